@@ -1,0 +1,44 @@
+"""Targets: CPUs to compile for, by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from bhpe_compile.errors import UsageError
+from bhpe_compile.targets import aarch64, x86
+from bhpe_compile.targets.host import NATIVE, host_runs, native_target
+from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.target import Target
+
+
+def _presets() -> dict[str, Target]:
+    presets = {target.name: target for target in x86.PRESETS}
+    try:
+        presets[NATIVE] = native_target()
+    except UsageError:  # a host we have no kernels for still compiles for others
+        pass
+    presets.update({target.name: target for target in aarch64.PRESETS})
+    return presets
+
+
+PRESETS = _presets()
+"""Targets by name, in the order they are listed. `native` is there when this host runs one of the others."""
+
+
+def list_targets() -> tuple[Target, ...]:
+    """Every target that can be named."""
+    return tuple(PRESETS.values())
+
+
+def get_target(name: str) -> Target:
+    """The target called `name`; UsageError with the nearest name and the list for anything else."""
+    if name in PRESETS:
+        return PRESETS[name]
+    if name == NATIVE:
+        return native_target()  # raises, and says why
+    near = difflib.get_close_matches(name.lower(), PRESETS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise UsageError(f"unknown target {name!r}: {hint}known are {', '.join(PRESETS)}")
+
+
+__all__ = ["PRESETS", "Target", "VectorIsa", "get_target", "host_runs", "list_targets", "native_target"]

@@ -1,0 +1,218 @@
+"""`bhpe-compile MODEL --target T`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, format_option
+from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
+from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
+from bhpe_compile.errors import UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.pipeline import CompileOptions, CompileResult
+
+MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
+
+
+@click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    "-t",
+    shell_complete=complete_target,
+    help="The CPU to compile for: x86, native, arm, ...; `bhpe-compile targets` lists them.  [required]",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="The folder to write.  [default: dist/<model>-<target>]",
+)
+@click.option("--force", is_flag=True, help="Replace the output even if it is no folder of ours.")
+@click.option(
+    "--scheme",
+    type=click.Choice([*SCHEMES, "float"]),
+    default="bidrn",
+    show_default=True,
+    help="Which layers compute with single bits, and how; float leaves the network as it is.",
+)
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="GLOB",
+    help="Layers to leave in full precision, by name: 'backbone.layer4.*'.  [repeatable]",
+)
+@click.option(
+    "--binarize", multiple=True, metavar="GLOB", help="Binarize only layers with these names.  [repeatable]"
+)
+@click.option(
+    "--residual-tap",
+    type=click.Choice(["after", "before"]),
+    default="after",
+    show_default=True,
+    help="Where the residual of a binary layer is taken: after or before its clipping.",
+)
+@click.option(
+    "--verify/--no-verify",
+    default=False,
+    show_default=True,
+    help="Check the result as `bhpe-compile verify` does.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
+@format_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print every pass, and each layer left in full precision with the reason.",
+)
+def compile_command(
+    model: Path,
+    target: str | None,
+    output: Path | None,
+    force: bool,
+    scheme: str,
+    keep_float: tuple[str, ...],
+    binarize: tuple[str, ...],
+    residual_tap: str,
+    verify: bool,
+    dry_run: bool,
+    style: str,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compile MODEL for one CPU.
+
+    MODEL is a checkpoint of Hand4Whole: the published snapshot_6.pth.tar, or a .pt or .safetensors of ours,
+    in full precision or already binary. The word `compile` may be left out.
+
+    \b
+    bhpe-compile model.pt --target x86
+    bhpe-compile model.pt --target arm -o board/pose --keep-float 'box_net.*'
+
+    Written is a folder: model.so and weights.bin for the device, bhpe.h for C programs, manifest.json with
+    checksums, model.onnx and report.json to look into. Compiling twice gives the same bytes.
+
+    A network that was not trained in its binary form loses its accuracy when it is made binary here: weights
+    are taken over, not trained again.
+    """
+    from bhpe_compile.pipeline import CompileOptions, compile_model
+    from bhpe_compile.targets import get_target
+
+    existing_file(model, "model or command")
+    if target is None:
+        raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
+    resolved = get_target(target)
+    destination = output if output is not None else default_output(model, target)
+    options = CompileOptions(
+        target=target,
+        scheme=None if scheme == "float" else scheme,
+        keep_float=keep_float,
+        binarize=binarize,
+        residual_tap=residual_tap,
+    )
+    described = describe_options(model, destination, resolved.summary, options)
+    if dry_run:
+        plan(described, style)
+        return
+    with Console(described, quiet=quiet, verbose=verbose) as console:
+        result = compile_model(model, destination, options, force=force, observer=console)
+    if verbose:
+        for note in result.notes:
+            if not note.applied:
+                click.echo(f"{note.pass_name}: {note.site}: {note.reason}", err=True)
+    verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
+    if style == "json":
+        print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}))
+    elif not quiet:
+        click.echo(render_result(result))
+        if verified:
+            click.echo("\n" + render_verification(verified, verbose=verbose))
+    if verified:
+        require_verified(destination, verified)
+
+
+def default_output(model: Path, target: str) -> Path:
+    """dist/<model>-<target>; every suffix of a checkpoint is dropped (snapshot_6.pth.tar -> snapshot_6)."""
+    name = model
+    while name.suffix.lower() in MODEL_SUFFIXES:
+        name = name.with_suffix("")
+    return Path("dist") / f"{name.name}-{target}"
+
+
+def describe_options(
+    model: Path, output: Path, target_summary: str, options: CompileOptions
+) -> list[tuple[str, str]]:
+    """The options after defaults are filled in, as they are printed first."""
+    pairs = [
+        ("model", str(model)),
+        ("target", f"{options.target} ({target_summary})"),
+        ("output", str(output)),
+        ("scheme", options.scheme or "float"),
+    ]
+    if options.keep_float:
+        pairs.append(("keep float", ", ".join(options.keep_float)))
+    if options.binarize:
+        pairs.append(("binarize", ", ".join(options.binarize)))
+    if options.scheme is not None:
+        pairs.append(("residual tap", options.residual_tap))
+    return pairs
+
+
+def plan(described: list[tuple[str, str]], style: str) -> None:
+    """Print the resolved options and the passes that would run."""
+    from bhpe_compile.pipeline import list_passes
+
+    passes = list_passes()
+    if style == "json":
+        print_json(
+            {
+                "options": dict(described),
+                "passes": [{"stage": stage, "name": name} for stage, name, _ in passes],
+            }
+        )
+        return
+    click.echo(render_pairs(described))
+    click.echo()
+    click.echo(render_table(("stage", "pass", "what it does"), passes))
+
+
+def summarise(result: CompileResult) -> dict[str, Any]:
+    """The result for programs; layer by layer it stands in the folder's report.json."""
+    totals = {key: value for key, value in result.report.items() if key in ("weights", "macs", "bytes")}
+    return {
+        "output": str(result.output),
+        "files": file_sizes(result.output),
+        "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
+        **totals,
+    }
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """Name and size in bytes of each file of an artefact."""
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+def render_result(result: CompileResult) -> str:
+    """The table printed last: counts, files, seconds."""
+    weights, macs = result.report["weights"], result.report["macs"]
+    counts = [
+        ("weights", render_count(weights["binary"]), render_count(weights["float16"])),
+        ("multiply-accumulates", render_count(macs["binary"]), render_count(macs["float"])),
+    ]
+    files = [(name, render_bytes(size)) for name, size in file_sizes(result.output).items()]
+    seconds = [(stage, f"{spent:.1f}") for stage, spent in result.seconds.items()]
+    seconds.append(("all", f"{sum(result.seconds.values()):.1f}"))
+    return "\n\n".join(
+        [
+            render_table(("", "binary", "float"), counts, right=(1, 2)),
+            render_table((f"{result.output}/", "size"), files, right=(1,)),
+            render_table(("stage", "seconds"), seconds, right=(1,)),
+        ]
+    )

@@ -1,0 +1,117 @@
+"""The entry point: the group of commands, and how an exception becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+from click_default_group import DefaultGroup
+
+from bhpe_compile import __version__
+from bhpe_compile.cli.compile import compile_command
+from bhpe_compile.cli.example import example_command
+from bhpe_compile.cli.passes import passes_command
+from bhpe_compile.cli.report import report_command
+from bhpe_compile.cli.run import run_command
+from bhpe_compile.cli.targets import targets_command
+from bhpe_compile.cli.verify import verify_command
+from bhpe_compile.errors import BhpeError
+
+EXIT_INTERNAL = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+TRACEBACK_VARIABLE = "BHPE_TRACEBACK"
+
+
+@click.group(
+    cls=DefaultGroup,
+    default="compile",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 ok, 1 internal error, 2 usage, 3 unsupported or damaged input, "
+    "4 verification failed, 5 budget missed, 6 tool chain missing, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="bhpe-compile")
+def cli() -> None:
+    """Compile a PyTorch pose network (Hand4Whole) into a small library for one CPU.
+
+    \b
+    bhpe-compile example demo                        a small model and a picture to try
+    bhpe-compile demo/model.pt --target x86          compile: writes dist/model-x86/
+    bhpe-compile run dist/model-x86 demo/person.png  the pose as JSON
+
+    A word that is no command is taken as the model to compile. The result is a folder with a shared library,
+    its weights, a C header and a manifest: it runs without Python, PyTorch or a compiler on the board.
+
+    The models that `example` writes are initialised from a seed and not trained: they show that everything
+    works, and their poses mean nothing.
+    """
+
+
+for command in (
+    compile_command,
+    example_command,
+    passes_command,
+    report_command,
+    run_command,
+    targets_command,
+    verify_command,
+):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every failure is one `error:` line on stderr."""
+    if not sys.warnoptions:
+        warnings.simplefilter(
+            "ignore"
+        )  # what libraries tell their developers helps no user; -W brings it back
+    try:
+        code = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="bhpe-compile",
+            standalone_mode=False,
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_USAGE
+    except click.ClickException as error:
+        return _fail(_usage_text(error), EXIT_USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except BhpeError as error:
+        return _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
+    except BrokenPipeError:
+        # The reader of stdout (`| head`) has gone: silence the interpreter's own flush at exit as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERNAL
+    except Exception as error:  # the boundary of the process: a defect of ours becomes one line, too
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        return _fail(
+            f"internal error, {what} (please report it; {TRACEBACK_VARIABLE}=1 shows where it happened)",
+            EXIT_INTERNAL,
+        )
+    return code if isinstance(code, int) else 0
+
+
+def _fail(text: str, code: int) -> int:
+    """Print the one line of a failure, behind its traceback when the user asked for that."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exc()
+    click.echo("error: " + " ".join(text.split()), err=True)
+    return code
+
+
+def _usage_text(error: click.ClickException) -> str:
+    """What click complains about, with the command whose help explains it."""
+    text = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{text} (see '{context.command_path} --help')" if context is not None else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""`bhpe-compile targets`: the CPUs a model can be compiled for."""
+
+from __future__ import annotations
+
+import click
+
+from bhpe_compile.cli.options import format_option
+from bhpe_compile.cli.tables import print_json, render_table
+
+
+@click.command("targets", short_help="List the CPUs to compile for.")
+@format_option
+def targets_command(style: str) -> None:
+    """List the CPUs a model can be compiled for (the values of --target)."""
+    from bhpe_compile.targets import list_targets
+
+    targets = list_targets()
+    if style == "json":
+        print_json([target.to_json() for target in targets])
+        return
+    rows = [(target.name, target.summary) for target in targets]
+    click.echo(render_table(("target", "for"), rows))

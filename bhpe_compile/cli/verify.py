@@ -1,0 +1,85 @@
+"""`bhpe-compile verify ARTEFACT`: does the compiled library compute what the network computes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.options import existing, existing_file, format_option
+from bhpe_compile.cli.tables import print_json, render_pairs
+from bhpe_compile.errors import VerificationError
+
+if TYPE_CHECKING:
+    from bhpe_compile.verification import VerificationResult
+
+
+@click.command("verify", short_help="Check that a compiled model computes the right thing.")
+@click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    help="Another picture to compute on.  [default: the one recorded when it was compiled]",
+)
+@format_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the difference of each output.")
+def verify_command(artifact: Path, picture: Path | None, style: str, quiet: bool, verbose: bool) -> None:
+    """Check that a compiled model computes what its network computes.
+
+    The same picture goes through the library and through its model.onnx in ONNX Runtime, and both are
+    compared with what PyTorch computed when the model was compiled. The integers of binary layers must agree
+    bit for bit, outputs within a stated tolerance. A library for another CPU runs under emulation.
+
+    Exit code 4 when they differ; the first layer that does is named.
+    """
+    existing(artifact, "artefact")
+    if picture is not None:
+        existing_file(picture, "picture")
+    result = run_verification(artifact, picture, quiet=quiet, verbose=verbose)
+    if style == "json":
+        print_json(result.to_json())
+    elif not quiet:
+        click.echo(render_verification(result, verbose=verbose))
+    require_verified(artifact, result)
+
+
+def run_verification(
+    artifact: Path, picture: Path | None, *, quiet: bool, verbose: bool
+) -> VerificationResult:
+    """Verify with progress on stderr."""
+    from bhpe_compile.verification import verify
+
+    with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
+        return verify(artifact, picture=picture, tick=lambda step: console(step, "", None))
+
+
+def render_verification(result: VerificationResult, *, verbose: bool) -> str:
+    """What was found, one line each."""
+    pairs = [
+        ("verified", "yes" if result.ok else "NO"),
+        ("executed", result.executed),
+        (
+            "binary layers",
+            f"{result.binary_layers}, {'all exact' if result.binary_exact else 'NOT all exact'}",
+        ),
+        ("flipped signs", f"{result.flips} of {result.signs} ({result.flip_rate:.2e})"),
+        ("largest difference", f"{result.max_abs_error:.2e} (without the flips' effect)"),
+        ("  with it", f"{result.max_abs_error_free:.2e}"),
+    ]
+    if result.max_abs_error_torch is not None:
+        pairs.append(("  against PyTorch", f"{result.max_abs_error_torch:.2e}"))
+    if verbose:
+        pairs += [(f"  {name}", f"{gap['forced']:.2e}") for name, gap in result.outputs.items()]
+    return render_pairs(pairs)
+
+
+def require_verified(artifact: Path, result: VerificationResult) -> None:
+    """Raise VerificationError, with the first difference, unless everything agreed."""
+    if not result.ok:
+        raise VerificationError(
+            f"{artifact}: does not compute what its network computes; "
+            f"first difference: {result.first_difference}"
+        )

@@ -1,0 +1,234 @@
+"""The inner loops of binary convolutions: xor, popcount, accumulate, with output channels in the lanes.
+
+Targets with a vector popcount (AVX-512: 32-bit lanes, NEON: 16-bit lanes) accumulate popcount(a xor w) directly.
+Without one (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the activations there
+is a table of popcount(a xor n) over n = 0..15, and the weight nibbles of 32 output channels index it. Its counts
+are bytes; at most 31 words of 8 bits fit, then they are widened into 16-bit sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bhpe_compile.kernels.binary_layout import words_of
+from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.kernel import packed_bytes
+from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, pixel_tile
+from bhpe_compile.kernels.tir import Expr, T, cast, local, ramp, splat, store
+from bhpe_compile.kernels.window import Window
+from bhpe_compile.targets.isa import VectorIsa
+
+TILES = {"avx512": (6, 4), "avx2": (4, 2), "neon": (4, 4)}
+"""Most pixels and weight vectors of a tile: accumulators, one weight vector each and temporaries fit registers."""
+
+BYTE_SUM_WORDS = 31
+"""Words of 8 bits whose popcounts fit in a byte: 31 * 8 = 248."""
+
+
+@dataclass
+class BinaryCore:
+    """Emits convolution loops over one input; `epilogue` finishes what they accumulate."""
+
+    isa: VectorIsa
+    batch: int
+    in_channels: int
+    border: int
+    epilogue: EpilogueEmitter
+    table: Any = field(default=None, init=False)
+
+    def prepare(self) -> None:
+        """Fill the nibble table of targets that look counts up."""
+        if self.isa.name != "avx2":
+            return
+        self.table = local(16 * 32, "uint8")
+        nibble = T.bitwise_and(T.Cast("uint8x32", T.ramp(0, 1, 32)), splat(T.uint8(15), 32))
+        for a in range(16):
+            store(self.table, a * 32, 32, T.popcount(nibble ^ splat(T.uint8(a), 32)))
+
+    def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
+        """All outputs of one window pair; `phase` picks the weights and the border table."""
+        _Nest(self, rows, columns, phase).emit()
+
+
+@dataclass
+class _Nest:
+    core: BinaryCore
+    rows: Window
+    columns: Window
+    phase: int
+
+    def __post_init__(self) -> None:
+        core = self.core
+        isa = core.isa
+        most_pixels, most_vectors = TILES[isa.name]
+        self.words = words_of(core.in_channels, isa)
+        self.length = self.rows.taps * self.columns.taps * self.words
+        self.pixels = pixel_tile(self.columns.count, most_pixels)
+        channels = core.epilogue.channels
+        self.tiles = list(channel_tiles(channels, isa.popcount_lanes, most_vectors))
+        self.panels = -(-channels // isa.popcount_lanes)
+
+    def emit(self) -> None:
+        weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
+        if weights <= L1_WEIGHTS:
+            self._pixels(self.tiles)
+        else:
+            for tile in self.tiles:
+                tile.loop(
+                    lambda panel, tile=tile: self._pixels(  # type: ignore[misc]
+                        [ChannelTile(1, panel, tile.vectors, tile.channels)]
+                    )
+                )
+
+    def _pixels(self, tiles: list[ChannelTile]) -> None:
+        def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:
+            for tile in tiles:
+                tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
+
+        with T.serial(0, self.core.batch) as n, T.serial(0, self.rows.count) as y:
+            whole, rest = divmod(self.columns.count, self.pixels)
+            with T.serial(0, whole) as xo:
+                at(n, y, xo * self.pixels, self.pixels)
+            if rest:
+                at(n, y, whole * self.pixels, rest)
+
+    def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
+        if self.core.isa.name == "avx2":
+            sums, dtype = self._lookup_sums(n, y, x, pixels, panel, tile.vectors)
+        else:
+            sums, dtype = self._popcount_sums(n, y, x, pixels, panel, tile.vectors)
+        epilogue = self.core.epilogue
+        lanes = self.core.isa.popcount_lanes
+        for offset, width in epilogue.vectors(tile.channels):
+            c = panel * lanes + offset
+            for p in range(pixels):
+                count = sums[ramp(p * tile.vectors * lanes + offset, width)]
+                dot = self._start(y, x + p, c, width) - splat(T.int32(2), width) * cast("int32", width, count)
+                out = (n, self.rows.out(y), self.columns.out(x + p))
+                epilogue.finish(cast("float32", width, dot), *out, c, width)
+        del dtype
+
+    def _start(self, y: Expr, x: Expr, c: Expr, width: int) -> Expr:
+        """What the accumulator of a pixel would be without any difference."""
+        if "border" not in self.core.epilogue.buffers:
+            return splat(T.int32(self.core.in_channels * self.rows.taps * self.columns.taps), width)
+        row = self.phase * self.rows.classes + self.rows.class_of(y)
+        index = row * self.columns.classes + self.columns.class_of(x)
+        return self.core.epilogue.buffers["border"][ramp(index * self.core.epilogue.channels + c, width)]
+
+    # ---- operands ----
+
+    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr) -> Expr:
+        """Word `word` of the input row that starts at the first tap of output (y, x)."""
+        core, size = self.core, self.core.isa.word_bits // 8
+        height, width = self.rows.size + 2 * core.border, self.columns.size + 2 * core.border
+        row = n * height + y + core.border - self.rows.pad
+        column = x * self.columns.stride + core.border - self.columns.pad
+        base = (row * width + column) * packed_bytes(core.in_channels) + word * size
+        octets = core.epilogue.buffers["x"][ramp(base, size)]
+        return octets if size == 1 else T.reinterpret(f"uint{core.isa.word_bits}", octets)
+
+    def _weight(self, panel: Expr, word: Expr) -> Expr:
+        lanes = self.core.isa.popcount_lanes
+        index = (self.phase * self.panels + panel) * self.length + word
+        return self.core.epilogue.buffers["weight"][ramp(index * lanes, lanes)]
+
+    def _row_segments(self) -> list[tuple[int, int, int]]:
+        """The words of one kernel row as (input word, weight word, count), each contiguous in the input."""
+        pixel = packed_bytes(self.core.in_channels) * 8 // self.core.isa.word_bits
+        if pixel == self.words:
+            return [(0, 0, self.columns.taps * self.words)]
+        return [(kw * pixel, kw * self.words, self.words) for kw in range(self.columns.taps)]
+
+    def _reduce(
+        self, n: Expr, y: Expr, x: Expr, step: Callable[[Callable[[int], Expr], Expr], None], most: int, flush: Any
+    ) -> None:
+        """Call `step(activation of pixel p, weight word)` for every word, `flush` at least every `most` words."""
+        row_words = self.columns.taps * self.words
+        with T.serial(0, self.rows.taps) as kh:
+
+            def run(first_in: Expr, first_weight: Expr, count: int) -> None:
+                with T.serial(0, count) as k:
+                    step(
+                        lambda p: self._activation(n, y * self.rows.stride + kh, x + p, first_in + k),
+                        kh * row_words + first_weight + k,
+                    )
+
+            for first_in, first_weight, count in self._row_segments():
+                pieces = -(-count // most)
+                piece = -(-count // pieces)
+                if pieces == 1:
+                    run(first_in, first_weight, count)
+                    flush()
+                    continue
+                with T.serial(0, pieces - 1) as chunk:
+                    run(first_in + chunk * piece, first_weight + chunk * piece, piece)
+                    flush()
+                done = piece * (pieces - 1)
+                run(first_in + done, first_weight + done, count - done)
+                flush()
+
+    # ---- sums ----
+
+    def _popcount_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> tuple[Any, str]:
+        lanes, dtype = self.core.isa.popcount_lanes, f"uint{self.core.isa.word_bits}"
+        sums = local(pixels * vectors * lanes, dtype)
+        for v in range(pixels * vectors):
+            store(sums, v * lanes, lanes, splat(T.Cast(dtype, 0), lanes))
+
+        def step(activation: Callable[[int], Expr], word: Expr) -> None:
+            for p in range(pixels):
+                a = splat(activation(p), lanes)
+                for j in range(vectors):
+                    at = (p * vectors + j) * lanes
+                    ones = T.popcount(a ^ self._weight(panel + j, word))
+                    store(sums, at, lanes, sums[ramp(at, lanes)] + ones)
+
+        self._reduce(n, y, x, step, self.length, lambda: None)
+        return sums, dtype
+
+    def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> tuple[Any, str]:
+        lanes, table = self.core.isa.popcount_lanes, self.core.table
+        size = pixels * vectors * lanes
+        sums, wide = local(size, "uint8"), local(size, "uint16")
+        low, high = local(vectors * lanes, "uint8"), local(vectors * lanes, "uint8")
+
+        def clear() -> None:
+            for at in range(0, size, lanes):
+                store(sums, at, lanes, splat(T.uint8(0), lanes))
+
+        def look_up(nibble: Expr, index: Expr) -> Expr:
+            row = table[ramp(T.Cast("int32", nibble) * 32, 32)]
+            return T.call_llvm_pure_intrin("uint8x32", "llvm.x86.avx2.pshuf.b", row, index)
+
+        def step(activation: Callable[[int], Expr], word: Expr) -> None:
+            fifteen = splat(T.uint8(15), lanes)
+            for j in range(vectors):
+                weight = self._weight(panel + j, word)
+                store(low, j * lanes, lanes, T.bitwise_and(weight, fifteen))
+                store(high, j * lanes, lanes, T.shift_right(weight, splat(T.uint8(4), lanes)))
+            for p in range(pixels):
+                a = activation(p)
+                for j in range(vectors):
+                    at = ramp((p * vectors + j) * lanes, lanes)
+                    part = ramp(j * lanes, lanes)
+                    ones = look_up(T.bitwise_and(a, T.uint8(15)), low[part])
+                    ones = ones + look_up(T.shift_right(a, T.uint8(4)), high[part])
+                    T.buffer_store(sums, sums[at] + ones, [at])
+
+        def flush() -> None:
+            for at in range(0, size, lanes):
+                total = wide[ramp(at, lanes)] + cast("uint16", lanes, sums[ramp(at, lanes)])
+                store(wide, at, lanes, total)
+            clear()
+
+        clear()
+        if self.length <= BYTE_SUM_WORDS:
+            self._reduce(n, y, x, step, self.length, lambda: None)
+            return sums, "uint8"
+        for at in range(0, size, lanes):
+            store(wide, at, lanes, splat(T.uint16(0), lanes))
+        self._reduce(n, y, x, step, BYTE_SUM_WORDS, flush)
+        return wide, "uint16"

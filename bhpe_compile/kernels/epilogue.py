@@ -1,0 +1,131 @@
+"""What happens to an accumulator before it leaves the registers; shared by every convolution.
+
+    v = dot * scale + bias (+ residual)
+    v = relu(v)   or   rprelu(v) = (u > 0 ? u : beta * u) + zeta,  u = v - gamma
+    v = v + shortcut
+    out = v,   bits = v >= threshold
+
+The residual is a float NHWC tensor read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it
+comes from before a stride), and fitted to the output's channels C. From R channels: "same" R = C, "repeat"
+C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c averages c, c + C, ..., c + (k-1)*C).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bhpe_compile.kernels.kernel import Array, Parameter, pack_bits, packed_bytes
+
+
+@dataclass(frozen=True)
+class Residual:
+    """How a residual source of `channels` channels is read; see the module's text for the kinds."""
+
+    kind: Literal["same", "repeat", "group_mean"]
+    channels: int
+    pool: bool = False
+    clip: bool = False
+
+    def check(self, out_channels: int) -> None:
+        """Raise ValueError when `channels` cannot be fitted to `out_channels` by this kind."""
+        fits = {
+            "same": self.channels == out_channels,
+            "repeat": out_channels % self.channels == 0,
+            "group_mean": self.channels % out_channels == 0,
+        }[self.kind]
+        if not fits:
+            raise ValueError(f"residual {self.kind}: {self.channels} channels do not fit {out_channels}")
+
+    def reference(self, source: Array, out_channels: int) -> Array:
+        """float32 [N, H, W, R] (2H x 2W with `pool`) -> float32 [N, H, W, out_channels]."""
+        value = np.clip(source, -1, 1) if self.clip else source
+        if self.pool:
+            n, height, width, channels = value.shape
+            value = value.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+        if self.kind == "repeat":
+            return np.tile(value, out_channels // self.channels)
+        if self.kind == "group_mean":
+            groups = self.channels // out_channels
+            return np.asarray(value.reshape(*value.shape[:-1], groups, out_channels).mean(-2))
+        return value
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """The steps in use. `bits_border` is the zero border of the packed output, in pixels."""
+
+    residual: Residual | None = None
+    activation: Literal["none", "relu", "rprelu"] = "none"
+    shortcut: bool = False
+    store: bool = True
+    bits: bool = False
+    bits_border: int = 0
+
+    def check(self, channels: int) -> None:
+        """Raise ValueError when this epilogue cannot serve `channels` output channels."""
+        if not (self.store or self.bits):
+            raise ValueError("an epilogue must store floats, bits or both")
+        if self.bits and channels % 8:
+            raise ValueError(f"packed output needs a multiple of 8 channels, not {channels}")
+        if self.residual is not None:
+            self.residual.check(channels)
+
+    def parameters(self, batch: int, height: int, width: int, channels: int) -> tuple[Parameter, ...]:
+        """The arguments after x, weight and border, for an output of [batch, height, width, channels]."""
+        full = (batch, height, width, channels)
+        listed = [Parameter("scale", (channels,), "float32"), Parameter("bias", (channels,), "float32")]
+        if self.residual is not None:
+            factor = 2 if self.residual.pool else 1
+            shape = (batch, height * factor, width * factor, self.residual.channels)
+            listed.append(Parameter("residual", shape, "float32"))
+        if self.activation == "rprelu":
+            listed += [Parameter(role, (channels,), "float32") for role in ("gamma", "beta", "zeta")]
+        if self.shortcut:
+            listed.append(Parameter("shortcut", full, "float32"))
+        if self.bits:
+            listed.append(Parameter("threshold", (channels,), "float32"))
+        if self.store:
+            listed.append(Parameter("out", full, "float32", is_output=True))
+        if self.bits:
+            border = 2 * self.bits_border
+            shape = (batch, height + border, width + border, packed_bytes(channels))
+            listed.append(Parameter("bits", shape, "uint8", is_output=True))
+        return tuple(listed)
+
+    def symbol(self) -> str:
+        """The part of a kernel's name that tells its epilogue."""
+        word = ""
+        if self.residual is not None:
+            flags = ("p" if self.residual.pool else "") + ("c" if self.residual.clip else "")
+            word += f"_{self.residual.kind.replace('_', '')}{self.residual.channels}{flags}"
+        if self.activation != "none":
+            word += f"_{self.activation}"
+        if self.shortcut:
+            word += "_shortcut"
+        if self.store:
+            word += "_store"
+        if self.bits:
+            word += f"_bits{self.bits_border}"
+        return word
+
+    def reference(self, dot: Array, arrays: dict[str, Array]) -> dict[str, Array]:
+        """The outputs from accumulators [N, H, W, C] and the epilogue's arguments by role."""
+        value = dot.astype(np.float32) * arrays["scale"] + arrays["bias"]
+        if self.residual is not None:
+            value = value + self.residual.reference(arrays["residual"], dot.shape[-1])
+        if self.activation == "relu":
+            value = np.maximum(value, 0)
+        elif self.activation == "rprelu":
+            shifted = value - arrays["gamma"]
+            value = np.where(shifted > 0, shifted, arrays["beta"] * shifted) + arrays["zeta"]
+        if self.shortcut:
+            value = value + arrays["shortcut"]
+        outputs = {}
+        if self.store:
+            outputs["out"] = value.astype(np.float32)
+        if self.bits:
+            outputs["bits"] = pack_bits(value >= arrays["threshold"], self.bits_border)
+        return outputs

@@ -1,0 +1,138 @@
+"""TIR of an epilogue: one vector of accumulators of one pixel becomes floats and bits.
+
+Everything is straight-line code on one vector of `lanes` channels; nothing is kept between vectors, so a
+convolution may call `finish` in any order of pixels and channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.kernel import packed_bytes
+from bhpe_compile.kernels.tir import Buffers, Expr, T, cast, chunks, f32, fill, local, ramp, splat, store
+from bhpe_compile.targets.isa import VectorIsa
+
+
+@dataclass(frozen=True)
+class BitsWriter:
+    """Writes comparison results of an [N, H, W, C] tensor into its packed form with a zero border."""
+
+    buffer: Expr
+    isa: VectorIsa
+    batch: int
+    height: int
+    width: int
+    channels: int
+    border: int
+
+    def clear(self) -> None:
+        """Zero what no vector writes: the border, and bytes behind the last channel."""
+        row = (self.width + 2 * self.border) * packed_bytes(self.channels)
+        rows = self.height + 2 * self.border
+        if self.channels % 32:
+            fill(self.buffer, 0, self.batch * rows * row, T.uint8(0))
+        elif self.border:
+            edge = self.border * packed_bytes(self.channels)
+            with T.serial(0, self.batch) as n:
+                fill(self.buffer, n * rows * row, self.border * row, T.uint8(0))
+                fill(self.buffer, (n * rows + rows - self.border) * row, self.border * row, T.uint8(0))
+                with T.serial(0, self.height) as y:
+                    base = (n * rows + self.border + y) * row
+                    fill(self.buffer, base, edge, T.uint8(0))
+                    fill(self.buffer, base + row - edge, edge, T.uint8(0))
+
+    def write(self, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, condition: Expr) -> None:
+        """Bits c .. c+lanes-1 of one pixel; `lanes` is 8 or 16."""
+        rows, columns = self.height + 2 * self.border, self.width + 2 * self.border
+        pixel = (n * rows + y + self.border) * columns + x + self.border
+        word = T.reinterpret(f"uint{lanes}", T.Cast(f"uint1x{lanes}", condition))
+        value = word if lanes == 8 else T.reinterpret("uint8x2", word)
+        store(self.buffer, pixel * packed_bytes(self.channels) + T.floordiv(c, 8), lanes // 8, value)
+
+
+@dataclass(frozen=True)
+class EpilogueEmitter:
+    """An epilogue bound to its buffers and to an output of [batch, height, width, channels]."""
+
+    epilogue: Epilogue
+    buffers: Buffers
+    isa: VectorIsa
+    batch: int
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def bits(self) -> BitsWriter:
+        """The writer of the packed output."""
+        border = self.epilogue.bits_border
+        shape = (self.batch, self.height, self.width, self.channels)
+        return BitsWriter(self.buffers["bits"], self.isa, *shape, border)
+
+    def begin(self) -> None:
+        """What the kernel does once, before the first `finish`."""
+        if self.epilogue.bits:
+            self.bits.clear()
+
+    def vectors(self, count: int) -> list[tuple[int, int]]:
+        """Offsets and widths in which `count` channels, starting at a multiple of the vector, are finished."""
+        lanes = self.isa.float_lanes
+        residual = self.epilogue.residual
+        if residual is not None and residual.kind == "repeat":  # a vector must not wrap around the source
+            while residual.channels % lanes:
+                lanes = 8 if lanes > 8 else 1
+        return chunks(count, lanes)
+
+    def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
+        """`dot` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x)."""
+        use = self.epilogue
+
+        def channel(role: str) -> Expr:
+            return self.buffers[role][ramp(c, lanes)]
+
+        value = local(lanes, "float32")
+        every = ramp(0, lanes)
+        result = dot * channel("scale") + channel("bias")
+        if use.residual is not None:
+            result = result + self._residual(use.residual, n, y, x, c, lanes)
+        if use.activation == "relu":
+            result = T.max(result, f32(0, lanes))
+        elif use.activation == "rprelu":
+            store(value, 0, lanes, result - channel("gamma"))
+            positive = value[every] > f32(0, lanes)
+            result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
+        at = ((n * self.height + y) * self.width + x) * self.channels + c
+        if use.shortcut:
+            result = result + self.buffers["shortcut"][ramp(at, lanes)]
+        store(value, 0, lanes, result)
+        if use.store:
+            store(self.buffers["out"], at, lanes, value[every])
+        if use.bits:
+            self.bits.write(n, y, x, c, lanes, value[every] >= channel("threshold"))
+
+    def _residual(self, residual: Residual, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> Expr:
+        factor = 2 if residual.pool else 1
+        groups = residual.channels // self.channels if residual.kind == "group_mean" else 1
+        first = T.floormod(c, residual.channels) if residual.kind == "repeat" else c
+        total = None
+        for dy in range(factor):
+            for dx in range(factor):
+                row = n * (self.height * factor) + y * factor + dy
+                pixel = row * (self.width * factor) + x * factor + dx
+                for group in range(groups):
+                    base = pixel * residual.channels + first + group * self.channels
+                    part = self.buffers["residual"][ramp(base, lanes)]
+                    if residual.clip:
+                        part = T.min(T.max(part, f32(-1, lanes)), f32(1, lanes))
+                    total = part if total is None else total + part
+        parts = factor * factor * groups
+        return total if parts == 1 else total * f32(1.0 / parts, lanes)
+
+
+def integers_to_float(value: Expr, lanes: int) -> Expr:
+    """int32 lanes to float32; exact below 2**24, far above any accumulator here."""
+    return cast("float32", lanes, value)
+
+
+__all__ = ["BitsWriter", "EpilogueEmitter", "integers_to_float", "splat"]

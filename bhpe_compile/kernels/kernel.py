@@ -1,0 +1,71 @@
+"""What every kernel description offers, and the record of one kernel argument."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhpe_compile.targets.isa import VectorIsa
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a kernel, in calling order. `dtype` is a NumPy name."""
+
+    role: str
+    shape: tuple[int, ...]
+    dtype: str
+    is_output: bool = False
+
+
+class Kernel(ABC):
+    """A kernel description: pure geometry, from which code, argument list and reference follow."""
+
+    @abstractmethod
+    def symbol(self) -> str:
+        """A C identifier made of everything that determines the code except the instruction set."""
+
+    @abstractmethod
+    def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
+        """The arguments in calling order, outputs last."""
+
+    @abstractmethod
+    def prim_func(self, isa: VectorIsa) -> Any:
+        """The `tvm.tirx.PrimFunc`; compile it under `tir.PASS_CONFIG`."""
+
+    @abstractmethod
+    def reference(self, **arrays: Array) -> dict[str, Array]:
+        """Outputs by role, computed in NumPy from the same arrays the kernel takes."""
+
+    def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
+        """Constant arguments made from the ONNX weight, by role; kernels without weights have none."""
+        raise TypeError(f"{type(self).__name__} has no weight to pack")
+
+    def pad_channels(self, role: str, array: Array, isa: VectorIsa) -> Array:
+        """A per-channel argument as the kernel takes it: no kernel reads past its channels, so only the type."""
+        return np.ascontiguousarray(array, np.float32)
+
+
+def packed_bytes(channels: int) -> int:
+    """Bytes of one pixel of a packed bits tensor: whole 32-bit words, channel c is bit c%8 of byte c//8."""
+    return 4 * (-(-channels // 32))
+
+
+def unpack_bits(bits: Array, channels: int) -> NDArray[np.bool_]:
+    """uint8 [..., packed_bytes(channels)] -> bool [..., channels]."""
+    return np.unpackbits(bits, axis=-1, count=channels, bitorder="little").astype(np.bool_)
+
+
+def pack_bits(values: NDArray[np.bool_], border: int = 0) -> NDArray[np.uint8]:
+    """bool [N, H, W, C] -> uint8 [N, H+2*border, W+2*border, packed_bytes(C)], everything else 0."""
+    n, height, width, channels = values.shape
+    packed = np.packbits(values, axis=-1, bitorder="little")
+    bits = np.zeros((n, height + 2 * border, width + 2 * border, packed_bytes(channels)), np.uint8)
+    bits[:, border : border + height, border : border + width, : packed.shape[-1]] = packed
+    return bits

@@ -1,0 +1,85 @@
+"""One axis of a convolution: which input each tap of each output reads, and where padding cuts taps off.
+
+Output i (of `count`) reads input i * stride - pad + k for taps k = 0 .. taps-1; taps outside 0 .. size-1 are cut.
+A transposed convolution with kernel 4, stride 2, padding 1 is, on each axis, two such windows of two taps:
+outputs 2i read (i - 1, i) through kernel taps (3, 1), outputs 2i + 1 read (i, i + 1) through taps (2, 0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.script.ir_builder import tirx as T  # noqa: N812
+
+
+@dataclass(frozen=True)
+class Window:
+    """The geometry above; output i is written at i * `out_step` + `out_offset`."""
+
+    size: int
+    count: int
+    taps: int
+    stride: int = 1
+    pad: int = 0
+    out_step: int = 1
+    out_offset: int = 0
+
+    def valid(self, i: int) -> tuple[bool, ...]:
+        """For output i, whether each tap reads inside the input."""
+        start = i * self.stride - self.pad
+        return tuple(0 <= start + k < self.size for k in range(self.taps))
+
+    @property
+    def first_whole(self) -> int:
+        """Number of leading outputs with a tap cut off at the front."""
+        return min(self.count, -(-self.pad // self.stride))
+
+    @property
+    def first_cut(self) -> int:
+        """The first output at or after `first_whole` with a tap cut off at the back."""
+        last_whole = (self.size - self.taps + self.pad) // self.stride
+        return min(self.count, max(self.first_whole, last_whole + 1))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether any output has a tap cut off."""
+        return self.first_whole > 0 or self.first_cut < self.count
+
+    @property
+    def classes(self) -> int:
+        """Number of border classes: every cut output is one of its own, all whole ones share one."""
+        return self.first_whole + 1 + self.count - self.first_cut
+
+    def class_of(self, i: Any) -> Any:
+        """The border class of output i (a number or an expression)."""
+        if isinstance(i, int):
+            return min(i, self.first_whole) + max(i - self.first_cut + 1, 0)
+        front = T.min(i, self.first_whole) if self.first_whole else 0
+        back = T.max(i - (self.first_cut - 1), 0) if self.first_cut < self.count else 0
+        return front + back
+
+    def members(self) -> dict[int, int]:
+        """One output of each class that occurs."""
+        return {self.class_of(i): i for i in reversed(range(self.count))}
+
+    def out(self, i: Any) -> Any:
+        """Where output i is written."""
+        return i * self.out_step + self.out_offset
+
+
+def convolution(size: int, kernel: int, stride: int, padding: int) -> Window:
+    """The window of a plain convolution along one axis."""
+    count = (size + 2 * padding - kernel) // stride + 1
+    if count < 1:
+        raise ValueError(f"kernel {kernel} does not fit {size} + 2*{padding} pixels")
+    return Window(size, count, kernel, stride, padding)
+
+
+def deconvolution_phase(size: int, phase: int) -> Window:
+    """The window of outputs 2i + phase of a transposed convolution k4 s2 p1."""
+    return Window(size, size, 2, 1, 1 - phase, 2, phase)
+
+
+DECONVOLUTION_TAPS = ((3, 1), (2, 0))
+"""For each phase, the kernel taps its two window taps use."""

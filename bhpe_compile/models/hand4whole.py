@@ -1,0 +1,146 @@
+"""Hand4Whole (arXiv 2011.11534): one picture of a person in, SMPL-X parameters out.
+
+Numbers in the comments are the steps of the published network. Parameter names are those of the public checkpoint
+without its `module.` prefix.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bhpe_compile.models.boxes import PARTS, BoxNet, RoiNet, restore_box
+from bhpe_compile.models.heads import (
+    BODY_JOINTS,
+    HAND_JOINTS,
+    MCP_JOINTS,
+    BodyRotationNet,
+    FaceRegressor,
+    HandRotationNet,
+    PositionNet,
+)
+from bhpe_compile.models.presets import Preset
+from bhpe_compile.models.resnet import ResNet
+from bhpe_compile.models.rotations import rotation_6d_to_axis_angle
+
+FOCAL, CAMERA_SIZE, CAMERA_PIXELS = 5000.0, 2.5, 256 * 192
+"""Focal length in pixels, edge of the camera's cube in metres, area of the image it is declared for."""
+
+CAMERA_DEPTH = math.sqrt(FOCAL**2 * CAMERA_SIZE**2 / CAMERA_PIXELS)
+"""Largest camera distance in metres (56.4)."""
+
+ENLARGE = {"lhand": 2.0, "rhand": 2.0, "face": 1.5}
+
+OUTPUTS = (
+    "smplx_root_pose",
+    "smplx_body_pose",
+    "smplx_lhand_pose",
+    "smplx_rhand_pose",
+    "smplx_jaw_pose",
+    "smplx_shape",
+    "smplx_expr",
+    "cam_trans",
+    "joint_img",
+    "lhand_bbox",
+    "rhand_bbox",
+    "face_bbox",
+)
+"""Names of the outputs, in order."""
+
+
+class Hand4Whole(nn.Module):
+    """The network of a preset. Input float32 [N, 3, 512, 384], RGB in [0, 1]."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        body, hand = preset.body_trunk.out_channels, preset.hand_trunk.out_channels
+        depth = preset.heatmap_depth
+        self.backbone = ResNet(preset.body_trunk)
+        self.body_position_net = PositionNet(body, BODY_JOINTS, depth)
+        self.body_rotation_net = BodyRotationNet(body, hand, preset.head_channels)
+        self.box_net = BoxNet(body + BODY_JOINTS * depth, preset.box_channels)
+        self.hand_roi_net = RoiNet(preset.hand_trunk, preset.hand)
+        self.hand_position_net = PositionNet(hand, HAND_JOINTS, depth)
+        self.hand_rotation_net = HandRotationNet(hand, preset.head_channels)
+        self.face_roi_net = RoiNet(preset.face_trunk, preset.face)
+        self.face_regressor = FaceRegressor(preset.face_trunk.out_channels)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the outputs of `OUTPUTS`: poses in radians (axis-angle), boxes in pixels of the input.
+
+        joint_img [N, 65, 3]: 25 body, 20 left and 20 right hand joints; x and y in cells of the body's heat map
+        (hand joints are mapped there through their box), z in cells of depth of the part's own heat map.
+        """
+        p = self.preset
+        step = p.image[0] // p.body[0]
+        cells, hand_cells = p.cells(p.body), p.cells(p.hand)
+        features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
+        heatmap, joints = self.body_position_net(features)  # 3
+        boxes = {  # 4, 5
+            part: restore_box(
+                centre, size, cells, p.image, self._aspect(part), ENLARGE[part]
+            ).detach()
+            for part, (centre, size) in zip(PARTS, self.box_net(features, heatmap.detach()), strict=True)
+        }
+        left_crop = torch.flip(self.hand_roi_net.crop(image, boxes["lhand"]), [3])  # 6
+        right_crop = self.hand_roi_net.crop(image, boxes["rhand"])
+        hands = self.hand_roi_net(torch.cat((left_crop, right_crop), 0))  # 7
+        _, hand_joints = self.hand_position_net(hands)  # 8
+        hand_pose = rotation_6d_to_axis_angle(  # 9
+            self.hand_rotation_net(hands, hand_joints.detach()).reshape(-1, 6)
+        ).reshape(-1, 45)
+        flipped, right = torch.chunk(hands, 2, 0)
+        left = torch.flip(flipped, [3])
+        flipped_joints, right_joints = torch.chunk(hand_joints, 2, 0)
+        left_joints = torch.cat((hand_cells[1] - 1 - flipped_joints[:, :, :1], flipped_joints[:, :, 1:]), 2)  # 10
+        flipped_pose, right_pose = torch.chunk(hand_pose, 2, 0)
+        left_pose = flipped_pose.reshape(-1, 15, 3) * image.new_tensor([1.0, -1.0, -1.0])
+        mcp = slice(MCP_JOINTS[0], MCP_JOINTS[-1] + 1, 4)
+        root, body, shape, camera = self.body_rotation_net(  # 11
+            features,
+            joints.detach(),
+            left,
+            left_joints[:, mcp].detach(),
+            right,
+            right_joints[:, mcp].detach(),
+        )
+        face = self.face_roi_net(self.face_roi_net.crop(image, boxes["face"]))
+        expression, jaw = self.face_regressor(face)  # 12
+        depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
+        placed = (
+            joints,
+            _place(left_joints, boxes["lhand"], p, hand_cells, cells),
+            _place(right_joints, boxes["rhand"], p, hand_cells, cells),
+        )
+        values = (
+            rotation_6d_to_axis_angle(root),
+            rotation_6d_to_axis_angle(body.reshape(-1, 6)).reshape(-1, 63),
+            left_pose.reshape(-1, 45),
+            right_pose,
+            rotation_6d_to_axis_angle(jaw),
+            shape,
+            expression,
+            torch.cat((camera[:, :2], depth), 1),
+            torch.cat(placed, 1),
+            *(boxes[part] for part in PARTS),
+        )
+        return dict(zip(OUTPUTS, values, strict=True))
+
+    def _aspect(self, part: str) -> float:
+        height, width = self.preset.face if part == "face" else self.preset.hand
+        return width / height
+
+
+def _place(
+    joints: Tensor, box: Tensor, preset: Preset, hand_cells: tuple[int, int], cells: tuple[int, int]
+) -> Tensor:
+    """Hand joints [N, 20, 3] in cells of their own heat map -> x, y in cells of the body's."""
+    height, width = preset.image
+    x0, y0 = box[:, None, 0:1], box[:, None, 1:2]
+    wide, high = box[:, None, 2:3] - x0, box[:, None, 3:4] - y0
+    x = (joints[:, :, 0:1] * wide / hand_cells[1] + x0) * (cells[1] / width)
+    y = (joints[:, :, 1:2] * high / hand_cells[0] + y0) * (cells[0] / height)
+    return torch.cat((x, y, joints[:, :, 2:]), 2)

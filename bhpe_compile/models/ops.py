@@ -1,0 +1,230 @@
+"""Custom operators of the domain `bhpe`: one node each in torch.fx, torch.export and ONNX. NCHW.
+
+    binary_conv2d            y = scale * conv(x >= t ? 1 : -1, w >= 0 ? 1 : -1) + bias
+    binary_conv_transpose2d  the same with the transposed convolution
+    binary_linear            the same with x W^T
+    rprelu                   y = (x > gamma ? x - gamma : beta * (x - gamma)) + zeta
+
+Padding comes after the sign: a padded tap contributes 0. The sums of +-1 are integers below 2^24, therefore
+exact in float32 whatever their order; scale and bias are one multiplication and one addition.
+
+Gradients, with g the gradient of y, g' = scale * g and <.,.> the inner product per output channel:
+
+    d x = conv_backward_x(g') * surrogate(x - t)     d t = -sum of d x over all axes but the channel
+    d w = conv_backward_w(g') * (|w| <= 1)           d bias = sum of g
+    d scale = <g, conv(xb, wb)> = <conv_backward_w(g), wb>, so the forward sums need not be kept.
+
+RoIAlign lives in `roi_align.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bhpe_compile.models.surrogate import sign, surrogate_gradient
+
+
+def _channel(values: Tensor, rank: int) -> Tensor:
+    """View `values` [C] so that it broadcasts along axis 1 of a tensor of `rank` axes."""
+    return values.view(1, -1, *[1] * (rank - 2))
+
+
+def _sum_to_channel(x: Tensor) -> Tensor:
+    """Sum `x` [N, C, ...] over every axis but the channel: [C]."""
+    return x.sum([axis for axis in range(x.ndim) if axis != 1])
+
+
+# ---- convolution and transposed convolution --------------------------------------------------------------
+
+
+@torch.library.custom_op("bhpe::binary_conv2d", mutates_args=())
+def binary_conv2d(
+    x: Tensor,
+    threshold: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    stride: int,
+    padding: int,
+    surrogate: str = "bireal",
+) -> Tensor:
+    """Binary convolution: x [N,Cin,H,W], threshold [Cin], weight [Cout,Cin,kh,kw], scale and bias [Cout].
+
+    Returns [N, Cout, (H + 2 padding - kh) // stride + 1, (W + 2 padding - kw) // stride + 1].
+    `surrogate` only steers the gradient; exported (frozen) layers leave it at its default.
+    """
+    dot = functional.conv2d(sign(x, _channel(threshold, 4)), sign(weight), None, stride, padding)
+    return dot * _channel(scale, 4) + _channel(bias, 4)
+
+
+@binary_conv2d.register_fake
+def _binary_conv2d_shape(
+    x: Tensor,
+    threshold: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    stride: int,
+    padding: int,
+    surrogate: str = "bireal",
+) -> Tensor:
+    height, width = ((x.shape[axis] + 2 * padding - weight.shape[axis]) // stride + 1 for axis in (2, 3))
+    return x.new_empty(x.shape[0], weight.shape[0], height, width)
+
+
+@torch.library.custom_op("bhpe::binary_conv_transpose2d", mutates_args=())
+def binary_conv_transpose2d(
+    x: Tensor,
+    threshold: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    stride: int,
+    padding: int,
+    surrogate: str = "bireal",
+) -> Tensor:
+    """Binary transposed convolution: x [N,Cin,H,W], weight [Cin,Cout,kh,kw], scale and bias [Cout].
+
+    Returns [N, Cout, (H - 1) stride - 2 padding + kh, (W - 1) stride - 2 padding + kw].
+    """
+    dot = functional.conv_transpose2d(sign(x, _channel(threshold, 4)), sign(weight), None, stride, padding)
+    return dot * _channel(scale, 4) + _channel(bias, 4)
+
+
+@binary_conv_transpose2d.register_fake
+def _binary_conv_transpose2d_shape(
+    x: Tensor,
+    threshold: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    stride: int,
+    padding: int,
+    surrogate: str = "bireal",
+) -> Tensor:
+    height, width = ((x.shape[axis] - 1) * stride - 2 * padding + weight.shape[axis] for axis in (2, 3))
+    return x.new_empty(x.shape[0], weight.shape[1], height, width)
+
+
+def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, threshold, weight, scale, _bias, ctx.stride, ctx.padding, ctx.surrogate = inputs
+    ctx.save_for_backward(x, threshold, weight, scale)
+
+
+def _conv_backward(ctx: Any, g: Tensor, transposed: bool) -> tuple[Tensor | None, ...]:
+    x, threshold, weight, scale = ctx.saved_tensors
+    need_x, need_threshold, need_weight, need_scale, need_bias = ctx.needs_input_grad[:5]
+    centred = x - _channel(threshold, 4)
+    signs = sign(weight)
+    out_axis = 1 if transposed else 0
+    along_out = [-1 if axis == out_axis else 1 for axis in range(4)]
+    grad_bits, grad_signs, _ = torch.ops.aten.convolution_backward(
+        g,
+        sign(x, _channel(threshold, 4)),
+        signs * scale.view(along_out),  # the scale of g' moved into the weights: fewer elements
+        None,
+        [ctx.stride] * 2,
+        [ctx.padding] * 2,
+        [1, 1],
+        transposed,
+        [0, 0],
+        1,
+        [need_x or need_threshold, need_weight or need_scale, False],
+    )
+    grad_x = grad_bits * surrogate_gradient(centred, ctx.surrogate) if need_x or need_threshold else None
+    others = [axis for axis in range(4) if axis != out_axis]
+    return (
+        grad_x if need_x else None,
+        -_sum_to_channel(grad_x) if grad_x is not None and need_threshold else None,
+        grad_signs * scale.view(along_out) * surrogate_gradient(weight, "ste") if need_weight else None,
+        (grad_signs * signs).sum(others) if need_scale else None,
+        _sum_to_channel(g) if need_bias else None,
+        None,
+        None,
+        None,
+    )
+
+
+def _conv2d_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    return _conv_backward(ctx, g, transposed=False)
+
+
+def _conv_transpose2d_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    return _conv_backward(ctx, g, transposed=True)
+
+
+binary_conv2d.register_autograd(_conv2d_backward, setup_context=_save_conv)
+binary_conv_transpose2d.register_autograd(_conv_transpose2d_backward, setup_context=_save_conv)
+
+
+# ---- linear ----------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("bhpe::binary_linear", mutates_args=())
+def binary_linear(
+    x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
+) -> Tensor:
+    """Binary linear layer: x [N,K], threshold [K], weight [O,K], scale and bias [O]. Returns [N,O]."""
+    return functional.linear(sign(x, threshold), sign(weight)) * scale + bias
+
+
+@binary_linear.register_fake
+def _binary_linear_shape(
+    x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
+) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, threshold, weight, scale, _bias, ctx.surrogate = inputs
+    ctx.save_for_backward(x, threshold, weight, scale)
+
+
+def _linear_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    x, threshold, weight, scale = ctx.saved_tensors
+    signs = sign(weight)
+    grad_x = (g * scale) @ signs * surrogate_gradient(x - threshold, ctx.surrogate)
+    grad_signs = g.T @ sign(x, threshold)
+    grad_weight = grad_signs * scale[:, None] * surrogate_gradient(weight, "ste")
+    return grad_x, -grad_x.sum(0), grad_weight, (grad_signs * signs).sum(1), g.sum(0), None
+
+
+binary_linear.register_autograd(_linear_backward, setup_context=_save_linear)
+
+
+# ---- RPReLU ----------------------------------------------------------------------------------------------
+
+
+@torch.library.custom_op("bhpe::rprelu", mutates_args=())
+def rprelu(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
+    """Shifted parametric ReLU per channel (axis 1) of x [N,C] or [N,C,H,W]; gamma, beta, zeta [C].
+
+    ReActNet, arXiv 2003.03488, equation 8. At x == gamma both branches give zeta.
+    """
+    shifted = x - _channel(gamma, x.ndim)
+    kept = torch.where(x > _channel(gamma, x.ndim), shifted, _channel(beta, x.ndim) * shifted)
+    return kept + _channel(zeta, x.ndim)
+
+
+@rprelu.register_fake
+def _rprelu_shape(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _save_rprelu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+
+
+def _rprelu_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    x, gamma, beta = ctx.saved_tensors
+    above = x > _channel(gamma, x.ndim)
+    grad_x = torch.where(above, g, g * _channel(beta, x.ndim))
+    grad_beta = torch.where(above, 0.0, g * (x - _channel(gamma, x.ndim)))
+    return grad_x, -_sum_to_channel(grad_x), _sum_to_channel(grad_beta), _sum_to_channel(g)
+
+
+rprelu.register_autograd(_rprelu_backward, setup_context=_save_rprelu)

@@ -1,0 +1,48 @@
+"""`bhpe::roi_align`: crops by averaged bilinear samples, as ONNX RoiAlign (output_half_pixel, avg, adaptive) does.
+
+The operation is separable: crop = Wy . image . Wx^T, where a row of W averages ceil(cell) equidistant samples of
+one output cell, each a bilinear weight pair. A sample more than one pixel outside contributes nothing.
+Source: Mask R-CNN, arXiv 1703.06870, and the ONNX operator's definition. No gradient is defined: Hand4Whole
+stops gradients at its boxes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _axis_weights(start: Tensor, length: Tensor, cells: int, pixels: int) -> Tensor:
+    """Weights [n, cells, pixels] along one axis for boxes that start at `start` [n] and measure `length` [n]."""
+    cell = length.clamp(min=1.0) / cells
+    count = torch.ceil(cell)
+    most = max(1, int(count.max().item())) if count.numel() else 1
+    sample = torch.arange(most, dtype=start.dtype, device=start.device)
+    index = torch.arange(cells, dtype=start.dtype, device=start.device)
+    offset = (sample + 0.5) / count[:, None]  # [n, most], in cells
+    place = start[:, None, None] + (index[None, :, None] + offset[:, None, :]) * cell[:, None, None]
+    valid = (sample < count[:, None])[:, None, :] & (place >= -1) & (place <= pixels)
+    place = place.clamp(min=0)
+    low = place.floor().clamp(max=pixels - 1)
+    high = (low + 1).clamp(max=pixels - 1)
+    fraction = torch.where(low >= pixels - 1, torch.zeros_like(place), place - low)
+    weights = torch.zeros(*place.shape[:2], pixels, dtype=start.dtype, device=start.device)
+    weights.scatter_add_(2, low.long(), (1 - fraction) * valid)
+    weights.scatter_add_(2, high.long(), fraction * valid)
+    return weights / count[:, None, None]
+
+
+@torch.library.custom_op("bhpe::roi_align", mutates_args=())
+def roi_align(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width: int) -> Tensor:
+    """Crop x [N, C, H, W] at boxes [n, 4] (x0, y0, x1, y1 in pixels) of pictures batch_index int64 [n].
+
+    Returns [n, C, height, width].
+    """
+    rows = _axis_weights(boxes[:, 1], boxes[:, 3] - boxes[:, 1], height, x.shape[2])
+    columns = _axis_weights(boxes[:, 0], boxes[:, 2] - boxes[:, 0], width, x.shape[3])
+    return torch.matmul(torch.matmul(rows[:, None], x[batch_index]), columns[:, None].transpose(2, 3))
+
+
+@roi_align.register_fake
+def _roi_align_shape(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width: int) -> Tensor:
+    return x.new_empty(boxes.shape[0], x.shape[1], height, width)

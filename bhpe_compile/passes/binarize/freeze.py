@@ -1,0 +1,45 @@
+"""From a trained graph to the constants an artefact stores.
+
+    alpha_o     becomes a constant buffer of each binary layer
+    W           of each layer that stays in full precision becomes float16(W), held as float32: the artefact
+                stores float16, so everything from here on computes with what will be stored
+
+Biases and batch normalisation stay float32.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import fx, nn
+
+from bhpe_compile.errors import InputError
+from bhpe_compile.models.binary import BinaryLayer
+
+FLOAT16_MAX = 65504.0
+
+
+def freeze(graph: fx.GraphModule) -> fx.GraphModule:
+    """Return a copy of `graph` in eval mode, without gradients, with every weight as it will be stored.
+
+    Raises InputError naming the layer where a weight is not finite or too large for float16.
+    """
+    frozen = copy.deepcopy(graph).eval().requires_grad_(False)
+    for path, layer in frozen.named_modules():
+        if isinstance(layer, BinaryLayer):
+            layer.freeze()
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            _round_to_float16(path, layer.weight)
+    return frozen
+
+
+def _round_to_float16(path: str, weight: torch.Tensor) -> None:
+    rounded = weight.to(torch.float16).to(weight.dtype)
+    if not bool(torch.isfinite(rounded).all()):
+        largest = weight.abs().max().item()
+        raise InputError(
+            f"{path}.weight: its largest magnitude {largest:g} does not fit float16 (at most "
+            f"{FLOAT16_MAX:g}), in which full-precision layers are stored; rescale the layer"
+        )
+    weight.copy_(rounded)

@@ -1,0 +1,54 @@
+"""Every layer that no other pass owns: stems, heads, core convolutions of shapes outside the five kinds.
+
+They stay in full precision. `--binarize` makes heads binary all the same (Hardtanh, binary layer, its bias,
+BN where there is one, the scheme's activation instead of a ReLU). A stem never is: its three channels are
+colours, all >= 0, whose sign is constant. A core convolution without a local residual of its shape needs a
+scheme without residuals.
+"""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from bhpe_compile.models.roles import layer_role
+from bhpe_compile.passes.binarize.core import core_refusal
+from bhpe_compile.passes.binarize.decide import BinarizePass
+from bhpe_compile.passes.binarize.rewrite import When, make_binary
+from bhpe_compile.passes.binarize.sites import Site
+
+
+class Remainder(BinarizePass):
+    """Names the layers that stay, with the reason; binarizes those the user forces."""
+
+    name = "remainder"
+    summary = "stems and heads: stay in full precision unless forced by name"
+    ensures = ("remainder decided",)
+
+    def scheme_refusal(self, site: Site) -> str | None:
+        """Only core convolutions are binary without being asked for."""
+        role = layer_role(site.path)
+        return None if role == "core" else f"{role}: full precision in every scheme (--binarize overrules)"
+
+    def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
+        """Stems cannot, core convolutions need a scheme without residuals."""
+        role = layer_role(site.path)
+        if role == "stem":
+            return "stem: the sign of a picture, whose values are all >= 0, is constant"
+        if role == "core" and isinstance(site.layer, nn.Conv2d):
+            return self._core_refusal(graph, site, site.layer)
+        return None
+
+    def rewrite(self, graph: fx.GraphModule, site: Site) -> str:
+        """As a core convolution without residual, or as a head."""
+        core = layer_role(site.path) == "core"
+        activation: When = "always" if core else "instead_of_relu"
+        make_binary(graph, site, self.options, residual=False, activation=activation)
+        return "core convolution without residual" if core else "forced by --binarize"
+
+    def _core_refusal(self, graph: fx.GraphModule, site: Site, layer: nn.Conv2d) -> str | None:
+        if self.options.scheme.local_residual:
+            return (
+                f"{layer.in_channels} -> {layer.out_channels} channels with stride {layer.stride[0]} "
+                "is none of the five kinds: no local residual has this shape"
+            )
+        return core_refusal(graph, site, local_residual=False)

@@ -1,0 +1,198 @@
+"""Kernels read and write channels last; transposes appear at their borders and cancel in between.
+
+    kernel(NCHW)              -> Transpose(0,3,1,2) . kernel(NHWC) . Transpose(0,2,3,1)
+    Transpose . Transpose     -> nothing, when they undo each other
+    Concat(axis 1), Clip, Relu, Add, Mul over transposed values -> the same on axis 3 before the transpose
+
+What remains stands where ONNX's layout is really needed (a few small heat maps).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.lower import graph as g
+
+TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+SPATIAL_ROLES = ("x", "residual", "shortcut")
+ELEMENTWISE = ("Clip", "Relu", "Add", "Sub", "Mul", "Identity")
+
+
+def _permuted(shape: tuple[int, ...], perm: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[p] for p in perm)
+
+
+def _transpose(value: ir.Value, perm: tuple[int, ...], name: str) -> ir.Node:
+    out = g.new_value(name, _permuted(g.shape_of(value), perm), value.dtype or ir.DataType.FLOAT)
+    return ir.Node("", "Transpose", [value], {"perm": ir.AttrInt64s("perm", perm)}, outputs=[out], name=name)
+
+
+def _is_transpose(node: ir.Node | None, perm: tuple[int, ...]) -> bool:
+    return node is not None and node.op_type == "Transpose" and g.integers(node, "perm", ()) == perm
+
+
+def _last(graph: ir.Graph, value: ir.Value, before: ir.Node) -> ir.Value:
+    """`value` with channels last: the source of its transpose when it has one, else a new transpose."""
+    producer = value.producer()
+    if _is_transpose(producer, TO_FIRST) and producer is not None and producer.inputs[0] is not None:
+        return producer.inputs[0]
+    for use in value.uses():
+        if _is_transpose(use.node, TO_LAST):
+            return use.node.outputs[0]
+    node = _transpose(value, TO_LAST, f"{value.name}_nhwc")
+    if producer is not None:
+        graph.insert_after(producer, node)
+    else:
+        graph.insert_before(graph[0], node)
+    return node.outputs[0]
+
+
+class ChannelLast(Pass[ir.Model]):
+    """Channel-last kernels, with the fewest transposes between them."""
+
+    name: ClassVar[str] = "channel-last"
+    summary: ClassVar[str] = "store activations channels last and cancel the transposes in between"
+    requires: ClassVar[tuple[str, ...]] = ("fused epilogues",)
+    ensures: ClassVar[tuple[str, ...]] = ("channel last",)
+
+    def call(self, graph: ir.Model) -> PassResult[ir.Model]:
+        notes: list[Note] = []
+        for node in list(graph.graph):
+            if g.is_kernel(node) and g.text(node, "layout") != "nhwc":
+                self._convert(graph.graph, node)
+                notes.append(self.applied(node.name or "", "channels last"))
+        moved = True
+        while moved:
+            steps = [self._sink(graph.graph, node) for node in list(graph.graph) if node.graph is not None]
+            moved = any(steps)
+        modified = bool(notes)
+        if modified:
+            common.RemoveUnusedNodesPass()(graph)
+            common.TopologicalSortPass()(graph)
+        left = sum(node.op_type == "Transpose" for node in graph.graph)
+        notes.append(self.applied("", f"{left} transposes remain"))
+        return PassResult(graph, modified, tuple(notes))
+
+    def _convert(self, graph: ir.Graph, node: ir.Node) -> None:
+        facts = g.facts_of(node) | {"layout": "nhwc"}
+        layer = g.text(node, "layer")
+        operands: dict[str, ir.Value] = {}
+        flat = bool(g.integer(node, "flat"))
+        for role, value in g.operands_of(node).items():
+            if flat and role == "x":
+                operands[role] = _reshape(
+                    graph, node, value, (1, 1, *g.shape_of(value)[1:]), f"{layer}.x_map"
+                )
+            elif role in SPATIAL_ROLES and len(g.shape_of(value)) == 4:
+                operands[role] = _last(graph, value, node)
+            else:
+                operands[role] = value
+        if node.op_type == "SamplePoints":
+            self._sample_points(graph, node, operands, facts)
+            return
+        old = node.outputs[0]
+        shape = g.shape_of(old)
+        nhwc = (shape[0], 1, 1, shape[1]) if flat else _permuted(shape, TO_LAST)
+        out = g.new_value(f"{old.name}_nhwc", nhwc)
+        new = g.kernel_node(node.op_type, layer, operands, {"out": out}, facts)
+        graph.insert_before(node, new)
+        back = (
+            _reshape_node(graph, out, shape, f"{old.name}_flat")
+            if flat
+            else _transpose(out, TO_FIRST, f"{old.name}_nchw")
+        )
+        g.substitute(graph, node, back, {old: back.outputs[0]})
+
+    @staticmethod
+    def _sample_points(
+        graph: ir.Graph, node: ir.Node, operands: dict[str, ir.Value], facts: dict[str, g.AttributeValue]
+    ) -> None:
+        """Grid [N, H, W, 2] and result [N, C, H, W] become points [N, H*W, 2] and rows [N, H*W, C]."""
+        old, layer = node.outputs[0], g.text(node, "layer")
+        batch, channels, height, width = g.shape_of(old)
+        points = (batch, height * width, 2)
+        operands["grid"] = _reshape(graph, node, operands["grid"], points, f"{layer}.points")
+        out = g.new_value(f"{old.name}_rows", (batch, height * width, channels))
+        graph.insert_before(node, g.kernel_node(node.op_type, layer, operands, {"out": out}, facts))
+        rows = _reshape(graph, node, out, (batch, height, width, channels), f"{old.name}_nhwc")
+        back = _transpose(rows, TO_FIRST, f"{old.name}_nchw")
+        g.substitute(graph, node, back, {old: back.outputs[0]})
+
+    @staticmethod
+    def _sink(graph: ir.Graph, node: ir.Node) -> bool:
+        """One step of moving a TO_FIRST transpose below `node`, or of cancelling a pair."""
+        if _is_transpose(node, TO_LAST) and node.inputs[0] is not None:
+            source = node.inputs[0].producer()
+            if not _is_transpose(source, TO_FIRST) or source is None or source.inputs[0] is None:
+                return False
+            ir.convenience.replace_all_uses_with(node.outputs[0], source.inputs[0])
+            g.detach(graph, node)
+            return True
+        if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1 or not list(node.outputs[0].uses()):
+            return False
+        if node.op_type == "Reshape" and node.inputs[0] is not None:
+            return _undo_reshape(graph, node, node.inputs[0])
+        concat = node.op_type == "Concat" and g.integer(node, "axis") == 1
+        if not (concat or node.op_type in ELEMENTWISE):
+            return False
+        shape = node.outputs[0].shape
+        if shape is None or len(shape) != 4:
+            return False
+        tensors = [v for v in node.inputs if v is not None and g.array_of(v) is None]
+        moved = [v for v in tensors if _is_transpose(v.producer(), TO_FIRST)]
+        same = all(g.shape_of(v) == g.shape_of(node.outputs[0]) for v in tensors)
+        if not moved or not (concat or (same and len(moved) == len(tensors))):
+            return False
+        if not concat and any(
+            a is not None and a.size > 1 for a in (g.array_of(v) for v in node.inputs if v is not None)
+        ):
+            return False
+        inputs = [v if v is None or v not in tensors else _last(graph, v, node) for v in node.inputs]
+        out = g.new_value(f"{node.outputs[0].name}_nhwc", _permuted(g.shape_of(node.outputs[0]), TO_LAST))
+        attributes = {k: v for k, v in node.attributes.items() if k != "axis"}
+        if concat:
+            attributes["axis"] = ir.AttrInt64("axis", 3)
+        graph.insert_before(
+            node, ir.Node("", node.op_type, inputs, attributes, outputs=[out], name=node.name)
+        )
+        back = _transpose(out, TO_FIRST, f"{node.outputs[0].name}_nchw")
+        g.substitute(graph, node, back, {node.outputs[0]: back.outputs[0]})
+        return True
+
+
+def _undo_reshape(graph: ir.Graph, node: ir.Node, value: ir.Value) -> bool:
+    """Reshape(Reshape(x)) of x's own shape is x."""
+    source = value.producer()
+    if source is None or source.op_type != "Reshape" or source.inputs[0] is None:
+        return False
+    if node.outputs[0].is_graph_output() or g.shape_of(source.inputs[0]) != g.shape_of(node.outputs[0]):
+        return False
+    ir.convenience.replace_all_uses_with(node.outputs[0], source.inputs[0])
+    g.detach(graph, node)
+    return True
+
+
+def _reshape_node(graph: ir.Graph, value: ir.Value, shape: tuple[int, ...], name: str) -> ir.Node:
+    out = g.new_value(name, shape, value.dtype or ir.DataType.FLOAT)
+    target = np.asarray(shape, dtype=np.int64)
+    constant = ir.Value(
+        name=f"{name}_shape",
+        const_value=ir.tensor(target, name=f"{name}_shape"),
+        type=ir.TensorType(ir.DataType.INT64),
+        shape=ir.Shape(target.shape),
+    )
+    graph.register_initializer(constant)
+    return ir.Node("", "Reshape", [value, constant], outputs=[out], name=name)
+
+
+def _reshape(
+    graph: ir.Graph, before: ir.Node, value: ir.Value, shape: tuple[int, ...], name: str
+) -> ir.Value:
+    node = _reshape_node(graph, value, shape, name)
+    graph.insert_before(before, node)
+    return node.outputs[0]

@@ -1,0 +1,63 @@
+"""TIR kernels -> one relocatable object, without TVM's runtime.
+
+The steps of `tvm.tirx.build`, opened up to read the workspace sizes from the lowered code and to refuse calls
+into TVM's runtime by name.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, Op
+
+from bhpe_compile.errors import InputError
+from bhpe_compile.passes.lower.memory_plan import aligned
+
+PASS_CONFIG = {
+    "tirx.disable_storage_rewrite": True,  # keeps register tiles out of the heap workspace
+    "tirx.disable_assert": True,
+}
+
+
+def build_object(functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target) -> tuple[bytes, int]:
+    """Object code with one symbol `__tvm_ffi_<name>` a function, and the largest workspace in bytes."""
+    pipeline, finalize_host, _ = tvm.tirx.get_tir_pipeline("default")
+    named = {name: func.with_attr("global_symbol", name) for name, func in functions.items()}
+    with target, tvm.ir.transform.PassContext(opt_level=3, config=PASS_CONFIG):
+        module = pipeline(tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(named)))
+        module = tirx.transform.SkipAssert()(finalize_host()(module))
+        workspace = max((_workspace(v.name_hint, f) for v, f in module.functions.items()), default=0)
+        library = tvm.get_global_func("target.build." + target.kind.name)(module, target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.o"
+        library.write_to_file(str(path))
+        return path.read_bytes(), workspace
+
+
+def _workspace(name: str, func: tirx.PrimFunc) -> int:
+    """Bytes of TVMBackendAllocWorkspace in one function."""
+    size = 0
+    problem: str | None = None
+
+    def visit(node: Any) -> None:  # errors must not cross the FFI: they are raised after the walk
+        nonlocal size, problem
+        if not (isinstance(node, Call) and isinstance(node.op, Op)):
+            return
+        if node.op.name.startswith(("tirx.tvm_call_packed", "tirx.tvm_call_cpacked", "tirx.tvm_call_trace")):
+            problem = f"{name} calls {node.args[0]}, a function of TVM's runtime"
+        if node.op.name == "tirx.TVMBackendAllocWorkspace":
+            if isinstance(node.args[2], tirx.IntImm):
+                size += aligned(int(node.args[2]))
+            else:
+                problem = f"{name} needs a workspace of dynamic size"
+
+    tvm_ffi.structural_walk(func.body, visit)
+    if problem is not None:
+        raise InputError(problem)
+    return size

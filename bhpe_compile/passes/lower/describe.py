@@ -1,0 +1,151 @@
+"""Kernel node -> kernel description: geometry and epilogue read off the node's values and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+
+from bhpe_compile import kernels as k
+from bhpe_compile.errors import BhpeError
+from bhpe_compile.kernels.kernel import Kernel
+from bhpe_compile.passes.lower import graph as g
+
+ARRAY_ROLES = ("weight", "scale", "bias", "gamma", "beta", "zeta", "threshold")
+"""Operands that are constants, laid out for the target at compile time."""
+
+
+def _epilogue(node: ir.Node) -> k.Epilogue:
+    operands = g.operands_of(node)
+    residual = None
+    if "residual" in operands:
+        residual = k.Residual(
+            kind=_choice(g.text(node, "residual_kind")),
+            channels=g.shape_of(operands["residual"])[3],
+            pool=bool(g.integer(node, "residual_pool")),
+            clip=bool(g.integer(node, "residual_clip")),
+        )
+    return k.Epilogue(
+        residual=residual,
+        activation=_choice(g.text(node, "activation", "none")),
+        shortcut="shortcut" in operands,
+        store=g.result(node, "out") is not None,
+        bits=g.result(node, "bits") is not None,
+        bits_border=g.integer(node, "bits_border"),
+    )
+
+
+def _choice(word: str) -> Any:
+    """A word the kernel's own check accepts or refuses."""
+    return word
+
+
+def _out_channels(node: ir.Node) -> int:
+    return g.shape_of(g.operands_of(node)["scale"])[0]
+
+
+def _conv_sizes(node: ir.Node) -> dict[str, int]:
+    border = g.integer(node, "in_border")
+    batch, height, width = g.shape_of(g.operands_of(node)["x"])[:3]
+    return {
+        "batch": batch,
+        "height": height - 2 * border,
+        "width": width - 2 * border,
+        "in_channels": g.integer(node, "channels"),
+        "out_channels": _out_channels(node),
+    }
+
+
+def _binary_conv(node: ir.Node) -> Kernel:
+    return k.BinaryConv2d(
+        **_conv_sizes(node),
+        kernel=g.integer(node, "kernel"),
+        stride=g.integer(node, "stride"),
+        padding=g.integer(node, "padding"),
+        in_border=g.integer(node, "in_border"),
+        epilogue=_epilogue(node),
+    )
+
+
+def _binary_deconv(node: ir.Node) -> Kernel:
+    return k.BinaryConvTranspose2d(
+        **_conv_sizes(node), in_border=g.integer(node, "in_border"), epilogue=_epilogue(node)
+    )
+
+
+def _dense_conv(node: ir.Node) -> Kernel:
+    return k.DenseConv2d(
+        **_conv_sizes(node),
+        kernel=g.integer(node, "kernel"),
+        stride=g.integer(node, "stride"),
+        padding=g.integer(node, "padding"),
+        epilogue=_epilogue(node),
+    )
+
+
+def _dense_deconv(node: ir.Node) -> Kernel:
+    return k.DenseConvTranspose2d(**_conv_sizes(node), epilogue=_epilogue(node))
+
+
+def _max_pool(node: ir.Node) -> Kernel:
+    batch, height, width, channels = g.shape_of(g.operands_of(node)["x"])
+    return k.MaxPool2d(
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        kernel=g.integer(node, "kernel"),
+        stride=g.integer(node, "stride"),
+        padding=g.integer(node, "padding"),
+        store=g.result(node, "out") is not None,
+        bits=g.result(node, "bits") is not None,
+        bits_border=g.integer(node, "bits_border"),
+    )
+
+
+def _pack_bits(node: ir.Node) -> Kernel:
+    batch, height, width, channels = g.shape_of(g.operands_of(node)["x"])
+    border = g.integer(node, "border")
+    return k.PackBits(batch=batch, height=height, width=width, channels=channels, border=border)
+
+
+def _roi_align(node: ir.Node) -> Kernel:
+    operands = g.operands_of(node)
+    batch, height, width, channels = g.shape_of(operands["x"])
+    return k.RoiAlign(
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        boxes=g.shape_of(operands["boxes"])[0],
+        out_height=g.integer(node, "out_height"),
+        out_width=g.integer(node, "out_width"),
+    )
+
+
+def _sample_points(node: ir.Node) -> Kernel:
+    operands = g.operands_of(node)
+    batch, height, width, channels = g.shape_of(operands["x"])
+    points = g.shape_of(operands["grid"])[1]
+    return k.SamplePoints(batch=batch, height=height, width=width, channels=channels, points=points)
+
+
+DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
+    "BinaryConv2d": _binary_conv,
+    "BinaryConvTranspose2d": _binary_deconv,
+    "DenseConv2d": _dense_conv,
+    "DenseConvTranspose2d": _dense_deconv,
+    "MaxPool2d": _max_pool,
+    "PackBits": _pack_bits,
+    "RoiAlign": _roi_align,
+    "SamplePoints": _sample_points,
+}
+
+
+def describe(node: ir.Node) -> Kernel:
+    """The description of a kernel node; a geometry the kernel refuses names the layer."""
+    try:
+        return DESCRIBERS[node.op_type](node)
+    except ValueError as error:
+        raise BhpeError(f"layer {g.text(node, 'layer')}: {error}") from error

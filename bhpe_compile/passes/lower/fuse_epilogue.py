@@ -1,0 +1,146 @@
+"""A convolution absorbs what follows it, as long as nothing else reads the values in between.
+
+    v = dot * scale + bias          scale, bias of ChannelAffine: scale' = s * scale, bias' = s * bias + b
+    v = v + residual(r)             local residual, any form of residual_match
+    v = activation(v)               Relu or RPReLU
+    y = v + shortcut                block residual
+
+Each value is then written once. Binary convolutions choose first: theirs is the longer chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.residual_match import match_residual
+
+Absorber = Callable[[ir.Graph, ir.Node, ir.Node, ir.Value], "ir.Node | str"]
+"""(graph, kernel, follower, value between) -> the merged kernel, or why not."""
+
+
+class FuseEpilogue(Pass[ir.Model]):
+    """Affine, residual, activation and shortcut into the kernel before them."""
+
+    name: ClassVar[str] = "fuse-epilogue"
+    summary: ClassVar[str] = "fuse scale, residuals and activations into the convolution before them"
+    requires: ClassVar[tuple[str, ...]] = ("kernels",)
+    ensures: ClassVar[tuple[str, ...]] = ("fused epilogues",)
+
+    def call(self, graph: ir.Model) -> PassResult[ir.Model]:
+        notes: list[Note] = []
+        binary = [n for n in graph.graph if g.is_kernel(n, "BinaryConv2d", "BinaryConvTranspose2d")]
+        dense = [n for n in graph.graph if g.is_kernel(n, "DenseConv2d", "DenseConvTranspose2d")]
+        for node in binary + dense:
+            notes.extend(self._absorb_all(graph.graph, node))
+        return PassResult(graph, any(n.applied for n in notes), tuple(notes))
+
+    def _absorb_all(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
+        layer, absorbed = node.name or "", []
+        while True:
+            out = g.result(node, "out")
+            follower = g.only_use(out) if out is not None else None
+            if out is None or follower is None:
+                why = (
+                    "several readers" if out is not None and len(list(out.uses())) > 1 else "end of the chain"
+                )
+                break
+            absorber = ABSORBERS.get((follower.domain, follower.op_type))
+            if absorber is None:
+                why = f"{follower.op_type} follows"
+                break
+            merged = absorber(graph, node, follower, out)
+            if isinstance(merged, str):
+                why = merged
+                break
+            absorbed.append(follower.op_type)
+            g.detach(graph, node)
+            node = merged
+        if absorbed:
+            return [self.applied(layer, f"absorbed {', '.join(absorbed)}; {why}")]
+        return [self.refused(layer, f"nothing to absorb: {why}")]
+
+
+def _merge(
+    graph: ir.Graph,
+    node: ir.Node,
+    follower: ir.Node,
+    operands: dict[str, ir.Value],
+    facts: dict[str, g.AttributeValue],
+) -> ir.Node:
+    """The kernel with new operands and facts at the follower's place; the follower is gone."""
+    old = follower.outputs[0]
+    out = g.new_value(f"{old.name}_k", g.shape_of(old))
+    merged = g.kernel_node(
+        node.op_type, g.text(node, "layer"), operands, {"out": out}, g.facts_of(node) | facts
+    )
+    g.substitute(graph, follower, merged, {old: out})
+    return merged
+
+
+def _affine(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    operands = g.operands_of(node)
+    if "residual" in operands or "shortcut" in operands or g.text(node, "activation") != "none":
+        return "the affine comes after a residual or an activation"
+    constants = [g.array_of(v) for v in (operands["scale"], operands["bias"], *follower.inputs[1:3])]
+    if any(c is None for c in constants):
+        return "the affine's parameters are computed at run time"
+    scale, bias, s, b = (np.asarray(c, dtype=np.float64).reshape(-1) for c in constants)
+    layer = g.text(node, "layer")
+    operands["scale"] = g.float_constant(graph, f"{layer}.scale", (scale * s).astype(np.float32))
+    operands["bias"] = g.float_constant(graph, f"{layer}.bias", (bias * s + b).astype(np.float32))
+    return _merge(graph, node, follower, operands, {})
+
+
+def _add(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    other = follower.inputs[1] if follower.inputs[0] is out else follower.inputs[0]
+    operands = g.operands_of(node)
+    if other is None or other is out or g.array_of(other) is not None:
+        return "a constant or the value itself is added"
+    if len(g.shape_of(out)) != 4 or g.shape_of(other) != g.shape_of(out):
+        return "shapes are broadcast"
+    if g.text(node, "activation") == "none" and "residual" not in operands and "shortcut" not in operands:
+        match = match_residual(other)
+        operands["residual"] = match.source
+        facts: dict[str, g.AttributeValue] = {
+            "residual_kind": match.kind,
+            "residual_pool": int(match.pool),
+            "residual_clip": int(match.clip),
+        }
+        return _merge(graph, node, follower, operands, facts)
+    if "shortcut" in operands:
+        return "a second shortcut"
+    operands["shortcut"] = other
+    return _merge(graph, node, follower, operands, {})
+
+
+def _relu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    if g.text(node, "activation") != "none" or "shortcut" in g.operands_of(node):
+        return "a second activation"
+    return _merge(graph, node, follower, g.operands_of(node), {"activation": "relu"})
+
+
+def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    operands = g.operands_of(node)
+    if g.text(node, "activation") != "none" or "shortcut" in operands:
+        return "a second activation"
+    layer = g.text(node, "layer")
+    for role, value in zip(("gamma", "beta", "zeta"), follower.inputs[1:], strict=True):
+        array = g.array_of(value)
+        if array is None:
+            return "the activation's parameters are computed at run time"
+        operands[role] = g.float_constant(graph, f"{layer}.{role}", np.asarray(array, np.float32).reshape(-1))
+    return _merge(graph, node, follower, operands, {"activation": "rprelu"})
+
+
+ABSORBERS: dict[tuple[str, str], Absorber] = {
+    ("bhpe", "ChannelAffine"): _affine,
+    ("bhpe", "RPReLU"): _rprelu,
+    ("", "Add"): _add,
+    ("", "Relu"): _relu,
+}

@@ -1,0 +1,159 @@
+"""Kernel nodes: how the lowering writes its decisions into an ONNX graph.
+
+While it is being lowered a model is still an onnx-ir graph, so every step can be dumped and opened in
+Netron. A node of domain `bhpe.kernel` stands for one call of one of our kernels. Its op type names the
+kernel, the attribute `roles` names its inputs in order ("x", "weight", "scale", ...), `results` its outputs
+("out", "bits"), `layer` the layer it computes; the other attributes are the kernel's geometry and epilogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bhpe_compile.errors import InputError
+
+DOMAIN = "bhpe.kernel"
+
+CONV_KINDS = ("BinaryConv2d", "BinaryConvTranspose2d", "DenseConv2d", "DenseConvTranspose2d")
+"""Kernels with the shared epilogue: affine, residual, activation, shortcut, packed output."""
+
+AttributeValue = int | str | Sequence[int] | Sequence[str]
+
+
+def shape_of(value: ir.Value | None) -> tuple[int, ...]:
+    """Static shape of a value; an InputError names values whose shape is unknown or dynamic."""
+    if value is None or value.shape is None or any(not isinstance(d, int) for d in value.shape):
+        name = "?" if value is None else value.name
+        raise InputError(f"value {name} has no static shape: export the model with a fixed batch of 1")
+    return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+
+
+def array_of(value: ir.Value | None) -> NDArray[np.generic] | None:
+    """The constant behind a value, or None when it is computed."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
+        return producer.attributes["value"].as_tensor().numpy()
+    return None
+
+
+def float_constant(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
+    """Register `array` as a float32 initializer; the name is made unique."""
+    unique, count = name, 1
+    while unique in graph.initializers:
+        unique, count = f"{name}_{count}", count + 1
+    tensor = ir.tensor(np.ascontiguousarray(array, dtype=np.float32), name=unique)
+    value = ir.Value(
+        name=unique, const_value=tensor, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(array.shape)
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
+    """An integer-list attribute, or its default."""
+    return tuple(node.attributes[name].as_ints()) if name in node.attributes else tuple(default)
+
+
+def integer(node: ir.Node, name: str, default: int = 0) -> int:
+    """An integer attribute, or its default."""
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def text(node: ir.Node, name: str, default: str = "") -> str:
+    """A string attribute, or its default."""
+    return node.attributes[name].as_string() if name in node.attributes else default
+
+
+def new_value(name: str, shape: Sequence[int], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+    """A fresh value with static shape."""
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+
+def is_kernel(node: ir.Node | None, *kinds: str) -> bool:
+    """True for a kernel node (of one of the kinds, when any is given)."""
+    return node is not None and node.domain == DOMAIN and (not kinds or node.op_type in kinds)
+
+
+def roles(node: ir.Node) -> tuple[str, ...]:
+    """Names of a kernel node's inputs."""
+    return tuple(node.attributes["roles"].as_strings())
+
+
+def operand(node: ir.Node, role: str) -> ir.Value | None:
+    """The input that plays `role`, or None."""
+    names = roles(node)
+    return node.inputs[names.index(role)] if role in names else None
+
+
+def result(node: ir.Node, name: str) -> ir.Value | None:
+    """The output called `name` ("out" or "bits"), or None."""
+    names = tuple(node.attributes["results"].as_strings())
+    return node.outputs[names.index(name)] if name in names else None
+
+
+def kernel_node(
+    kind: str,
+    layer: str,
+    operands: Mapping[str, ir.Value],
+    results: Mapping[str, ir.Value],
+    attributes: Mapping[str, AttributeValue],
+) -> ir.Node:
+    """A kernel node; the order of `operands` and `results` is the order of its inputs and outputs."""
+    facts: dict[str, AttributeValue] = dict(attributes)
+    facts.update(layer=layer, roles=tuple(operands), results=tuple(results))
+    return ir.Node(
+        DOMAIN,
+        kind,
+        list(operands.values()),
+        ir.convenience.convert_attributes(facts),
+        outputs=list(results.values()),
+        name=f"{layer or kind}",
+    )
+
+
+def facts_of(node: ir.Node) -> dict[str, AttributeValue]:
+    """A kernel node's attributes except the ones `kernel_node` writes itself."""
+    skip = ("layer", "roles", "results")
+    return {name: attr.value for name, attr in node.attributes.items() if name not in skip}
+
+
+def operands_of(node: ir.Node) -> dict[str, ir.Value]:
+    """Role -> input value of a kernel node."""
+    return {role: value for role, value in zip(roles(node), node.inputs, strict=True) if value is not None}
+
+
+def results_of(node: ir.Node) -> dict[str, ir.Value]:
+    """Result name -> output value of a kernel node."""
+    return dict(zip(node.attributes["results"].as_strings(), node.outputs, strict=True))
+
+
+def only_use(value: ir.Value) -> ir.Node | None:
+    """The one node that reads `value`, or None when several do, none does, or it is a graph output."""
+    uses = list(value.uses())
+    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def detach(graph: ir.Graph, node: ir.Node) -> None:
+    """Take `node` out of the graph and cut it off from its inputs."""
+    for index in range(len(node.inputs)):
+        node.replace_input_with(index, None)
+    graph.remove(node)
+
+
+def substitute(graph: ir.Graph, old: ir.Node, new: ir.Node, outputs: Mapping[ir.Value, ir.Value]) -> None:
+    """Put `new` at the place of `old`; values in `outputs` are replaced by their partners everywhere."""
+    graph.insert_before(old, new)
+    for before, after in outputs.items():
+        name = before.name
+        ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
+        if after.is_graph_output():
+            before.name, after.name = f"{name}_replaced", name
+    detach(graph, old)

@@ -1,0 +1,129 @@
+"""Binary convolutions read packed bits; whoever writes the value also writes its bits.
+
+    bits[c] = x[c] >= threshold[c]      channel c is bit c % 8 of byte c // 8, 4 * ceil(C / 32) bytes a pixel
+
+The comparison joins the epilogue of the kernel that produces x, so the float value is written only where
+someone still reads it. A value no kernel of ours produces, or one that is compared with two thresholds, gets
+a PackBits kernel. The bits lie in a border of zeros as wide as the largest padding among the readers.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+from numpy.typing import NDArray
+
+from bhpe_compile.errors import InputError
+from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.lower import graph as g
+
+PRODUCERS = (*g.CONV_KINDS, "MaxPool2d")
+READERS = ("BinaryConv2d", "BinaryConvTranspose2d")
+
+
+def packed_bytes(channels: int) -> int:
+    """Bytes of one pixel's bits: whole 32-bit words."""
+    return 4 * -(-channels // 32)
+
+
+def needed_border(node: ir.Node) -> int:
+    """Zeros a reader needs around its bits: its padding; one for the transposed convolution's 2x2 phases."""
+    return 1 if node.op_type == "BinaryConvTranspose2d" else g.integer(node, "padding")
+
+
+def _threshold(node: ir.Node) -> NDArray[np.generic]:
+    array = g.array_of(g.operand(node, "input_threshold"))
+    if array is None:
+        raise InputError(f"layer {node.name}: its threshold is computed at run time; only constants compile")
+    return array.reshape(-1)
+
+
+class PackActivations(Pass[ir.Model]):
+    """Float edges in front of binary kernels become packed bits."""
+
+    name: ClassVar[str] = "pack-activations"
+    summary: ClassVar[str] = "write sign bits where activations are produced"
+    requires: ClassVar[tuple[str, ...]] = ("channel last",)
+    ensures: ClassVar[tuple[str, ...]] = ("packed activations",)
+
+    def call(self, graph: ir.Model) -> PassResult[ir.Model]:
+        notes: list[Note] = []
+        while readers := self._next_readers(graph.graph):
+            notes.append(self._pack(graph.graph, readers))
+        if notes:
+            common.RemoveUnusedNodesPass()(graph)
+        return PassResult(graph, bool(notes), tuple(notes))
+
+    @staticmethod
+    def _next_readers(graph: ir.Graph) -> list[ir.Node]:
+        """The first reader of unpacked values, with all others of the same value and threshold."""
+        waiting = [n for n in graph if g.is_kernel(n, *READERS) and "input_threshold" in g.roles(n)]
+        if not waiting:
+            return []
+        x, threshold = g.operand(waiting[0], "x"), _threshold(waiting[0])
+        return [n for n in waiting if g.operand(n, "x") is x and np.array_equal(_threshold(n), threshold)]
+
+    def _pack(self, graph: ir.Graph, readers: list[ir.Node]) -> Note:
+        x, threshold = g.operands_of(readers[0])["x"], g.operands_of(readers[0])["input_threshold"]
+        batch, height, width, channels = g.shape_of(x)
+        border = max(needed_border(node) for node in readers)
+        shape = (batch, height + 2 * border, width + 2 * border, packed_bytes(channels))
+        bits = g.new_value(f"{x.name}_bits{len(list(x.uses()))}", shape, ir.DataType.UINT8)
+        producer = x.producer()
+        names = ", ".join(node.name or "" for node in readers)
+        if producer is not None and g.is_kernel(producer, *PRODUCERS) and g.result(producer, "bits") is None:
+            self._extend(graph, producer, threshold, bits, border, readers)
+            note = self.applied(producer.name or "", f"also writes the bits of {names}")
+        else:
+            facts: dict[str, g.AttributeValue] = {"border": border, "layout": "nhwc"}
+            node = g.kernel_node(
+                "PackBits",
+                g.text(readers[0], "layer"),
+                {"x": x, "threshold": threshold},
+                {"bits": bits},
+                facts,
+            )
+            graph.insert_before(readers[0], node)
+            why = (
+                "it already writes other bits" if g.is_kernel(producer, *PRODUCERS) else "no kernel writes it"
+            )
+            note = self.refused(names, f"bits are packed by a kernel of their own: {x.name}: {why}")
+            for reader in readers:
+                self._read_bits(graph, reader, bits, border)
+        return note
+
+    def _extend(
+        self,
+        graph: ir.Graph,
+        producer: ir.Node,
+        threshold: ir.Value,
+        bits: ir.Value,
+        border: int,
+        readers: list[ir.Node],
+    ) -> None:
+        for reader in readers:
+            self._read_bits(graph, reader, bits, border)
+        old = g.result(producer, "out")
+        if old is None:
+            raise AssertionError("a producer without bits writes floats")
+        results = {"bits": bits}
+        if list(old.uses()) or old.is_graph_output():
+            results = {"out": g.new_value(f"{old.name}_f", g.shape_of(old)), "bits": bits}
+        operands = g.operands_of(producer) | {"threshold": threshold}
+        facts = g.facts_of(producer) | {"bits_border": border}
+        new = g.kernel_node(producer.op_type, g.text(producer, "layer"), operands, results, facts)
+        g.substitute(graph, producer, new, {old: results["out"]} if "out" in results else {})
+
+    @staticmethod
+    def _read_bits(graph: ir.Graph, reader: ir.Node, bits: ir.Value, border: int) -> None:
+        operands = {r: v for r, v in g.operands_of(reader).items() if r != "input_threshold"}
+        operands["x"] = bits
+        results = {
+            n: g.new_value(f"{v.name}_b", g.shape_of(v), v.dtype) for n, v in g.results_of(reader).items()
+        }
+        facts = g.facts_of(reader) | {"in_border": border}
+        new = g.kernel_node(reader.op_type, g.text(reader, "layer"), operands, results, facts)
+        g.substitute(graph, reader, new, dict(zip(reader.outputs, new.outputs, strict=True)))

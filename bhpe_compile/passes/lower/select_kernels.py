@@ -1,0 +1,173 @@
+"""Every layer gets the kernel that computes it; what has no kernel is refused by name.
+
+    PackedBinaryConv2d, PackedBinaryLinear   -> BinaryConv2d      (linear: a 1x1 convolution of a 1x1 map)
+    PackedBinaryConvTranspose2d              -> BinaryConvTranspose2d
+    Conv, Gemm                               -> DenseConv2d       (affine 1 * y + bias; more is folded later)
+    ConvTranspose                            -> DenseConvTranspose2d
+    MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
+
+Nothing with weights is left to TVM's default schedules: they are far slower than any library's.
+Layouts are still those of ONNX (channels second); `channel_last` changes them.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from bhpe_compile.errors import InputError
+from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.lower import graph as g
+
+BINARY = {
+    "PackedBinaryConv2d": "BinaryConv2d",
+    "PackedBinaryConvTranspose2d": "BinaryConvTranspose2d",
+    "PackedBinaryLinear": "BinaryConv2d",
+}
+DENSE = {"Conv": "DenseConv2d", "ConvTranspose": "DenseConvTranspose2d", "Gemm": "DenseConv2d"}
+
+
+def _square(node: ir.Node, name: str, default: tuple[int, ...]) -> int:
+    values = set(g.integers(node, name, default))
+    if len(values) != 1:
+        raise InputError(f"layer {node.name}: {name} {sorted(values)} differ by side; no kernel for it")
+    return values.pop()
+
+
+class SelectKernels(Pass[ir.Model]):
+    """ONNX layers -> kernel nodes."""
+
+    name: ClassVar[str] = "select-kernels"
+    summary: ClassVar[str] = "give every convolution, linear layer, pooling and sampling its own kernel"
+    requires: ClassVar[tuple[str, ...]] = ("packed weights", "explicit padding")
+    ensures: ClassVar[tuple[str, ...]] = ("kernels",)
+
+    def call(self, graph: ir.Model) -> PassResult[ir.Model]:
+        notes: list[Note] = []
+        for node in list(graph.graph):
+            new = self._kernel(graph.graph, node)
+            if new is None:
+                continue
+            g.substitute(graph.graph, node, new, {node.outputs[0]: new.outputs[0]})
+            notes.append(self.applied(new.name or "", f"computed by {new.op_type}"))
+        return PassResult(graph, bool(notes), tuple(notes))
+
+    def _kernel(self, graph: ir.Graph, node: ir.Node) -> ir.Node | None:
+        key = node.op_type
+        if node.domain == "bhpe" and key in BINARY:
+            return self._binary(node)
+        if node.domain not in ("", "ai.onnx"):
+            return None
+        if key in DENSE and g.array_of(node.inputs[1]) is not None:
+            return self._dense(graph, node)
+        if key in ("Conv", "ConvTranspose"):
+            raise InputError(
+                f"layer {node.name}: weights are computed at run time; only constant weights compile"
+            )
+        if key == "MaxPool":
+            return self._max_pool(node)
+        if key == "RoiAlign":
+            return self._roi_align(node)
+        if key == "GridSample":
+            return self._sample_points(node)
+        return None
+
+    @staticmethod
+    def _out(node: ir.Node) -> ir.Value:
+        old = node.outputs[0]
+        return g.new_value(f"{old.name}_k", g.shape_of(old))
+
+    def _geometry(self, node: ir.Node) -> dict[str, g.AttributeValue]:
+        if _square(node, "dilations", (1, 1)) != 1 or g.integer(node, "group", 1) != 1:
+            raise InputError(
+                f"layer {node.name}: groups and dilations have no kernel; keep them out of the model"
+            )
+        if any(g.integers(node, "output_padding", (0, 0))):
+            raise InputError(f"layer {node.name}: output_padding has no kernel")
+        return {
+            "stride": _square(node, "strides", (1, 1)),
+            "padding": _square(node, "pads", (0, 0, 0, 0)),
+        }
+
+    def _binary(self, node: ir.Node) -> ir.Node:
+        roles = ("x", "input_threshold", "weight", "scale", "bias")
+        operands = {r: v for r, v in zip(roles, node.inputs, strict=True) if v is not None}
+        flat = node.op_type == "PackedBinaryLinear"
+        facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
+        kernel = 1 if flat else g.shape_of(node.inputs[2])[2]
+        facts |= {
+            "kernel": kernel,
+            "flat": int(flat),
+            "channels": g.integer(node, "channels"),
+            "activation": "none",
+        }
+        return g.kernel_node(BINARY[node.op_type], node.name or "", operands, {"out": self._out(node)}, facts)
+
+    def _dense(self, graph: ir.Graph, node: ir.Node) -> ir.Node:
+        flat = node.op_type == "Gemm"
+        weight = node.inputs[1]
+        if weight is None or node.inputs[0] is None:
+            raise InputError(f"layer {node.name}: no input or weight")
+        if flat:
+            alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 1.0
+            beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
+            if not g.integer(node, "transB") or g.integer(node, "transA") or (alpha, beta) != (1.0, 1.0):
+                raise InputError(f"layer {node.name}: only Gemm with transB=1 and alpha=beta=1 has a kernel")
+        facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
+        facts |= {
+            "kernel": 1 if flat else g.shape_of(weight)[2],
+            "flat": int(flat),
+            "channels": g.shape_of(node.inputs[0])[1],
+            "activation": "none",
+        }
+        out = self._out(node)
+        channels = out.shape[1] if out.shape is not None else 0
+        size = int(channels) if isinstance(channels, int) else 0
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        operands = {
+            "x": node.inputs[0],
+            "weight": weight,
+            "scale": g.float_constant(graph, f"{node.name}.scale", np.ones(size, np.float32)),
+            "bias": bias or g.float_constant(graph, f"{node.name}.bias", np.zeros(size, np.float32)),
+        }
+        return g.kernel_node(DENSE[node.op_type], node.name or "", operands, {"out": out}, facts)
+
+    def _max_pool(self, node: ir.Node) -> ir.Node:
+        if len(node.outputs) > 1 or g.integer(node, "ceil_mode") or _square(node, "dilations", (1, 1)) != 1:
+            raise InputError(f"layer {node.name}: only plain MaxPool has a kernel")
+        facts: dict[str, g.AttributeValue] = {
+            "kernel": _square(node, "kernel_shape", ()),
+            "stride": _square(node, "strides", (1, 1)),
+            "padding": _square(node, "pads", (0, 0, 0, 0)),
+        }
+        operands = {"x": node.inputs[0]} if node.inputs[0] is not None else {}
+        return g.kernel_node("MaxPool2d", node.name or "", operands, {"out": self._out(node)}, facts)
+
+    def _roi_align(self, node: ir.Node) -> ir.Node:
+        mode = g.text(node, "coordinate_transformation_mode", "half_pixel")
+        scale = node.attributes["spatial_scale"].as_float() if "spatial_scale" in node.attributes else 1.0
+        plain = (
+            g.text(node, "mode", "avg") == "avg" and scale == 1.0 and not g.integer(node, "sampling_ratio")
+        )
+        if mode != "output_half_pixel" or not plain:
+            raise InputError(
+                f"node {node.name}: only RoiAlign avg, output_half_pixel, adaptive, scale 1 has a kernel"
+            )
+        facts: dict[str, g.AttributeValue] = {
+            "out_height": g.integer(node, "output_height", 1),
+            "out_width": g.integer(node, "output_width", 1),
+        }
+        operands = {
+            r: v for r, v in zip(("x", "boxes", "batch_index"), node.inputs, strict=True) if v is not None
+        }
+        return g.kernel_node("RoiAlign", node.name or "", operands, {"out": self._out(node)}, facts)
+
+    def _sample_points(self, node: ir.Node) -> ir.Node:
+        mode = g.text(node, "mode", "linear")
+        padding = g.text(node, "padding_mode", "zeros")
+        if mode not in ("linear", "bilinear") or padding != "zeros" or not g.integer(node, "align_corners"):
+            raise InputError(f"node {node.name}: only bilinear GridSample, zeros, align_corners has a kernel")
+        operands = {r: v for r, v in zip(("x", "grid"), node.inputs, strict=True) if v is not None}
+        return g.kernel_node("SamplePoints", node.name or "", operands, {"out": self._out(node)}, {})

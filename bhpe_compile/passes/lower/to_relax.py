@@ -1,0 +1,122 @@
+"""ONNX graph with kernel nodes -> Relax function that calls our TIR kernels.
+
+TVM's importer keys its converters on the operation type alone and ignores the domain; our kernel nodes are
+given one converter each through its converter map for the time of the import. A kernel node becomes `call_tir`
+of the PrimFunc its description generates for the target; equal descriptions share one PrimFunc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import tvm
+from numpy.typing import NDArray
+from tvm import relax
+from tvm.ir import IRModule
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from bhpe_compile.errors import BhpeError
+from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.describe import ARRAY_ROLES, Kernel, describe
+from bhpe_compile.passes.lower.emit import KernelCall
+from bhpe_compile.targets.isa import VectorIsa
+
+OPAQUE = 8
+"""TVM's operator pattern kind that keeps FuseOps away from a PrimFunc."""
+
+
+@dataclass
+class Importer:
+    """Holds what one import collects: shared PrimFuncs and the calls in order."""
+
+    isa: VectorIsa
+    nodes: Mapping[str, ir.Node]
+    calls: list[KernelCall] = field(default_factory=list)
+    functions: dict[str, tvm.ir.GlobalVar] = field(default_factory=dict)
+
+    def convert(self, bb: relax.BlockBuilder, inputs: list[Any], name: str) -> Any:
+        """One kernel node as call_tir; `inputs` are Relax expressions in the order of the node's roles."""
+        node = self.nodes[name]
+        kernel = describe(node)
+        expressions = dict(zip(g.roles(node), inputs, strict=True))
+        arrays = {r: _numpy(e, node) for r, e in expressions.items() if r in ARRAY_ROLES}
+        packed = _pack(kernel, self.isa, arrays, node)
+        args, outs = [], []
+        parameters = kernel.parameters(self.isa)
+        for parameter in parameters:
+            if parameter.is_output:
+                outs.append(relax.TensorType(parameter.shape, parameter.dtype))
+                continue
+            if parameter.role in packed:
+                array = packed[parameter.role]
+                if array.shape != tuple(parameter.shape) or str(array.dtype) != parameter.dtype:
+                    raise BhpeError(
+                        f"internal: {node.name} {parameter.role}: {array.dtype}{array.shape}, "
+                        f"kernel wants {parameter.dtype}{parameter.shape}"
+                    )
+                args.append(relax.const(array))
+            else:
+                args.append(expressions[parameter.role])
+        symbol = kernel.symbol()
+        if symbol not in self.functions:
+            func = kernel.prim_func(self.isa).with_attr("op_pattern", OPAQUE).without_attr("global_symbol")
+            self.functions[symbol] = bb.add_func(func, symbol)
+        variable = self.functions[symbol]
+        roles = tuple(p.role for p in parameters)
+        self.calls.append(KernelCall(variable.name_hint, node.op_type, g.text(node, "layer"), roles))
+        return bb.emit(relax.call_tir(variable, args, out_ty=outs if len(outs) > 1 else outs[0]))
+
+
+def _numpy(expr: Any, node: ir.Node) -> NDArray[Any]:
+    value = getattr(expr, "value", None)
+    if not isinstance(value, tvm.runtime.Tensor):
+        raise BhpeError(f"internal: a parameter of {node.name} is not constant")
+    array: NDArray[Any] = value.numpy()
+    return array
+
+
+def _pack(
+    kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
+) -> dict[str, NDArray[Any]]:
+    """Constants in the layout the kernel wants; float16 weights must be exact."""
+    packed: dict[str, NDArray[Any]] = {}
+    if "weight" in arrays:
+        packed.update(kernel.pack(isa, arrays.pop("weight")))
+    for role, array in arrays.items():
+        packed[role] = kernel.pad_channels(role, np.asarray(array, np.float32).reshape(-1), isa)
+    return packed
+
+
+@contextmanager
+def _converters(importer: Importer, kinds: frozenset[str]) -> Iterator[None]:
+    class KernelConverter(onnx_frontend.OnnxOpConverter):  # type: ignore[misc]
+        @classmethod
+        def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+            return importer.convert(bb, list(inputs), attr["tvm_custom"]["name"])
+
+    original = onnx_frontend._get_convert_map
+    onnx_frontend._get_convert_map = lambda: {**original(), **dict.fromkeys(kinds, KernelConverter)}
+    try:
+        yield
+    finally:
+        onnx_frontend._get_convert_map = original
+
+
+def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall]]:
+    """Relax module with `main` and our PrimFuncs, and the kernel calls in order."""
+    nodes: dict[str, ir.Node] = {}
+    for index, node in enumerate(model.graph):
+        if g.is_kernel(node):
+            node.name = f"kernel_{index}"  # unique: layers may own several kernels
+            nodes[node.name] = node
+    importer = Importer(isa, nodes)
+    kinds = frozenset(n.op_type for n in nodes.values())
+    proto = ir.to_proto(model)
+    with _converters(importer, kinds):
+        module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
+    return module, importer.calls

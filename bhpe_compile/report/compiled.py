@@ -1,0 +1,98 @@
+"""What a compiled model consists of: layer by layer from the folded graph, in total from the artefact's program.
+
+MACs count both hand crops (batch 2). A transposed convolution is counted by the taps that meet a pixel, as
+kernel^2 * Cin * Cout at every input pixel. Stored bits are 1 for binary and 16 for dense weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import onnx_ir as ir
+
+from bhpe_compile.artifact.program import Program
+from bhpe_compile.passes.base import Note
+
+BINARY = {
+    "PackedBinaryConv2d": "binary convolution",
+    "PackedBinaryConvTranspose2d": "binary transposed convolution",
+    "PackedBinaryLinear": "binary linear",
+}
+DENSE = {"Conv": "convolution", "ConvTranspose": "transposed convolution", "Gemm": "linear"}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer with weights: its kind, precision ("binary" | "float16"), weights, MACs and stored bytes."""
+
+    name: str
+    kind: str
+    precision: str
+    weights: int
+    macs: int
+    stored_bytes: int
+
+
+def _shape(value: ir.Value | None) -> tuple[int, ...]:
+    if value is None or value.shape is None:
+        return ()
+    return tuple(int(d) for d in value.shape if isinstance(d, int))
+
+
+def layer_costs(model: ir.Model) -> list[LayerCost]:
+    """Costs of every layer with weights in a folded model, in graph order."""
+    costs = []
+    for node in model.graph:
+        binary = node.domain == "bhpe" and node.op_type in BINARY
+        if not binary and not (node.op_type in DENSE and node.domain in ("", "ai.onnx")):
+            continue
+        weight = _shape(node.inputs[2 if binary else 1])
+        x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
+        channels = node.attributes["channels"].as_int() if binary else 0
+        transposed = "ConvTranspose" in node.op_type
+        if binary:
+            count = weight[0] * channels * prod(weight[2:])
+            stored = 4 * prod(weight)
+        else:
+            count = prod(weight)
+            stored = 2 * count
+        positions = x[0] * prod(x[2:]) if transposed else y[0] * prod(y[2:])
+        kind = BINARY[node.op_type] if binary else DENSE[node.op_type]
+        precision = "binary" if binary else "float16"
+        costs.append(LayerCost(node.name or "", kind, precision, count, count * positions, stored))
+    return costs
+
+
+def compile_report(
+    model: ir.Model, program: Program, notes: Sequence[Note], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """The report.json of an artefact: totals, layers, steps, and what every pass did or refused."""
+    layers = layer_costs(model)
+
+    def total(precision: str, field: str) -> int:
+        return sum(getattr(layer, field) for layer in layers if layer.precision == precision)
+
+    glue = sum(step.kind == "glue" for step in program.steps)
+    return {
+        **facts,
+        "weights": {"binary": total("binary", "weights"), "float16": total("float16", "weights")},
+        "macs": {"binary": total("binary", "macs"), "float": total("float16", "macs")},
+        "bytes": {
+            "binary_weights": total("binary", "stored_bytes"),
+            "float16_weights": total("float16", "stored_bytes"),
+            "weights_image": len(program.weights),
+            "arena": program.arena_bytes,
+            "workspace": program.workspace_bytes,
+        },
+        "calls": {"kernels": len(program.steps) - glue, "glue": glue},
+        "layers": [asdict(layer) for layer in layers],
+        "steps": [{"kernel": s.symbol, "kind": s.kind, "layer": s.layer} for s in program.steps],
+        "notes": [asdict(note) for note in _unique(notes)],
+    }
+
+
+def _unique(notes: Iterable[Note]) -> list[Note]:
+    return list(dict.fromkeys(notes))

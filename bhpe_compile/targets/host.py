@@ -1,0 +1,68 @@
+"""The machine this process runs on: its CPU features, and the best target among the presets that it satisfies.
+
+`native` is deliberately conservative: it is a known preset under another name, so it never uses a feature the
+host lacks and compiles to the same code on every host of the same class.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from bhpe_compile.errors import UsageError
+from bhpe_compile.targets import aarch64, x86
+from bhpe_compile.targets.target import Target
+
+NATIVE = "native"
+
+_FEATURE_KEYS = ("flags", "features")
+"""How /proc/cpuinfo calls the list on x86 and on AArch64, in lower case."""
+
+
+def parse_features(cpuinfo: str) -> frozenset[str]:
+    """The features that every processor of a /proc/cpuinfo text has (big.LITTLE: the intersection)."""
+    lists = []
+    for line in cpuinfo.splitlines():
+        key, colon, value = line.partition(":")
+        if colon and key.strip().lower() in _FEATURE_KEYS:
+            lists.append(frozenset(value.split()))
+    return frozenset.intersection(*lists) if lists else frozenset()
+
+
+@cache
+def host_features() -> frozenset[str]:
+    """CPU features of this host as Linux names them; empty on other systems."""
+    path = Path("/proc/cpuinfo")
+    return parse_features(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else frozenset()
+
+
+def host_family() -> str:
+    """ "x86_64" or "aarch64" on Linux, another word elsewhere."""
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+    return machine if platform.system() == "Linux" else platform.system()
+
+
+def missing_features(family: str, requires: Iterable[str]) -> tuple[str, ...]:
+    """What this host lacks to run code of `family` that uses `requires`; empty when it runs it."""
+    if host_family() != family:
+        return (family,)
+    return tuple(sorted(set(requires) - host_features()))
+
+
+def host_runs(target: Target) -> bool:
+    """Whether a library for `target` runs in this process, without emulation."""
+    return not missing_features(target.family, target.requires)
+
+
+def native_target() -> Target:
+    """The most demanding preset that this host runs, named `native`. UsageError when there is none."""
+    for preset in (*reversed(x86.PRESETS), *reversed(aarch64.PRESETS)):
+        if host_runs(preset):
+            return replace(preset, name=NATIVE, summary=f"this machine, as {preset.name}", emulator=None)
+    raise UsageError(
+        f"target native: this machine ({host_family()}) runs none of the presets; "
+        "name the target of the device instead, `bhpe-compile targets` lists them"
+    )

@@ -1,0 +1,37 @@
+"""The vector units the kernels are written for. A target names one of these; the kernels ask nothing else of it.
+
+Lanes are output channels everywhere, so `popcount_lanes` words of `word_bits` bits are one vector register
+and `float_lanes` float32 values are the unit of an epilogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class VectorIsa:
+    """What a kernel generator needs to know of a CPU.
+
+    `word_bits` x `popcount_lanes` is the shape of one binary weight vector, `registers` the number of vector
+    registers, `pack` the idiom that turns a comparison into bits ("mask": a compare mask moved to a general
+    register; "addp": selected bit values summed pairwise).
+    """
+
+    name: Literal["avx512", "avx2", "neon"]
+    word_bits: int
+    popcount_lanes: int
+    float_lanes: int
+    registers: int
+    pack: Literal["mask", "addp"]
+
+
+AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16, registers=32, pack="mask")
+"""512-bit vectors with VPOPCNTDQ."""
+
+AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8, registers=16, pack="mask")
+"""256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
+
+NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8, registers=32, pack="addp")
+"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them."""

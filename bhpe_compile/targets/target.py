@@ -1,0 +1,48 @@
+"""What a target is: plain data. A new CPU is one more value, never a branch somewhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bhpe_compile.targets.isa import VectorIsa
+
+GLIBC = "2.28"
+"""The oldest C library a compiled model.so runs on (Debian 10, RHEL 8, Ubuntu 18.10 and later)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One CPU, or class of CPUs, to compile for.
+
+    `llvm` is TVM's target dictionary for the kernels, `isa` the vector unit they are written for.
+    `zig` are the arguments of `zig cc` for the library (dynamic, against glibc), `zig_static` those for the driver
+    (static, musl). `emulator` is the program that runs the driver on another CPU, if one is known. `requires`
+    are the CPU features the kernels use, as Linux names them in /proc/cpuinfo.
+    """
+
+    name: str
+    summary: str
+    family: Literal["x86_64", "aarch64"]
+    triple: str
+    llvm: Mapping[str, str]
+    isa: VectorIsa
+    zig: tuple[str, ...]
+    zig_static: tuple[str, ...]
+    emulator: str | None
+    requires: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The target as the manifest and `targets --format json` show it."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "family": self.family,
+            "triple": self.triple,
+            "llvm": dict(self.llvm),
+            "isa": self.isa.name,
+            "zig": list(self.zig),
+            "emulator": self.emulator,
+            "requires": list(self.requires),
+        }

@@ -1,0 +1,90 @@
+"""`--help` answers at once, because nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bhpe_compile.cli.main import cli, main
+from tests.command import COMMAND, ROOT, bhpe, environment
+
+HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
+COMMANDS = ("compile", "example", "passes", "report", "run", "targets", "verify")
+
+IMPORTS = """
+import sys
+from bhpe_compile.cli.main import main
+code = main(["compile", "--help"])
+sys.stderr.write(" ".join(sys.modules))
+sys.exit(code)
+"""
+
+
+def test_help_imports_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {name.split(".")[0] for name in done.stderr.split()}
+    assert "click" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_help_answers_in_less_than_three_tenths_of_a_second() -> None:
+    spent = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([*COMMAND, "--help"], env=environment(), capture_output=True, check=True)
+        spent.append(time.perf_counter() - start)
+    assert min(spent) < 0.3  # the fastest of five: the other tests share the cores
+
+
+def test_group_has_these_commands() -> None:
+    assert sorted(cli.commands) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"bhpe-compile {name}" in text
+    assert len(text.splitlines()) > 5
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["example", "--help"]])
+def test_help_says_that_the_models_are_untrained(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 0
+    assert "not trained" in " ".join(capsys.readouterr().out.split())
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from bhpe_compile import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bhpe-compile, version {__version__}\n"
+
+
+def test_no_arguments_prints_help_and_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Usage: bhpe-compile" in captured.err
+
+
+def test_shell_completion_offers_commands_and_targets() -> None:
+    words = bhpe(_BHPE_COMPILE_COMPLETE="bash_complete", COMP_WORDS="bhpe-compile ta", COMP_CWORD="1")
+    assert "plain,targets" in words.stdout.split()
+    targets = bhpe(
+        _BHPE_COMPILE_COMPLETE="bash_complete", COMP_WORDS="bhpe-compile compile --target ar", COMP_CWORD="3"
+    )
+    assert "plain,arm" in targets.stdout.split()

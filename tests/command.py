@@ -1,0 +1,45 @@
+"""Runs the real command line in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+COMMAND = (sys.executable, "-m", "bhpe_compile.cli")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished command left: its exit code and both streams."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment a command runs in: this checkout first on the path, one thread a process."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def bhpe(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, **more: str) -> Outcome:
+    """Run `bhpe-compile` with `arguments` (and the variables `more`) and wait for its end."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def listing(folder: Path) -> list[str]:
+    """Everything below `folder`, hidden files included."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

@@ -1,0 +1,147 @@
+"""The main job: what is written, that it is the same every time, and what is never overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import COMMAND, bhpe, environment, listing
+from tests.e2e.conftest import Compiled, compile_example
+
+FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "report.json", "weights.bin"]
+
+
+@pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
+def test_files_and_manifest(target: str, request: pytest.FixtureRequest) -> None:
+    one: Compiled = request.getfixturevalue(target)
+    assert listing(one.folder) == FILES
+    manifest = json.loads((one.folder / "manifest.json").read_text())
+    listed = {name: (entry["sha256"], entry["size"]) for name, entry in manifest["files"].items()}
+    found = {
+        name: (
+            hashlib.sha256((one.folder / name).read_bytes()).hexdigest(),
+            (one.folder / name).stat().st_size,
+        )
+        for name in FILES
+        if name != "manifest.json"
+    }
+    assert listed == found
+
+
+def test_tiny_budgets(compiled: Compiled) -> None:
+    on_device = [(compiled.folder / name).stat().st_size for name in ("model.so", "weights.bin")]
+    assert sum(on_device) <= 3_000_000
+    assert compiled.seconds <= 60  # asked: 20 s on two free cores; the other tests run beside this one
+
+
+def test_result_as_json(compiled: Compiled) -> None:
+    result = json.loads(compiled.outcome.stdout)
+    assert result["output"] == str(compiled.folder)
+    assert sorted(result["files"]) == FILES
+    assert result["weights"]["binary"] > 0
+    assert set(result["seconds"]) >= {"load", "binarize", "export", "fold", "lower", "write"}
+
+
+def test_options_come_first_on_stderr(compiled: Compiled) -> None:
+    lines = compiled.outcome.stderr.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["model", "target", "output", "scheme"]
+    assert any(line.endswith("lower") for line in lines[4:])
+
+
+def test_twice_gives_the_same_bytes(compiled: Compiled, example: Path, tmp_path: Path) -> None:
+    again = compile_example(example / "model.pt", "x86", tmp_path / "elsewhere")
+    assert listing(again.folder) == FILES
+    for name in FILES:
+        assert (again.folder / name).read_bytes() == (compiled.folder / name).read_bytes(), name
+
+
+def test_binary_checkpoint(example: Path, compiled: Compiled, tmp_path: Path) -> None:
+    """model-bidrn.pt is model.pt made binary: compiling either gives the same library and weights."""
+    binary = compile_example(example / "model-bidrn.pt", "x86", tmp_path / "out")
+    for name in ("model.so", "weights.bin"):
+        assert (binary.folder / name).read_bytes() == (compiled.folder / name).read_bytes(), name
+
+
+def test_default_output_and_table(example: Path, tmp_path: Path) -> None:
+    outcome = bhpe(example / "model.pt", "--target", "x86", cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    assert listing(tmp_path / "dist") == ["model-x86", *(f"model-x86/{name}" for name in FILES)]
+    assert "dist/model-x86/" in outcome.stdout
+    assert "weights.bin" in outcome.stdout
+
+
+def test_artifact_of_ours_is_replaced(copy: Path, example: Path) -> None:
+    (copy / "report.json").write_text("{}")
+    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", copy, "-q")
+    assert outcome.code == 0, outcome.stderr
+    assert (outcome.stdout, outcome.stderr) == ("", "")
+    assert listing(copy) == FILES
+    assert (copy / "report.json").stat().st_size > 2
+    assert listing(copy.parent) == [copy.name, *(f"{copy.name}/{name}" for name in FILES)]
+
+
+def test_foreign_folder_is_refused(foreign: Path, example: Path) -> None:
+    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign)
+    assert outcome.code == 2
+    assert "--force" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert listing(foreign) == ["thesis.tex"]
+
+
+def test_foreign_folder_is_replaced_when_forced(foreign: Path, example: Path) -> None:
+    assert bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q").code == 0
+    assert listing(foreign) == FILES
+
+
+def test_dry_run_writes_nothing(example: Path, tmp_path: Path) -> None:
+    outcome = bhpe(example / "model.pt", "--target", "x86", "--dry-run", "--format", "json", cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    planned = json.loads(outcome.stdout)
+    assert planned["options"]["output"] == "dist/model-x86"
+    assert {one["stage"] for one in planned["passes"]} == {"binarize", "fold", "lower"}
+    assert listing(tmp_path) == []
+
+
+def test_kept_layers_stay_float(example: Path, tmp_path: Path) -> None:
+    pattern = "box_net.*"
+    outcome = bhpe(
+        example / "model.pt", "--target", "x86", "-o", tmp_path / "out", "--keep-float", pattern, "-q"
+    )
+    assert outcome.code == 0, outcome.stderr
+    layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
+    boxes = {layer["precision"] for layer in layers if layer["name"].startswith("box_net.")}
+    assert boxes == {"float16"}
+    assert "binary" in {layer["precision"] for layer in layers}
+
+
+def test_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
+    """stderr is a real pseudo terminal; stdout stays clean data."""
+    reader, writer = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, example / "model.pt", "--target", "x86", "-o", tmp_path / "out", "--format", "json"],
+        env=environment(TERM="xterm", COLUMNS="100"),
+        stdout=subprocess.PIPE,
+        stderr=writer,
+    ) as process:
+        os.close(writer)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(reader, 4096)
+            except OSError:  # Linux reports EIO when the last writer of a pseudo terminal closes it
+                break
+            shown += piece
+        assert process.stdout is not None
+        data = process.stdout.read()
+    os.close(reader)
+    assert process.returncode == 0, shown
+    assert "━".encode() in shown
+    for stage in (b"export", b"fold", b"lower"):
+        assert stage in shown
+    assert json.loads(data)["output"] == str(tmp_path / "out")

@@ -1,0 +1,57 @@
+"""`example`: three files, the same on every call, and never over somebody's own."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from PIL import Image
+
+from tests.command import bhpe, listing
+
+FILES = ["model-bidrn.pt", "model.pt", "person.png"]
+
+
+def test_files(example: Path) -> None:
+    assert listing(example) == FILES
+    assert (example / "model.pt").stat().st_size <= 8_500_000  # 8 MB of float32 weights and their names
+    with Image.open(example / "person.png") as picture:
+        assert picture.mode == "RGB"
+        assert picture.size == (384, 512)
+
+
+def test_same_bytes_again(example: Path, tmp_path: Path) -> None:
+    outcome = bhpe("example", tmp_path / "again")
+    assert outcome.code == 0
+    assert outcome.stdout.split() == [
+        str(tmp_path / "again" / name) for name in ("model.pt", "model-bidrn.pt", "person.png")
+    ]
+    for name in FILES:
+        first, second = (
+            hashlib.sha256((folder / name).read_bytes()).digest() for folder in (example, tmp_path / "again")
+        )
+        assert first == second, name
+
+
+def test_existing_files_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_text("mine")
+    outcome = bhpe("example", tmp_path)
+    assert outcome.code == 2
+    assert "model.pt" in outcome.stderr
+    assert "--force" in outcome.stderr
+    assert listing(tmp_path) == ["model.pt"]
+    assert (tmp_path / "model.pt").read_text() == "mine"
+
+
+def test_force_replaces_them(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_text("mine")
+    assert bhpe("example", tmp_path, "--force", "-q").code == 0
+    assert (tmp_path / "model.pt").stat().st_size > 1000
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    outcome = bhpe("example", tmp_path / "file" / "demo")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1

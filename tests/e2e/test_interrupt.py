@@ -1,0 +1,42 @@
+"""Ctrl-C in the middle of the work: exit code 130, and nothing left behind anywhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.command import COMMAND, environment, listing
+
+
+@pytest.mark.parametrize("stage", ["export", "lower", "write"])
+def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> None:
+    work, temporary = tmp_path / "work", tmp_path / "temporary"
+    work.mkdir()
+    temporary.mkdir()
+    with subprocess.Popen(
+        [*COMMAND, example / "model.pt", "--target", "x86"],
+        cwd=work,
+        env=environment(TMPDIR=str(temporary)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a group of its own, which a terminal would interrupt as a whole
+    ) as process:
+        assert process.stderr is not None
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            if line.rstrip().endswith(stage):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, seen + err
+    assert out == ""
+    assert err.splitlines()[-1] == "error: interrupted; nothing was written"
+    assert "Traceback" not in err
+    assert [name for name in listing(work) if name != "dist"] == []
+    assert listing(temporary) == []

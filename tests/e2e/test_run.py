@@ -1,0 +1,94 @@
+"""`run`: a picture in, the outputs of the network as lists out, without torch or tvm in the process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.command import bhpe
+from tests.e2e.conftest import Compiled
+
+SIZES = {
+    "smplx_root_pose": 3,
+    "smplx_body_pose": 63,
+    "smplx_lhand_pose": 45,
+    "smplx_rhand_pose": 45,
+    "smplx_jaw_pose": 3,
+    "smplx_shape": 10,
+    "smplx_expr": 10,
+    "cam_trans": 3,
+    "joint_img": 195,
+    "lhand_bbox": 4,
+    "rhand_bbox": 4,
+    "face_bbox": 4,
+}
+
+
+def flatten(value: Any) -> list[float]:
+    """All numbers of nested lists."""
+    return [number for part in value for number in flatten(part)] if isinstance(value, list) else [value]
+
+
+@pytest.fixture(scope="module")
+def pose(compiled: Compiled, example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pose.json and pose.png of the example."""
+    folder = tmp_path_factory.mktemp("pose")
+    outcome = bhpe(
+        "run",
+        compiled.folder,
+        example / "person.png",
+        "-o",
+        folder / "pose.json",
+        "--overlay",
+        folder / "pose.png",
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout == ""
+    return folder
+
+
+def test_outputs_of_the_spec(pose: Path) -> None:
+    outputs = json.loads((pose / "pose.json").read_text())
+    assert {name: len(flatten(outputs[name])) for name in SIZES} == SIZES
+    assert all(number == number for name in SIZES for number in flatten(outputs[name]))  # no NaN
+
+
+def test_overlay_is_the_picture_with_marks(pose: Path, example: Path) -> None:
+    with Image.open(pose / "pose.png") as overlay, Image.open(example / "person.png") as picture:
+        assert overlay.format == "PNG"
+        assert overlay.size == picture.size
+        assert overlay.tobytes() != picture.tobytes()
+
+
+def test_stdout_without_a_file(pose: Path, compiled: Compiled, example: Path) -> None:
+    outcome = bhpe("run", compiled.folder, example / "person.png")
+    assert outcome.code == 0, outcome.stderr
+    assert json.loads(outcome.stdout) == json.loads((pose / "pose.json").read_text())
+
+
+def test_box_selects_the_person(pose: Path, compiled: Compiled, example: Path) -> None:
+    whole = bhpe("run", compiled.folder, example / "person.png", "--box", "0,0,384,512")
+    part = bhpe("run", compiled.folder, example / "person.png", "--box", "100,10,150,200")
+    assert (whole.code, part.code) == (0, 0), whole.stderr + part.stderr
+    outputs = json.loads((pose / "pose.json").read_text())
+    assert json.loads(whole.stdout) == outputs
+    assert json.loads(part.stdout) != outputs
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "0,0,0,10", "0,0,10,-1", "nan,0,1,1"])
+def test_box_that_is_none(box: str, compiled: Compiled, example: Path) -> None:
+    outcome = bhpe("run", compiled.folder, example / "person.png", "--box", box)
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_output_that_cannot_be_written(compiled: Compiled, example: Path, tmp_path: Path) -> None:
+    outcome = bhpe("run", compiled.folder, example / "person.png", "-o", tmp_path / "no" / "pose.json")
+    assert outcome.code == 2
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1

@@ -1,0 +1,54 @@
+"""`verify`: what was compiled is right, here and under emulation, and what is wrong is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.command import bhpe
+from tests.e2e.conftest import Compiled
+
+emulator = pytest.mark.skipif(
+    shutil.which("qemu-aarch64") is None and find_spec("unicorn") is None,
+    reason="runs AArch64 code: needs qemu-aarch64 (Debian: qemu-user) or the unicorn package",
+)
+
+
+@pytest.mark.parametrize("target", ["compiled", pytest.param("compiled_arm", marks=emulator)])
+def test_compiled_model_is_right(target: str, request: pytest.FixtureRequest) -> None:
+    one: Compiled = request.getfixturevalue(target)
+    outcome = bhpe("verify", one.folder, "--format", "json")
+    assert outcome.code == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
+    assert result["ok"] is True
+    assert result["binary_exact"] is True
+    assert 0 <= result["flip_rate"] < 0.01
+    assert result["max_abs_error"] >= 0
+
+
+def test_table(compiled: Compiled) -> None:
+    outcome = bhpe("verify", compiled.folder)
+    assert outcome.code == 0, outcome.stderr
+    assert "verified" in outcome.stdout
+
+
+def test_wrong_weights_are_found(copy: Path) -> None:
+    """Weights exchanged together with their checksum: only computing can tell."""
+    weights = copy / "weights.bin"
+    weights.write_bytes(
+        bytes(byte ^ 0x10 if k % 97 == 0 else byte for k, byte in enumerate(weights.read_bytes()))
+    )
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["weights.bin"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    outcome = bhpe("verify", copy, "--format", "json")
+    assert outcome.code == 4, outcome.stderr
+    assert json.loads(outcome.stdout)["ok"] is False
+    assert outcome.stderr.startswith("error: ")
+    assert "first difference" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1

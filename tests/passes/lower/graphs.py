@@ -1,0 +1,139 @@
+"""Small folded graphs to lower: built by hand, as the fold passes would leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from bhpe_compile.exchange.functions import attach_bodies
+
+FLOAT = TensorProto.FLOAT
+
+
+def pack_words(signs: NDArray[Any]) -> NDArray[np.uint32]:
+    """bool [O, C, ...] -> uint32 [O, ceil(C/32), ...], bit i of word g = channel 32g+i."""
+    channels = signs.shape[1]
+    pad = [(0, 0), (0, -channels % 32)] + [(0, 0)] * (signs.ndim - 2)
+    grouped = np.pad(signs, pad).reshape(signs.shape[0], -1, 32, *signs.shape[2:]).astype(np.uint32)
+    shifts = np.arange(32, dtype=np.uint32).reshape(1, 1, 32, *[1] * (signs.ndim - 2))
+    return (grouped << shifts).sum(2, dtype=np.uint32)
+
+
+class Builder:
+    """Collects nodes and initializers; every `add` returns the output's name."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, shape: Sequence[int]) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, FLOAT, shape))
+        return name
+
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def add(self, op: str, inputs: Sequence[str], name: str, domain: str = "", **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [f"{name}.y"], name, domain=domain, **attributes))
+        return f"{name}.y"
+
+    def normal(self, *shape: int, std: float = 1.0) -> NDArray[np.float32]:
+        return (std * self.rng.standard_normal(shape)).astype(np.float32)
+
+    def binary_conv(
+        self, x: str, name: str, channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int = 1
+    ) -> str:
+        bits = self.rng.random((out, channels, kernel, kernel)) < 0.5
+        size = channels * kernel * kernel
+        inputs = [
+            x,
+            self.constant(f"{name}.threshold", self.normal(channels, std=0.1)),
+            self.constant(f"{name}.weight", pack_words(bits)),
+            self.constant(f"{name}.scale", (self.normal(out) / np.sqrt(size)).astype(np.float32)),
+            self.constant(f"{name}.bias", self.normal(out, std=0.3)),
+        ]
+        attributes = {"strides": [stride] * 2, "pads": [padding] * 4, "channels": channels}
+        return self.add("PackedBinaryConv2d", inputs, name, "bhpe", **attributes)
+
+    def dense_conv(
+        self, x: str, name: str, channels: int, out: int, kernel: int = 1, stride: int = 1, padding: int = 0
+    ) -> str:
+        weight = self.normal(out, channels, kernel, kernel, std=(channels * kernel * kernel) ** -0.5)
+        exact = weight.astype(np.float16).astype(np.float32)
+        attributes = {"strides": [stride] * 2, "pads": [padding] * 4, "kernel_shape": [kernel] * 2}
+        y = self.add("Conv", [x, self.constant(f"{name}.weight", exact)], name, **attributes)
+        scale = self.constant(f"{name}.s", 1 + self.normal(out, 1, 1, std=0.1))
+        bias = self.constant(f"{name}.b", self.normal(out, 1, 1, std=0.1))
+        return self.add("ChannelAffine", [y, scale, bias], f"{name}.affine", "bhpe")
+
+    def rprelu(self, x: str, name: str, channels: int) -> str:
+        shape = (channels, 1, 1)
+        inputs = [x] + [
+            self.constant(f"{name}.{r}", self.normal(*shape, std=0.2)) for r in ("gamma", "beta", "zeta")
+        ]
+        return self.add("RPReLU", inputs, name, "bhpe")
+
+    def clip(self, x: str, name: str) -> str:
+        low = self.constant(f"{name}.low", np.float32(-1))
+        high = self.constant(f"{name}.high", np.float32(1))
+        return self.add("Clip", [x, low, high], name)
+
+    def residual(self, x: str, name: str, channels: int, out: int, stride: int, size: tuple[int, int]) -> str:
+        """The local residual of a BiDRB: pooled, repeated or group-averaged as sizes demand."""
+        height, width = size
+        if stride == 2:
+            x = self.add("AveragePool", [x], f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2])
+            height, width = height // 2, width // 2
+        if out > channels:
+            return self.add("Concat", [x] * (out // channels), f"{name}.repeat", axis=1)
+        if out < channels:
+            k = channels // out
+            split = self.constant(f"{name}.split", np.array([1, k, out, height, width], np.int64))
+            x = self.add("Reshape", [x, split], f"{name}.groups")
+            axes = self.constant(f"{name}.axes", np.array([1], np.int64))
+            return self.add("ReduceMean", [x, axes], f"{name}.mean", keepdims=0)
+        return x
+
+    def build(self, *outputs: str) -> ir.Model:
+        """An onnx-ir model with shapes inferred through the function bodies."""
+        infos = [helper.make_tensor_value_info(o, FLOAT, None) for o in outputs]
+        graph = helper.make_graph(self.nodes, "small", self.inputs, infos, self.initializers)
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("bhpe", 1)]
+        model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
+        attach_bodies(model)
+        inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
+        return ir.from_proto(inferred)
+
+
+def bidrb(b: Builder, x: str, name: str, channels: int, out: int, stride: int, size: tuple[int, int]) -> str:
+    """conv -> + residual(clip(x)) -> RPReLU, for any of the four kinds."""
+    kernel = 3 if stride == 2 or channels == out else 1
+    y = b.binary_conv(x, name, channels, out, kernel, stride, kernel // 2)
+    r = b.residual(b.clip(x, f"{name}.clip"), f"{name}.res", channels, out, stride, size)
+    return b.rprelu(b.add("Add", [y, r], f"{name}.add"), f"{name}.act", out)
+
+
+def small_network(channels: int = 16, height: int = 16, width: int = 12, seed: int = 0) -> ir.Model:
+    """Stem, max pool, a bottleneck with a dense shortcut, a strided block: every kind of edge once."""
+    b = Builder(seed)
+    x = b.input("image", (1, 3, height, width))
+    stem = b.dense_conv(x, "stem", 3, channels, 7, 2, 3)
+    pool = b.add("MaxPool", [stem], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+    size = (height // 4, width // 4)
+    y = bidrb(b, pool, "block.conv1", channels, channels, 1, size)
+    y = bidrb(b, y, "block.conv2", channels, 4 * channels, 1, size)
+    shortcut = b.dense_conv(pool, "block.shortcut", channels, 4 * channels)
+    total = b.add("Add", [y, shortcut], "block.sum")
+    down = bidrb(b, total, "down.conv1", 4 * channels, 2 * channels, 1, size)
+    if height % 8 == 0 and width % 8 == 0:
+        down = bidrb(b, down, "down.conv2", 2 * channels, 2 * channels, 2, size)
+    return b.build(down, total)
