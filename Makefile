@@ -8,13 +8,14 @@
 # TORCH_INDEX=...  a package index to take torch from; set it to PyTorch's CPU index where the default index
 #                  would bring the CUDA build (several gigabytes that this program does not use)
 # APT=no           never install system packages
-# WORKERS=...      processes that run tests
+# WORKERS=...      processes that run tests; PYTEST_ARGS=..., BENCH_ARGS=... are passed on
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 APT ?= yes
 WORKERS ?= 2
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -54,7 +55,7 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/whole_network.py $(BENCH_ARGS)
 
 clean:
 	rm -rf $(DEMO) dist

@@ -48,7 +48,10 @@ MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
     help="Layers to leave in full precision, by name: 'backbone.layer4.*'.  [repeatable]",
 )
 @click.option(
-    "--binarize", multiple=True, metavar="GLOB", help="Binarize only layers with these names.  [repeatable]"
+    "--binarize",
+    multiple=True,
+    metavar="GLOB",
+    help="Layers to make binary that the scheme would leave in full precision.  [repeatable]",
 )
 @click.option(
     "--residual-tap",
@@ -119,7 +122,10 @@ def compile_command(
     )
     described = describe_options(model, destination, resolved.summary, options)
     if dry_run:
-        plan(described, style)
+        from bhpe_compile.artifact.save import check_output
+
+        check_output(destination, force)
+        plan([*described, *describe_model(model)], style)
         return
     with Console(described, quiet=quiet, verbose=verbose) as console:
         result = compile_model(model, destination, options, force=force, observer=console)
@@ -163,6 +169,19 @@ def describe_options(
     if options.scheme is not None:
         pairs.append(("residual tap", options.residual_tap))
     return pairs
+
+
+def describe_model(path: Path) -> list[tuple[str, str]]:
+    """What a checkpoint holds; it is read as compiling would read it."""
+    from bhpe_compile.pipeline import load
+
+    loaded = load(path)
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    return [
+        ("preset", loaded.preset.name),
+        ("parameters", render_count(parameters)),
+        ("form", "full precision" if loaded.binarization is None else "binary"),
+    ]
 
 
 def plan(described: list[tuple[str, str]], style: str) -> None:

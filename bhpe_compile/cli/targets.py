@@ -12,11 +12,14 @@ from bhpe_compile.cli.tables import print_json, render_table
 @format_option
 def targets_command(style: str) -> None:
     """List the CPUs a model can be compiled for (the values of --target)."""
-    from bhpe_compile.targets import list_targets
+    from bhpe_compile.targets import host_runs, list_targets
 
     targets = list_targets()
     if style == "json":
         print_json([target.to_json() for target in targets])
         return
-    rows = [(target.name, target.summary) for target in targets]
-    click.echo(render_table(("target", "for"), rows))
+    rows = [
+        (target.name, target.summary, "directly" if host_runs(target) else target.emulator or "no")
+        for target in targets
+    ]
+    click.echo(render_table(("target", "for", "runs here"), rows))

@@ -33,7 +33,7 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import function
-from bhpe_compile.kernels.window import Window, convolution
+from bhpe_compile.kernels.window import Window, convolution, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -109,15 +109,14 @@ class BinaryConv2d(Kernel):
             core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue)
             epilogue.begin()
             core.prepare()
-            core.emit(self.rows, self.columns)
+            flat = self.epilogue.is_per_pixel and self.in_border == 0
+            core.emit(*(per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)))
 
         return function(self.symbol(), self.parameters(isa), body)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         weight = unpack_words(arrays["weight"], self.out_channels, self.kernel**2, self.in_channels)
-        dot = reference_dot(
-            arrays["x"], weight, self.in_channels, self.in_border, self.rows, self.columns
-        )
+        dot = reference_dot(arrays["x"], weight, self.in_channels, self.in_border, self.rows, self.columns)
         return self.epilogue.reference(dot.astype(np.int32), arrays)
 
 

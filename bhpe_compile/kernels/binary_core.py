@@ -1,9 +1,9 @@
 """The inner loops of binary convolutions: xor, popcount, accumulate, with output channels in the lanes.
 
-Targets with a vector popcount (AVX-512: 32-bit lanes, NEON: 16-bit lanes) accumulate popcount(a xor w) directly.
-Without one (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the activations there
-is a table of popcount(a xor n) over n = 0..15, and the weight nibbles of 32 output channels index it. Its counts
-are bytes; at most 31 words of 8 bits fit, then they are widened into 16-bit sums.
+Targets with a vector popcount (AVX-512: 32-bit lanes, NEON: 16-bit lanes) accumulate popcount(a xor w)
+directly. Without one (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the
+activations there is a table of popcount(a xor n) over n = 0..15, and the weight nibbles of 32 output channels
+index it. Its counts are bytes; at most 31 words of 8 bits fit, then they are widened into 16-bit sums.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from bhpe_compile.kernels.binary_layout import words_of
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, pixel_tile
+from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, nested_tiles, pixel_tile
 from bhpe_compile.kernels.tir import Expr, T, cast, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
 TILES = {"avx512": (6, 4), "avx2": (4, 2), "neon": (4, 4)}
-"""Most pixels and weight vectors of a tile: accumulators, one weight vector each and temporaries fit registers."""
+"""Most pixels and weight vectors of a tile, so that sums, weights and temporaries fit the registers."""
 
 BYTE_SUM_WORDS = 31
 """Words of 8 bits whose popcounts fit in a byte: 31 * 8 = 248."""
@@ -72,15 +72,7 @@ class _Nest:
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
-        if weights <= L1_WEIGHTS:
-            self._pixels(self.tiles)
-        else:
-            for tile in self.tiles:
-                tile.loop(
-                    lambda panel, tile=tile: self._pixels(  # type: ignore[misc]
-                        [ChannelTile(1, panel, tile.vectors, tile.channels)]
-                    )
-                )
+        nested_tiles(self.tiles, weights <= L1_WEIGHTS, self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
         def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:
@@ -96,9 +88,9 @@ class _Nest:
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         if self.core.isa.name == "avx2":
-            sums, dtype = self._lookup_sums(n, y, x, pixels, panel, tile.vectors)
+            sums = self._lookup_sums(n, y, x, pixels, panel, tile.vectors)
         else:
-            sums, dtype = self._popcount_sums(n, y, x, pixels, panel, tile.vectors)
+            sums = self._popcount_sums(n, y, x, pixels, panel, tile.vectors)
         epilogue = self.core.epilogue
         lanes = self.core.isa.popcount_lanes
         for offset, width in epilogue.vectors(tile.channels):
@@ -108,7 +100,6 @@ class _Nest:
                 dot = self._start(y, x + p, c, width) - splat(T.int32(2), width) * cast("int32", width, count)
                 out = (n, self.rows.out(y), self.columns.out(x + p))
                 epilogue.finish(cast("float32", width, dot), *out, c, width)
-        del dtype
 
     def _start(self, y: Expr, x: Expr, c: Expr, width: int) -> Expr:
         """What the accumulator of a pixel would be without any difference."""
@@ -143,9 +134,15 @@ class _Nest:
         return [(kw * pixel, kw * self.words, self.words) for kw in range(self.columns.taps)]
 
     def _reduce(
-        self, n: Expr, y: Expr, x: Expr, step: Callable[[Callable[[int], Expr], Expr], None], most: int, flush: Any
+        self,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        step: Callable[[Callable[[int], Expr], Expr], None],
+        most: int,
+        flush: Any,
     ) -> None:
-        """Call `step(activation of pixel p, weight word)` for every word, `flush` at least every `most` words."""
+        """`step(activation of pixel p, weight word)` for every word, `flush` every `most` words or sooner."""
         row_words = self.columns.taps * self.words
         with T.serial(0, self.rows.taps) as kh:
 
@@ -172,7 +169,7 @@ class _Nest:
 
     # ---- sums ----
 
-    def _popcount_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> tuple[Any, str]:
+    def _popcount_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
         lanes, dtype = self.core.isa.popcount_lanes, f"uint{self.core.isa.word_bits}"
         sums = local(pixels * vectors * lanes, dtype)
         for v in range(pixels * vectors):
@@ -187,9 +184,9 @@ class _Nest:
                     store(sums, at, lanes, sums[ramp(at, lanes)] + ones)
 
         self._reduce(n, y, x, step, self.length, lambda: None)
-        return sums, dtype
+        return sums
 
-    def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> tuple[Any, str]:
+    def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
         lanes, table = self.core.isa.popcount_lanes, self.core.table
         size = pixels * vectors * lanes
         sums, wide = local(size, "uint8"), local(size, "uint16")
@@ -227,8 +224,8 @@ class _Nest:
         clear()
         if self.length <= BYTE_SUM_WORDS:
             self._reduce(n, y, x, step, self.length, lambda: None)
-            return sums, "uint8"
+            return sums
         for at in range(0, size, lanes):
             store(wide, at, lanes, splat(T.uint16(0), lanes))
         self._reduce(n, y, x, step, BYTE_SUM_WORDS, flush)
-        return wide, "uint16"
+        return wide

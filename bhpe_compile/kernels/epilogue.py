@@ -72,6 +72,16 @@ class Epilogue:
             raise ValueError(f"packed output needs a multiple of 8 channels, not {channels}")
         if self.residual is not None:
             self.residual.check(channels)
+            if self.bits and self.residual.kind == "repeat" and self.residual.channels % 8:
+                raise ValueError(
+                    f"packed output repeats residuals of a multiple of 8 channels, not {self.residual.channels}"
+                )
+
+    @property
+    def is_per_pixel(self) -> bool:
+        """Whether pixels may be numbered through without regard to rows."""
+        bordered = self.bits and self.bits_border > 0
+        return not bordered and not (self.residual is not None and self.residual.pool)
 
     def parameters(self, batch: int, height: int, width: int, channels: int) -> tuple[Parameter, ...]:
         """The arguments after x, weight and border, for an output of [batch, height, width, channels]."""
@@ -123,7 +133,7 @@ class Epilogue:
             value = np.where(shifted > 0, shifted, arrays["beta"] * shifted) + arrays["zeta"]
         if self.shortcut:
             value = value + arrays["shortcut"]
-        outputs = {}
+        outputs: dict[str, Array] = {}
         if self.store:
             outputs["out"] = value.astype(np.float32)
         if self.bits:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tir import Buffers, Expr, T, cast, chunks, f32, fill, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Buffers, Expr, T, chunks, f32, fill, local, ramp, store
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -44,11 +44,20 @@ class BitsWriter:
 
     def write(self, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, condition: Expr) -> None:
         """Bits c .. c+lanes-1 of one pixel; `lanes` is 8 or 16."""
-        rows, columns = self.height + 2 * self.border, self.width + 2 * self.border
-        pixel = (n * rows + y + self.border) * columns + x + self.border
         word = T.reinterpret(f"uint{lanes}", T.Cast(f"uint1x{lanes}", condition))
         value = word if lanes == 8 else T.reinterpret("uint8x2", word)
-        store(self.buffer, pixel * packed_bytes(self.channels) + T.floordiv(c, 8), lanes // 8, value)
+        store(self.buffer, self._byte(n, y, x, c), lanes // 8, value)
+
+    def write_one(self, n: Expr, y: Expr, x: Expr, c: int, condition: Expr) -> None:
+        """Bit c of one pixel, of a byte that `clear` zeroed."""
+        at = self._byte(n, y, x, c)
+        bit = T.Select(condition, T.uint8(1 << c % 8), T.uint8(0))
+        store(self.buffer, at, 1, T.bitwise_or(self.buffer[at], bit))
+
+    def _byte(self, n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        rows, columns = self.height + 2 * self.border, self.width + 2 * self.border
+        pixel = (n * rows + y + self.border) * columns + x + self.border
+        return pixel * packed_bytes(self.channels) + T.floordiv(c, 8)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class EpilogueEmitter:
             self.bits.clear()
 
     def vectors(self, count: int) -> list[tuple[int, int]]:
-        """Offsets and widths in which `count` channels, starting at a multiple of the vector, are finished."""
+        """Offsets and widths in which `count` channels from a vector's start on are finished."""
         lanes = self.isa.float_lanes
         residual = self.epilogue.residual
         if residual is not None and residual.kind == "repeat":  # a vector must not wrap around the source
@@ -128,11 +137,3 @@ class EpilogueEmitter:
                     total = part if total is None else total + part
         parts = factor * factor * groups
         return total if parts == 1 else total * f32(1.0 / parts, lanes)
-
-
-def integers_to_float(value: Expr, lanes: int) -> Expr:
-    """int32 lanes to float32; exact below 2**24, far above any accumulator here."""
-    return cast("float32", lanes, value)
-
-
-__all__ = ["BitsWriter", "EpilogueEmitter", "integers_to_float", "splat"]

@@ -48,7 +48,7 @@ class Kernel(ABC):
         raise TypeError(f"{type(self).__name__} has no weight to pack")
 
     def pad_channels(self, role: str, array: Array, isa: VectorIsa) -> Array:
-        """A per-channel argument as the kernel takes it: no kernel reads past its channels, so only the type."""
+        """A per-channel argument as the kernel takes it. No kernel reads past its channels: only the type."""
         return np.ascontiguousarray(array, np.float32)
 
 

@@ -13,7 +13,7 @@ L1_WEIGHTS = 24 * 1024
 
 
 def pixel_tile(width: int, most: int) -> int:
-    """Pixels a tile so that a row of `width` takes the least work, counting one pixel's work of loads a tile."""
+    """Pixels a tile so that a row of `width` takes the least work; a tile's loads count as one pixel."""
 
     def work(pixels: int) -> float:
         rest = width % pixels
@@ -27,7 +27,7 @@ class ChannelTile:
     """`count` tiles of `vectors` weight panels from panel `first` on, `channels` output channels each."""
 
     count: int
-    first: int
+    first: Any
     vectors: int
     channels: int
 
@@ -49,3 +49,18 @@ def channel_tiles(channels: int, lanes: int, most: int) -> Iterator[ChannelTile]
     rest = channels - whole * vectors * lanes
     if rest:
         yield ChannelTile(1, whole * vectors, -(-rest // lanes), rest)
+
+
+def nested_tiles(
+    tiles: list[ChannelTile], pixels_outside: bool, visit: Callable[[list[ChannelTile]], None]
+) -> None:
+    """Emit `visit` (a loop over all pixels) once for all tiles, or once inside a loop over the tiles."""
+    if pixels_outside:
+        visit(tiles)
+        return
+    for tile in tiles:
+
+        def one(panel: Any, tile: ChannelTile = tile) -> None:
+            visit([ChannelTile(1, panel, tile.vectors, tile.channels)])
+
+        tile.loop(one)

@@ -2,8 +2,8 @@
 
 Buffers are indexed flat: `function` hands out one-dimensional views of the parameters, and a vector access is
 `buffer[ramp(base, lanes)]`. One lane means a scalar, so tails use the same code as full vectors.
-Register tiles are `local` buffers: the annotation, together with `PASS_CONFIG`, keeps them stack slots that LLVM
-turns into registers; without it TVM hoists them into heap workspace.
+Register tiles are `local` buffers: the annotation, together with `PASS_CONFIG`, keeps them stack slots that
+LLVM turns into registers; without it TVM hoists them into heap workspace.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T  # noqa: N812  the name TVM uses everywhere
+from tvm.script.ir_builder import IRBuilder, tirx
 
 from bhpe_compile.kernels.kernel import Parameter
+
+T: Any = tirx
+"""The builder's vocabulary, under the name TVM uses everywhere."""
 
 PASS_CONFIG = {"tirx.disable_storage_rewrite": True}
 """Pass-context options every kernel of this package must be compiled with."""

@@ -1,6 +1,7 @@
 """One axis of a convolution: which input each tap of each output reads, and where padding cuts taps off.
 
-Output i (of `count`) reads input i * stride - pad + k for taps k = 0 .. taps-1; taps outside 0 .. size-1 are cut.
+Output i (of `count`) reads input i * stride - pad + k for taps k = 0 .. taps-1; taps outside 0 .. size-1
+are cut.
 A transposed convolution with kernel 4, stride 2, padding 1 is, on each axis, two such windows of two taps:
 outputs 2i read (i - 1, i) through kernel taps (3, 1), outputs 2i + 1 read (i, i + 1) through taps (2, 0).
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.script.ir_builder import tirx as T  # noqa: N812
+from bhpe_compile.kernels.tir import T
 
 
 @dataclass(frozen=True)
@@ -81,5 +82,17 @@ def deconvolution_phase(size: int, phase: int) -> Window:
     return Window(size, size, 2, 1, 1 - phase, 2, phase)
 
 
-DECONVOLUTION_TAPS = ((3, 1), (2, 0))
-"""For each phase, the kernel taps its two window taps use."""
+PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Row and column phase of each of the four 2x2 convolutions a transposed convolution is made of."""
+
+
+def phase_taps(phase: int) -> list[int]:
+    """The kernel indices that the two window taps of a phase use."""
+    return [3, 1] if phase == 0 else [2, 0]
+
+
+def per_pixel(rows: Window, columns: Window) -> tuple[Window, Window]:
+    """A 1x1 window of stride 1 as one long row of pixels, other windows as they are."""
+    if all(w.taps == 1 and w.stride == 1 and w.pad == 0 and w.out_step == 1 for w in (rows, columns)):
+        return convolution(1, 1, 1, 0), convolution(rows.size * columns.size, 1, 1, 0)
+    return rows, columns

@@ -23,7 +23,11 @@ class BoxNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before in (in_channels, channels, channels):
-            layers += [nn.ConvTranspose2d(before, channels, 4, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+            layers += [
+                nn.ConvTranspose2d(before, channels, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            ]
         self.deconv = nn.Sequential(*layers)
         self.bbox_center = nn.Sequential(nn.Conv2d(channels, len(PARTS), 1))
         self.lhand_size = _size_head(channels)
@@ -43,7 +47,9 @@ def _size_head(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, 2))
 
 
-def restore_box(centre: Tensor, size: Tensor, cells: Size, image: Size, aspect: float, enlarge: float) -> Tensor:
+def restore_box(
+    centre: Tensor, size: Tensor, cells: Size, image: Size, aspect: float, enlarge: float
+) -> Tensor:
     """A box in heat-map cells -> (x0, y0, x1, y1) in pixels of `image`, of `aspect` = width / height, enlarged.
 
     centre, size [N, 2] (x, y); the shorter side grows until the aspect fits, then both by `enlarge`.

@@ -80,9 +80,7 @@ class Hand4Whole(nn.Module):
         features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
         heatmap, joints = self.body_position_net(features)  # 3
         boxes = {  # 4, 5
-            part: restore_box(
-                centre, size, cells, p.image, self._aspect(part), ENLARGE[part]
-            ).detach()
+            part: restore_box(centre, size, cells, p.image, self._aspect(part), ENLARGE[part]).detach()
             for part, (centre, size) in zip(PARTS, self.box_net(features, heatmap.detach()), strict=True)
         }
         left_crop = torch.flip(self.hand_roi_net.crop(image, boxes["lhand"]), [3])  # 6
@@ -95,7 +93,9 @@ class Hand4Whole(nn.Module):
         flipped, right = torch.chunk(hands, 2, 0)
         left = torch.flip(flipped, [3])
         flipped_joints, right_joints = torch.chunk(hand_joints, 2, 0)
-        left_joints = torch.cat((hand_cells[1] - 1 - flipped_joints[:, :, :1], flipped_joints[:, :, 1:]), 2)  # 10
+        left_joints = torch.cat(
+            (hand_cells[1] - 1 - flipped_joints[:, :, :1], flipped_joints[:, :, 1:]), 2
+        )  # 10
         flipped_pose, right_pose = torch.chunk(hand_pose, 2, 0)
         left_pose = flipped_pose.reshape(-1, 15, 3) * image.new_tensor([1.0, -1.0, -1.0])
         mcp = slice(MCP_JOINTS[0], MCP_JOINTS[-1] + 1, 4)

@@ -51,7 +51,13 @@ class BodyRotationNet(nn.Module):
         self.cam_out = nn.Sequential(nn.Linear(in_channels, 3))
 
     def forward(
-        self, body: Tensor, body_joints: Tensor, left: Tensor, left_mcp: Tensor, right: Tensor, right_mcp: Tensor
+        self,
+        body: Tensor,
+        body_joints: Tensor,
+        left: Tensor,
+        left_mcp: Tensor,
+        right: Tensor,
+        right_mcp: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return root [N, 6], body [N, 126], shape [N, 10], camera [N, 3]."""
         pooled = body.mean((2, 3))
@@ -63,7 +69,12 @@ class BodyRotationNet(nn.Module):
             ),
             1,
         ).flatten(1)
-        return self.root_pose_out(rows), self.body_pose_out(rows), self.shape_out(pooled), self.cam_out(pooled)
+        return (
+            self.root_pose_out(rows),
+            self.body_pose_out(rows),
+            self.shape_out(pooled),
+            self.cam_out(pooled),
+        )
 
 
 class HandRotationNet(nn.Module):

@@ -29,7 +29,11 @@ def initialise(model: Hand4Whole, seed: int) -> Hand4Whole:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                fan = module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else module.weight.shape[0] * 4
+                fan = (
+                    module.weight[0].numel()
+                    if not isinstance(module, nn.ConvTranspose2d)
+                    else module.weight.shape[0] * 4
+                )
                 module.weight.normal_(0, (2 / fan) ** 0.5, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()

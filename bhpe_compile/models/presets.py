@@ -69,8 +69,8 @@ TINY = Preset(
     body_trunk=Trunk("bottleneck", 16, (2, 2, 1, 1)),
     hand_trunk=Trunk("bottleneck", 16, (2, 2, 1, 1)),
     face_trunk=Trunk("basic", 16, (2, 1, 1, 1)),
-    head_channels=32,
-    box_channels=32,
+    head_channels=24,
+    box_channels=16,
 )
 """Same structure, same input, under 8 MB of float32 weights: for examples and tests."""
 

@@ -1,9 +1,9 @@
 """Rotations: six numbers -> matrix -> quaternion -> axis-angle.
 
-    6D (arXiv 1812.07035), row-interleaved: a1 = x[0::2], a2 = x[1::2]
-    b1 = a1/|a1|,  b2 = (a2 - <b1, a2> b1) normalised,  b3 = b1 x b2,  R = [b1 b2 b3] in columns
-    quaternion (w, v) by Shepperd's four cases, each selected by a mask, none dividing by less than 1
-    angle/2 = 2 atan(|v| / (1 + |w|)) for a unit quaternion: no atan2, no division by zero
+6D (arXiv 1812.07035), row-interleaved: a1 = x[0::2], a2 = x[1::2]
+b1 = a1/|a1|,  b2 = (a2 - <b1, a2> b1) normalised,  b3 = b1 x b2,  R = [b1 b2 b3] in columns
+quaternion (w, v) by Shepperd's four cases, each selected by a mask, none dividing by less than 1
+angle/2 = 2 atan(|v| / (1 + |w|)) for a unit quaternion: no atan2, no division by zero
 """
 
 from __future__ import annotations

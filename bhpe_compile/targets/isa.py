@@ -1,4 +1,4 @@
-"""The vector units the kernels are written for. A target names one of these; the kernels ask nothing else of it.
+"""The vector units the kernels are written for. A target names one; the kernels ask nothing else of it.
 
 Lanes are output channels everywhere, so `popcount_lanes` words of `word_bits` bits are one vector register
 and `float_lanes` float32 values are the unit of an epilogue.

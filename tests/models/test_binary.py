@@ -84,7 +84,11 @@ def test_freeze_keeps_the_output_and_stops_following_the_weight() -> None:
     ("layer", "shape", "op"),
     [
         (BinaryConv2d.from_float(nn.Conv2d(4, 4, 3)), (1, 4, 5, 5), "binary_conv2d"),
-        (BinaryConvTranspose2d.from_float(nn.ConvTranspose2d(4, 4, 4, 2, 1)), (1, 4, 5, 5), "binary_conv_tran"),
+        (
+            BinaryConvTranspose2d.from_float(nn.ConvTranspose2d(4, 4, 4, 2, 1)),
+            (1, 4, 5, 5),
+            "binary_conv_tran",
+        ),
         (BinaryLinear.from_float(nn.Linear(4, 2), surrogate="ste"), (1, 4), "binary_linear"),
         (RPReLU(4), (1, 4, 5, 5), "rprelu"),
     ],

@@ -96,7 +96,9 @@ def check_gradients(op: Callable[..., Tensor], plain: Callable[..., Tensor], inp
     y, expected = op(*ours), plain(*theirs)
     assert torch.equal(y, expected)
     g = torch.randn(y.shape, generator=torch.Generator().manual_seed(3), dtype=y.dtype)
-    for got, want in zip(torch.autograd.grad(y, ours, g), torch.autograd.grad(expected, theirs, g), strict=True):
+    for got, want in zip(
+        torch.autograd.grad(y, ours, g), torch.autograd.grad(expected, theirs, g), strict=True
+    ):
         torch.testing.assert_close(got, want, rtol=GRADIENT_TOLERANCE, atol=GRADIENT_TOLERANCE)
 
 
@@ -111,7 +113,9 @@ GEOMETRY = {
 
 @given(**GEOMETRY)
 @settings(max_examples=30, deadline=None)
-def test_conv2d_equals_a_composition(kernel: int, stride: int, padding: int, surrogate: str, seed: int) -> None:
+def test_conv2d_equals_a_composition(
+    kernel: int, stride: int, padding: int, surrogate: str, seed: int
+) -> None:
     inputs = operands(seed, (2, 5, 7, 6), 5, (3, 5, kernel, kernel), 3)
     check_gradients(
         lambda *v: torch.ops.bhpe.binary_conv2d(*v, stride, padding, surrogate),

@@ -179,14 +179,7 @@ def _undo_reshape(graph: ir.Graph, node: ir.Node, value: ir.Value) -> bool:
 
 def _reshape_node(graph: ir.Graph, value: ir.Value, shape: tuple[int, ...], name: str) -> ir.Node:
     out = g.new_value(name, shape, value.dtype or ir.DataType.FLOAT)
-    target = np.asarray(shape, dtype=np.int64)
-    constant = ir.Value(
-        name=f"{name}_shape",
-        const_value=ir.tensor(target, name=f"{name}_shape"),
-        type=ir.TensorType(ir.DataType.INT64),
-        shape=ir.Shape(target.shape),
-    )
-    graph.register_initializer(constant)
+    constant = g.constant(graph, f"{name}_shape", np.asarray(shape, dtype=np.int64))
     return ir.Node("", "Reshape", [value, constant], outputs=[out], name=name)
 
 

@@ -17,19 +17,17 @@ from tvm import tirx
 from tvm.ir import Call, Op
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.kernels import PASS_CONFIG
 from bhpe_compile.passes.lower.memory_plan import aligned
 
-PASS_CONFIG = {
-    "tirx.disable_storage_rewrite": True,  # keeps register tiles out of the heap workspace
-    "tirx.disable_assert": True,
-}
+CONFIG = {**PASS_CONFIG, "tirx.disable_assert": True}
 
 
 def build_object(functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target) -> tuple[bytes, int]:
     """Object code with one symbol `__tvm_ffi_<name>` a function, and the largest workspace in bytes."""
     pipeline, finalize_host, _ = tvm.tirx.get_tir_pipeline("default")
     named = {name: func.with_attr("global_symbol", name) for name, func in functions.items()}
-    with target, tvm.ir.transform.PassContext(opt_level=3, config=PASS_CONFIG):
+    with target, tvm.ir.transform.PassContext(opt_level=3, config=CONFIG):
         module = pipeline(tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(named)))
         module = tirx.transform.SkipAssert()(finalize_host()(module))
         workspace = max((_workspace(v.name_hint, f) for v, f in module.functions.items()), default=0)

@@ -44,17 +44,22 @@ def array_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     return None
 
 
-def float_constant(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
-    """Register `array` as a float32 initializer; the name is made unique."""
+def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Register `array` as an initializer; the name is made unique."""
     unique, count = name, 1
     while unique in graph.initializers:
         unique, count = f"{name}_{count}", count + 1
-    tensor = ir.tensor(np.ascontiguousarray(array, dtype=np.float32), name=unique)
+    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
     value = ir.Value(
-        name=unique, const_value=tensor, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(array.shape)
+        name=unique, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
     )
     graph.register_initializer(value)
     return value
+
+
+def float_constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """Register `array` as a float32 initializer."""
+    return constant(graph, name, array.astype(np.float32))
 
 
 def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:

@@ -74,7 +74,8 @@ class PackActivations(Pass[ir.Model]):
         bits = g.new_value(f"{x.name}_bits{len(list(x.uses()))}", shape, ir.DataType.UINT8)
         producer = x.producer()
         names = ", ".join(node.name or "" for node in readers)
-        if producer is not None and g.is_kernel(producer, *PRODUCERS) and g.result(producer, "bits") is None:
+        able = g.is_kernel(producer, *PRODUCERS) and channels % 8 == 0
+        if producer is not None and able and g.result(producer, "bits") is None:
             self._extend(graph, producer, threshold, bits, border, readers)
             note = self.applied(producer.name or "", f"also writes the bits of {names}")
         else:

@@ -143,10 +143,14 @@ class Whole(nn.Module):
 class OneConv(nn.Module):
     """`layer1.0` = conv -> bn -> relu, the smallest place where a core convolution stands."""
 
-    def __init__(self, cin: int, cout: int, kernel: int = 1, stride: int = 1, padding: int | None = None) -> None:
+    def __init__(
+        self, cin: int, cout: int, kernel: int = 1, stride: int = 1, padding: int | None = None
+    ) -> None:
         super().__init__()
         block = nn.Module()
-        block.conv1 = nn.Conv2d(cin, cout, kernel, stride, kernel // 2 if padding is None else padding, bias=False)
+        block.conv1 = nn.Conv2d(
+            cin, cout, kernel, stride, kernel // 2 if padding is None else padding, bias=False
+        )
         block.bn1 = nn.BatchNorm2d(cout)
         block.relu = nn.ReLU()
         self.layer1 = nn.ModuleList([block])

@@ -96,7 +96,11 @@ def test_leaves_other_kinds_to_their_passes(kind: Kind) -> None:
 
 
 REFUSED = {
-    "keep_float": (lambda k: OneConv(k.cin, k.cout, 3, k.stride), ("layer1.0.*",), "--keep-float 'layer1.0.*'"),
+    "keep_float": (
+        lambda k: OneConv(k.cin, k.cout, 3, k.stride),
+        ("layer1.0.*",),
+        "--keep-float 'layer1.0.*'",
+    ),
     "size": (lambda k: OneConv(k.cin, k.cout, 3, k.stride, padding=0), (), "changes the size of the map"),
     "even": (lambda k: OneConv(k.cin, k.cout, 2, k.stride, padding=1), (), "changes the size of the map"),
 }

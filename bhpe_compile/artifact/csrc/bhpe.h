@@ -1,0 +1,111 @@
+/* bhpe.h - the C interface of a compiled model (model.so and weights.bin).
+ *
+ *     bhpe_model *model;
+ *     bhpe_tensor input, pose;
+ *     if (bhpe_create_from_path("weights.bin", &model) != BHPE_OK) return fail(bhpe_last_error());
+ *     bhpe_get_input(model, 0, &input);
+ *     fill((float *)input.data);                        // 3 x 512 x 384, RGB / 255
+ *     if (bhpe_run(model) != BHPE_OK) return fail(bhpe_last_error());
+ *     bhpe_get_output(model, 0, &pose);                 // read pose.data
+ *     bhpe_destroy(model);
+ *
+ * Threads: models are independent of each other; any number may run at the same time. One model is used by one
+ * thread at a time; a second bhpe_run meanwhile is refused with BHPE_BUSY. Every function that can fail returns
+ * BHPE_OK or a negative bhpe_status and leaves a sentence for bhpe_last_error. Memory is allocated by the two create
+ * functions only. A NULL argument is an error, never a crash; a pointer to anything else than a live model is not
+ * detected. Valid C99 and C++.
+ */
+#ifndef BHPE_H
+#define BHPE_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BHPE_ABI_VERSION 1
+#define BHPE_ALIGNMENT 64 /* bytes; of weights in memory and of every tensor */
+#define BHPE_API __attribute__((visibility("default")))
+
+typedef struct bhpe_model bhpe_model;
+
+typedef enum bhpe_status {
+  BHPE_OK = 0,
+  BHPE_BAD_ARGUMENT = -1, /* NULL, or an index out of range */
+  BHPE_BAD_WEIGHTS = -2,  /* not the weights this library was built for, truncated, or misaligned */
+  BHPE_NO_MEMORY = -3,
+  BHPE_IO = -4,     /* the file cannot be opened or mapped */
+  BHPE_KERNEL = -5, /* a kernel reported an error */
+  BHPE_BUSY = -6    /* the model is running in another thread */
+} bhpe_status;
+
+typedef enum bhpe_type { BHPE_INT = 0, BHPE_UINT = 1, BHPE_FLOAT = 2, BHPE_BOOL = 6 } bhpe_type;
+
+/* A dense tensor in row-major order, owned by its model. */
+typedef struct bhpe_tensor {
+  const char *name;     /* of the input or output; for arguments of a step, their role in it */
+  void *data;           /* BHPE_ALIGNMENT-aligned, valid until bhpe_destroy; do not write when `constant` */
+  const int64_t *shape; /* ndim extents */
+  uint64_t nbytes;
+  uint64_t offset;  /* bytes from the start of the arena, or of the weights when `constant` */
+  int32_t ndim;
+  int32_t type;     /* bhpe_type */
+  int32_t bits;     /* of one element: 8, 16, 32, 64 */
+  int32_t constant; /* 1: part of the weights */
+  int32_t id;       /* the same for every mention of one tensor */
+} bhpe_tensor;
+
+/* BHPE_ABI_VERSION of the library; compare it before anything else. */
+BHPE_API int32_t bhpe_abi_version(void);
+
+/* 64 lower-case hexadecimal digits that name the model; weights.bin carries the same. */
+BHPE_API const char *bhpe_model_id(void);
+
+/* Make a model from the contents of weights.bin in memory: aligned, not copied, must outlive the model. */
+BHPE_API int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out);
+
+/* Make a model from the file, mapped read-only: several processes share its pages. */
+BHPE_API int32_t bhpe_create_from_path(const char *path, bhpe_model **out);
+
+/* Release everything; NULL is allowed. The model must not be running. */
+BHPE_API void bhpe_destroy(bhpe_model *model);
+
+/* Numbers of inputs and outputs; 0 for NULL. */
+BHPE_API int32_t bhpe_input_count(const bhpe_model *model);
+BHPE_API int32_t bhpe_output_count(const bhpe_model *model);
+
+/* Describe one of them. Inputs are written before bhpe_run and keep their values; outputs are valid after it. */
+BHPE_API int32_t bhpe_get_input(const bhpe_model *model, int32_t index, bhpe_tensor *out);
+BHPE_API int32_t bhpe_get_output(const bhpe_model *model, int32_t index, bhpe_tensor *out);
+
+/* Compute all outputs from all inputs. */
+BHPE_API int32_t bhpe_run(bhpe_model *model);
+
+/* What went wrong in the last call of this thread that failed; "" before any did and after a successful run. */
+BHPE_API const char *bhpe_last_error(void);
+
+/* ---- verification: the model step by step -----------------------------------------------------------------------
+ * bhpe_run executes steps 0, 1, ... in order. Most tensors share memory with others: the arguments of a step hold
+ * their values right after it, and its results only until a later step reuses the place. */
+
+typedef struct bhpe_step {
+  const char *symbol; /* the kernel's function */
+  const char *kind;   /* its class, "glue" for generated code */
+  const char *layer;  /* path of the layer it computes, or "" */
+  int32_t arguments;
+} bhpe_step;
+
+BHPE_API int32_t bhpe_step_count(const bhpe_model *model);
+BHPE_API int32_t bhpe_get_step(const bhpe_model *model, int32_t step, bhpe_step *out);
+BHPE_API int32_t bhpe_step_argument(const bhpe_model *model, int32_t step, int32_t argument, bhpe_tensor *out);
+
+/* Run one step. overrides: NULL, or one pointer an argument; a pointer that is not NULL takes the place of the
+ * argument's data for this call: BHPE_ALIGNMENT-aligned, as many bytes as the argument. */
+BHPE_API int32_t bhpe_run_step(bhpe_model *model, int32_t step, void *const *overrides);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* BHPE_H */

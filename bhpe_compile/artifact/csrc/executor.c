@@ -1,0 +1,347 @@
+/* executor.c - runs the steps of one compiled model over one arena; takes the place of TVM's runtime.
+ *
+ * One block of memory per model, allocated by create:
+ *     bhpe_model | kernel_tensor per tensor | kernel_argument per argument | scratch for one step | arena | workspace
+ * Kernels are called with arguments built once; a step with overrides uses the scratch copies instead. */
+#define _POSIX_C_SOURCE 200809L
+#include "model.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "tables and weights are little-endian"
+#endif
+_Static_assert(sizeof(weights_header) == BHPE_ALIGNMENT, "the payload must stay aligned");
+_Static_assert(sizeof(kernel_argument) == 16 && sizeof(kernel_tensor) == 48, "the ABI of 64-bit TVM kernels");
+
+#define P (&bhpe_program)
+
+struct bhpe_model {
+  kernel_tensor *tensor, *scratch_tensor;
+  kernel_argument *argument, *scratch_argument;
+  unsigned char *arena, *workspace;
+  uint64_t workspace_top;
+  void *mapped; /* the weights, when create_from_path mapped them */
+  size_t mapped_bytes;
+  atomic_flag running;
+};
+
+static _Thread_local char last_error[256];
+static _Thread_local bhpe_model *current; /* whose kernel runs in this thread: TVM's callbacks carry no context */
+
+/* ---- errors ---- */
+
+static void append(const char *text) {
+  size_t used = strlen(last_error), room = sizeof last_error - 1 - used, more = text ? strlen(text) : 0;
+  if (more > room) more = room;
+  if (more) memcpy(last_error + used, text, more);
+  last_error[used + more] = 0;
+}
+
+static int32_t fail(bhpe_status status, const char *what, const char *detail) {
+  last_error[0] = 0;
+  append(what);
+  if (detail) {
+    append(": ");
+    append(detail);
+  }
+  return status;
+}
+
+const char *bhpe_last_error(void) { return last_error; }
+
+/* Kernels built with assertions report through these. */
+BHPE_HIDDEN void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) {
+  fail(BHPE_KERNEL, kind, message);
+}
+
+BHPE_HIDDEN void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t count) {
+  fail(BHPE_KERNEL, kind, "");
+  for (int32_t i = 0; i < count; i++) append(parts[i]);
+}
+
+/* ---- what kernels ask of a runtime ---- */
+
+static uint64_t aligned(uint64_t bytes) { return (bytes + BHPE_ALIGNMENT - 1) & ~(uint64_t)(BHPE_ALIGNMENT - 1); }
+
+/* A stack: kernels free in reverse order, and every step starts with it empty. */
+static void *workspace_alloc(int device_type, int device_id, uint64_t bytes, int type, int bits) {
+  (void)device_type, (void)device_id, (void)type, (void)bits;
+  if (bytes > P->workspace_bytes || aligned(bytes) > P->workspace_bytes - current->workspace_top) {
+    fail(BHPE_KERNEL, "the workspace is too small", NULL);
+    return NULL;
+  }
+  void *place = current->workspace + current->workspace_top;
+  current->workspace_top += aligned(bytes);
+  return place;
+}
+
+static int workspace_free(int device_type, int device_id, void *place) {
+  (void)device_type, (void)device_id;
+  current->workspace_top = (uint64_t)((unsigned char *)place - current->workspace);
+  return 0;
+}
+
+typedef int (*parallel_body)(int task, void *environment, void *closure);
+
+typedef struct { /* TVMParallelGroupEnv */
+  void *sync_handle;
+  int32_t tasks;
+} parallel_environment;
+
+/* Parallel loops run as one task: a model uses the thread that runs it and no other. */
+static int parallel_launch(parallel_body body, void *closure, int tasks) {
+  parallel_environment environment = {NULL, 1};
+  (void)tasks;
+  return body(0, &environment, closure);
+}
+
+static int parallel_barrier(int task, void *environment) {
+  (void)task, (void)environment; /* one task has nobody to wait for */
+  return 0;
+}
+
+/* Objects from TVM reach the runtime through weak pointer variables of these names; strong ones replace them. */
+BHPE_HIDDEN void *(*__TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = workspace_alloc;
+BHPE_HIDDEN int (*__TVMBackendFreeWorkspace)(int, int, void *) = workspace_free;
+BHPE_HIDDEN int (*__TVMBackendParallelLaunch)(parallel_body, void *, int) = parallel_launch;
+BHPE_HIDDEN int (*__TVMBackendParallelBarrier)(int, void *) = parallel_barrier;
+
+/* ---- create and destroy ---- */
+
+int32_t bhpe_abi_version(void) { return BHPE_ABI_VERSION; }
+
+const char *bhpe_model_id(void) { return P->id_text; }
+
+static const char *weights_problem(const void *weights, uint64_t nbytes) {
+  weights_header header;
+  if ((uintptr_t)weights % BHPE_ALIGNMENT) return "not 64-byte aligned in memory";
+  if (nbytes < sizeof header) return "too short to be a weights.bin";
+  memcpy(&header, weights, sizeof header);
+  if (memcmp(header.magic, BHPE_WEIGHTS_MAGIC, sizeof header.magic)) return "not a weights.bin";
+  if (header.version != BHPE_WEIGHTS_VERSION || header.header_bytes != sizeof header)
+    return "of another format version than the library";
+  if (memcmp(header.id, P->id, sizeof header.id)) return "of another model than the library";
+  if (header.payload_bytes != P->weights_bytes) return "of another size than the library expects";
+  if (nbytes != sizeof header + header.payload_bytes) return "truncated or longer than its header says";
+  return NULL;
+}
+
+static void bind(bhpe_model *model, unsigned char *payload) {
+  for (uint32_t i = 0; i < P->tensors; i++) {
+    const tensor_entry *entry = &P->tensor[i];
+    model->tensor[i] = (kernel_tensor){
+        .data = (entry->constant ? payload : model->arena) + entry->offset,
+        .device_type = 1, /* kDLCPU */
+        .ndim = entry->ndim,
+        .type = entry->type,
+        .bits = entry->bits,
+        .lanes = 1,
+        .shape = P->shapes + entry->shape,
+    };
+  }
+  for (uint32_t i = 0; i < P->arguments; i++) {
+    model->argument[i].type_index = BHPE_KERNEL_TENSOR;
+    model->argument[i].value.as_pointer = &model->tensor[P->argument[i].tensor];
+  }
+}
+
+int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
+  if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: out is NULL", NULL);
+  *out = NULL;
+  if (!weights) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: weights is NULL", NULL);
+  const char *problem = weights_problem(weights, nbytes);
+  if (problem) return fail(BHPE_BAD_WEIGHTS, "weights", problem);
+
+  const uint64_t part[] = {aligned(sizeof(bhpe_model)),
+                           aligned(P->tensors * sizeof(kernel_tensor)),
+                           aligned(P->arguments * sizeof(kernel_argument)),
+                           aligned(P->most_arguments * sizeof(kernel_tensor)),
+                           aligned(P->most_arguments * sizeof(kernel_argument)),
+                           aligned(P->arena_bytes),
+                           aligned(P->workspace_bytes)};
+  unsigned char *place[sizeof part / sizeof *part];
+  uint64_t total = 0;
+  for (size_t i = 0; i < sizeof part / sizeof *part; i++) total += part[i];
+  void *memory = NULL;
+  if (posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)total))
+    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
+  memset(memory, 0, (size_t)total);
+  place[0] = memory;
+  for (size_t i = 1; i < sizeof part / sizeof *part; i++) place[i] = place[i - 1] + part[i - 1];
+
+  bhpe_model *model = memory;
+  model->tensor = (kernel_tensor *)place[1];
+  model->argument = (kernel_argument *)place[2];
+  model->scratch_tensor = (kernel_tensor *)place[3];
+  model->scratch_argument = (kernel_argument *)place[4];
+  model->arena = place[5];
+  model->workspace = place[6];
+  atomic_flag_clear(&model->running);
+  bind(model, (unsigned char *)(uintptr_t)weights + sizeof(weights_header)); /* kernels only read weights */
+  *out = model;
+  return BHPE_OK;
+}
+
+int32_t bhpe_create_from_path(const char *path, bhpe_model **out) {
+  struct stat status;
+  if (out) *out = NULL;
+  if (!path || !out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create_from_path: NULL argument", NULL);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return fail(BHPE_IO, "cannot open", path);
+  if (fstat(file, &status) || !S_ISREG(status.st_mode)) {
+    close(file);
+    return fail(BHPE_IO, "not a regular file", path);
+  }
+  if (status.st_size < (off_t)sizeof(weights_header)) {
+    close(file);
+    return fail(BHPE_BAD_WEIGHTS, "too short to be a weights.bin", path);
+  }
+  size_t bytes = (size_t)status.st_size;
+  void *mapped = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+  close(file);
+  if (mapped == MAP_FAILED) return fail(BHPE_IO, "cannot map", path);
+  int32_t rc = bhpe_create(mapped, bytes, out);
+  if (rc != BHPE_OK) {
+    munmap(mapped, bytes);
+    return rc;
+  }
+  (*out)->mapped = mapped;
+  (*out)->mapped_bytes = bytes;
+  return BHPE_OK;
+}
+
+void bhpe_destroy(bhpe_model *model) {
+  if (!model) return;
+  if (model->mapped) munmap(model->mapped, model->mapped_bytes);
+  free(model);
+}
+
+/* ---- descriptions ---- */
+
+static void describe(const bhpe_model *model, uint32_t tensor, const char *name, bhpe_tensor *out) {
+  const tensor_entry *entry = &P->tensor[tensor];
+  *out = (bhpe_tensor){
+      .name = name,
+      .data = model->tensor[tensor].data,
+      .shape = P->shapes + entry->shape,
+      .nbytes = entry->nbytes,
+      .offset = entry->offset,
+      .ndim = entry->ndim,
+      .type = entry->type,
+      .bits = entry->bits,
+      .constant = entry->constant,
+      .id = (int32_t)tensor,
+  };
+}
+
+static int32_t get_port(const bhpe_model *model, const port_entry *port, uint32_t count, int32_t index, bhpe_tensor *out) {
+  if (!model || !out) return fail(BHPE_BAD_ARGUMENT, "a NULL argument", NULL);
+  if (index < 0 || (uint32_t)index >= count) return fail(BHPE_BAD_ARGUMENT, "no input or output of that index", NULL);
+  describe(model, port[index].tensor, port[index].name, out);
+  return BHPE_OK;
+}
+
+int32_t bhpe_input_count(const bhpe_model *model) { return model ? (int32_t)P->inputs : 0; }
+int32_t bhpe_output_count(const bhpe_model *model) { return model ? (int32_t)P->outputs : 0; }
+int32_t bhpe_step_count(const bhpe_model *model) { return model ? (int32_t)P->steps : 0; }
+
+int32_t bhpe_get_input(const bhpe_model *model, int32_t index, bhpe_tensor *out) {
+  return get_port(model, P->input, P->inputs, index, out);
+}
+
+int32_t bhpe_get_output(const bhpe_model *model, int32_t index, bhpe_tensor *out) {
+  return get_port(model, P->output, P->outputs, index, out);
+}
+
+static int32_t check_step(const bhpe_model *model, int32_t step) {
+  if (!model) return fail(BHPE_BAD_ARGUMENT, "the model is NULL", NULL);
+  if (step < 0 || (uint32_t)step >= P->steps) return fail(BHPE_BAD_ARGUMENT, "no step of that index", NULL);
+  return BHPE_OK;
+}
+
+int32_t bhpe_get_step(const bhpe_model *model, int32_t step, bhpe_step *out) {
+  if (check_step(model, step)) return BHPE_BAD_ARGUMENT;
+  if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_get_step: out is NULL", NULL);
+  const step_entry *entry = &P->step[step];
+  *out = (bhpe_step){entry->symbol, entry->kind, entry->layer, (int32_t)entry->count};
+  return BHPE_OK;
+}
+
+int32_t bhpe_step_argument(const bhpe_model *model, int32_t step, int32_t argument, bhpe_tensor *out) {
+  if (check_step(model, step)) return BHPE_BAD_ARGUMENT;
+  if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_step_argument: out is NULL", NULL);
+  const step_entry *entry = &P->step[step];
+  if (argument < 0 || (uint32_t)argument >= entry->count)
+    return fail(BHPE_BAD_ARGUMENT, "the step has no argument of that index", NULL);
+  const argument_entry *found = &P->argument[entry->first + (uint32_t)argument];
+  describe(model, found->tensor, found->role, out);
+  return BHPE_OK;
+}
+
+/* ---- run ---- */
+
+static int32_t call(bhpe_model *model, const step_entry *step, const kernel_argument *arguments) {
+  kernel_argument result = {0};
+  model->workspace_top = 0;
+  last_error[0] = 0;
+  if (step->function(NULL, arguments, (int32_t)step->count, &result)) {
+    if (!last_error[0]) fail(BHPE_KERNEL, "kernel failed", step->symbol);
+    return BHPE_KERNEL;
+  }
+  return BHPE_OK;
+}
+
+static int32_t enter(bhpe_model *model) {
+  if (atomic_flag_test_and_set_explicit(&model->running, memory_order_acquire))
+    return fail(BHPE_BUSY, "the model is running in another thread", NULL);
+  current = model;
+  return BHPE_OK;
+}
+
+static void leave(bhpe_model *model) {
+  current = NULL;
+  atomic_flag_clear_explicit(&model->running, memory_order_release);
+}
+
+int32_t bhpe_run(bhpe_model *model) {
+  if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_run: the model is NULL", NULL);
+  int32_t rc = enter(model);
+  if (rc) return rc;
+  for (uint32_t i = 0; i < P->steps && rc == BHPE_OK; i++)
+    rc = call(model, &P->step[i], model->argument + P->step[i].first);
+  leave(model);
+  return rc;
+}
+
+int32_t bhpe_run_step(bhpe_model *model, int32_t step, void *const *overrides) {
+  int32_t rc = check_step(model, step);
+  if (rc) return rc;
+  const step_entry *entry = &P->step[step];
+  const kernel_argument *arguments = model->argument + entry->first;
+  for (uint32_t i = 0; overrides && i < entry->count; i++)
+    if ((uintptr_t)overrides[i] % BHPE_ALIGNMENT)
+      return fail(BHPE_BAD_ARGUMENT, "an override is not 64-byte aligned", NULL);
+  rc = enter(model);
+  if (rc) return rc;
+  if (overrides) {
+    for (uint32_t i = 0; i < entry->count; i++) {
+      kernel_tensor *tensor = &model->scratch_tensor[i];
+      *tensor = *(const kernel_tensor *)arguments[i].value.as_pointer;
+      if (overrides[i]) tensor->data = overrides[i];
+      model->scratch_argument[i] = arguments[i];
+      model->scratch_argument[i].value.as_pointer = tensor;
+    }
+    arguments = model->scratch_argument;
+  }
+  rc = call(model, entry, arguments);
+  leave(model);
+  return rc;
+}

@@ -1,0 +1,107 @@
+"""Binary transposed convolution k4 s2 p1 on packed bits: four binary convolutions with 2x2 windows.
+
+Output pixel (2y + i, 2x + j) belongs to phase (i, j); see `window` for the taps of a phase. Each phase has
+its own weights and border table and runs through the same inner loops as `BinaryConv2d`.
+Weight layout: [4, ceil(Cout / V), 2 * 2 * words, V], phase 2*i + j first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bhpe_compile.kernels.binary_core import BinaryCore
+from bhpe_compile.kernels.binary_layout import (
+    border_table,
+    check_channels,
+    pack_words,
+    reference_dot,
+    unpack_words,
+    words_of,
+)
+from bhpe_compile.kernels.epilogue import Epilogue
+from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
+from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
+from bhpe_compile.targets.isa import VectorIsa
+
+
+@dataclass(frozen=True)
+class BinaryConvTranspose2d(Kernel):
+    """x bits [N, H+2b, W+2b, CB] -> [N, 2H, 2W, Cout]; b = `in_border` >= 1, Cout a multiple of 8."""
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    in_border: int
+    epilogue: Epilogue
+
+    def __post_init__(self) -> None:
+        if self.in_border < 1:
+            raise ValueError("a transposed convolution k4 s2 p1 needs an input border of 1")
+        check_channels(self.in_channels, self.out_channels, 4)
+        self.epilogue.check(self.out_channels)
+
+    def symbol(self) -> str:
+        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
+        return f"binary_deconv2d_{sizes}_b{self.in_border}{self.epilogue.symbol()}"
+
+    def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
+        edge = 2 * self.in_border
+        x = (self.batch, self.height + edge, self.width + edge, packed_bytes(self.in_channels))
+        panels = -(-self.out_channels // isa.popcount_lanes)
+        weight = (4, panels, 4 * words_of(self.in_channels, isa), isa.popcount_lanes)
+        sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
+        return (
+            Parameter("x", x, "uint8"),
+            Parameter("weight", weight, f"uint{isa.word_bits}"),
+            Parameter("border", (4, 2, 2, self.out_channels), "int32"),
+            *self.epilogue.parameters(*sizes),
+        )
+
+    def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
+        """uint32 [Cout, ceil(Cin/32), 4, 4], kernel indices as in ConvTranspose (bit i of word g = 32g+i)."""
+        phases = [
+            weight[:, :, phase_taps(i), :][..., phase_taps(j)]
+            .reshape(self.out_channels, -1, 4)
+            .transpose(0, 2, 1)
+            for i, j in PHASES
+        ]
+        tables = [
+            border_table(
+                taps,
+                self.in_channels,
+                deconvolution_phase(self.height, i),
+                deconvolution_phase(self.width, j),
+            )
+            for taps, (i, j) in zip(phases, PHASES, strict=True)
+        ]
+        packed = [pack_words(taps, self.in_channels, isa) for taps in phases]
+        return {"weight": np.stack(packed), "border": np.stack(tables)}
+
+    def prim_func(self, isa: VectorIsa) -> Any:
+        def body(buffers: Any) -> None:
+            sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
+            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue)
+            epilogue.begin()
+            core.prepare()
+            for phase, (i, j) in enumerate(PHASES):
+                core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)
+
+        return function(self.symbol(), self.parameters(isa), body)
+
+    def reference(self, **arrays: Array) -> dict[str, Array]:
+        dot = np.zeros((self.batch, 2 * self.height, 2 * self.width, self.out_channels), np.int32)
+        for phase, (i, j) in enumerate(PHASES):
+            weight = unpack_words(arrays["weight"][phase], self.out_channels, 4, self.in_channels)
+            rows, columns = deconvolution_phase(self.height, i), deconvolution_phase(self.width, j)
+            dot[:, i::2, j::2] = reference_dot(
+                arrays["x"], weight, self.in_channels, self.in_border, rows, columns
+            )
+        return self.epilogue.reference(dot, arrays)

@@ -1,0 +1,87 @@
+"""Float 2-D convolution (and, for 1x1 maps, matrix-vector product) with a fused epilogue.
+
+    out = epilogue(sum over valid taps and input channels of x * w)
+
+float32 activations and sums; weights are float16 in memory by default and widened on load.
+Weight layout: [ceil(Cout / V), kernel * kernel * Cin, V].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bhpe_compile.kernels.dense_core import DenseCore
+from bhpe_compile.kernels.dense_layout import pack_floats, reference_sum, unpack_floats
+from bhpe_compile.kernels.epilogue import Epilogue
+from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
+from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.window import Window, convolution, per_pixel
+from bhpe_compile.targets.isa import VectorIsa
+
+
+@dataclass(frozen=True)
+class DenseConv2d(Kernel):
+    """x float32 [N, H, W, Cin] -> [N, Ho, Wo, Cout]; any sizes, zero padding."""
+
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    padding: int
+    epilogue: Epilogue
+    weight_dtype: Literal["float16", "float32"] = "float16"
+
+    def __post_init__(self) -> None:
+        self.epilogue.check(self.out_channels)
+        _ = self.rows, self.columns  # a kernel larger than the map is refused here
+
+    @property
+    def rows(self) -> Window:
+        """The vertical window."""
+        return convolution(self.height, self.kernel, self.stride, self.padding)
+
+    @property
+    def columns(self) -> Window:
+        """The horizontal window."""
+        return convolution(self.width, self.kernel, self.stride, self.padding)
+
+    def symbol(self) -> str:
+        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
+        shape = f"k{self.kernel}s{self.stride}p{self.padding}"
+        narrow = "" if self.weight_dtype == "float16" else "_w32"
+        return f"dense_conv2d_{sizes}_{shape}{narrow}{self.epilogue.symbol()}"
+
+    def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
+        panels = -(-self.out_channels // isa.float_lanes)
+        weight = (panels, self.kernel**2 * self.in_channels, isa.float_lanes)
+        sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
+        return (
+            Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),
+            Parameter("weight", weight, self.weight_dtype),
+            *self.epilogue.parameters(*sizes),
+        )
+
+    def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
+        """float [Cout, Cin, k, k], or [Cout, Cin] for a linear layer."""
+        taps = weight.reshape(self.out_channels, self.in_channels, -1).transpose(0, 2, 1)
+        return {"weight": pack_floats(taps, isa, self.weight_dtype)}
+
+    def prim_func(self, isa: VectorIsa) -> Any:
+        def body(buffers: Any) -> None:
+            sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
+            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue)
+            epilogue.begin()
+            flat = self.epilogue.is_per_pixel
+            core.emit(*(per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)))
+
+        return function(self.symbol(), self.parameters(isa), body)
+
+    def reference(self, **arrays: Array) -> dict[str, Array]:
+        weight = unpack_floats(arrays["weight"], self.out_channels, self.kernel**2)
+        return self.epilogue.reference(reference_sum(arrays["x"], weight, self.rows, self.columns), arrays)

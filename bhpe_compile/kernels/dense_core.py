@@ -1,0 +1,157 @@
+"""The inner loops of float convolutions: broadcast an input, multiply-add into lanes of output channels.
+
+float16 weights are widened on load; sums are float32. No padded copy of the input is made: kernel rows
+outside the input are left out of the loop, and the few tiles at the left and right edge are emitted with
+their pixels fixed, so that taps outside the input are left out of the code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, nested_tiles, pixel_tile
+from bhpe_compile.kernels.tir import Expr, T, cast, f32, local, ramp, splat, store
+from bhpe_compile.kernels.window import Window
+from bhpe_compile.targets.isa import VectorIsa
+
+TILES = {"avx512": (6, 4), "avx2": (6, 2), "neon": (6, 2)}
+"""Most pixels and vectors of a tile; on NEON a vector is two registers."""
+
+LONE_PIXEL_VECTORS = 8
+"""Vectors of a tile of one pixel: independent sums hide the latency of multiply-add."""
+
+
+@dataclass
+class DenseCore:
+    """Emits convolution loops over one input; `epilogue` finishes what they accumulate."""
+
+    isa: VectorIsa
+    batch: int
+    in_channels: int
+    weight_dtype: str
+    epilogue: EpilogueEmitter
+
+    def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
+        """All outputs of one window pair; `phase` picks the weights."""
+        _Nest(self, rows, columns, phase).emit()
+
+
+@dataclass
+class _Nest:
+    core: DenseCore
+    rows: Window
+    columns: Window
+    phase: int
+
+    def __post_init__(self) -> None:
+        core = self.core
+        most_pixels, most_vectors = TILES[core.isa.name]
+        self.lanes = core.isa.float_lanes
+        self.length = self.rows.taps * self.columns.taps * core.in_channels
+        self.pixels = pixel_tile(self.columns.count, most_pixels)
+        if self.pixels == 1:
+            most_vectors = LONE_PIXEL_VECTORS
+        channels = core.epilogue.channels
+        self.tiles = list(channel_tiles(channels, self.lanes, most_vectors))
+        self.panels = -(-channels // self.lanes)
+
+    def emit(self) -> None:
+        bytes_of_weights = (
+            self.panels * self.length * self.lanes * (2 if "16" in self.core.weight_dtype else 4)
+        )
+        nested_tiles(self.tiles, bytes_of_weights <= L1_WEIGHTS, self._pixels)
+
+    def _pixels(self, tiles: list[ChannelTile]) -> None:
+        width, size = self.columns.count, self.pixels
+        starts = range(0, width, size)
+
+        def whole(start: int) -> bool:
+            return start + size <= width and all(all(self.columns.valid(start + p)) for p in range(size))
+
+        with T.serial(0, self.core.batch) as n, T.serial(0, self.rows.count) as y:
+            for is_whole, group in groupby(starts, whole):
+                run = list(group)
+                if is_whole and len(run) > 1:
+                    with T.serial(0, len(run)) as xo:
+                        self._channels(n, y, run[0] + xo * size, size, tiles, None)
+                    continue
+                for start in run:
+                    pixels = min(size, width - start)
+                    taps = None if is_whole else [self.columns.valid(start + p) for p in range(pixels)]
+                    self._channels(n, y, start, pixels, tiles, taps)
+
+    def _channels(self, n: Expr, y: Expr, x: Expr, pixels: int, tiles: list[ChannelTile], taps: Any) -> None:
+        for tile in tiles:
+            tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile, taps))  # type: ignore[misc]
+
+    def _tile(
+        self,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        pixels: int,
+        panel: Expr,
+        tile: ChannelTile,
+        taps: list[tuple[bool, ...]] | None,
+    ) -> None:
+        """`taps` lists the valid column taps of each pixel of an edge tile, None where all are valid."""
+        vectors, lanes = tile.vectors, self.lanes
+        ways = max(1, 8 // (pixels * vectors)) if self.columns.count == 1 else 1
+        size = pixels * vectors * lanes
+        sums = local(ways * size, "float32")
+        for at in range(0, ways * size, lanes):
+            store(sums, at, lanes, f32(0, lanes))
+        with self._kernel_rows(y) as kh:
+            for first, count, valid in self._segments(pixels, taps):
+
+                def step(k: Expr, way: int, first: int = first, valid: list[int] = valid) -> None:
+                    word = kh * (self.columns.taps * self.core.in_channels) + first + k
+                    weights = [self._weight(panel + j, word) for j in range(vectors)]
+                    for p in valid:
+                        a = splat(self._activation(n, y * self.rows.stride + kh, x + p, first + k), lanes)
+                        for j in range(vectors):
+                            at = ramp(way * size + (p * vectors + j) * lanes, lanes)
+                            T.buffer_store(sums, sums[at] + a * weights[j], [at])
+
+                with T.serial(0, count // ways) as k:
+                    for way in range(ways):
+                        step(k * ways + way, way)
+                for rest in range(count - count % ways, count):
+                    step(rest, rest % ways)
+        for way in range(1, ways):
+            for at in range(0, size, lanes):
+                store(sums, at, lanes, sums[ramp(at, lanes)] + sums[ramp(way * size + at, lanes)])
+        for offset, width in self.core.epilogue.vectors(tile.channels):
+            for p in range(pixels):
+                dot = sums[ramp(p * vectors * lanes + offset, width)]
+                out = (n, self.rows.out(y), self.columns.out(x + p))
+                self.core.epilogue.finish(dot, *out, panel * lanes + offset, width)
+
+    def _kernel_rows(self, y: Expr) -> Any:
+        """The loop over kernel rows that lie inside the input."""
+        if not self.rows.is_cut:
+            return T.serial(0, self.rows.taps)
+        first = self.rows.pad - y * self.rows.stride
+        return T.serial(T.max(first, 0), T.min(first + self.rows.size, self.rows.taps))
+
+    def _segments(self, pixels: int, taps: list[tuple[bool, ...]] | None) -> list[tuple[int, int, list[int]]]:
+        """(first, count, pixels): runs of one kernel row's values, and the pixels that have them."""
+        channels = self.core.in_channels
+        if taps is None:
+            return [(0, self.columns.taps * channels, list(range(pixels)))]
+        listed = [(kw, [p for p in range(pixels) if taps[p][kw]]) for kw in range(self.columns.taps)]
+        return [(kw * channels, channels, valid) for kw, valid in listed if valid]
+
+    def _activation(self, n: Expr, y: Expr, x: Expr, k: Expr) -> Expr:
+        """Value k of the input row that starts at the first column tap of output column x."""
+        row = n * self.rows.size + y - self.rows.pad
+        column = x * self.columns.stride - self.columns.pad
+        return self.core.epilogue.buffers["x"][(row * self.columns.size + column) * self.core.in_channels + k]
+
+    def _weight(self, panel: Expr, word: Expr) -> Expr:
+        index = (self.phase * self.panels + panel) * self.length + word
+        value = self.core.epilogue.buffers["weight"][ramp(index * self.lanes, self.lanes)]
+        return value if self.core.weight_dtype == "float32" else cast("float32", self.lanes, value)

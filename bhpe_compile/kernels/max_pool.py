@@ -1,0 +1,126 @@
+"""Max pooling over square windows, with an optional packed output.
+
+Padding never wins a maximum, so taps outside the map read the nearest pixel inside, which belongs to the same
+window whenever padding < kernel: no comparison with the border is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bhpe_compile.kernels.epilogue_tir import BitsWriter
+from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
+from bhpe_compile.kernels.tir import Expr, T, chunks, function, local, ramp, store
+from bhpe_compile.kernels.window import Window, convolution
+from bhpe_compile.targets.isa import VectorIsa
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Kernel):
+    """x float32 [N, H, W, C] -> out float32 [N, Ho, Wo, C] and/or bits (out >= threshold)."""
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    kernel: int
+    stride: int
+    padding: int
+    store: bool = True
+    bits: bool = False
+    bits_border: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.padding < self.kernel:
+            raise ValueError(f"max pooling needs padding {self.padding} below kernel {self.kernel}")
+        if not (self.store or self.bits):
+            raise ValueError("max pooling must store floats, bits or both")
+        if self.bits and self.channels % 8:
+            raise ValueError(f"packed output needs a multiple of 8 channels, not {self.channels}")
+        _ = self.rows, self.columns  # a kernel larger than the map is refused here
+
+    @property
+    def rows(self) -> Window:
+        """The vertical window."""
+        return convolution(self.height, self.kernel, self.stride, self.padding)
+
+    @property
+    def columns(self) -> Window:
+        """The horizontal window."""
+        return convolution(self.width, self.kernel, self.stride, self.padding)
+
+    def symbol(self) -> str:
+        shape = f"n{self.batch}_{self.height}x{self.width}x{self.channels}"
+        outputs = ("_store" if self.store else "") + (f"_bits{self.bits_border}" if self.bits else "")
+        return f"max_pool2d_{shape}_k{self.kernel}s{self.stride}p{self.padding}{outputs}"
+
+    def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
+        height, width = self.rows.count, self.columns.count
+        listed = [Parameter("x", (self.batch, self.height, self.width, self.channels), "float32")]
+        if self.bits:
+            listed.append(Parameter("threshold", (self.channels,), "float32"))
+        if self.store:
+            shape = (self.batch, height, width, self.channels)
+            listed.append(Parameter("out", shape, "float32", is_output=True))
+        if self.bits:
+            edge = 2 * self.bits_border
+            bits = (self.batch, height + edge, width + edge, packed_bytes(self.channels))
+            listed.append(Parameter("bits", bits, "uint8", is_output=True))
+        return tuple(listed)
+
+    def prim_func(self, isa: VectorIsa) -> Any:
+        height, width = self.rows.count, self.columns.count
+
+        def body(buffers: Any) -> None:
+            def inside(out: Expr, tap: int, size: int) -> Expr:
+                return T.max(T.min(out * self.stride + (tap - self.padding), size - 1), 0)
+
+            def one(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
+                best = local(lanes, "float32")
+                every = ramp(0, lanes)
+                for kh in range(self.kernel):
+                    for kw in range(self.kernel):
+                        row = n * self.height + inside(y, kh, self.height)
+                        pixel = row * self.width + inside(x, kw, self.width)
+                        value = buffers["x"][ramp(pixel * self.channels + c, lanes)]
+                        store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
+                if self.store:
+                    at = ((n * height + y) * width + x) * self.channels + c
+                    store(buffers["out"], at, lanes, best[every])
+                if self.bits:
+                    shape = (self.batch, height, width, self.channels)
+                    writer = BitsWriter(buffers["bits"], isa, *shape, self.bits_border)
+                    writer.write(n, y, x, c, lanes, best[every] >= buffers["threshold"][ramp(c, lanes)])
+
+            if self.bits:
+                shape = (self.batch, height, width, self.channels)
+                BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear()
+            with T.serial(0, self.batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
+                whole = self.channels // isa.float_lanes
+                with T.serial(0, whole) as vector:
+                    one(n, y, x, vector * isa.float_lanes, isa.float_lanes)
+                for offset, lanes in chunks(self.channels, isa.float_lanes)[whole:]:
+                    one(n, y, x, offset, lanes)
+
+        return function(self.symbol(), self.parameters(isa), body)
+
+    def reference(self, **arrays: Array) -> dict[str, Array]:
+        taps = []
+        for kh in range(self.kernel):
+            for kw in range(self.kernel):
+                y = np.arange(self.rows.count) * self.stride + kh - self.padding
+                x = np.arange(self.columns.count) * self.stride + kw - self.padding
+                cut = (y < 0) | (y >= self.height), (x < 0) | (x >= self.width)
+                picked = arrays["x"][:, y.clip(0, self.height - 1)][:, :, x.clip(0, self.width - 1)]
+                outside = cut[0][:, None] | cut[1][None, :]
+                taps.append(np.where(outside[None, :, :, None], -np.inf, picked))
+        best = np.max(taps, axis=0).astype(np.float32)
+        outputs: dict[str, Array] = {}
+        if self.store:
+            outputs["out"] = best
+        if self.bits:
+            outputs["bits"] = pack_bits(best >= arrays["threshold"], self.bits_border)
+        return outputs

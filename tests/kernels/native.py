@@ -1,0 +1,103 @@
+"""Compile a kernel for this machine, feed it, and compare what it writes with its NumPy reference.
+
+Outputs are filled with junk before a run: a kernel must write every byte of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from numpy.typing import NDArray
+
+from bhpe_compile.kernels import PASS_CONFIG, Kernel
+from bhpe_compile.kernels.kernel import pack_bits
+from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
+
+Array = NDArray[Any]
+
+TARGETS = {
+    "avx512": {"kind": "llvm", "mcpu": "znver4"},
+    "avx2": {"kind": "llvm", "mcpu": "x86-64-v3"},
+    "neon": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72", "mattr": ["+neon"]},
+}
+NEEDED = {"avx512": ("avx512f", "avx512bw", "avx512vl", "avx512_vpopcntdq"), "avx2": ("avx2", "fma", "f16c")}
+
+
+def host_has(isa: VectorIsa) -> bool:
+    """Whether this machine runs code for an instruction set."""
+    info = Path("/proc/cpuinfo")
+    if isa.name not in NEEDED or not info.exists():
+        return False
+    flags = {line.partition(":")[0].strip(): line for line in info.read_text().splitlines()}.get("flags", "")
+    return set(NEEDED[isa.name]) <= set(flags.split())
+
+
+def on_host(isa: VectorIsa) -> Any:
+    """A pytest parameter that is skipped, with the reason, where the machine lacks the instructions."""
+    reason = f"this machine has no {isa.name}"
+    return pytest.param(isa, id=isa.name, marks=pytest.mark.skipif(not host_has(isa), reason=reason))
+
+
+NATIVE = [on_host(AVX512), on_host(AVX2)]
+EVERY = [AVX512, AVX2, NEON]
+
+
+def compiled(kernel: Kernel, isa: VectorIsa) -> Any:
+    """The compiled module of one kernel."""
+    with tvm.transform.PassContext(config=PASS_CONFIG):
+        module = tvm.IRModule({kernel.symbol(): kernel.prim_func(isa)})
+        return tvm.compile(module, target=tvm.target.Target(TARGETS[isa.name]))
+
+
+def assembly(kernel: Kernel, isa: VectorIsa) -> str:
+    """The assembly of one kernel."""
+    return str(compiled(kernel, isa).mod.inspect_source("asm"))
+
+
+def run(kernel: Kernel, isa: VectorIsa, arrays: dict[str, Array]) -> dict[str, Array]:
+    """Outputs by role of the compiled kernel."""
+    parameters = kernel.parameters(isa)
+    tensors = []
+    for p in parameters:
+        given = np.full(p.shape, 0x5A, p.dtype) if p.is_output else np.ascontiguousarray(arrays[p.role])
+        assert given.shape == p.shape and str(given.dtype) == p.dtype, p
+        tensors.append(tvm.runtime.tensor(given))
+    compiled(kernel, isa).jit()[kernel.symbol()](*tensors)
+    return {p.role: t.numpy() for p, t in zip(parameters, tensors, strict=True) if p.is_output}
+
+
+def onnx_bits(generator: np.random.Generator, shape: tuple[int, ...], channels: int) -> NDArray[np.uint32]:
+    """Random packed weights uint32 [Cout, ceil(channels/32), *rest] for `shape` = (Cout, *rest)."""
+    values = generator.random((*shape, channels)) < 0.5
+    octets = np.zeros((*shape, -(-channels // 32) * 4), np.uint8)
+    packed = np.packbits(values, axis=-1, bitorder="little")
+    octets[..., : packed.shape[-1]] = packed
+    return np.ascontiguousarray(np.moveaxis(octets.view(np.uint32), -1, 1))
+
+
+def arguments(kernel: Any, isa: VectorIsa, seed: int, *, plain: bool = False) -> dict[str, Array]:
+    """Random inputs by role. `plain`: scale 1 and bias 0, so that outputs are the integer sums themselves."""
+    generator = np.random.default_rng(seed)
+    arrays: dict[str, Array] = {}
+    for p in kernel.parameters(isa):
+        if p.is_output or p.role in ("weight", "border"):
+            continue
+        if p.role == "x" and p.dtype == "uint8":
+            shape = (kernel.batch, kernel.height, kernel.width, kernel.in_channels)
+            arrays["x"] = pack_bits(generator.random(shape) < 0.5, kernel.in_border)
+        elif plain and p.role in ("scale", "bias"):
+            arrays[p.role] = np.full(p.shape, 1 if p.role == "scale" else 0, np.float32)
+        elif plain and p.role == "threshold":  # integers, so that equality with a sum happens
+            arrays[p.role] = generator.integers(-9, 10, p.shape).astype(np.float32)
+        else:
+            arrays[p.role] = generator.standard_normal(p.shape).astype(np.float32)
+    return arrays
+
+
+def flipped(bits: Array, expected: Array) -> int:
+    """Number of differing bits of two packed tensors."""
+    return int(np.bitwise_count(bits ^ expected).sum())
