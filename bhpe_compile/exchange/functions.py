@@ -6,232 +6,221 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
 
     BinaryConv2d, BinaryLinear        y = scale * dot + bias
     BinaryConvTranspose2d             zeros between the pixels, then a convolution with the flipped kernel
-    Packed...                         the same, weights as bits of uint32 words along the input channels
-    UnpackSigns                       those words -> signs; `channels` of them, bits beyond are 0 and cut off
+    Packed...                         the same, weights as bits of uint32 words along the input channels;
+                                      `channels` of them, bits beyond are 0 and cut off
     RPReLU                            y = (x > gamma ? x - gamma : beta * (x - gamma)) + zeta
     ChannelAffine                     y = x * scale + bias
 
-No torch here.
+Bodies are flat: ONNX Runtime infers wrong shapes through functions that call functions. No torch here.
 """
 
 from __future__ import annotations
 
-import onnx_ir as ir
-from onnxscript import FLOAT, UINT8, UINT32, opset18, script, values
+from collections.abc import Callable, Sequence
 
-op = opset18
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
 DOMAIN = "bhpe"
 VERSION = 1
-BHPE = values.Opset(DOMAIN, VERSION)
+OPSET = 18
 
-# onnxscript compiles these bodies: they are ONNX in Python's syntax, not Python that runs.
-# ruff: noqa: N802
-
-
-@script(BHPE, default_opset=op)
-def Signs(x: FLOAT, threshold: FLOAT) -> UINT8:
-    """x >= threshold -> 2, else 0; shapes broadcast."""
-    minus = op.Cast(op.Constant(value_int=0), to=2)
-    plus = op.Cast(op.Constant(value_int=2), to=2)
-    return op.Where(op.GreaterOrEqual(x, threshold), plus, minus)
-
-
-@script(BHPE, default_opset=op)
-def UnpackSigns(words: UINT32, channels: int) -> UINT8:
-    """uint32 [O, ceil(C/32), kh, kw] -> uint8 [O, C, kh, kw] of 0 and 2."""
-    minus = op.Cast(op.Constant(value_int=0), to=2)
-    plus = op.Cast(op.Constant(value_int=2), to=2)
-    places = op.Cast(op.Range(op.Constant(value_int=0), op.Constant(value_int=32), op.Constant(value_int=1)), to=12)
-    shifted = op.BitShift(
-        op.Unsqueeze(words, op.Constant(value_ints=[2])),
-        op.Reshape(places, op.Constant(value_ints=[1, 1, 32, 1, 1])),
-        direction="RIGHT",
-    )
-    bits = op.Cast(op.BitwiseAnd(shifted, op.Cast(op.Constant(value_int=1), to=12)), to=9)
-    sizes = op.Shape(words)
-    merged = op.Concat(
-        op.Slice(sizes, op.Constant(value_ints=[0]), op.Constant(value_ints=[1])),
-        op.Constant(value_ints=[-1]),
-        op.Slice(sizes, op.Constant(value_ints=[2]), op.Constant(value_ints=[4])),
-        axis=0,
-    )
-    wide = op.Reshape(op.Where(bits, plus, minus), merged)
-    count = op.Reshape(op.Constant(value_int=channels), op.Constant(value_ints=[1]))
-    return op.Slice(wide, op.Constant(value_ints=[0]), count, op.Constant(value_ints=[1]))
-
-
-@script(BHPE, default_opset=op)
-def SignConv2d(x: UINT8, weight: UINT8, scale: FLOAT, bias: FLOAT, strides: list[int], pads: list[int]) -> FLOAT:
-    """scale * dot + bias of signs [N,C,H,W] and [O,C,kh,kw]."""
-    column = op.Constant(value_ints=[1, -1, 1, 1])
-    zero = op.Cast(op.Constant(value_int=1), to=2)
-    dot = op.Cast(op.ConvInteger(x, weight, zero, zero, strides=strides, pads=pads), to=1)
-    return op.Add(op.Mul(dot, op.Reshape(scale, column)), op.Reshape(bias, column))
-
-
-@script(BHPE, default_opset=op)
-def SignConvTranspose2d(
-    x: UINT8, weight: UINT8, scale: FLOAT, bias: FLOAT, strides: list[int], pads: list[int]
-) -> FLOAT:
-    """scale * dot + bias of signs [N,C,H,W] and [O,C,kh,kw], kernel indices as in ConvTranspose."""
-    zero = op.Cast(op.Constant(value_int=1), to=2)
-    step = op.Constant(value_ints=strides)
-    none = op.Constant(value_ints=[0, 0])
-    one = op.Constant(value_ints=[1])
-    padding = op.Constant(value_ints=pads)
-    # [N,C,H,W] -> [N,C,H,1,W,1] -> s - 1 nothings behind every pixel -> [N,C,sH,sW]
-    apart = op.Unsqueeze(x, op.Constant(value_ints=[3, 5]))
-    gap = op.Sub(step, one)
-    rows = op.Slice(gap, op.Constant(value_ints=[0]), op.Constant(value_ints=[1]))
-    columns = op.Slice(gap, op.Constant(value_ints=[1]), op.Constant(value_ints=[2]))
-    behind = op.Concat(
-        op.Constant(value_ints=[0, 0, 0, 0, 0, 0, 0, 0, 0]), rows, op.Constant(value_ints=[0]), columns, axis=0
-    )
-    spaced = op.Pad(apart, behind, zero)
-    lead = op.Slice(op.Shape(x), op.Constant(value_ints=[0]), op.Constant(value_ints=[2]))
-    size = op.Slice(op.Shape(x), op.Constant(value_ints=[2]), op.Constant(value_ints=[4]))
-    spread = op.Reshape(spaced, op.Concat(lead, op.Mul(size, step), axis=0))
-    kernel = op.Slice(op.Shape(weight), op.Constant(value_ints=[2]), op.Constant(value_ints=[4]))
-    first = op.Slice(padding, op.Constant(value_ints=[0]), op.Constant(value_ints=[2]))
-    last = op.Slice(padding, op.Constant(value_ints=[2]), op.Constant(value_ints=[4]))
-    before = op.Sub(op.Sub(kernel, one), first)
-    after = op.Sub(op.Sub(kernel, step), last)  # the trailing s - 1 nothings are already there
-    padded = op.Pad(spread, op.Concat(none, before, none, after, axis=0), zero)
-    flipped = op.Slice(
-        weight,
-        op.Constant(value_ints=[-1, -1]),
-        op.Constant(value_ints=[-1000, -1000]),
-        op.Constant(value_ints=[2, 3]),
-        op.Constant(value_ints=[-1, -1]),
-    )
-    return SignConv2d(padded, flipped, scale, bias, strides=[1, 1], pads=[0, 0, 0, 0])
-
-
-@script(BHPE, default_opset=op)
-def BinaryConv2d(
-    x: FLOAT, threshold: FLOAT, weight: FLOAT, scale: FLOAT, bias: FLOAT, strides: list[int], pads: list[int]
-) -> FLOAT:
-    """x [N,C,H,W], threshold [C], weight [O,C,kh,kw], scale and bias [O]."""
-    xb = Signs(x, op.Reshape(threshold, op.Constant(value_ints=[1, -1, 1, 1])))
-    wb = Signs(weight, op.Constant(value_float=0.0))
-    return SignConv2d(xb, wb, scale, bias, strides=strides, pads=pads)
-
-
-@script(BHPE, default_opset=op)
-def BinaryConvTranspose2d(
-    x: FLOAT, threshold: FLOAT, weight: FLOAT, scale: FLOAT, bias: FLOAT, strides: list[int], pads: list[int]
-) -> FLOAT:
-    """x [N,C,H,W], threshold [C], weight [C,O,kh,kw], scale and bias [O]."""
-    xb = Signs(x, op.Reshape(threshold, op.Constant(value_ints=[1, -1, 1, 1])))
-    wb = Signs(op.Transpose(weight, perm=[1, 0, 2, 3]), op.Constant(value_float=0.0))
-    return SignConvTranspose2d(xb, wb, scale, bias, strides=strides, pads=pads)
-
-
-@script(BHPE, default_opset=op)
-def BinaryLinear(x: FLOAT, threshold: FLOAT, weight: FLOAT, scale: FLOAT, bias: FLOAT) -> FLOAT:
-    """x [N,K], threshold [K], weight [O,K], scale and bias [O]."""
-    zero = op.Cast(op.Constant(value_int=1), to=2)
-    wb = op.Transpose(Signs(weight, op.Constant(value_float=0.0)), perm=[1, 0])
-    dot = op.Cast(op.MatMulInteger(Signs(x, threshold), wb, zero, zero), to=1)
-    return op.Add(op.Mul(dot, scale), bias)
-
-
-@script(BHPE, default_opset=op)
-def PackedBinaryConv2d(
-    x: FLOAT,
-    threshold: FLOAT,
-    weight: UINT32,
-    scale: FLOAT,
-    bias: FLOAT,
-    strides: list[int],
-    pads: list[int],
-    channels: int,
-) -> FLOAT:
-    """weight uint32 [O, ceil(C/32), kh, kw]."""
-    xb = Signs(x, op.Reshape(threshold, op.Constant(value_ints=[1, -1, 1, 1])))
-    return SignConv2d(xb, UnpackSigns(weight, channels=channels), scale, bias, strides=strides, pads=pads)
-
-
-@script(BHPE, default_opset=op)
-def PackedBinaryConvTranspose2d(
-    x: FLOAT,
-    threshold: FLOAT,
-    weight: UINT32,
-    scale: FLOAT,
-    bias: FLOAT,
-    strides: list[int],
-    pads: list[int],
-    channels: int,
-) -> FLOAT:
-    """weight uint32 [O, ceil(C/32), kh, kw], kernel indices as in ConvTranspose."""
-    xb = Signs(x, op.Reshape(threshold, op.Constant(value_ints=[1, -1, 1, 1])))
-    return SignConvTranspose2d(xb, UnpackSigns(weight, channels=channels), scale, bias, strides=strides, pads=pads)
-
-
-@script(BHPE, default_opset=op)
-def PackedBinaryLinear(
-    x: FLOAT, threshold: FLOAT, weight: UINT32, scale: FLOAT, bias: FLOAT, channels: int
-) -> FLOAT:
-    """weight uint32 [O, ceil(K/32)]."""
-    zero = op.Cast(op.Constant(value_int=1), to=2)
-    tail = op.Constant(value_ints=[2, 3])
-    signs = op.Squeeze(UnpackSigns(op.Unsqueeze(weight, tail), channels=channels), tail)
-    dot = op.Cast(op.MatMulInteger(Signs(x, threshold), op.Transpose(signs, perm=[1, 0]), zero, zero), to=1)
-    return op.Add(op.Mul(dot, scale), bias)
-
-
-@script(BHPE, default_opset=op)
-def RPReLU(x: FLOAT, gamma: FLOAT, beta: FLOAT, zeta: FLOAT) -> FLOAT:
-    """gamma, beta, zeta shaped to broadcast: [C,1,1] or [C]."""
-    shifted = op.Sub(x, gamma)
-    return op.Add(op.Where(op.Greater(x, gamma), shifted, op.Mul(beta, shifted)), zeta)
-
-
-@script(BHPE, default_opset=op)
-def ChannelAffine(x: FLOAT, scale: FLOAT, bias: FLOAT) -> FLOAT:
-    """scale, bias shaped to broadcast: [C,1,1] or [C]."""
-    return op.Add(op.Mul(x, scale), bias)
-
-
-_SCRIPTS = (
-    Signs,
-    UnpackSigns,
-    SignConv2d,
-    SignConvTranspose2d,
-    BinaryConv2d,
-    BinaryConvTranspose2d,
-    BinaryLinear,
-    PackedBinaryConv2d,
-    PackedBinaryConvTranspose2d,
-    PackedBinaryLinear,
-    RPReLU,
-    ChannelAffine,
+_UINT8, _UINT32, _BOOL, _FLOAT = (
+    int(t) for t in (ir.DataType.UINT8, ir.DataType.UINT32, ir.DataType.BOOL, ir.DataType.FLOAT)
 )
 
 
-def _function(one: values.OnnxFunction) -> ir.Function:
-    proto = one.to_function_proto()
-    del proto.value_info[:]  # it would declare every tensor a scalar
-    return ir.serde.deserialize_function(proto)
+class _Body:
+    """Emits the nodes of one function."""
+
+    def __init__(self) -> None:
+        self.tape = Tape()
+
+    def op(self, kind: str, *inputs: ir.Value, **attributes: ir.Attr | int | str | Sequence[int]) -> ir.Value:
+        """One standard node."""
+        return self.tape.op(kind, list(inputs), attributes)
+
+    def ints(self, *values: int) -> ir.Value:
+        """An int64 vector."""
+        return self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(values, np.int64))))
+
+    def u8(self, value: int) -> ir.Value:
+        """A uint8 scalar."""
+        return self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(value, np.uint8))))
+
+    def attribute(self, name: str) -> ir.Value:
+        """The function's integer-list attribute as an int64 vector."""
+        return self.op("Constant", value_ints=ir.RefAttr("value_ints", name, ir.AttributeType.INTS))
+
+    def pick(self, vector: ir.Value, first: int, last: int) -> ir.Value:
+        """vector[first:last]."""
+        return self.op("Slice", vector, self.ints(first), self.ints(last))
+
+    def signs(self, x: ir.Value, threshold: ir.Value) -> ir.Value:
+        """x >= threshold -> 2, else 0."""
+        return self.op("Where", self.op("GreaterOrEqual", x, threshold), self.u8(2), self.u8(0))
+
+    def weight_signs(self, weight: ir.Value) -> ir.Value:
+        """Float weights -> signs."""
+        zero = self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(0, np.float32))))
+        return self.signs(weight, zero)
+
+    def activation_signs(self, x: ir.Value, threshold: ir.Value) -> ir.Value:
+        """x [N,C,H,W] against threshold [C]."""
+        return self.signs(x, self.op("Reshape", threshold, self.ints(1, -1, 1, 1)))
+
+    def unpack(self, words: ir.Value) -> ir.Value:
+        """uint32 [O, ceil(C/32), kh, kw] -> signs [O, C, kh, kw]."""
+        places = np.arange(32, dtype=np.uint32).reshape(1, 1, 32, 1, 1)
+        shift = self.op("Constant", value=ir.AttrTensor("value", ir.tensor(places)))
+        one = self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(1, np.uint32))))
+        shifted = self.op("BitShift", self.op("Unsqueeze", words, self.ints(2)), shift, direction="RIGHT")
+        bits = self.op("Cast", self.op("BitwiseAnd", shifted, one), to=_BOOL)
+        sizes = self.op("Shape", words)
+        merged = self.op("Concat", self.pick(sizes, 0, 1), self.ints(-1), self.pick(sizes, 2, 4), axis=0)
+        wide = self.op("Reshape", self.op("Where", bits, self.u8(2), self.u8(0)), merged)
+        channels = self.op("Constant", value_int=ir.RefAttr("value_int", "channels", ir.AttributeType.INT))
+        count = self.op("Reshape", channels, self.ints(1))
+        return self.op("Slice", wide, self.ints(0), count, self.ints(1))
+
+    def affine(self, dot: ir.Value, scale: ir.Value, bias: ir.Value, rank: int) -> ir.Value:
+        """scale * dot + bias per channel (axis 1) of an int32 tensor."""
+        value = self.op("Cast", dot, to=_FLOAT)
+        if rank == 4:
+            column = self.ints(1, -1, 1, 1)
+            scale, bias = self.op("Reshape", scale, column), self.op("Reshape", bias, column)
+        return self.op("Add", self.op("Mul", value, scale), bias)
+
+    def conv(self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
+        """Convolution of signs with the function's strides and pads."""
+        kinds = ir.AttributeType.INTS
+        dot = self.op(
+            "ConvInteger",
+            x,
+            weight,
+            self.u8(1),
+            self.u8(1),
+            strides=ir.RefAttr("strides", "strides", kinds),
+            pads=ir.RefAttr("pads", "pads", kinds),
+        )
+        return self.affine(dot, scale, bias, 4)
+
+    def conv_transpose(self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
+        """Transposed convolution of signs [N,C,H,W] and [O,C,kh,kw] (indices as in ConvTranspose)."""
+        step, pads, zero = self.attribute("strides"), self.attribute("pads"), self.u8(1)
+        one, none = self.ints(1), self.ints(0, 0)
+        # [N,C,H,W] -> [N,C,H,1,W,1] -> s - 1 nothings behind every pixel -> [N,C,sH,sW]
+        gap = self.op("Sub", step, one)
+        before = self.ints(*[0] * 9)
+        behind = self.op("Concat", before, self.pick(gap, 0, 1), self.ints(0), self.pick(gap, 1, 2), axis=0)
+        spaced = self.op("Pad", self.op("Unsqueeze", x, self.ints(3, 5)), behind, zero)
+        sizes = self.op("Shape", x)
+        spread_to = self.op(
+            "Concat", self.pick(sizes, 0, 2), self.op("Mul", self.pick(sizes, 2, 4), step), axis=0
+        )
+        spread = self.op("Reshape", spaced, spread_to)
+        kernel = self.pick(self.op("Shape", weight), 2, 4)
+        first = self.op("Sub", self.op("Sub", kernel, one), self.pick(pads, 0, 2))
+        # s - 1 nothings already stand behind the last pixel
+        last = self.op("Sub", self.op("Sub", kernel, step), self.pick(pads, 2, 4))
+        padded = self.op("Pad", spread, self.op("Concat", none, first, none, last, axis=0), zero)
+        flipped = self.op(
+            "Slice", weight, self.ints(-1, -1), self.ints(-1000, -1000), self.ints(2, 3), self.ints(-1, -1)
+        )
+        dot = self.op("ConvInteger", padded, flipped, zero, zero)
+        return self.affine(dot, scale, bias, 4)
+
+    def linear(self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
+        """signs [N,K] times signs [O,K] transposed."""
+        transposed = self.op("Transpose", weight, perm=(1, 0))
+        dot = self.op("MatMulInteger", x, transposed, self.u8(1), self.u8(1))
+        return self.affine(dot, scale, bias, 2)
 
 
-FUNCTIONS: dict[str, ir.Function] = {one.name: _function(one) for one in _SCRIPTS}
-"""All bodies by operator name."""
+_Emit = Callable[..., ir.Value]
+_FIVE = ("x", "threshold", "weight", "scale", "bias")
+_GEOMETRY = {"strides": ir.AttributeType.INTS, "pads": ir.AttributeType.INTS}
+_CHANNELS = {"channels": ir.AttributeType.INT}
+
+
+def _conv(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
+    return b.conv(b.activation_signs(x, t), b.weight_signs(w), s, c)
+
+
+def _packed_conv(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
+    return b.conv(b.activation_signs(x, t), b.unpack(w), s, c)
+
+
+def _conv_transpose(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
+    weight = b.weight_signs(b.op("Transpose", w, perm=(1, 0, 2, 3)))
+    return b.conv_transpose(b.activation_signs(x, t), weight, s, c)
+
+
+def _packed_conv_transpose(
+    b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value
+) -> ir.Value:
+    return b.conv_transpose(b.activation_signs(x, t), b.unpack(w), s, c)
+
+
+def _linear(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
+    return b.linear(b.signs(x, t), b.weight_signs(w), s, c)
+
+
+def _packed_linear(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
+    tail = b.ints(2, 3)
+    weight = b.op("Squeeze", b.unpack(b.op("Unsqueeze", w, tail)), tail)
+    return b.linear(b.signs(x, t), weight, s, c)
+
+
+def _rprelu(b: _Body, x: ir.Value, gamma: ir.Value, beta: ir.Value, zeta: ir.Value) -> ir.Value:
+    shifted = b.op("Sub", x, gamma)
+    kept = b.op("Where", b.op("Greater", x, gamma), shifted, b.op("Mul", beta, shifted))
+    return b.op("Add", kept, zeta)
+
+
+def _affine(b: _Body, x: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
+    return b.op("Add", b.op("Mul", x, scale), bias)
+
+
+_OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]] = {
+    "BinaryConv2d": (_conv, _FIVE, _GEOMETRY),
+    "BinaryConvTranspose2d": (_conv_transpose, _FIVE, _GEOMETRY),
+    "BinaryLinear": (_linear, _FIVE, {}),
+    "PackedBinaryConv2d": (_packed_conv, _FIVE, {**_GEOMETRY, **_CHANNELS}),
+    "PackedBinaryConvTranspose2d": (_packed_conv_transpose, _FIVE, {**_GEOMETRY, **_CHANNELS}),
+    "PackedBinaryLinear": (_packed_linear, _FIVE, _CHANNELS),
+    "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
+    "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),
+}
+
+OPERATORS = tuple(_OPERATORS)
+"""Names of the operators of the domain."""
+
+
+def function(name: str) -> ir.Function:
+    """A fresh body of one operator."""
+    emit, inputs, attributes = _OPERATORS[name]
+    body = _Body()
+    values = [ir.Value(name=i) for i in inputs]
+    result = emit(body, *values)
+    result.name = "y"
+    for index, node in enumerate(body.tape.nodes):
+        node.name = f"n{index}"
+        for value in node.outputs:
+            value.name = value.name or f"v{index}"
+    graph = ir.Graph(values, [result], nodes=body.tape.nodes, opset_imports={"": OPSET}, name=name)
+    declared = [ir.Attr(attribute, kind, None) for attribute, kind in attributes.items()]
+    return ir.Function(DOMAIN, name, graph=graph, attributes=declared)
 
 
 def attach_bodies(model: ir.Model) -> None:
-    """Give every `bhpe` node its body, and the bodies those call theirs; drop bodies nobody needs."""
-    needed: list[str] = []
-    waiting = [node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN]
-    while waiting:
-        name = waiting.pop()
-        if name in FUNCTIONS and name not in needed:
-            needed.append(name)
-            waiting += [node.op_type for node in FUNCTIONS[name] if node.domain == DOMAIN]
-    for identifier in [key for key in model.functions if key[0] == DOMAIN and key[1] not in needed]:
+    """Give every `bhpe` node its body, in place; bodies nobody uses are dropped."""
+    used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
+    for identifier in [key for key in model.functions if key[0] == DOMAIN]:
         del model.functions[identifier]
-    for name in sorted(needed):
-        function = FUNCTIONS[name].clone()
-        model.functions[function.identifier()] = function
-    if needed:
+    for name in sorted(used & set(_OPERATORS)):
+        body = function(name)
+        model.functions[body.identifier()] = body
+    if used:
         model.opset_imports[DOMAIN] = VERSION

@@ -42,10 +42,10 @@ class BinaryCore:
         """Fill the nibble table of targets that look counts up."""
         if self.isa.name != "avx2":
             return
-        self.table = local(16 * 32, "uint8")
+        self.table = local(16, "uint8x32")
         nibble = T.bitwise_and(T.Cast("uint8x32", T.ramp(0, 1, 32)), splat(T.uint8(15), 32))
         for a in range(16):
-            store(self.table, a * 32, 32, T.popcount(nibble ^ splat(T.uint8(a), 32)))
+            store(self.table, a, 1, T.popcount(nibble ^ splat(T.uint8(a), 32)))
 
     def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
         """All outputs of one window pair; `phase` picks the weights and the border table."""
@@ -197,7 +197,7 @@ class _Nest:
                 store(sums, at, lanes, splat(T.uint8(0), lanes))
 
         def look_up(nibble: Expr, index: Expr) -> Expr:
-            row = table[ramp(T.Cast("int32", nibble) * 32, 32)]
+            row = table[T.Cast("int32", nibble)]
             return T.call_llvm_pure_intrin("uint8x32", "llvm.x86.avx2.pshuf.b", row, index)
 
         def step(activation: Callable[[int], Expr], word: Expr) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bhpe_compile.kernels.dense_core import DenseCore
-from bhpe_compile.kernels.dense_layout import pack_floats, reference_sum, unpack_floats
+from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, reference_sum, unpack_floats
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
@@ -57,8 +57,8 @@ class DenseConv2d(Kernel):
         return f"dense_conv2d_{sizes}_{shape}{narrow}{self.epilogue.symbol()}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
-        panels = -(-self.out_channels // isa.float_lanes)
-        weight = (panels, self.kernel**2 * self.in_channels, isa.float_lanes)
+        lanes = panel_lanes(self.out_channels, isa)
+        weight = (-(-self.out_channels // lanes), self.kernel**2 * self.in_channels, lanes)
         sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),

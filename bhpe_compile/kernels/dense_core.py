@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from bhpe_compile.kernels.dense_layout import panel_lanes
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, nested_tiles, pixel_tile
 from bhpe_compile.kernels.tir import Expr, T, cast, f32, local, ramp, splat, store
@@ -49,12 +50,14 @@ class _Nest:
     def __post_init__(self) -> None:
         core = self.core
         most_pixels, most_vectors = TILES[core.isa.name]
-        self.lanes = core.isa.float_lanes
+        channels = core.epilogue.channels
+        self.lanes = panel_lanes(channels, core.isa)
         self.length = self.rows.taps * self.columns.taps * core.in_channels
+        if channels <= self.lanes:  # one vector a pixel: more pixels hide the latency of multiply-add
+            most_pixels *= 2
         self.pixels = pixel_tile(self.columns.count, most_pixels)
         if self.pixels == 1:
             most_vectors = LONE_PIXEL_VECTORS
-        channels = core.epilogue.channels
         self.tiles = list(channel_tiles(channels, self.lanes, most_vectors))
         self.panels = -(-channels // self.lanes)
 

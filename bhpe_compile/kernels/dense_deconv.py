@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bhpe_compile.kernels.dense_core import DenseCore
-from bhpe_compile.kernels.dense_layout import pack_floats, reference_sum, unpack_floats
+from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, reference_sum, unpack_floats
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
@@ -41,7 +41,8 @@ class DenseConvTranspose2d(Kernel):
         return f"dense_deconv2d_{sizes}{narrow}{self.epilogue.symbol()}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
-        weight = (4, -(-self.out_channels // isa.float_lanes), 4 * self.in_channels, isa.float_lanes)
+        lanes = panel_lanes(self.out_channels, isa)
+        weight = (4, -(-self.out_channels // lanes), 4 * self.in_channels, lanes)
         sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),

@@ -1,7 +1,7 @@
 """Float weights as the dense kernels read them, and the float reference (NumPy only).
 
 `taps` arrays are float [Cout, taps, Cin]; the kernel layout is [ceil(Cout / V), taps * Cin, V], V lanes a
-vector, zeros in unused lanes.
+vector (`panel_lanes`), zeros in unused lanes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
 
+def panel_lanes(out_channels: int, isa: VectorIsa) -> int:
+    """Lanes of a weight panel: a whole vector, or the narrower one that holds all of a few channels."""
+    return min(isa.float_lanes, next(lanes for lanes in (4, 8, 1 << 30) if out_channels <= lanes))
+
+
 def pack_floats(taps: Array, isa: VectorIsa, dtype: str) -> Array:
     """[Cout, taps, Cin] -> [ceil(Cout/V), taps * Cin, V]; ValueError where `dtype` overflows."""
-    lanes = isa.float_lanes
+    lanes = panel_lanes(taps.shape[0], isa)
     rows = np.asarray(taps, np.float32).reshape(taps.shape[0], -1)
     if rows.size and np.abs(rows).max() > np.finfo(dtype).max:
         raise ValueError(f"a weight of {np.abs(rows).max():g} does not fit {dtype}")

@@ -86,7 +86,7 @@ class EpilogueEmitter:
 
     def vectors(self, count: int) -> list[tuple[int, int]]:
         """Offsets and widths in which `count` channels from a vector's start on are finished."""
-        lanes = self.isa.float_lanes
+        lanes = min(self.isa.float_lanes, 8 if count <= 8 else 16)
         residual = self.epilogue.residual
         if residual is not None and residual.kind == "repeat":  # a vector must not wrap around the source
             while residual.channels % lanes:
