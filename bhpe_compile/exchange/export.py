@@ -61,13 +61,27 @@ _RPRELU = _bare("RPReLU", ("x", "gamma", "beta", "zeta"))
 
 
 def _binary_conv2d(
-    x: Any, threshold: Any, weight: Any, scale: Any, bias: Any, stride: int, padding: int, surrogate: str = "bireal"
+    x: Any,
+    threshold: Any,
+    weight: Any,
+    scale: Any,
+    bias: Any,
+    stride: int,
+    padding: int,
+    surrogate: str = "bireal",
 ) -> Any:
     return _CONV(x, threshold, weight, scale, bias, strides=[stride] * 2, pads=[padding] * 4)
 
 
 def _binary_conv_transpose2d(
-    x: Any, threshold: Any, weight: Any, scale: Any, bias: Any, stride: int, padding: int, surrogate: str = "bireal"
+    x: Any,
+    threshold: Any,
+    weight: Any,
+    scale: Any,
+    bias: Any,
+    stride: int,
+    padding: int,
+    surrogate: str = "bireal",
 ) -> Any:
     return _CONV_TRANSPOSE(x, threshold, weight, scale, bias, strides=[stride] * 2, pads=[padding] * 4)
 

@@ -20,7 +20,7 @@ from bhpe_compile.kernels.tir import Expr, T, cast, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
-TILES = {"avx512": (6, 4), "avx2": (4, 2), "neon": (4, 4)}
+TILES = {"avx512": (6, 4), "avx2": (4, 2), "neon": (6, 4)}
 """Most pixels and weight vectors of a tile, so that sums, weights and temporaries fit the registers."""
 
 BYTE_SUM_WORDS = 31

@@ -34,33 +34,40 @@ class BoxNet(nn.Module):
         self.rhand_size = _size_head(channels)
         self.face_size = _size_head(channels)
 
-    def forward(self, features: Tensor, heatmap: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-        """features [N, C, H, W], heatmap [N, J, D, H, W] -> (centre [N, 2], size [N, 2]) for each of PARTS."""
+    def forward(self, features: Tensor, heatmap: Tensor) -> tuple[Tensor, Tensor]:
+        """features [N, C, H, W], heatmap [N, J, D, H, W] -> centres and sizes [N, 3, 2] of PARTS."""
         x = self.deconv(torch.cat((features, heatmap.flatten(1, 2)), 1))
         centres = soft_argmax_2d(self.bbox_center(x))
         rows = sample_features(x, centres)
         heads = (self.lhand_size, self.rhand_size, self.face_size)
-        return tuple((centres[:, i] / UPSAMPLING, head(rows[:, i])) for i, head in enumerate(heads))
+        sizes = torch.stack([head(rows[:, i]) for i, head in enumerate(heads)], 1)
+        return centres / UPSAMPLING, sizes
 
 
 def _size_head(channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, 2))
 
 
-def restore_box(
-    centre: Tensor, size: Tensor, cells: Size, image: Size, aspect: float, enlarge: float
+def restore_boxes(
+    centres: Tensor,
+    sizes: Tensor,
+    cells: Size,
+    image: Size,
+    aspects: tuple[float, ...],
+    enlarge: tuple[float, ...],
 ) -> Tensor:
-    """A box in heat-map cells -> (x0, y0, x1, y1) in pixels of `image`, of `aspect` = width / height, enlarged.
+    """Boxes in heat-map cells -> (x0, y0, x1, y1) in pixels of `image`, [N, B, 4].
 
-    centre, size [N, 2] (x, y); the shorter side grows until the aspect fits, then both by `enlarge`.
+    centres, sizes [N, B, 2] (x, y). For each of the B boxes the shorter side grows until width / height is its
+    aspect, then both sides grow by its `enlarge`.
     """
-    factor = (image[1] / cells[1], image[0] / cells[0])
-    x, y = centre[:, 0] * factor[0], centre[:, 1] * factor[1]
-    width, height = size[:, 0] * factor[0], size[:, 1] * factor[1]
-    wide = width > aspect * height
-    half_width = torch.where(wide, width, height * aspect) * (enlarge / 2)
-    half_height = torch.where(wide, width / aspect, height) * (enlarge / 2)
-    return torch.stack((x - half_width, y - half_height, x + half_width, y + half_height), 1)
+    factor = centres.new_tensor((image[1] / cells[1], image[0] / cells[0]))
+    aspect, margin = centres.new_tensor(aspects), centres.new_tensor(enlarge)
+    width, height = sizes[:, :, 0] * factor[0], sizes[:, :, 1] * factor[1]
+    width = torch.maximum(width, height * aspect)
+    half = torch.stack((width, width / aspect), 2) * (margin / 2)[:, None]
+    middle = centres * factor
+    return torch.cat((middle - half, middle + half), 2)
 
 
 class RoiNet(nn.Module):

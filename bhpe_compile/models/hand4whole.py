@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.models.boxes import PARTS, BoxNet, RoiNet, restore_box
+from bhpe_compile.models.boxes import PARTS, BoxNet, RoiNet, restore_boxes
 from bhpe_compile.models.heads import (
     BODY_JOINTS,
     HAND_JOINTS,
@@ -31,7 +31,8 @@ FOCAL, CAMERA_SIZE, CAMERA_PIXELS = 5000.0, 2.5, 256 * 192
 CAMERA_DEPTH = math.sqrt(FOCAL**2 * CAMERA_SIZE**2 / CAMERA_PIXELS)
 """Largest camera distance in metres (56.4)."""
 
-ENLARGE = {"lhand": 2.0, "rhand": 2.0, "face": 1.5}
+ENLARGE = (2.0, 2.0, 1.5)
+"""Margins of the boxes of left hand, right hand, face."""
 
 OUTPUTS = (
     "smplx_root_pose",
@@ -79,17 +80,15 @@ class Hand4Whole(nn.Module):
         cells, hand_cells = p.cells(p.body), p.cells(p.hand)
         features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
         heatmap, joints = self.body_position_net(features)  # 3
-        boxes = {  # 4, 5
-            part: restore_box(centre, size, cells, p.image, self._aspect(part), ENLARGE[part]).detach()
-            for part, (centre, size) in zip(PARTS, self.box_net(features, heatmap.detach()), strict=True)
-        }
-        left_crop = torch.flip(self.hand_roi_net.crop(image, boxes["lhand"]), [3])  # 6
-        right_crop = self.hand_roi_net.crop(image, boxes["rhand"])
+        boxes = restore_boxes(  # 4, 5
+            *self.box_net(features, heatmap.detach()), cells, p.image, self._aspects(), ENLARGE
+        ).detach()
+        left_box, right_box, face_box = (boxes[:, i] for i in range(len(PARTS)))
+        left_crop = torch.flip(self.hand_roi_net.crop(image, left_box), [3])  # 6
+        right_crop = self.hand_roi_net.crop(image, right_box)
         hands = self.hand_roi_net(torch.cat((left_crop, right_crop), 0))  # 7
         _, hand_joints = self.hand_position_net(hands)  # 8
-        hand_pose = rotation_6d_to_axis_angle(  # 9
-            self.hand_rotation_net(hands, hand_joints.detach()).reshape(-1, 6)
-        ).reshape(-1, 45)
+        hand_pose = self.hand_rotation_net(hands, hand_joints.detach())  # 9
         flipped, right = torch.chunk(hands, 2, 0)
         left = torch.flip(flipped, [3])
         flipped_joints, right_joints = torch.chunk(hand_joints, 2, 0)
@@ -97,7 +96,6 @@ class Hand4Whole(nn.Module):
             (hand_cells[1] - 1 - flipped_joints[:, :, :1], flipped_joints[:, :, 1:]), 2
         )  # 10
         flipped_pose, right_pose = torch.chunk(hand_pose, 2, 0)
-        left_pose = flipped_pose.reshape(-1, 15, 3) * image.new_tensor([1.0, -1.0, -1.0])
         mcp = slice(MCP_JOINTS[0], MCP_JOINTS[-1] + 1, 4)
         root, body, shape, camera = self.body_rotation_net(  # 11
             features,
@@ -107,31 +105,37 @@ class Hand4Whole(nn.Module):
             right,
             right_joints[:, mcp].detach(),
         )
-        face = self.face_roi_net(self.face_roi_net.crop(image, boxes["face"]))
+        face = self.face_roi_net(self.face_roi_net.crop(image, face_box))
         expression, jaw = self.face_regressor(face)  # 12
         depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
         placed = (
             joints,
-            _place(left_joints, boxes["lhand"], p, hand_cells, cells),
-            _place(right_joints, boxes["rhand"], p, hand_cells, cells),
+            _place(left_joints, left_box, p, hand_cells, cells),
+            _place(right_joints, right_box, p, hand_cells, cells),
         )
+        six = torch.cat((root, body, flipped_pose, right_pose, jaw), 1)
+        count = six.shape[1] // 6
+        vectors = rotation_6d_to_axis_angle(six.reshape(-1, 6)).reshape(-1, count, 3)
+        left_pose = vectors[:, 22:37] * image.new_tensor([1.0, -1.0, -1.0])  # 10
         values = (
-            rotation_6d_to_axis_angle(root),
-            rotation_6d_to_axis_angle(body.reshape(-1, 6)).reshape(-1, 63),
-            left_pose.reshape(-1, 45),
-            right_pose,
-            rotation_6d_to_axis_angle(jaw),
+            vectors[:, 0],
+            vectors[:, 1:22].flatten(1),
+            left_pose.flatten(1),
+            vectors[:, 37:52].flatten(1),
+            vectors[:, 52],
             shape,
             expression,
             torch.cat((camera[:, :2], depth), 1),
             torch.cat(placed, 1),
-            *(boxes[part] for part in PARTS),
+            left_box,
+            right_box,
+            face_box,
         )
         return dict(zip(OUTPUTS, values, strict=True))
 
-    def _aspect(self, part: str) -> float:
-        height, width = self.preset.face if part == "face" else self.preset.hand
-        return width / height
+    def _aspects(self) -> tuple[float, ...]:
+        sizes = (self.preset.hand, self.preset.hand, self.preset.face)
+        return tuple(width / height for height, width in sizes)
 
 
 def _place(

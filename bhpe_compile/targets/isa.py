@@ -14,24 +14,21 @@ from typing import Literal
 class VectorIsa:
     """What a kernel generator needs to know of a CPU.
 
-    `word_bits` x `popcount_lanes` is the shape of one binary weight vector, `registers` the number of vector
-    registers, `pack` the idiom that turns a comparison into bits ("mask": a compare mask moved to a general
-    register; "addp": selected bit values summed pairwise).
+    `word_bits` x `popcount_lanes` is the shape of one binary weight vector, `float_lanes` float32 the unit in
+    which results are finished and packed.
     """
 
     name: Literal["avx512", "avx2", "neon"]
     word_bits: int
     popcount_lanes: int
     float_lanes: int
-    registers: int
-    pack: Literal["mask", "addp"]
 
 
-AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16, registers=32, pack="mask")
+AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16)
 """512-bit vectors with VPOPCNTDQ."""
 
-AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8, registers=16, pack="mask")
+AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8)
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
-NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8, registers=32, pack="addp")
+NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8)
 """AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them."""

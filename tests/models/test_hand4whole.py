@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bhpe_compile.models.boxes import restore_box
+from bhpe_compile.models.boxes import restore_boxes
 from bhpe_compile.models.hand4whole import OUTPUTS, Hand4Whole
 from bhpe_compile.models.initialise import initialise, smooth_pictures
 from bhpe_compile.models.presets import FULL, TINY
@@ -88,7 +88,8 @@ def test_sampling_at_cells_and_between() -> None:
 
 @pytest.mark.parametrize(("size", "wide"), [((2.0, 1.0), True), ((1.0, 2.0), False)])
 def test_boxes_keep_their_aspect(size: tuple[float, float], wide: bool) -> None:
-    box = restore_box(torch.tensor([[3.0, 4.0]]), torch.tensor([size]), (8, 6), (512, 384), 1.0, 2.0)[0]
+    centres, sizes = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[size]])
+    box = restore_boxes(centres, sizes, (8, 6), (512, 384), (1.0,), (2.0,))[0, 0]
     width, height = box[2] - box[0], box[3] - box[1]
     torch.testing.assert_close(width, height)
     torch.testing.assert_close(width, torch.tensor(2.0 * 64 * 2))

@@ -10,11 +10,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from bhpe_compile.errors import InputError
+from bhpe_compile.exchange.nodes import (
+    array_of,
+    constant,
+    detach,
+    float_constant,
+    integer,
+    integers,
+    new_value,
+    only_use,
+    shape_of,
+    substitute,
+    text,
+)
+
+__all__ = [
+    "CONV_KINDS",
+    "DOMAIN",
+    "AttributeValue",
+    "array_of",
+    "constant",
+    "detach",
+    "facts_of",
+    "float_constant",
+    "integer",
+    "integers",
+    "is_kernel",
+    "kernel_node",
+    "new_value",
+    "only_use",
+    "operand",
+    "operands_of",
+    "result",
+    "results_of",
+    "roles",
+    "shape_of",
+    "substitute",
+    "text",
+]
 
 DOMAIN = "bhpe.kernel"
 
@@ -22,64 +57,6 @@ CONV_KINDS = ("BinaryConv2d", "BinaryConvTranspose2d", "DenseConv2d", "DenseConv
 """Kernels with the shared epilogue: affine, residual, activation, shortcut, packed output."""
 
 AttributeValue = int | str | Sequence[int] | Sequence[str]
-
-
-def shape_of(value: ir.Value | None) -> tuple[int, ...]:
-    """Static shape of a value; an InputError names values whose shape is unknown or dynamic."""
-    if value is None or value.shape is None or any(not isinstance(d, int) for d in value.shape):
-        name = "?" if value is None else value.name
-        raise InputError(f"value {name} has no static shape: export the model with a fixed batch of 1")
-    return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
-
-
-def array_of(value: ir.Value | None) -> NDArray[np.generic] | None:
-    """The constant behind a value, or None when it is computed."""
-    if value is None:
-        return None
-    if value.const_value is not None:
-        return value.const_value.numpy()
-    producer = value.producer()
-    if producer is not None and producer.op_type == "Constant" and "value" in producer.attributes:
-        return producer.attributes["value"].as_tensor().numpy()
-    return None
-
-
-def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """Register `array` as an initializer; the name is made unique."""
-    unique, count = name, 1
-    while unique in graph.initializers:
-        unique, count = f"{name}_{count}", count + 1
-    tensor = ir.tensor(np.ascontiguousarray(array), name=unique)
-    value = ir.Value(
-        name=unique, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
-    )
-    graph.register_initializer(value)
-    return value
-
-
-def float_constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """Register `array` as a float32 initializer."""
-    return constant(graph, name, array.astype(np.float32))
-
-
-def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:
-    """An integer-list attribute, or its default."""
-    return tuple(node.attributes[name].as_ints()) if name in node.attributes else tuple(default)
-
-
-def integer(node: ir.Node, name: str, default: int = 0) -> int:
-    """An integer attribute, or its default."""
-    return node.attributes[name].as_int() if name in node.attributes else default
-
-
-def text(node: ir.Node, name: str, default: str = "") -> str:
-    """A string attribute, or its default."""
-    return node.attributes[name].as_string() if name in node.attributes else default
-
-
-def new_value(name: str, shape: Sequence[int], dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
-    """A fresh value with static shape."""
-    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
 def is_kernel(node: ir.Node | None, *kinds: str) -> bool:
@@ -138,27 +115,3 @@ def operands_of(node: ir.Node) -> dict[str, ir.Value]:
 def results_of(node: ir.Node) -> dict[str, ir.Value]:
     """Result name -> output value of a kernel node."""
     return dict(zip(node.attributes["results"].as_strings(), node.outputs, strict=True))
-
-
-def only_use(value: ir.Value) -> ir.Node | None:
-    """The one node that reads `value`, or None when several do, none does, or it is a graph output."""
-    uses = list(value.uses())
-    return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
-
-
-def detach(graph: ir.Graph, node: ir.Node) -> None:
-    """Take `node` out of the graph and cut it off from its inputs."""
-    for index in range(len(node.inputs)):
-        node.replace_input_with(index, None)
-    graph.remove(node)
-
-
-def substitute(graph: ir.Graph, old: ir.Node, new: ir.Node, outputs: Mapping[ir.Value, ir.Value]) -> None:
-    """Put `new` at the place of `old`; values in `outputs` are replaced by their partners everywhere."""
-    graph.insert_before(old, new)
-    for before, after in outputs.items():
-        name = before.name
-        ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
-        if after.is_graph_output():
-            before.name, after.name = f"{name}_replaced", name
-    detach(graph, old)

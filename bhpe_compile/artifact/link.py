@@ -1,0 +1,84 @@
+"""Program + Target -> model.so, weights.bin and the driver.
+
+The kernels arrive as object code; `zig cc` compiles the tables and the executor and links them: once as a library
+that needs the C library of the board and nothing else, once as a static program. Only `bhpe_*` is visible. Files have
+relative names in a fresh folder, so the same program gives the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from bhpe_compile.artifact.layout import check_program, model_id, weights_file
+from bhpe_compile.artifact.program import Program
+from bhpe_compile.artifact.tables import render_tables
+from bhpe_compile.artifact.toolchain import zig_cc
+from bhpe_compile.targets.target import Target
+
+CSRC = files("bhpe_compile.artifact") / "csrc"
+
+EXPORTS = "{ global: bhpe_*; local: *; };\n"
+
+COMPILE = (
+    *("-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
+    *("-Wall", "-Wextra", "-Werror"),
+)
+LINK = ("-Wl,--gc-sections", "-s")
+LIBRARY = (
+    *("-shared", "-fPIC", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"),
+    *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map"),
+)
+PROGRAM = ("-static",)
+
+
+@dataclass(frozen=True)
+class Linked:
+    """The files of one compiled model, and the id that ties library and weights together (hexadecimal)."""
+
+    library: bytes
+    driver: bytes
+    weights: bytes
+    model_id: str
+
+
+def header_text() -> str:
+    """The C interface, as it is shipped beside a library."""
+    return (CSRC / "bhpe.h").read_text(encoding="utf-8")
+
+
+def write_sources(program: Program, folder: Path) -> list[str]:
+    """Put everything the linker needs into `folder`; returns the objects' names."""
+    check_program(program)
+    for source in CSRC.iterdir():
+        (folder / source.name).write_bytes(source.read_bytes())
+    (folder / "tables.c").write_text(render_tables(program), encoding="ascii")
+    (folder / "exports.map").write_text(EXPORTS, encoding="ascii")
+    names = []
+    for index, content in enumerate(program.objects):
+        names.append(f"kernels{index}.o")
+        (folder / names[-1]).write_bytes(content)
+    return names
+
+
+def link(program: Program, target: Target) -> Linked:
+    """Build everything for `target`. ToolchainError without a compiler, or when code needs what is not there."""
+    with tempfile.TemporaryDirectory(prefix="bhpe-link-") as name:
+        folder = Path(name)
+        objects = write_sources(program, folder)
+
+        def build(output: str, zig: Sequence[str], kind: Sequence[str], sources: Sequence[str]) -> bytes:
+            zig_cc([*zig, *COMPILE, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
+            return (folder / output).read_bytes()
+
+        common = ("executor.c", "tables.c")
+        with ThreadPoolExecutor(2) as pool:  # zig takes most of its time waiting for its own linker
+            library = pool.submit(build, "model.so", target.zig, LIBRARY, common)
+            driver = pool.submit(
+                build, "driver", target.zig_static, PROGRAM, (*common, "session.c", "driver.c")
+            )
+            return Linked(library.result(), driver.result(), weights_file(program), model_id(program).hex())

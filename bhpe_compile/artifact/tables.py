@@ -1,0 +1,108 @@
+"""Program -> tables.c: constant arrays in the layout of csrc/model.h, nothing computed at run time.
+
+Shapes are pooled (equal ones stored once); arguments of all steps lie in one array, a step is a range of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from bhpe_compile.artifact.layout import model_id
+from bhpe_compile.artifact.program import Port, Program, TensorSlot
+
+KERNEL_PREFIX = "__tvm_ffi_"
+"""What TVM puts in front of a PrimFunc's global symbol."""
+
+TYPE_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+"""NumPy's kind of a dtype -> DLPack's type code."""
+
+
+def c_string(text: str) -> str:
+    """`text` as a C string literal in UTF-8; everything unusual becomes a three-digit octal escape."""
+    plain = frozenset(b"_.-/:+@ 0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ[](),")
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
+class _Shapes:
+    """A pool of extents; `place` returns where a shape starts."""
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+        self._places: dict[tuple[int, ...], int] = {}
+
+    def place(self, shape: tuple[int, ...]) -> int:
+        if shape not in self._places:
+            self._places[shape] = len(self.values)
+            self.values.extend(shape)
+        return self._places[shape]
+
+
+def _array(ctype: str, name: str, items: Iterable[str]) -> str:
+    rows = list(items) or ["0"]  # C has no empty arrays
+    braced = ctype in ("tensor_entry", "step_entry", "argument_entry", "port_entry")
+    lines = (f"  {{{row}}}," if braced else f"  {row}," for row in rows)
+    return "\n".join([f"static const {ctype} {name}[] = {{", *lines, "};"])
+
+
+def _tensor(slot: TensorSlot, shapes: _Shapes) -> str:
+    dtype = np.dtype(slot.dtype)
+    code, constant = TYPE_CODES[dtype.kind], int(slot.storage == "weights")
+    place = shapes.place(slot.shape)
+    return f"{slot.offset}, {slot.nbytes}, {place}, {len(slot.shape)}, {code}, {8 * dtype.itemsize}, {constant}"
+
+
+def _ports(name: str, ports: Sequence[Port]) -> str:
+    return _array("port_entry", name, (f"{c_string(port.name)}, {port.tensor}" for port in ports))
+
+
+def render_tables(program: Program) -> str:
+    """The C source of `program`; the same program gives the same text."""
+    shapes = _Shapes()
+    tensors = [_tensor(slot, shapes) for slot in program.tensors]
+    arguments: list[str] = []
+    steps: list[str] = []
+    for step in program.steps:
+        names = ", ".join(c_string(word) for word in (step.symbol, step.kind, step.layer))
+        steps.append(f"{KERNEL_PREFIX}{step.symbol}, {names}, {len(arguments)}, {len(step.args)}")
+        arguments += [
+            f"{tensor}, {c_string(role)}" for tensor, role in zip(step.args, step.roles, strict=True)
+        ]
+    symbols = sorted({step.symbol for step in program.steps})
+    identity = model_id(program)
+    fields = {
+        "arena_bytes": program.arena_bytes,
+        "workspace_bytes": program.workspace_bytes,
+        "weights_bytes": len(program.weights),
+        "id": "{" + ", ".join(map(str, identity)) + "}",
+        "id_text": c_string(identity.hex()),
+        "tensors": len(tensors),
+        "steps": len(steps),
+        "arguments": len(arguments),
+        "inputs": len(program.inputs),
+        "outputs": len(program.outputs),
+        "most_arguments": max((len(step.args) for step in program.steps), default=0),
+        "tensor": "tensors",
+        "shapes": "shapes",
+        "step": "steps",
+        "argument": "arguments",
+        "input": "inputs",
+        "output": "outputs",
+    }
+    return "\n".join(
+        [
+            '#include "model.h"',
+            *(f"extern int {KERNEL_PREFIX}{s}(void *, const kernel_argument *, int32_t, kernel_argument *);" for s in symbols),
+            _array("tensor_entry", "tensors", tensors),
+            _array("int64_t", "shapes", map(str, shapes.values)),
+            _array("step_entry", "steps", steps),
+            _array("argument_entry", "arguments", arguments),
+            _ports("inputs", program.inputs),
+            _ports("outputs", program.outputs),
+            "const program_tables bhpe_program = {",
+            *(f"  .{name} = {value}," for name, value in fields.items()),
+            "};",
+            "",
+        ]
+    )

@@ -1,0 +1,51 @@
+"""A Hardtanh in front of a sign does nothing, as long as the threshold lies inside it.
+
+    clip(x, -1, 1) >= t   <=>   x >= t            for -1 < t <= 1
+
+The sign then reads x itself; a Hardtanh nobody else reads disappears.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from bhpe_compile.exchange.nodes import array_of, detach
+from bhpe_compile.passes.base import Note, Pass, PassResult
+
+SIGNS = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
+
+
+class DropDeadHardtanh(Pass[ir.Model]):
+    """Signs read past a Hardtanh."""
+
+    name: ClassVar[str] = "drop-dead-hardtanh"
+    summary: ClassVar[str] = "remove the clipping in front of a sign, which cannot change the sign"
+
+    def call(self, graph: ir.Model) -> PassResult[ir.Model]:
+        notes = [
+            note
+            for node in list(graph.graph)
+            if node.domain == "bhpe" and node.op_type in SIGNS
+            for note in self._visit(graph.graph, node)
+        ]
+        return PassResult(graph, any(n.applied for n in notes), tuple(notes))
+
+    def _visit(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
+        value = node.inputs[0]
+        clip = value.producer() if value is not None else None
+        if value is None or clip is None or clip.op_type != "Clip" or len(clip.inputs) < 3:
+            return []
+        name = node.name or ""
+        low, high, threshold = array_of(clip.inputs[1]), array_of(clip.inputs[2]), array_of(node.inputs[1])
+        if low is None or high is None or threshold is None:
+            return [self.refused(name, "bounds or threshold are computed at run time")]
+        if not (np.all(threshold > low) and np.all(threshold <= high)):
+            return [self.refused(name, f"a threshold lies outside ({low:g}, {high:g}]: the clipping decides it")]
+        node.replace_input_with(0, clip.inputs[0])
+        if list(value.uses()) or value.is_graph_output():
+            return [self.applied(name, "its sign reads past the Hardtanh, which others still read")]
+        detach(graph, clip)
+        return [self.applied(name, "the Hardtanh in front is gone")]

@@ -1,0 +1,99 @@
+"""Every kind of kernel as AArch64 code under qemu, against its NumPy reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bhpe_compile.kernels import (
+    BinaryConv2d,
+    BinaryConvTranspose2d,
+    DenseConv2d,
+    DenseConvTranspose2d,
+    Epilogue,
+    MaxPool2d,
+    PackBits,
+    Residual,
+    RoiAlign,
+    SamplePoints,
+    binary_linear,
+)
+from bhpe_compile.targets.isa import NEON
+from tests.kernels import emulated
+from tests.kernels.native import Array, arguments, onnx_bits
+
+BOTH = Epilogue(bits=True, bits_border=1)
+FULL = Epilogue(Residual("group_mean", 80, True, True), "rprelu", True, True, True, 1)
+
+EXACT: dict[str, Any] = {
+    "binary 3x3": BinaryConv2d(1, 7, 13, 70, 40, 3, 1, 1, 1, BOTH),
+    "binary 3x3 stride 2": BinaryConv2d(2, 8, 8, 64, 64, 3, 2, 1, 2, BOTH),
+    "binary 1x1": BinaryConv2d(1, 5, 6, 256, 72, 1, 1, 0, 0, BOTH),
+    "binary linear": binary_linear(1, 256, 8, Epilogue()),
+    "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
+    "max pool": MaxPool2d(1, 9, 8, 24, 3, 2, 1, True, True, 1),
+    "pack": PackBits(1, 4, 5, 90, 1),
+}
+CLOSE: dict[str, Any] = {
+    "binary epilogue": BinaryConv2d(1, 4, 6, 64, 40, 3, 1, 1, 1, FULL),
+    "binary repeat": BinaryConv2d(1, 4, 6, 32, 64, 1, 1, 0, 0, Epilogue(Residual("repeat", 16), "relu")),
+    "dense 7x7": DenseConv2d(1, 17, 20, 3, 40, 7, 2, 3, FULL),
+    "dense 3 channels": DenseConv2d(1, 4, 7, 40, 3, 1, 1, 0, Epilogue()),
+    "dense linear": DenseConv2d(1, 1, 1, 515, 126, 1, 1, 0, Epilogue()),
+    "dense transposed": DenseConvTranspose2d(1, 3, 8, 12, 20, Epilogue(activation="relu")),
+    "roi align": RoiAlign(1, 30, 40, 3, 2, 16, 20),
+    "sample points": SamplePoints(2, 6, 5, 21, 7),
+}
+
+
+def inputs(kernel: Any, *, plain: bool) -> dict[str, Array]:
+    """Random arrays for one kernel, weights packed for NEON."""
+    generator = np.random.default_rng(11)
+    if isinstance(kernel, RoiAlign):
+        return {
+            "x": generator.random((1, 30, 40, 3)).astype(np.float32),
+            "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
+            "batch_index": np.zeros(2, np.int64),
+        }
+    arrays = arguments(kernel, NEON, 11, plain=plain)
+    if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
+        side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
+        arrays |= kernel.pack(NEON, onnx_bits(generator, (kernel.out_channels, side, side), kernel.in_channels))
+    elif isinstance(kernel, DenseConv2d | DenseConvTranspose2d):
+        shape = (kernel.out_channels, kernel.in_channels, kernel.kernel, kernel.kernel) if isinstance(
+            kernel, DenseConv2d
+        ) else (kernel.in_channels, kernel.out_channels, 4, 4)
+        arrays |= kernel.pack(NEON, generator.standard_normal(shape))
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
+    """(outputs under qemu, reference outputs) by case name."""
+    emulated.skip_without_emulator()
+    every = {**EXACT, **CLOSE}
+    arrays = {name: inputs(kernel, plain=name in EXACT) for name, kernel in every.items()}
+    got = emulated.run_all(
+        tmp_path_factory.mktemp("neon"), [(kernel, arrays[name]) for name, kernel in every.items()]
+    )
+    return {
+        name: (outputs, kernel.reference(**arrays[name]))
+        for (name, kernel), outputs in zip(every.items(), got, strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_equal(results: dict[str, tuple[dict[str, Array], dict[str, Array]]], name: str) -> None:
+    got, expected = results[name]
+    assert got.keys() == expected.keys()
+    for role, array in got.items():
+        np.testing.assert_array_equal(array, expected[role], err_msg=role)
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_close(results: dict[str, tuple[dict[str, Array], dict[str, Array]]], name: str) -> None:
+    got, expected = results[name]
+    # float32 sums of at most 600 products and an epilogue: 1e-6 of values of some hundreds
+    np.testing.assert_allclose(got["out"], expected["out"], rtol=1e-5, atol=1e-3)
