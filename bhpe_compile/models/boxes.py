@@ -38,7 +38,7 @@ class BoxNet(nn.Module):
         """features [N, C, H, W], heatmap [N, J, D, H, W] -> centres and sizes [N, 3, 2] of PARTS."""
         x = self.deconv(torch.cat((features, heatmap.flatten(1, 2)), 1))
         centres = soft_argmax_2d(self.bbox_center(x))
-        rows = sample_features(x, centres)
+        rows = sample_features(x, centres.detach())
         heads = (self.lhand_size, self.rhand_size, self.face_size)
         sizes = torch.stack([head(rows[:, i]) for i, head in enumerate(heads)], 1)
         return centres / UPSAMPLING, sizes

@@ -80,9 +80,8 @@ class Hand4Whole(nn.Module):
         cells, hand_cells = p.cells(p.body), p.cells(p.hand)
         features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
         heatmap, joints = self.body_position_net(features)  # 3
-        boxes = restore_boxes(  # 4, 5
-            *self.box_net(features, heatmap.detach()), cells, p.image, self._aspects(), ENLARGE
-        ).detach()
+        centres, sizes = self.box_net(features, heatmap.detach())  # 4
+        boxes = restore_boxes(centres, sizes, cells, p.image, self._aspects(), ENLARGE).detach()  # 5
         left_box, right_box, face_box = (boxes[:, i] for i in range(len(PARTS)))
         left_crop = torch.flip(self.hand_roi_net.crop(image, left_box), [3])  # 6
         right_crop = self.hand_roi_net.crop(image, right_box)
@@ -108,11 +107,8 @@ class Hand4Whole(nn.Module):
         face = self.face_roi_net(self.face_roi_net.crop(image, face_box))
         expression, jaw = self.face_regressor(face)  # 12
         depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
-        placed = (
-            joints,
-            _place(left_joints, left_box, p, hand_cells, cells),
-            _place(right_joints, right_box, p, hand_cells, cells),
-        )
+        hand_boxes = boxes[:, :2]
+        placed = _place(torch.stack((left_joints, right_joints), 1), hand_boxes, p, hand_cells, cells)
         six = torch.cat((root, body, flipped_pose, right_pose, jaw), 1)
         count = six.shape[1] // 6
         vectors = rotation_6d_to_axis_angle(six.reshape(-1, 6)).reshape(-1, count, 3)
@@ -126,7 +122,7 @@ class Hand4Whole(nn.Module):
             shape,
             expression,
             torch.cat((camera[:, :2], depth), 1),
-            torch.cat(placed, 1),
+            torch.cat((joints, placed), 1),
             left_box,
             right_box,
             face_box,
@@ -139,12 +135,11 @@ class Hand4Whole(nn.Module):
 
 
 def _place(
-    joints: Tensor, box: Tensor, preset: Preset, hand_cells: tuple[int, int], cells: tuple[int, int]
+    joints: Tensor, boxes: Tensor, preset: Preset, hand_cells: tuple[int, int], cells: tuple[int, int]
 ) -> Tensor:
-    """Hand joints [N, 20, 3] in cells of their own heat map -> x, y in cells of the body's."""
-    height, width = preset.image
-    x0, y0 = box[:, None, 0:1], box[:, None, 1:2]
-    wide, high = box[:, None, 2:3] - x0, box[:, None, 3:4] - y0
-    x = (joints[:, :, 0:1] * wide / hand_cells[1] + x0) * (cells[1] / width)
-    y = (joints[:, :, 1:2] * high / hand_cells[0] + y0) * (cells[0] / height)
-    return torch.cat((x, y, joints[:, :, 2:]), 2)
+    """Joints [N, 2, 20, 3] of two hands, x and y in cells of their boxes [N, 2, 4], -> [N, 40, 3] in the body's cells."""
+    to_box = joints.new_tensor((1 / hand_cells[1], 1 / hand_cells[0]))
+    to_body = joints.new_tensor((cells[1] / preset.image[1], cells[0] / preset.image[0]))
+    first, size = boxes[:, :, None, :2], boxes[:, :, None, 2:] - boxes[:, :, None, :2]
+    place = (joints[:, :, :, :2] * to_box * size + first) * to_body
+    return torch.cat((place, joints[:, :, :, 2:]), 3).flatten(1, 2)

@@ -25,25 +25,50 @@ def rotation_6d_to_matrix(x: Tensor) -> Tensor:
     return torch.stack((b1, b2, b3), 2)
 
 
+# Four candidates for the quaternion (w, x, y, z), each 4 |q| q_i times q, as linear forms of the nine entries of R
+# row by row, with the constant 1 of the squares apart: i = x, y, z, w.
+_SQUARES = {"x": (1, -1, -1), "y": (-1, 1, -1), "z": (-1, -1, 1), "w": (1, 1, 1)}
+_MIXED = {
+    ("w", "x"): ((7, 1), (5, -1)),
+    ("w", "y"): ((2, 1), (6, -1)),
+    ("w", "z"): ((3, 1), (1, -1)),
+    ("x", "y"): ((1, 1), (3, 1)),
+    ("x", "z"): ((2, 1), (6, 1)),
+    ("y", "z"): ((5, 1), (7, 1)),
+}
+
+
+def _candidates() -> tuple[list[list[float]], list[float]]:
+    rows, constants = [], []
+    for first in "xyzw":
+        for second in "wxyz":
+            row = [0.0] * 9
+            if first == second:
+                row[0], row[4], row[8] = _SQUARES[first]
+            else:
+                pair = (first, second) if (first, second) in _MIXED else (second, first)
+                for entry, sign in _MIXED[pair]:
+                    row[entry] = float(sign)
+            rows.append(row)
+            constants.append(1.0 if first == second else 0.0)
+    return rows, constants
+
+
+_ROWS, _CONSTANTS = _candidates()
+_TESTS = [[0.0] * 8 + [1.0], [1.0, 0, 0, 0, -1.0, 0, 0, 0, 0], [1.0, 0, 0, 0, 1.0, 0, 0, 0, 0]]
+"""r22, r00 - r11, r00 + r11: their signs say which square is safely large."""
+
+
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     """Rotation matrices [n, 3, 3] -> unit quaternions [n, 4], (w, x, y, z)."""
-    r = [[matrix[:, i, j] for j in range(3)] for i in range(3)]
-    trace_signs = ((1, -1, -1), (-1, 1, -1), (-1, -1, 1), (1, 1, 1))
-    tx, ty, tz, tw = (1 + a * r[0][0] + b * r[1][1] + c * r[2][2] for a, b, c in trace_signs)
-    wx, wy, wz = r[2][1] - r[1][2], r[0][2] - r[2][0], r[1][0] - r[0][1]
-    xy, xz, yz = r[0][1] + r[1][0], r[0][2] + r[2][0], r[1][2] + r[2][1]
-    low = r[2][2] < 0
-    x_first, w_less = r[0][0] > r[1][1], r[0][0] < -r[1][1]
-    cases = (
-        (torch.logical_and(low, x_first), tx, (wx, tx, xy, xz)),
-        (torch.logical_and(low, torch.logical_not(x_first)), ty, (wy, xy, ty, yz)),
-        (torch.logical_and(torch.logical_not(low), w_less), tz, (wz, xz, yz, tz)),
-    )
-    norm, parts = tw, torch.stack((tw, wx, wy, wz), 1)
-    for mask, square, components in cases:
-        norm = torch.where(mask, square, norm)
-        parts = torch.where(mask[:, None], torch.stack(components, 1), parts)
-    return parts * (0.5 / torch.sqrt(torch.clamp(norm, min=TINY_SQUARE)))[:, None]
+    entries = matrix.flatten(1)
+    forms = functional.linear(entries, matrix.new_tensor(_ROWS), matrix.new_tensor(_CONSTANTS))
+    by_x, by_y, by_z, by_w = (forms[:, 4 * i : 4 * i + 4] for i in range(4))
+    tests = functional.linear(entries, matrix.new_tensor(_TESTS))
+    low = torch.where(tests[:, 1:2] > 0, by_x, by_y)
+    high = torch.where(tests[:, 2:3] < 0, by_z, by_w)
+    chosen = torch.where(tests[:, 0:1] < 0, low, high)
+    return functional.normalize(chosen, dim=1)
 
 
 def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:

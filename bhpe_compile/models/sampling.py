@@ -10,7 +10,7 @@ from torch.nn import functional
 def soft_argmax_2d(logits: Tensor) -> Tensor:
     """[N, J, H, W] -> expected (x, y) under the softmax over all cells, [N, J, 2]."""
     height, width = logits.shape[2], logits.shape[3]
-    weight = functional.softmax(logits.flatten(2), 2).unflatten(2, (height, width))
+    weight = torch.unflatten(functional.softmax(logits.flatten(2), 2), 2, (height, width))
     columns = torch.arange(width, dtype=logits.dtype, device=logits.device)
     rows = torch.arange(height, dtype=logits.dtype, device=logits.device)
     return torch.stack(((weight.sum(2) * columns).sum(2), (weight.sum(3) * rows).sum(2)), 2)
@@ -19,7 +19,7 @@ def soft_argmax_2d(logits: Tensor) -> Tensor:
 def soft_argmax_3d(logits: Tensor) -> tuple[Tensor, Tensor]:
     """[N, J, D, H, W] -> the softmax over all cells, and the expected (x, y, z) under it, [N, J, 3]."""
     depth, height, width = logits.shape[2], logits.shape[3], logits.shape[4]
-    weight = functional.softmax(logits.flatten(2), 2).unflatten(2, (depth, height, width))
+    weight = torch.unflatten(functional.softmax(logits.flatten(2), 2), 2, (depth, height, width))
     means = [
         (weight.sum(other) * torch.arange(size, dtype=logits.dtype, device=logits.device)).sum(2)
         for other, size in (((2, 3), width), ((2, 4), height), ((3, 4), depth))

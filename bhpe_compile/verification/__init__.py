@@ -1,5 +1,1 @@
-"""Verification: one picture through torch, ONNX Runtime and the compiled artefact."""
-
-from bhpe_compile.verification.verify import VerificationResult, verify
-
-__all__ = ["VerificationResult", "verify"]
+"""Verification: one picture through torch, ONNX Runtime and the compiled artefact (see `verify`)."""

@@ -64,7 +64,7 @@ def run(kernel: Kernel, isa: VectorIsa, arrays: dict[str, Array]) -> dict[str, A
     tensors = []
     for p in parameters:
         given = np.full(p.shape, 0x5A, p.dtype) if p.is_output else np.ascontiguousarray(arrays[p.role])
-        assert given.shape == p.shape and str(given.dtype) == p.dtype, p
+        assert (given.shape, str(given.dtype)) == (p.shape, p.dtype), p.role
         tensors.append(tvm.runtime.tensor(given))
     compiled(kernel, isa).jit()[kernel.symbol()](*tensors)
     return {p.role: t.numpy() for p, t in zip(parameters, tensors, strict=True) if p.is_output}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import BinaryConv2d, BinaryConvTranspose2d, DenseConv2d, Epilogue, Residual
@@ -14,7 +16,11 @@ def epilogues(draw: st.DrawFn, channels: int, *, plain: bool = False, bits: bool
     """An epilogue for `channels` outputs; `plain` has nothing but the outputs themselves."""
     store = draw(st.booleans()) if bits else True
     packed = bits and (not store or draw(st.booleans()))
-    outputs = {"store": store, "bits": packed, "bits_border": draw(st.integers(0, 2)) if packed else 0}
+    outputs: dict[str, Any] = {
+        "store": store,
+        "bits": packed,
+        "bits_border": draw(st.integers(0, 2)) if packed else 0,
+    }
     if plain:
         return Epilogue(**outputs)
     residual = None

@@ -16,9 +16,7 @@ from tests.kernels import strategies
 from tests.kernels.native import EVERY, NATIVE, Array, arguments, flipped, onnx_bits, run
 
 SEEDS = st.integers(0, 2**16)
-FEW = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 TOLERANCE = 1e-6
 """Relative to the largest term: about ten float32 operations of 6e-8 each, fused or not."""
@@ -151,7 +149,9 @@ def test_transposed_packing_agrees_with_the_definition() -> None:
     full = np.zeros((1, 8, 10, 16), np.int64)
     for kh in range(4):
         for kw in range(4):
-            full[:, kh : kh + 6 : 2, kw : kw + 8 : 2] += (2 * values.astype(np.int64) - 1) @ signs[:, kh, kw].T
+            full[:, kh : kh + 6 : 2, kw : kw + 8 : 2] += (2 * values.astype(np.int64) - 1) @ signs[
+                :, kh, kw
+            ].T
     np.testing.assert_array_equal(kernel.reference(**arrays)["out"], full[:, 1:7, 1:9])
 
 

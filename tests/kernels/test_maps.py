@@ -15,9 +15,7 @@ from bhpe_compile.kernels import MaxPool2d, PackBits, RoiAlign, SamplePoints
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE, Array, arguments, run
 
-FEW = settings(
-    max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+FEW = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def onnxruntime_outputs(op: str, inputs: dict[str, Array], **attributes: Any) -> Array:

@@ -60,11 +60,15 @@ def inputs(kernel: Any, *, plain: bool) -> dict[str, Array]:
     arrays = arguments(kernel, NEON, 11, plain=plain)
     if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
         side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
-        arrays |= kernel.pack(NEON, onnx_bits(generator, (kernel.out_channels, side, side), kernel.in_channels))
+        arrays |= kernel.pack(
+            NEON, onnx_bits(generator, (kernel.out_channels, side, side), kernel.in_channels)
+        )
     elif isinstance(kernel, DenseConv2d | DenseConvTranspose2d):
-        shape = (kernel.out_channels, kernel.in_channels, kernel.kernel, kernel.kernel) if isinstance(
-            kernel, DenseConv2d
-        ) else (kernel.in_channels, kernel.out_channels, 4, 4)
+        shape = (
+            (kernel.out_channels, kernel.in_channels, kernel.kernel, kernel.kernel)
+            if isinstance(kernel, DenseConv2d)
+            else (kernel.in_channels, kernel.out_channels, 4, 4)
+        )
         arrays |= kernel.pack(NEON, generator.standard_normal(shape))
     return arrays
 

@@ -27,6 +27,11 @@ def _permuted(shape: tuple[int, ...], perm: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[p] for p in perm)
 
 
+def _as_map(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[N, K] -> [N, 1, 1, K]."""
+    return (shape[0], 1, 1, shape[1])
+
+
 def _transpose(value: ir.Value, perm: tuple[int, ...], name: str) -> ir.Node:
     out = g.new_value(name, _permuted(g.shape_of(value), perm), value.dtype or ir.DataType.FLOAT)
     return ir.Node("", "Transpose", [value], {"perm": ir.AttrInt64s("perm", perm)}, outputs=[out], name=name)
@@ -86,7 +91,7 @@ class ChannelLast(Pass[ir.Model]):
         for role, value in g.operands_of(node).items():
             if flat and role == "x":
                 operands[role] = _reshape(
-                    graph, node, value, (1, 1, *g.shape_of(value)[1:]), f"{layer}.x_map"
+                    graph, node, value, _as_map(g.shape_of(value)), f"{layer}.x_map"
                 )
             elif role in SPATIAL_ROLES and len(g.shape_of(value)) == 4:
                 operands[role] = _last(graph, value, node)
@@ -97,7 +102,7 @@ class ChannelLast(Pass[ir.Model]):
             return
         old = node.outputs[0]
         shape = g.shape_of(old)
-        nhwc = (shape[0], 1, 1, shape[1]) if flat else _permuted(shape, TO_LAST)
+        nhwc = _as_map(shape) if flat else _permuted(shape, TO_LAST)
         out = g.new_value(f"{old.name}_nhwc", nhwc)
         new = g.kernel_node(node.op_type, layer, operands, {"out": out}, facts)
         graph.insert_before(node, new)
