@@ -38,10 +38,11 @@ PROGRAM = ("-static",)
 
 @dataclass(frozen=True)
 class Linked:
-    """The files of one compiled model, and the id that ties library and weights together (hexadecimal)."""
+    """The files of one compiled model (`driver` only for targets that have one), and the id that ties library and
+    weights together (hexadecimal)."""
 
     library: bytes
-    driver: bytes
+    driver: bytes | None
     weights: bytes
     model_id: str
 
@@ -76,9 +77,10 @@ def link(program: Program, target: Target) -> Linked:
             return (folder / output).read_bytes()
 
         common = ("executor.c", "tables.c")
-        with ThreadPoolExecutor(2) as pool:  # zig takes most of its time waiting for its own linker
+        driver = None
+        with ThreadPoolExecutor(2) as pool:
             library = pool.submit(build, "model.so", target.zig, LIBRARY, common)
-            driver = pool.submit(
-                build, "driver", target.zig_static, PROGRAM, (*common, "session.c", "driver.c")
-            )
-            return Linked(library.result(), driver.result(), weights_file(program), model_id(program).hex())
+            if target.zig_static is not None:
+                sources = (*common, "session.c", "driver.c")
+                driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()
+            return Linked(library.result(), driver, weights_file(program), model_id(program).hex())

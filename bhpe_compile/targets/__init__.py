@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 
 from bhpe_compile.errors import UsageError
@@ -13,10 +14,8 @@ from bhpe_compile.targets.target import Target
 
 def _presets() -> dict[str, Target]:
     presets = {target.name: target for target in x86.PRESETS}
-    try:
+    with contextlib.suppress(UsageError):  # a host we have no kernels for still compiles for others
         presets[NATIVE] = native_target()
-    except UsageError:  # a host we have no kernels for still compiles for others
-        pass
     presets.update({target.name: target for target in aarch64.PRESETS})
     return presets
 

@@ -18,8 +18,9 @@ class Target:
 
     `llvm` is TVM's target dictionary for the kernels, `isa` the vector unit they are written for.
     `zig` are the arguments of `zig cc` for the library (dynamic, against glibc), `zig_static` those for the driver
-    (static, musl). `emulator` is the program that runs the driver on another CPU, if one is known. `requires`
-    are the CPU features the kernels use, as Linux names them in /proc/cpuinfo.
+    (static, musl), or None where the driver is not worth its price: building musl takes half a minute once.
+    `emulator` is the program that runs the driver on another CPU, if one is known. `requires` are the CPU features
+    the kernels use, as Linux names them in /proc/cpuinfo.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Target:
     llvm: Mapping[str, str]
     isa: VectorIsa
     zig: tuple[str, ...]
-    zig_static: tuple[str, ...]
+    zig_static: tuple[str, ...] | None
     emulator: str | None
     requires: tuple[str, ...]
 

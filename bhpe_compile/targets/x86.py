@@ -32,7 +32,7 @@ def x86_target(name: str, summary: str, mcpu: str, isa: VectorIsa, requires: tup
         llvm={"kind": "llvm", "mtriple": TRIPLE, "mcpu": mcpu},
         isa=isa,
         zig=("-target", f"x86_64-linux-gnu.{GLIBC}"),
-        zig_static=("-target", "x86_64-linux-musl"),
+        zig_static=None,
         emulator=None,
         requires=requires,
     )

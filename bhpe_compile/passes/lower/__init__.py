@@ -23,6 +23,7 @@ from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.glue import lower_glue, refuse_heavy_glue
 from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
+from bhpe_compile.passes.lower.slice_gathers import SliceGathers
 from bhpe_compile.passes.lower.to_relax import to_relax
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Tick = Callable[[str], None]
 
 def lower_passes() -> list[Pass[ir.Model]]:
     """The graph passes of this storey, in order."""
-    return [SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()]
+    return [SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ def lower_glue(module: IRModule, target: tvm.target.Target) -> IRModule:
         relax.backend.DispatchSortScan(),
         t.LegalizeOps(),
         t.AnnotateTIROpPattern(),
-        t.FoldConstant(),
         t.FuseOps(),
         t.FuseTIR(),
         t.DeadCodeElimination(),

@@ -1,0 +1,81 @@
+"""Reading an artefact: nothing of it is used before its hashes are right."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhpe_compile.artifact.manifest import Manifest, load_manifest
+from bhpe_compile.errors import InputError
+
+REFERENCE = "reference.npz"
+
+
+def check_artifact(path: Path) -> Manifest:
+    """Compare every listed file with its SHA-256 and return the manifest.
+
+    UsageError when `path` is no folder; InputError naming the first file that is missing or changed.
+    """
+    manifest = load_manifest(path)
+    with ThreadPoolExecutor(2) as pool:  # hashlib works outside the interpreter's lock
+        problems = pool.map(lambda item: _problem(path / item[0], item[1]), sorted(manifest["files"].items()))
+        for problem in problems:
+            if problem is not None:
+                raise InputError(problem)
+    return manifest
+
+
+def _problem(file: Path, entry: Mapping[str, Any]) -> str | None:
+    try:
+        with file.open("rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(0)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest() if size == entry["size"] else ""
+    except OSError as error:
+        return f"{file}: {error.strerror}, but the manifest lists it; compile the model again"
+    if size != entry["size"]:
+        return f"{file}: has {size} bytes, the manifest says {entry['size']}; compile the model again"
+    if digest != entry["sha256"]:
+        return f"{file}: was changed after it was compiled (SHA-256 differs); compile the model again"
+    return None
+
+
+def read_file(path: Path, manifest: Manifest, name: str) -> bytes:
+    """One file of an artefact, checked against the manifest as it is read."""
+    try:
+        content = (path / name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path / name}: {error.strerror}; compile the model again") from None
+    if hashlib.sha256(content).hexdigest() != manifest["files"].get(name, {}).get("sha256"):
+        raise InputError(f"{path / name}: was changed after it was compiled; compile the model again")
+    return content
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the uncompiled network computed when the artefact was made: its input and outputs by name."""
+
+    image: NDArray[np.float32]
+    outputs: dict[str, NDArray[Any]]
+
+
+def load_reference(path: Path) -> Reference:
+    """The recorded picture and outputs of an artefact; InputError when it holds none."""
+    manifest = load_manifest(path)
+    image, names = manifest["inputs"][0]["name"], [port["name"] for port in manifest["outputs"]]
+    file = path / REFERENCE
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return Reference(arrays[image], {name: arrays[name] for name in names})
+    except FileNotFoundError:
+        raise InputError(f"{path}: holds no {REFERENCE}; verify it with a picture of your own") from None
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file}: damaged ({error}); compile the model again") from None

@@ -1,0 +1,141 @@
+"""manifest.json: what an artefact is made of. Sorted keys, no time stamps, no paths.
+
+    format, format_version     "bhpe-artifact", 1
+    abi_version, model_id      of model.so; weights.bin carries the same id
+    files                      name -> {sha256, size}, every file but the manifest itself
+    target                     the CPU, as data
+    inputs, outputs            [{name, shape, dtype}] in the order of the C interface
+    memory                     bytes of the weights, the arena and the workspace
+    ...                        what the compiler adds: passes, options, versions, model
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bhpe_compile.artifact.program import Port, Program
+from bhpe_compile.errors import BhpeError, InputError, UsageError
+from bhpe_compile.targets.target import Target
+
+MANIFEST = "manifest.json"
+FORMAT = "bhpe-artifact"
+FORMAT_VERSION = 1
+ABI_VERSION = 1
+
+REQUIRED_FILES = ("model.so", "weights.bin")
+"""What no artefact works without."""
+
+Manifest = dict[str, Any]
+
+
+def dump_json(value: object) -> bytes:
+    """Canonical JSON: sorted keys, two spaces, UTF-8, no NaN."""
+    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _ports(program: Program, ports: Sequence[Port]) -> list[dict[str, Any]]:
+    slots = ((port.name, program.tensors[port.tensor]) for port in ports)
+    return [{"name": name, "shape": list(slot.shape), "dtype": slot.dtype} for name, slot in slots]
+
+
+def make_manifest(
+    program: Program,
+    target: Target,
+    model_id: str,
+    contents: Mapping[str, bytes],
+    compile_info: Mapping[str, Any],
+) -> Manifest:
+    """The manifest of an artefact with these file contents; `compile_info` keys stand beside ours."""
+    manifest: Manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "abi_version": ABI_VERSION,
+        "model_id": model_id,
+        "files": {
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+            for name, content in contents.items()
+        },
+        "target": target.to_json(),
+        "inputs": _ports(program, program.inputs),
+        "outputs": _ports(program, program.outputs),
+        "memory": {
+            "weights": len(program.weights),
+            "arena": program.arena_bytes,
+            "workspace": program.workspace_bytes,
+        },
+    }
+    taken = sorted(manifest.keys() & compile_info.keys())
+    if taken:
+        raise BhpeError(f"internal: compile_info may not set {', '.join(taken)} of the manifest")
+    return manifest | dict(compile_info)
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest of the artefact folder `path`, its structure checked (its files are not).
+
+    UsageError when there is no such folder; InputError when it is no artefact of a version known here.
+    """
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such artefact folder")
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: has no {MANIFEST}, so it is not a compiled model") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):  # ValueError: neither UTF-8 nor JSON
+        raise InputError(f"{file}: is not JSON; compile the model again") from None
+    problem = _problem(manifest)
+    if problem is not None:
+        raise InputError(f"{file}: {problem}")
+    return dict(manifest)
+
+
+def _problem(manifest: object) -> str | None:
+    """What keeps a parsed JSON value from being a manifest, or None."""
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return "is not the manifest of a compiled model"
+    if manifest.get("format_version") != FORMAT_VERSION:
+        return (
+            f"format version {manifest.get('format_version')!r} is not {FORMAT_VERSION}; "
+            "compile the model again with this version of bhpe-compile"
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_file_entry(name, entry) for name, entry in files.items()):
+        return "files are not listed as name: {sha256, size}"
+    missing = [name for name in REQUIRED_FILES if name not in files]
+    if missing:
+        return f"does not list {', '.join(missing)}"
+    target = manifest.get("target")
+    if not isinstance(target, dict) or not isinstance(target.get("family"), str) or not _is_words(target.get("requires")):
+        return "target is damaged"
+    for key in ("inputs", "outputs"):
+        if not isinstance(manifest.get(key), list) or not all(map(_is_port, manifest[key])):
+            return f"{key} are damaged"
+    if not isinstance(manifest.get("model_id"), str):
+        return "model_id is damaged"
+    return None
+
+
+def _is_file_entry(name: str, entry: object) -> bool:
+    plain = name not in ("", ".", "..", MANIFEST) and "/" not in name and "\\" not in name and "\0" not in name
+    return plain and isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("size")) is int
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _is_port(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and isinstance(value.get("dtype"), str)
+        and isinstance(value.get("shape"), list)
+        and all(type(extent) is int and extent >= 0 for extent in value["shape"])
+    )

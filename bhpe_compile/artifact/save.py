@@ -1,0 +1,168 @@
+"""Writing an artefact folder: built beside its place, then renamed, so that a reader never meets half of one.
+
+What was there before is kept until the new folder stands, and put back when anything fails or Ctrl-C is pressed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhpe_compile.artifact.link import header_text, link
+from bhpe_compile.artifact.load import REFERENCE
+from bhpe_compile.artifact.manifest import MANIFEST, dump_json, load_manifest, make_manifest
+from bhpe_compile.artifact.program import Program
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.targets.target import Target
+
+EXECUTABLES = ("model.so", "driver")
+
+
+def write_artifact(
+    directory: Path,
+    program: Program,
+    target: Target,
+    onnx_bytes: bytes,
+    report: Mapping[str, Any],
+    reference: Mapping[str, NDArray[Any]] | None,
+    compile_info: Mapping[str, Any],
+    force: bool = False,
+) -> dict[str, Any]:
+    """Link `program` for `target` and write the artefact folder; returns its manifest.
+
+    reference: arrays by the names of the model's inputs and outputs, or None. compile_info: more keys of the
+    manifest (passes, options, versions, model), plain data. The same arguments give the same bytes.
+    Raises UsageError (see `check_output`, or a place that cannot be written) and ToolchainError.
+    """
+    check_output(directory, force)
+    linked = link(program, target)
+    contents = {
+        "model.so": linked.library,
+        "weights.bin": linked.weights,
+        "bhpe.h": header_text().encode(),
+        "model.onnx": onnx_bytes,
+        "report.json": dump_json(report),
+    }
+    if linked.driver is not None:
+        contents["driver"] = linked.driver
+    if reference is not None:
+        contents[REFERENCE] = pack_arrays(reference)
+    manifest = make_manifest(program, target, linked.model_id, contents, compile_info)
+    contents[MANIFEST] = dump_json(manifest)
+    try:
+        with _replacing(directory.resolve()) as folder:
+            for name, content in contents.items():
+                (folder / name).write_bytes(content)
+                if name in EXECUTABLES:
+                    mode = (folder / name).stat().st_mode
+                    (folder / name).chmod(mode | (mode & 0o444) >> 2)
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder") from error
+    return manifest
+
+
+def check_output(directory: Path, force: bool = False) -> None:
+    """Refuse, before any work is done, an output that may not or cannot be written (UsageError).
+
+    An existing folder is replaced when it is empty or holds an artefact and nothing else; `force` replaces any
+    folder except one that the user stands in or that is a home folder.
+    """
+    try:
+        real = directory.resolve()
+        exists, is_folder = real.exists(), real.is_dir()
+        nearest = next(place for place in (real, *real.parents) if place.exists() or place.is_symlink())
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
+        raise UsageError(f"{directory}: is no usable place ({error}); choose another folder") from None
+    if exists and not is_folder:
+        raise UsageError(f"{directory}: is a file; choose another folder")
+    if not nearest.is_dir():
+        raise UsageError(f"{directory}: {nearest} is not a folder; choose another folder")
+    if exists:
+        _check_replaceable(directory, real, force)
+    parent = real.parent if exists else nearest
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{directory}: {parent} cannot be written; choose another folder")
+
+
+def _check_replaceable(directory: Path, real: Path, force: bool) -> None:
+    if Path.cwd().is_relative_to(real) or Path.home().is_relative_to(real):
+        raise UsageError(f"{directory}: is or holds the working or home folder; choose another folder")
+    if force or not any(real.iterdir()):
+        return
+    try:
+        known = {MANIFEST, *load_manifest(real)["files"]}
+    except InputError:
+        raise UsageError(
+            f"{directory}: exists and is not a compiled model; choose another folder, or --force to replace it"
+        ) from None
+    others = sorted(path.name for path in real.iterdir() if path.name not in known)
+    if others:
+        raise UsageError(
+            f"{directory}: also holds {others[0]}, which is not part of the compiled model; "
+            "move it away, or --force to replace the folder"
+        )
+
+
+@contextlib.contextmanager
+def _replacing(directory: Path) -> Iterator[Path]:
+    """A fresh folder that takes the place of `directory` when the block ends well, and else is removed."""
+    token = secrets.token_hex(4)
+    fresh = directory.with_name(f".{directory.name}.{token}.new")
+    old = directory.with_name(f".{directory.name}.{token}.old")
+    made = _make_parents(directory.parent)
+    try:
+        fresh.mkdir()
+        yield fresh
+        if directory.exists():
+            directory.rename(old)
+        fresh.rename(directory)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if old.exists() and not directory.exists():
+            old.rename(directory)
+        for parent in made:
+            with contextlib.suppress(OSError):  # somebody else put something there meanwhile
+                parent.rmdir()
+        raise
+    finally:
+        if directory.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Create `folder` and what is missing above it; returns what was created, the innermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    made: list[Path] = []
+    try:
+        for place in reversed(missing):
+            place.mkdir(exist_ok=True)
+            made.insert(0, place)
+    except OSError:
+        for place in made:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
+    return made
+
+
+def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """An .npz file of `arrays`: sorted names, no time stamps, compressed."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy")  # its date is the epoch of the format, 1980-01-01
+            entry.create_system = 3  # the same bytes on every system
+            archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, 6)
+    return stream.getvalue()
