@@ -119,8 +119,11 @@ def _replacing(directory: Path) -> Iterator[Path]:
     token = secrets.token_hex(4)
     fresh = directory.with_name(f".{directory.name}.{token}.new")
     old = directory.with_name(f".{directory.name}.{token}.old")
-    made = _make_parents(directory.parent)
+    made: list[Path] = []
     try:
+        for place in reversed([p for p in directory.parents if not p.exists()]):
+            place.mkdir()
+            made.insert(0, place)
         fresh.mkdir()
         yield fresh
         if directory.exists():
@@ -139,29 +142,13 @@ def _replacing(directory: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Create `folder` and what is missing above it; returns what was created, the innermost first."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    made: list[Path] = []
-    try:
-        for place in reversed(missing):
-            place.mkdir(exist_ok=True)
-            made.insert(0, place)
-    except OSError:
-        for place in made:
-            with contextlib.suppress(OSError):
-                place.rmdir()
-        raise
-    return made
-
-
 def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """An .npz file of `arrays`: sorted names, no time stamps, compressed."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name in sorted(arrays):
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy")  # its date is the epoch of the format, 1980-01-01
             entry.create_system = 3  # the same bytes on every system
             archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, 6)

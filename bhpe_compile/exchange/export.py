@@ -19,6 +19,7 @@ import onnx_ir.passes.common as common
 import torch
 from onnxscript import opset18 as op
 from onnxscript import values
+from onnxscript.optimizer import fold_constants
 from torch import fx
 
 from bhpe_compile.exchange.functions import DOMAIN, VERSION, attach_bodies
@@ -132,6 +133,7 @@ def export(graph: fx.GraphModule, example: torch.Tensor) -> ir.Model:
             graph,
             (example,),
             dynamo=True,
+            optimize=False,  # its rewrite rules would fold batch norms into float16 weights
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=names,
@@ -141,11 +143,15 @@ def export(graph: fx.GraphModule, example: torch.Tensor) -> ir.Model:
     if program is None:
         raise RuntimeError("the exporter returned no program")
     model = program.model
+    fold_constants(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "bhpe-compile", ""
     model.graph.name = "bhpe"
     _shape_parameters(model.graph)
     name_layers(model)
+    common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     attach_bodies(model)
     return model
@@ -199,7 +205,11 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

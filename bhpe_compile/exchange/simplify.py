@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
@@ -41,18 +42,13 @@ def simplify(model: ir.Model) -> tuple[ir.Model, tuple[Note, ...]]:
         if done.returncode or not target.exists():
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             return model, (_note(False, f"{last}; the model goes on unsimplified"),)
-        simplified = ir.serde.deserialize_model(_read(target))
+        # read into memory: ir.load would keep pointing into the folder
+        simplified = ir.from_proto(onnx.load(target))
     if _binary_nodes(simplified) != before:
         return model, (_note(False, "binary layers were lost; the model goes on unsimplified"),)
     attach_bodies(simplified)
     count = f"{len(model.graph)} nodes became {len(simplified.graph)}"
     return simplified, (_note(True, count),)
-
-
-def _read(path: Path):  # type: ignore[no-untyped-def]
-    import onnx
-
-    return onnx.load(path)  # into memory: the folder is about to go
 
 
 def _binary_nodes(model: ir.Model) -> list[tuple[str, str]]:

@@ -42,12 +42,15 @@ class ExplicitPadding(Pass[ir.Model]):
                 return [self.applied(node.name or "", "no padding written out as zeros")]
             return []
         x, y = shape_of(node.inputs[0])[2:], shape_of(node.outputs[0])[2:]
+        if node.op_type == "ConvTranspose":
+            x, y = y, x  # it is the gradient of a convolution that goes the other way
         kernel = integers(node, "kernel_shape", ()) or shape_of(node.inputs[1])[2:]
-        strides = integers(node, "strides", (1, 1))
+        strides, dilations = integers(node, "strides", (1, 1)), integers(node, "dilations", (1, 1))
         pads = [0, 0, 0, 0]
         if mode != "VALID":
             for axis in range(2):
-                total = max((y[axis] - 1) * strides[axis] + kernel[axis] - x[axis], 0)
+                reach = (kernel[axis] - 1) * dilations[axis] + 1
+                total = max((y[axis] - 1) * strides[axis] + reach - x[axis], 0)
                 small, large = total // 2, total - total // 2
                 first, last = (small, large) if mode == "SAME_UPPER" else (large, small)
                 pads[axis], pads[axis + 2] = first, last
@@ -65,9 +68,10 @@ class ExplicitPadding(Pass[ir.Model]):
             why = "a padded 0 has a sign, the layer's own padding has none: the Pad in front stays"
             return [self.refused(name, why)]
         amounts = array_of(pad.inputs[1])
+        axes = pad.inputs[3] if len(pad.inputs) > 3 else None
         fill = array_of(pad.inputs[2]) if len(pad.inputs) > 2 and pad.inputs[2] is not None else None
         constant = text(pad, "mode", "constant") == "constant" and (fill is None or not fill.any())
-        if amounts is None or not constant or len(amounts) != 8 or (amounts < 0).any():
+        if amounts is None or axes is not None or not constant or len(amounts) != 8 or (amounts < 0).any():
             return [self.refused(name, "the Pad in front is not a constant frame of zeros")]
         if amounts[[0, 1, 4, 5]].any() or only_use(value) is not node:
             return [self.refused(name, "the Pad in front pads channels or has other readers")]

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bhpe_compile.exchange.functions import attach_bodies
 from bhpe_compile.exchange.nodes import (
     array_of,
     detach,
@@ -27,7 +28,7 @@ from bhpe_compile.exchange.nodes import (
 )
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
-BINARY = ("BinaryConv2d", "BinaryConvTranspose2d")
+BINARY = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
 DENSE = ("Conv", "ConvTranspose")
 
 Vector = NDArray[np.float64]
@@ -47,7 +48,10 @@ class FoldBatchNorm(Pass[ir.Model]):
                 notes += self._binary(graph.graph, node)
             elif node.domain == "" and node.op_type in DENSE:
                 notes += self._dense(graph.graph, node)
-        return PassResult(graph, any(n.applied for n in notes), tuple(notes))
+        modified = any(n.applied for n in notes)
+        if modified:
+            attach_bodies(graph)  # ChannelAffine may be new
+        return PassResult(graph, modified, tuple(notes))
 
     def _binary(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
         norm, why = _norm_behind(node)
@@ -59,8 +63,8 @@ class FoldBatchNorm(Pass[ir.Model]):
             return [self.refused(node.name or "", "parameters are computed at run time")]
         k, mean, beta = affine
         new_scale, new_bias = k * scale, k * (bias.astype(np.float64) - mean) + beta
-        node.replace_input_with(3, float_constant(graph, f"{node.name}.scale", new_scale))
-        node.replace_input_with(4, float_constant(graph, f"{node.name}.bias", new_bias))
+        node.replace_input_with(3, float_constant(graph, f"{node.name}.folded.scale", new_scale))
+        node.replace_input_with(4, float_constant(graph, f"{node.name}.folded.bias", new_bias))
         _bypass(graph, norm, node)
         return [self.applied(node.name or "", "batch norm folded into scale and bias")]
 
@@ -79,8 +83,8 @@ class FoldBatchNorm(Pass[ir.Model]):
         k, mean, beta = affine
         if bias_value is not None:
             node.resize_inputs(2)
-        scale = float_constant(graph, f"{node.name}.scale", k.reshape(-1, 1, 1))
-        bias = float_constant(graph, f"{node.name}.bias", (k * (own - mean) + beta).reshape(-1, 1, 1))
+        scale = float_constant(graph, f"{node.name}.affine.scale", k.reshape(-1, 1, 1))
+        bias = float_constant(graph, f"{node.name}.affine.bias", (k * (own - mean) + beta).reshape(-1, 1, 1))
         y = node.outputs[0]
         out = new_value(f"{y.name}_affine", shape_of(y))
         new = ir.Node("bhpe", "ChannelAffine", [y, scale, bias], outputs=[out], name=f"{node.name}.affine")

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bhpe_compile.exchange.functions import attach_bodies
 from bhpe_compile.exchange.nodes import array_of, constant
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
@@ -53,4 +54,7 @@ class PackWeights(Pass[ir.Model]):
             node.attributes["channels"] = ir.AttrInt64("channels", weight.shape[1])
             node.op_type = f"Packed{node.op_type}"
             notes.append(self.applied(node.name or "", f"{weight.size} weights in {-(-weight.size // 8)} bytes"))
-        return PassResult(graph, any(n.applied for n in notes), tuple(notes))
+        modified = any(n.applied for n in notes)
+        if modified:
+            attach_bodies(graph)
+        return PassResult(graph, modified, tuple(notes))

@@ -86,7 +86,10 @@ def _pack(
     """Constants in the layout the kernel wants; float16 weights must be exact."""
     packed: dict[str, NDArray[Any]] = {}
     if "weight" in arrays:
-        packed.update(kernel.pack(isa, arrays.pop("weight")))
+        weight = arrays.pop("weight")
+        if node.op_type.startswith("Dense") and not np.array_equal(weight, weight.astype(np.float16)):
+            raise BhpeError(f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16")
+        packed.update(kernel.pack(isa, weight))
     for role, array in arrays.items():
         packed[role] = kernel.pad_channels(role, np.asarray(array, np.float32).reshape(-1), isa)
     return packed

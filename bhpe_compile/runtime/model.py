@@ -1,0 +1,175 @@
+"""A compiled model in this process: NumPy in, NumPy out, over the C interface.
+
+    with Model(Path("dist/model-x86")) as model:
+        outputs = model.run(image)          # float32 [1, 3, 512, 384] -> dict of arrays
+
+Neither torch nor TVM is imported. A model is used by one thread at a time (a lock sees to it); different models
+run in parallel, the interpreter's lock being released during a run.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhpe_compile.artifact.load import check_artifact
+from bhpe_compile.errors import BhpeError, InputError
+from bhpe_compile.runtime.library import CStep, CTensor, Library
+from bhpe_compile.runtime.session import Array, StepInfo, TensorInfo
+from bhpe_compile.targets.host import missing_features
+
+WEIGHTS = "weights.bin"
+ALIGNMENT = 64
+
+_KINDS = {0: "int", 1: "uint", 2: "float", 6: "bool"}
+
+
+def _info(tensor: CTensor) -> TensorInfo:
+    kind = _KINDS[tensor.type]
+    return TensorInfo(
+        name=tensor.name.decode(),
+        dtype=kind if kind == "bool" else f"{kind}{tensor.bits}",
+        shape=tuple(tensor.shape[i] for i in range(tensor.ndim)),
+        constant=bool(tensor.constant),
+        offset=tensor.offset,
+        id=tensor.id,
+    )
+
+
+def _view(tensor: CTensor) -> Array:
+    """The tensor's own memory as an array; it dies with the model."""
+    info = _info(tensor)
+    memory = (c.c_uint8 * tensor.nbytes).from_address(tensor.data)
+    view = np.frombuffer(memory, info.dtype).reshape(info.shape)
+    view.flags.writeable = not info.constant
+    return view
+
+
+def aligned_copy(array: Array) -> Array:
+    """A copy whose data start at a multiple of 64 bytes, as kernels assume."""
+    block = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    copy = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+class Model:
+    """The artefact folder `path`, checked and loaded.
+
+    Raises UsageError (no such folder) and InputError (damaged, or compiled for another CPU).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._handle = c.c_void_p()
+        self._lock = threading.Lock()
+        manifest = check_artifact(path)
+        target = manifest["target"]
+        lacking = missing_features(target["family"], target["requires"])
+        if lacking:
+            raise InputError(
+                f"{path}: is compiled for {target.get('name')}, and this machine has no {', '.join(lacking)}; "
+                "compile for another target"
+            )
+        self._library = Library(path, manifest)
+        if self._library.create_from_path(os.fsencode(path / WEIGHTS), c.byref(self._handle)):
+            message = self._library.last_error()
+            self._library.close()
+            raise InputError(f"{path}: {message}; compile the model again")
+        self.inputs = self._ports("input")
+        self.outputs = self._ports("output")
+        self.steps = tuple(self._step(i) for i in range(self._library.step_count(self._handle)))
+
+    def _ports(self, which: str) -> tuple[TensorInfo, ...]:
+        count = getattr(self._library, f"{which}_count")(self._handle)
+        return tuple(_info(self._port(which, i)) for i in range(count))
+
+    def _port(self, which: str, index: int) -> CTensor:
+        tensor = CTensor()
+        self._check(getattr(self._library, f"get_{which}")(self._handle, index, c.byref(tensor)))
+        return tensor
+
+    def _argument(self, step: int, argument: int) -> CTensor:
+        tensor = CTensor()
+        self._check(self._library.step_argument(self._handle, step, argument, c.byref(tensor)))
+        return tensor
+
+    def _step(self, index: int) -> StepInfo:
+        step = CStep()
+        self._check(self._library.get_step(self._handle, index, c.byref(step)))
+        arguments = tuple(_info(self._argument(index, k)) for k in range(step.arguments))
+        return StepInfo(index, step.symbol.decode(), step.kind.decode(), step.layer.decode(), arguments)
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise BhpeError(f"the compiled model reports: {self._library.last_error()}")
+
+    def input(self, index: int = 0) -> Array:
+        """The memory of an input; what is written there is what the next `execute` reads."""
+        return _view(self._port("input", index))
+
+    def output(self, index: int = 0) -> Array:
+        """The memory of an output: overwritten by the next run, gone after `close`."""
+        return _view(self._port("output", index))
+
+    def argument(self, step: int, argument: int) -> Array:
+        """The memory of an argument of a step, valid between that step and the next."""
+        return _view(self._argument(step, argument))
+
+    def execute(self) -> None:
+        """Compute all outputs from all inputs, in place."""
+        self._check(self._library.run(self._handle))
+
+    def execute_step(self, step: int, overrides: Mapping[int, Array] | None = None) -> None:
+        """Run one step, some arguments replaced by arrays of the same size (see `aligned_copy`)."""
+        if overrides is None:
+            self._check(self._library.run_step(self._handle, step, None))
+            return
+        count = len(self.steps[step].arguments)
+        pointers = (c.c_void_p * count)(
+            *(overrides[k].ctypes.data if k in overrides else None for k in range(count))
+        )
+        self._check(self._library.run_step(self._handle, step, pointers))
+
+    def run(self, inputs: Array | Mapping[str, Array]) -> dict[str, NDArray[Any]]:
+        """Outputs by name (copies) for one array, or for arrays by input name.
+
+        InputError when an array has another shape or dtype than the model's input.
+        """
+        given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
+        arrays = [self._feed(info, given) for info in self.inputs]
+        with self._lock:
+            for index, array in enumerate(arrays):
+                self.input(index)[...] = array
+            self.execute()
+            return {info.name: self.output(i).copy() for i, info in enumerate(self.outputs)}
+
+    @staticmethod
+    def _feed(info: TensorInfo, given: Mapping[str, Array]) -> Array:
+        if info.name not in given:
+            raise InputError(f"the model's input {info.name} is missing")
+        return info.conform(given[info.name], f"input {info.name}")
+
+    def close(self) -> None:
+        """Release the model's memory and unload its library."""
+        with self._lock:
+            if self._handle:
+                self._library.destroy(self._handle)
+                self._handle = c.c_void_p()
+                self._library.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
