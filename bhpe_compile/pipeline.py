@@ -21,9 +21,18 @@ from bhpe_compile.errors import UsageError
 from bhpe_compile.passes.base import Note, PassRecord
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
-    import torch
+    from numpy.typing import NDArray
     from torch import fx
+
+    from bhpe_compile.models.checkpoint import LoadedModel
+    from bhpe_compile.passes.base import Pass
+    from bhpe_compile.passes.binarize import BinarizeOptions
+    from bhpe_compile.passes.lower import Lowered
+    from bhpe_compile.targets import Target
+
+    Arrays = dict[str, NDArray[np.float32]]
 
 Observer = Callable[[str, str, float], None]
 """(stage, pass or step, fraction of the whole work done)."""
@@ -38,7 +47,10 @@ TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tv
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What the user asked for. `scheme` None compiles the model as it is, in full precision."""
+    """What the user asked for. `scheme` None compiles the model as it is, in full precision.
+
+    A checkpoint that is already binary keeps the options it was binarized with.
+    """
 
     target: str
     scheme: str | None = "bidrn"
@@ -104,13 +116,14 @@ def compile_model(
     Raises UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
-    from bhpe_compile.artifact.save import check_output
+    from bhpe_compile.artifact import check_output, write_artifact
+    from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
 
     target = get_target(options.target)
     if not source.exists():
         raise UsageError(f"{source}: no such file")
-    check_output(output, force)  # before minutes of work
+    check_output(output, force)  # before the work, and once more after it
     progress = _Progress(observer)
     with progress.stage("load"):
         loaded = load(source)
@@ -120,14 +133,24 @@ def compile_model(
         reference = run_reference(graph, options.picture)
     with progress.stage("export"):
         model, more = export(graph, reference, progress)
+        notes += more
     with progress.stage("fold"):
         records = fold(model, progress)
-    folded = _onnx_bytes(model)
+        onnx_bytes = serialise(model)
+        folded = model.clone()
     with progress.stage("lower"):
-        program, records_lower = lower(model, target, progress)
-    notes = (*notes, *more, *(n for r in (*records, *records_lower) for n in r.notes))
+        lowered, lower_records = lower(model, target, progress)
+        records += lower_records
+    notes += tuple(note for record in records for note in record.notes)
     with progress.stage("write"):
-        report = write(output, loaded, options, target, program, folded, reference, notes, force, progress)
+        facts = describe(loaded, options)
+        report = compile_report(folded, lowered.program, notes, facts)
+        info = {
+            **facts,
+            "passes": [{"stage": stage, "name": name} for stage, name, _ in list_passes()],
+            "versions": versions(),
+        }
+        write_artifact(output, lowered.program, target, onnx_bytes, report, reference, info, force)
     return CompileResult(output, report, notes, progress.seconds)
 
 
@@ -148,19 +171,126 @@ def binarize(
     def observe(name: str, _: object) -> None:
         progress.step(name)
 
+    notes: tuple[Note, ...] = ()
     if loaded.binarization is not None:
         chosen = stage.BinarizeOptions.from_dict(loaded.binarization)
         graph, notes = stage.binarize(loaded.model, chosen, observe)
         load_state(graph, loaded.state_dict, loaded.source)
     elif options.scheme is None:
-        graph, notes = stage.trace(loaded.model), ()
+        graph = stage.trace(loaded.model)
     else:
-        chosen = stage.BinarizeOptions(
-            scheme=stage.get_scheme(options.scheme),
-            keep_float=options.keep_float,
-            binarize=options.binarize,
-            residual_tap="after" if options.residual_tap == "after" else "before",
-        )
-        graph, notes = stage.binarize(loaded.model, chosen, observe)
+        graph, notes = stage.binarize(loaded.model, _binarize_options(options), observe)
     progress.step("freeze")
     return stage.freeze(graph), notes
+
+
+def _binarize_options(options: CompileOptions) -> BinarizeOptions:
+    from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
+
+    return BinarizeOptions(
+        scheme=get_scheme(options.scheme or ""),
+        keep_float=options.keep_float,
+        binarize=options.binarize,
+        residual_tap="before" if options.residual_tap == "before" else "after",
+    )
+
+
+def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
+    """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
+    import torch
+
+    from bhpe_compile.exchange.export import INPUT
+    from bhpe_compile.runtime.picture import EXAMPLE, load_picture
+
+    image = load_picture(picture or EXAMPLE).network_input
+    with torch.no_grad():
+        outputs = graph(torch.from_numpy(image))
+    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
+
+
+def export(
+    graph: fx.GraphModule, reference: Arrays, progress: _Progress
+) -> tuple[ir.Model, tuple[Note, ...]]:
+    """torch.fx -> ONNX with `bhpe` operators, simplified."""
+    import torch
+
+    from bhpe_compile.exchange.export import INPUT
+    from bhpe_compile.exchange.export import export as to_onnx
+    from bhpe_compile.exchange.simplify import simplify
+
+    progress.step("torch.onnx")
+    model = to_onnx(graph, torch.from_numpy(reference[INPUT]))
+    progress.step("onnxsim")
+    return simplify(model)
+
+
+def fold(model: ir.Model, progress: _Progress) -> list[PassRecord]:
+    """Run the fold passes in place."""
+    from bhpe_compile.passes.fold import fold_passes
+
+    return _run(fold_passes(), model, progress)
+
+
+def serialise(model: ir.Model) -> bytes:
+    """The model as an .onnx file; the same model gives the same bytes."""
+    import onnx_ir
+
+    return onnx_ir.to_proto(model).SerializeToString(deterministic=True)
+
+
+def lower(model: ir.Model, target: Target, progress: _Progress) -> tuple[Lowered, list[PassRecord]]:
+    """Run the lower passes in place, then generate code for `target`."""
+    from bhpe_compile.passes.lower import generate, lower_passes
+
+    records = _run(lower_passes(), model, progress, established=("packed weights", "explicit padding"))
+    return generate(model, target, progress.step), records
+
+
+def _run(
+    passes: list[Pass[ir.Model]], model: ir.Model, progress: _Progress, established: tuple[str, ...] = ()
+) -> list[PassRecord]:
+    from bhpe_compile.passes.base import PassManager
+
+    manager = PassManager(passes, established)
+    manager.run(model, lambda name, _: progress.step(name))
+    return manager.records
+
+
+def describe(loaded: LoadedModel, options: CompileOptions) -> dict[str, Any]:
+    """Facts about the model and the options for report and manifest; no paths, so that bytes repeat."""
+    return {
+        "model": {
+            "preset": loaded.preset.name,
+            "layout": loaded.layout,
+            "binarization": loaded.binarization,
+            "ignored_keys": list(loaded.ignored),
+        },
+        "options": options.to_dict(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """This program and the packages that shape its output."""
+    return {"bhpe-compile": __version__, **{name: version(name) for name in TOOL_PACKAGES}}
+
+
+def list_passes() -> list[tuple[str, str, str]]:
+    """(stage, name, what it does) of every pass, in order."""
+    from bhpe_compile.passes.binarize import BinarizeOptions, binarize_passes
+    from bhpe_compile.passes.fold import fold_passes
+    from bhpe_compile.passes.lower import lower_passes
+
+    stages: tuple[tuple[str, Any], ...] = (
+        ("binarize", binarize_passes(BinarizeOptions())),
+        ("fold", fold_passes()),
+        ("lower", lower_passes()),
+    )
+    return [(stage, one.name, one.summary) for stage, passes in stages for one in passes]
+
+
+def original_onnx(source: Path) -> ir.Model:
+    """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
+    loaded = load(source)
+    graph, _ = binarize(loaded, CompileOptions(target="", scheme=None), _Progress(None))
+    model, _ = export(graph, run_reference(graph, None), _Progress(None))
+    return model

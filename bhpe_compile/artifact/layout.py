@@ -36,9 +36,13 @@ def check_program(program: Program) -> None:
             raise BhpeError(f"internal: step {number} {step.symbol}: {len(step.args)} arguments, other roles")
         if not all(0 <= arg < count for arg in step.args):
             raise BhpeError(f"internal: step {number} {step.symbol}: argument out of range")
+        if not all(word.isprintable() for word in (step.symbol, step.kind, step.layer, *step.roles)):
+            raise BhpeError(f"internal: step {number} {step.symbol!r} has a name with control characters")
     for port in (*program.inputs, *program.outputs):
         if not 0 <= port.tensor < count:
             raise BhpeError(f"internal: port {port.name}: tensor out of range")
+        if not port.name.isprintable() or not port.name or "/" in port.name:  # the driver makes files of them
+            raise BhpeError(f"internal: {port.name!r} cannot name an input or output")
     for port in program.inputs:
         if program.tensors[port.tensor].storage != "arena":
             raise BhpeError(f"internal: input {port.name} lies in the weights")

@@ -115,7 +115,7 @@ def small_program(target: Target, seed: int = 0) -> Program:
         steps=(
             Step("matmul", "DenseLinear", "body.first", (X, WEIGHT, HIDDEN), ("x", "weight", "out")),
             Step("add_exp", "glue", "", (HIDDEN, BIAS, OUT), ("arg0", "arg1", "arg2")),
-            Step("positive", "PackBits", 'odd "name"\n', (HIDDEN, SIGN), ("x", "bits")),
+            Step("positive", "PackBits", 'odd "näme"\\ % ??=', (HIDDEN, SIGN), ("x", "bits")),
         ),
         inputs=(Port("x", X),),
         outputs=(Port("out", OUT), Port("sign", SIGN)),

@@ -1,8 +1,8 @@
 """Padding is written out: four numbers on every convolution, and never moved across a sign.
 
-    auto_pad                         -> pads
-    Pad(0) . Conv                    -> Conv with larger pads           a padded 0 is a 0 either way
-    Pad(0) . binary convolution      stays: sign(0 - t) is +-1, while a binary layer's own padding is 0
+auto_pad                         -> pads
+Pad(0) . Conv                    -> Conv with larger pads           a padded 0 is a 0 either way
+Pad(0) . binary convolution      stays: sign(0 - t) is +-1, while a binary layer's own padding is 0
 """
 
 from __future__ import annotations

@@ -75,7 +75,9 @@ class FoldBatchNorm(Pass[ir.Model]):
         channels = shape_of(node.outputs[0])[1]
         bias_value = node.inputs[2] if len(node.inputs) > 2 else None
         own = array_of(bias_value) if bias_value is not None else np.zeros(channels)
-        affine = _affine(norm) if norm is not None else (np.ones(channels), np.zeros(channels), np.zeros(channels))
+        affine = (
+            _affine(norm) if norm is not None else (np.ones(channels), np.zeros(channels), np.zeros(channels))
+        )
         if own is None or affine is None:
             return [self.refused(node.name or "", "parameters are computed at run time")]
         if norm is None and bias_value is None:
@@ -99,7 +101,11 @@ class FoldBatchNorm(Pass[ir.Model]):
                 if value is y:
                     graph.outputs[index] = out
                     y.name, out.name = f"{y.name}_raw", y.name
-        return [self.applied(node.name or "", "batch norm and bias became an affine" if norm else "bias became an affine")]
+        return [
+            self.applied(
+                node.name or "", "batch norm and bias became an affine" if norm else "bias became an affine"
+            )
+        ]
 
 
 def _norm_behind(node: ir.Node) -> tuple[ir.Node | None, str]:

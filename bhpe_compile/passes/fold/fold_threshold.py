@@ -110,7 +110,12 @@ def _readers(node: ir.Node) -> tuple[ir.Node | None, list[tuple[ir.Node, ir.Valu
     value = node.outputs[0]
     uses = [use.node for use in value.uses()]
     activation: ir.Node | None = None
-    if len(uses) == 1 and uses[0].domain == "bhpe" and uses[0].op_type == "RPReLU" and not value.is_graph_output():
+    if (
+        len(uses) == 1
+        and uses[0].domain == "bhpe"
+        and uses[0].op_type == "RPReLU"
+        and not value.is_graph_output()
+    ):
         activation = uses[0]
         value = activation.outputs[0]
         uses = [use.node for use in value.uses()]

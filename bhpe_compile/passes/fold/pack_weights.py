@@ -53,7 +53,9 @@ class PackWeights(Pass[ir.Model]):
             node.replace_input_with(2, constant(graph.graph, f"{node.name}.bits", pack_words(weight >= 0)))
             node.attributes["channels"] = ir.AttrInt64("channels", weight.shape[1])
             node.op_type = f"Packed{node.op_type}"
-            notes.append(self.applied(node.name or "", f"{weight.size} weights in {-(-weight.size // 8)} bytes"))
+            notes.append(
+                self.applied(node.name or "", f"{weight.size} weights in {-(-weight.size // 8)} bytes")
+            )
         modified = any(n.applied for n in notes)
         if modified:
             attach_bodies(graph)

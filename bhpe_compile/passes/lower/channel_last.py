@@ -90,9 +90,7 @@ class ChannelLast(Pass[ir.Model]):
         flat = bool(g.integer(node, "flat"))
         for role, value in g.operands_of(node).items():
             if flat and role == "x":
-                operands[role] = _reshape(
-                    graph, node, value, _as_map(g.shape_of(value)), f"{layer}.x_map"
-                )
+                operands[role] = _reshape(graph, node, value, _as_map(g.shape_of(value)), f"{layer}.x_map")
             elif role in SPATIAL_ROLES and len(g.shape_of(value)) == 4:
                 operands[role] = _last(graph, value, node)
             else:

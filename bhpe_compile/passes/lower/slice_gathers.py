@@ -1,6 +1,6 @@
 """x[i] with a constant i is a slice: no index arithmetic at run time, and TVM fuses it.
 
-    Gather(x, i, axis)   ->   Reshape(Slice(x, i, i + 1, axis))        i a constant scalar
+Gather(x, i, axis)   ->   Reshape(Slice(x, i, i + 1, axis))        i a constant scalar
 """
 
 from __future__ import annotations
@@ -48,4 +48,6 @@ class SliceGathers(Pass[ir.Model]):
         old = node.outputs[0]
         out = g.new_value(f"{old.name}_s", g.shape_of(old))
         target = g.constant(graph, f"{name}.shape", np.array(g.shape_of(old), np.int64))
-        g.substitute(graph, node, ir.Node("", "Reshape", [piece, target], outputs=[out], name=name), {old: out})
+        g.substitute(
+            graph, node, ir.Node("", "Reshape", [piece, target], outputs=[out], name=name), {old: out}
+        )

@@ -7,6 +7,7 @@ of the PrimFunc its description generates for the target; equal descriptions sha
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -88,7 +89,9 @@ def _pack(
     if "weight" in arrays:
         weight = arrays.pop("weight")
         if node.op_type.startswith("Dense") and not np.array_equal(weight, weight.astype(np.float16)):
-            raise BhpeError(f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16")
+            raise BhpeError(
+                f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
+            )
         packed.update(kernel.pack(isa, weight))
     for role, array in arrays.items():
         packed[role] = kernel.pad_channels(role, np.asarray(array, np.float32).reshape(-1), isa)
@@ -119,7 +122,9 @@ def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall
             nodes[node.name] = node
     importer = Importer(isa, nodes)
     kinds = frozenset(n.op_type for n in nodes.values())
+    model.opset_imports[g.DOMAIN] = 1
     proto = ir.to_proto(model)
-    with _converters(importer, kinds):
+    with _converters(importer, kinds), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the importer's checker knows no shapes for operators of our own
         module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
     return module, importer.calls
