@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,9 +201,10 @@ def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
     import torch
 
     from bhpe_compile.exchange.export import INPUT
-    from bhpe_compile.runtime.picture import EXAMPLE, load_picture
+    from bhpe_compile.runtime import load_picture
 
-    image = load_picture(picture or EXAMPLE).network_input
+    with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
+        image = load_picture(picture or embedded).network_input
     with torch.no_grad():
         outputs = graph(torch.from_numpy(image))
     return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}

@@ -21,7 +21,19 @@ WEIGHTS_VERSION = 1
 
 HEADER = struct.Struct("<8sIIQ32s8x")
 
-DTYPES = ("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+DTYPES = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+)
 """Element types the C interface can name."""
 
 
@@ -78,9 +90,7 @@ def model_id(program: Program) -> bytes:
 
 def weights_header(program: Program) -> bytes:
     """The 64 bytes in front of the payload."""
-    return HEADER.pack(
-        WEIGHTS_MAGIC, WEIGHTS_VERSION, HEADER.size, len(program.weights), model_id(program)
-    )
+    return HEADER.pack(WEIGHTS_MAGIC, WEIGHTS_VERSION, HEADER.size, len(program.weights), model_id(program))
 
 
 def weights_file(program: Program) -> bytes:

@@ -1,12 +1,12 @@
 """manifest.json: what an artefact is made of. Sorted keys, no time stamps, no paths.
 
-    format, format_version     "bhpe-artifact", 1
-    abi_version, model_id      of model.so; weights.bin carries the same id
-    files                      name -> {sha256, size}, every file but the manifest itself
-    target                     the CPU, as data
-    inputs, outputs            [{name, shape, dtype}] in the order of the C interface
-    memory                     bytes of the weights, the arena and the workspace
-    ...                        what the compiler adds: passes, options, versions, model
+format, format_version     "bhpe-artifact", 1
+abi_version, model_id      of model.so; weights.bin carries the same id
+files                      name -> {sha256, size}, every file but the manifest itself
+target                     the CPU, as data
+inputs, outputs            [{name, shape, dtype}] in the order of the C interface
+memory                     bytes of the weights, the arena and the workspace
+...                        what the compiler adds: passes, options, versions, model
 """
 
 from __future__ import annotations
@@ -112,7 +112,11 @@ def _problem(manifest: object) -> str | None:
     if missing:
         return f"does not list {', '.join(missing)}"
     target = manifest.get("target")
-    if not isinstance(target, dict) or not isinstance(target.get("family"), str) or not _is_words(target.get("requires")):
+    if (
+        not isinstance(target, dict)
+        or not isinstance(target.get("family"), str)
+        or not _is_words(target.get("requires"))
+    ):
         return "target is damaged"
     for key in ("inputs", "outputs"):
         if not isinstance(manifest.get(key), list) or not all(map(_is_port, manifest[key])):
@@ -123,8 +127,15 @@ def _problem(manifest: object) -> str | None:
 
 
 def _is_file_entry(name: str, entry: object) -> bool:
-    plain = name not in ("", ".", "..", MANIFEST) and "/" not in name and "\\" not in name and "\0" not in name
-    return plain and isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("size")) is int
+    plain = (
+        name not in ("", ".", "..", MANIFEST) and "/" not in name and "\\" not in name and "\0" not in name
+    )
+    return (
+        plain
+        and isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and type(entry.get("size")) is int
+    )
 
 
 def _is_words(value: object) -> bool:

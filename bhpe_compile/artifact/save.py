@@ -67,7 +67,9 @@ def write_artifact(
                     mode = (folder / name).stat().st_mode
                     (folder / name).chmod(mode | (mode & 0o444) >> 2)
     except OSError as error:
-        raise UsageError(f"{directory}: cannot be written ({error.strerror}); choose another folder") from error
+        raise UsageError(
+            f"{directory}: cannot be written ({error.strerror}); choose another folder"
+        ) from error
     return manifest
 
 

@@ -50,7 +50,9 @@ def _tensor(slot: TensorSlot, shapes: _Shapes) -> str:
     dtype = np.dtype(slot.dtype)
     code, constant = TYPE_CODES[dtype.kind], int(slot.storage == "weights")
     place = shapes.place(slot.shape)
-    return f"{slot.offset}, {slot.nbytes}, {place}, {len(slot.shape)}, {code}, {8 * dtype.itemsize}, {constant}"
+    return (
+        f"{slot.offset}, {slot.nbytes}, {place}, {len(slot.shape)}, {code}, {8 * dtype.itemsize}, {constant}"
+    )
 
 
 def _ports(name: str, ports: Sequence[Port]) -> str:
@@ -93,7 +95,10 @@ def render_tables(program: Program) -> str:
     return "\n".join(
         [
             '#include "model.h"',
-            *(f"extern int {KERNEL_PREFIX}{s}(void *, const kernel_argument *, int32_t, kernel_argument *);" for s in symbols),
+            *(
+                f"extern int {KERNEL_PREFIX}{s}(void *, const kernel_argument *, int32_t, kernel_argument *);"
+                for s in symbols
+            ),
             _array("tensor_entry", "tensors", tensors),
             _array("int64_t", "shapes", map(str, shapes.values)),
             _array("step_entry", "steps", steps),

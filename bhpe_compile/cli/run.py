@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import io
+import json
+import time
 from pathlib import Path
 
 import click
 
+from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.options import existing, existing_file
-from bhpe_compile.errors import UsageError
-
 
 Box = tuple[float, float, float, float]
 
 
 def parse_box(context: click.Context, parameter: click.Parameter, value: str | None) -> Box | None:
-    """`x,y,w,h` in pixels of the picture -> four finite numbers, width and height above 0."""
+    """`x,y,w,h` -> four numbers; whether they make a box in the picture is for `load_picture` to say."""
     if value is None:
         return None
     try:
         x, y, width, height = map(float, value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is not four numbers x,y,w,h") from None
-    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
-        raise click.BadParameter(f"{value!r}: four finite numbers, width and height above 0")
     return x, y, width, height
 
 
@@ -40,7 +39,9 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
     "--output", "-o", type=click.Path(path_type=Path), help="Write the pose there.  [default: stdout]"
 )
 @click.option(
-    "--overlay", type=click.Path(path_type=Path), help="Write the picture with joints and boxes drawn on it."
+    "--overlay",
+    type=click.Path(path_type=Path),
+    help="Write the picture there with joints and boxes drawn on it (PNG).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def run_command(
@@ -57,4 +58,27 @@ def run_command(
     the camera, 65 joints in heat-map cells, and the boxes of hands and face in pixels of the 384x512 crop. A
     model for another CPU runs under emulation.
     """
-    raise NotImplementedError
+    from bhpe_compile.runtime import draw_overlay, load_picture, open_session, to_lists
+
+    existing(artifact, "artefact")
+    existing_file(image, "picture")
+    picture = load_picture(image, box)
+    with open_session(artifact) as session:
+        start = time.perf_counter()
+        outputs = session.execute({session.inputs[0].name: picture.network_input}).outputs
+        spent = time.perf_counter() - start
+        executed = session.executed
+    pose = json.dumps(to_lists(outputs), sort_keys=True) + "\n"
+    files: dict[Path, bytes] = {}
+    if output is not None:
+        files[output] = pose.encode()
+    if overlay is not None:
+        stream = io.BytesIO()
+        draw_overlay(picture, outputs).save(stream, "PNG")
+        files[overlay] = stream.getvalue()
+    write_files(files)
+    if output is None:
+        click.echo(pose, nl=False)
+    if not quiet:
+        written = f"; wrote {', '.join(map(str, files))}" if files else ""
+        click.echo(f"ran {executed} in {spent * 1000:.0f} ms{written}", err=True)

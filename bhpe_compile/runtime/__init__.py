@@ -1,6 +1,24 @@
-"""Running a compiled model from Python, without torch and without TVM."""
+"""Running a compiled model from Python, without torch and without TVM.
+
+picture -> `load_picture` -> `Model.run` (or a `Session`, wherever it runs) -> `to_lists`, `draw_overlay`
+"""
 
 from bhpe_compile.runtime.model import Model
+from bhpe_compile.runtime.overlay import draw_overlay
+from bhpe_compile.runtime.picture import Picture, load_picture
+from bhpe_compile.runtime.results import to_lists
 from bhpe_compile.runtime.session import Execution, Probe, Session, StepInfo, TensorInfo, open_session
 
-__all__ = ["Execution", "Model", "Probe", "Session", "StepInfo", "TensorInfo", "open_session"]
+__all__ = [
+    "Execution",
+    "Model",
+    "Picture",
+    "Probe",
+    "Session",
+    "StepInfo",
+    "TensorInfo",
+    "draw_overlay",
+    "load_picture",
+    "open_session",
+    "to_lists",
+]

@@ -179,6 +179,7 @@ class Session(ABC):
                 found[tensor.id] = latest[tensor.offset] = (step.index, k)
         return found
 
+    @abstractmethod
     def close(self) -> None:
         """Release memory and files."""
 
@@ -193,7 +194,9 @@ class Session(ABC):
     def _feeds(self, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
         names = [tensor.name for tensor in self.inputs]
         if sorted(inputs) != sorted(names):
-            raise InputError(f"the model's inputs are {', '.join(names)}, not {', '.join(inputs) or 'nothing'}")
+            raise InputError(
+                f"the model's inputs are {', '.join(names)}, not {', '.join(inputs) or 'nothing'}"
+            )
         return tuple(t.conform(inputs[t.name], f"input {t.name}") for t in self.inputs)
 
     def _tensor(self, place: Place) -> TensorInfo:

@@ -28,8 +28,7 @@ EXIT_LIMIT = 1 << 30
 PT_LOAD, ET_EXEC, EM_AARCH64 = 1, 2, 183
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_ENTRY, AT_SECURE, AT_RANDOM = 3, 4, 5, 6, 9, 23, 25
 
-ARGUMENTS = (arm.UC_ARM64_REG_X0, arm.UC_ARM64_REG_X1, arm.UC_ARM64_REG_X2, arm.UC_ARM64_REG_X3)
-ARGUMENTS += (arm.UC_ARM64_REG_X4, arm.UC_ARM64_REG_X5)
+ARGUMENTS = tuple(getattr(arm, f"UC_ARM64_REG_X{i}") for i in range(6))
 
 
 def _up(size: int) -> int:
@@ -202,9 +201,7 @@ class Process:
     def _fstat(self, theirs: int, address: int, *_: int) -> int:
         status = os.fstat(self._descriptor(theirs))
         # struct stat of AArch64: dev ino mode nlink uid gid rdev pad size blksize pad blocks, then times
-        record = struct.pack(
-            "<QQIIIIQQqiiq", 0, 1, status.st_mode, 1, 0, 0, 0, 0, status.st_size, PAGE, 0, 0
-        )
+        record = struct.pack("<QQIIIIQQqiiq", 0, 1, status.st_mode, 1, 0, 0, 0, 0, status.st_size, PAGE, 0, 0)
         self._unicorn.mem_write(address, record.ljust(128, b"\0"))
         return 0
 

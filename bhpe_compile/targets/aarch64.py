@@ -34,9 +34,7 @@ ARM = arm_target("arm", "AArch64, scheduled for Cortex-A72 (Raspberry Pi 4, RK33
 
 ARM_A53 = arm_target("arm-a53", "AArch64, scheduled for the in-order Cortex-A53 (Pi 3)", "cortex-a53", V8)
 
-ARM_A76 = arm_target(
-    "arm-a76", "ARMv8.2-A with dot products, Cortex-A76 (Pi 5, RK3588)", "cortex-a76", V8_2
-)
+ARM_A76 = arm_target("arm-a76", "ARMv8.2-A with dot products, Cortex-A76 (Pi 5, RK3588)", "cortex-a76", V8_2)
 
 PRESETS = (ARM, ARM_A53, ARM_A76)
 """From the most widespread to the most demanding."""

@@ -36,7 +36,9 @@ def parse_features(cpuinfo: str) -> frozenset[str]:
 def host_features() -> frozenset[str]:
     """CPU features of this host as Linux names them; empty on other systems."""
     path = Path("/proc/cpuinfo")
-    return parse_features(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else frozenset()
+    return (
+        parse_features(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else frozenset()
+    )
 
 
 def host_family() -> str:

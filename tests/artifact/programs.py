@@ -1,6 +1,6 @@
 """Small programs of real TVM kernels, laid out by hand.
 
-    hidden = x @ weight            matmul, with its accumulators in a heap workspace (BackendAllocWorkspace)
+    hidden = x @ weight            matmul, with its products in a heap workspace (BackendAllocWorkspace)
     out    = exp(hidden) + bias    add_exp, a parallel loop (BackendParallelLaunch) calling libm
     sign   = hidden > 0            positive, uint8
 
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,45 +18,46 @@ from typing import Any
 import numpy as np
 import tvm
 from numpy.typing import NDArray
-from tvm.script import tirx as T
 
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
+from bhpe_compile.kernels.kernel import Parameter
+from bhpe_compile.kernels.tir import Buffers, T, function
 from bhpe_compile.targets import Target, get_target
 
 ROWS, DEPTH, COLUMNS = 4, 24, 40
+CELLS = ROWS * COLUMNS
 
 HIDDEN, OUT, SIGN, X, WEIGHT, BIAS = range(6)
 
 
-@T.prim_func(s_tir=True)
-def matmul(
-    x: T.Buffer((4, 24), "float32"), weight: T.Buffer((24, 40), "float32"), out: T.Buffer((4, 40), "float32")
-) -> None:
-    total = T.alloc_buffer((512,), "float32")
-    for i in T.serial(4):
-        for j in T.serial(40):
-            total[j] = T.float32(0)
-        for k in T.serial(24):
-            for j in T.serial(40):
-                total[j] = total[j] + x[i, k] * weight[k, j]
-        for j in T.serial(40):
-            out[i, j] = total[j]
+def kernel(name: str, inputs: dict[str, int], output: str, body: Callable[[Buffers], None]) -> Any:
+    """A PrimFunc over flat float32 inputs of these sizes and `out` of ROWS * COLUMNS elements of type `output`."""
+    parameters = [Parameter(role, (size,), "float32") for role, size in inputs.items()]
+    return function(name, [*parameters, Parameter("out", (CELLS,), output, is_output=True)], body)
 
 
-@T.prim_func(s_tir=True)
-def add_exp(
-    x: T.Buffer((4, 40), "float32"), bias: T.Buffer((40,), "float32"), out: T.Buffer((4, 40), "float32")
-) -> None:
-    for i in T.parallel(4):
-        for j in T.serial(40):
-            out[i, j] = T.exp(x[i, j]) + bias[j]
+def matmul(b: Buffers) -> None:
+    """All products of a row first: more bytes than TVM puts on the stack."""
+    products = T.alloc_buffer((DEPTH * COLUMNS,), "float32")
+    with T.serial(0, ROWS) as i:
+        with T.serial(0, DEPTH) as k, T.serial(0, COLUMNS) as j:
+            at = k * COLUMNS + j
+            T.buffer_store(products, b["x"][i * DEPTH + k] * b["weight"][at], [at])
+        with T.serial(0, COLUMNS) as j:
+            T.buffer_store(b["out"], T.float32(0), [i * COLUMNS + j])
+        with T.serial(0, DEPTH) as k, T.serial(0, COLUMNS) as j:
+            at = i * COLUMNS + j
+            T.buffer_store(b["out"], b["out"][at] + products[k * COLUMNS + j], [at])
 
 
-@T.prim_func(s_tir=True)
-def positive(x: T.Buffer((4, 40), "float32"), out: T.Buffer((4, 40), "uint8")) -> None:
-    for i in T.serial(4):
-        for j in T.serial(40):
-            out[i, j] = T.Cast("uint8", x[i, j] > T.float32(0))
+def add_exp(b: Buffers) -> None:
+    with T.parallel(0, ROWS) as i, T.serial(0, COLUMNS) as j:
+        T.buffer_store(b["out"], T.exp(b["x"][i * COLUMNS + j]) + b["bias"][j], [i * COLUMNS + j])
+
+
+def positive(b: Buffers) -> None:
+    with T.serial(0, CELLS) as i:
+        T.buffer_store(b["out"], T.Cast("uint8", b["x"][i] > T.float32(0)), [i])
 
 
 @cache
@@ -63,8 +65,11 @@ def kernel_object(target_name: str) -> bytes:
     """The three kernels as one relocatable object, without assertions."""
     data: dict[str, Any] = dict(get_target(target_name).llvm)
     target = tvm.target.Target(data)
-    functions = {"matmul": matmul, "add_exp": add_exp, "positive": positive}
-    named = {name: f.with_attr("global_symbol", name) for name, f in functions.items()}
+    named = {
+        "matmul": kernel("matmul", {"x": ROWS * DEPTH, "weight": DEPTH * COLUMNS}, "float32", matmul),
+        "add_exp": kernel("add_exp", {"x": CELLS, "bias": COLUMNS}, "float32", add_exp),
+        "positive": kernel("positive", {"x": CELLS}, "uint8", positive),
+    }
     pipeline, finalize, _ = tvm.tirx.get_tir_pipeline("default")
     with target, tvm.ir.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
         module = pipeline(tvm.tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(named)))
@@ -80,7 +85,7 @@ def constants(seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """The weights of the program of a seed."""
     generator = np.random.default_rng(seed)
     return {
-        "weight": generator.standard_normal((DEPTH, COLUMNS)).astype(np.float32) / 8,
+        "weight": generator.standard_normal((DEPTH, COLUMNS)).astype(np.float32) / np.float32(8),
         "bias": generator.standard_normal(COLUMNS).astype(np.float32),
     }
 
@@ -102,12 +107,11 @@ def small_program(target: Target, seed: int = 0) -> Program:
     """The program above for `target`, with the weights of `seed`."""
     values = constants(seed)
     weight, bias = (values[name].tobytes() for name in ("weight", "bias"))
-    cells = ROWS * COLUMNS
     return Program(
         tensors=(
-            TensorSlot("arena", 0, 4 * cells, (ROWS, COLUMNS), "float32"),
-            TensorSlot("arena", 640, 4 * cells, (ROWS, COLUMNS), "float32"),
-            TensorSlot("arena", 1280, cells, (ROWS, COLUMNS), "uint8"),
+            TensorSlot("arena", 0, 4 * CELLS, (ROWS, COLUMNS), "float32"),
+            TensorSlot("arena", 640, 4 * CELLS, (ROWS, COLUMNS), "float32"),
+            TensorSlot("arena", 1280, CELLS, (ROWS, COLUMNS), "uint8"),
             TensorSlot("arena", 1472, 4 * ROWS * DEPTH, (ROWS, DEPTH), "float32"),
             TensorSlot("weights", 0, len(weight), (DEPTH, COLUMNS), "float32"),
             TensorSlot("weights", 3840, len(bias), (COLUMNS,), "float32"),
@@ -120,7 +124,7 @@ def small_program(target: Target, seed: int = 0) -> Program:
         inputs=(Port("x", X),),
         outputs=(Port("out", OUT), Port("sign", SIGN)),
         arena_bytes=1472 + 384,
-        workspace_bytes=2048,
+        workspace_bytes=4 * DEPTH * COLUMNS,
         weights=weight.ljust(3840, b"\0") + bias.ljust(192, b"\0"),
         objects=(kernel_object(target.name),),
     )

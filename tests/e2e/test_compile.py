@@ -14,7 +14,7 @@ import pytest
 from tests.command import COMMAND, bhpe, environment, listing
 from tests.e2e.conftest import Compiled, compile_example
 
-FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "report.json", "weights.bin"]
+FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
 
 
 @pytest.mark.parametrize("target", ["compiled", "compiled_arm"])

@@ -44,28 +44,23 @@ class Lowered:
     """What code generation yields besides the program: figures for the report."""
 
     program: Program
-    kernels: int
-    glue: int
+    kernels: int  # different ones
+    glue: int  # functions TVM generated
 
 
 def generate(model: ir.Model, target: Target, tick: Tick = lambda _: None) -> Lowered:
     """Kernel graph -> Program: Relax import, TVM's glue pipeline, LLVM, memory plan, call table."""
     device = tvm.target.Target(dict(target.llvm))
     tick("to-relax")
-    module, calls = to_relax(model, target.isa)
-    ours = frozenset(call.symbol for call in calls)
+    module, kernels, calls = to_relax(model, target.isa)
     tick("fuse-glue")
     module = lower_glue(module, device)
-    refuse_heavy_glue(module, ours)
+    refuse_heavy_glue(module)
     tick("llvm")
-    functions = {
-        SYMBOL_PREFIX + variable.name_hint: func
-        for variable, func in module.functions.items()
-        if isinstance(func, tirx.PrimFunc)
-    }
+    glue = {v.name_hint: f for v, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
+    functions = {SYMBOL_PREFIX + name: func for name, func in (*kernels.items(), *glue.items())}
     code, workspace = build_object(functions, device)
     tick("memory-plan")
     names = [value.name or f"output{i}" for i, value in enumerate(model.graph.outputs)]
     program = emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace)
-    glue = sum(step.kind == "glue" for step in program.steps)
-    return Lowered(program, len(program.steps) - glue, glue)
+    return Lowered(program, len(kernels), len(glue))

@@ -99,6 +99,9 @@ class Walker:
         if isinstance(call.op, GlobalVar):
             self.calls.append((call.op.name_hint, [self._tensor(a) for a in call.args]))
             return ()
+        if isinstance(call.op, relax.ExternFunc):
+            self.calls.append((str(call.op.global_symbol), [self._tensor(a) for a in call.args]))
+            return ()
         name = call.op.name if isinstance(call.op, Op) else type(call.op).__name__
         if name == "relax.builtin.alloc_tensor":
             return self._fresh([_static(d) for d in call.args[0].values], str(call.args[1].value))

@@ -1,8 +1,9 @@
 """ONNX graph with kernel nodes -> Relax function that calls our TIR kernels.
 
 TVM's importer keys its converters on the operation type alone and ignores the domain; our kernel nodes are
-given one converter each through its converter map for the time of the import. A kernel node becomes `call_tir`
-of the PrimFunc its description generates for the target; equal descriptions share one PrimFunc.
+given one converter each through its converter map for the time of the import. A kernel node becomes a call in
+destination-passing style of an external function: TVM's passes see a name and types, and leave it alone. The
+PrimFuncs behind the names are made here and compiled with the rest; equal descriptions share one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 import tvm
 from numpy.typing import NDArray
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import onnx_frontend
 
@@ -27,10 +28,6 @@ from bhpe_compile.passes.lower.describe import ARRAY_ROLES, Kernel, describe
 from bhpe_compile.passes.lower.emit import KernelCall
 from bhpe_compile.targets.isa import VectorIsa
 
-OPAQUE = 8
-"""TVM's operator pattern kind that keeps FuseOps away from a PrimFunc."""
-
-
 @dataclass
 class Importer:
     """Holds what one import collects: shared PrimFuncs and the calls in order."""
@@ -38,10 +35,10 @@ class Importer:
     isa: VectorIsa
     nodes: Mapping[str, ir.Node]
     calls: list[KernelCall] = field(default_factory=list)
-    functions: dict[str, tvm.ir.GlobalVar] = field(default_factory=dict)
+    functions: dict[str, tirx.PrimFunc] = field(default_factory=dict)
 
     def convert(self, bb: relax.BlockBuilder, inputs: list[Any], name: str) -> Any:
-        """One kernel node as call_tir; `inputs` are Relax expressions in the order of the node's roles."""
+        """One kernel node as an external call; `inputs` are Relax expressions in the order of the node's roles."""
         node = self.nodes[name]
         kernel = describe(node)
         expressions = dict(zip(g.roles(node), inputs, strict=True))
@@ -65,12 +62,10 @@ class Importer:
                 args.append(expressions[parameter.role])
         symbol = kernel.symbol()
         if symbol not in self.functions:
-            func = kernel.prim_func(self.isa).with_attr("op_pattern", OPAQUE).without_attr("global_symbol")
-            self.functions[symbol] = bb.add_func(func, symbol)
-        variable = self.functions[symbol]
+            self.functions[symbol] = kernel.prim_func(self.isa)
         roles = tuple(p.role for p in parameters)
-        self.calls.append(KernelCall(variable.name_hint, node.op_type, g.text(node, "layer"), roles))
-        return bb.emit(relax.call_tir(variable, args, out_ty=outs if len(outs) > 1 else outs[0]))
+        self.calls.append(KernelCall(symbol, node.op_type, g.text(node, "layer"), roles))
+        return bb.emit(relax.call_dps_packed(symbol, relax.Tuple(args), out_ty=outs if len(outs) > 1 else outs[0]))
 
 
 def _numpy(expr: Any, node: ir.Node) -> NDArray[Any]:
@@ -113,8 +108,8 @@ def _converters(importer: Importer, kinds: frozenset[str]) -> Iterator[None]:
         onnx_frontend._get_convert_map = original
 
 
-def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall]]:
-    """Relax module with `main` and our PrimFuncs, and the kernel calls in order."""
+def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, dict[str, tirx.PrimFunc], list[KernelCall]]:
+    """Relax module with `main`, our PrimFuncs by symbol, and their calls in order."""
     nodes: dict[str, ir.Node] = {}
     for index, node in enumerate(model.graph):
         if g.is_kernel(node):
@@ -127,4 +122,4 @@ def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall
     with _converters(importer, kinds), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the importer's checker knows no shapes for operators of our own
         module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
-    return module, importer.calls
+    return module, importer.functions, importer.calls
