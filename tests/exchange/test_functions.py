@@ -26,7 +26,7 @@ def execute(op: str, inputs: dict[str, Array], **attributes: Any) -> Array:
     kinds = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.uint32): TensorProto.UINT32}
     infos = [helper.make_tensor_value_info(k, kinds[v.dtype], v.shape) for k, v in inputs.items()]
     node = helper.make_node(op, list(inputs), ["y"], domain=DOMAIN, **attributes)
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, list("NCHW"[: inputs["x"].ndim]))
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
     model = ir.from_proto(helper.make_model(helper.make_graph([node], "one", infos, [out]), opset_imports=opsets))
     model.ir_version = 10
