@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
+    from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.targets import Target
 
     Arrays = dict[str, NDArray[np.float32]]
@@ -118,6 +119,7 @@ def compile_model(
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     from bhpe_compile.artifact import check_output, write_artifact
+    from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
 
@@ -128,20 +130,21 @@ def compile_model(
     progress = _Progress(observer)
     with progress.stage("load"):
         loaded = load(source)
-    with progress.stage("binarize"):
-        graph, notes = binarize(loaded, options, progress)
-    with progress.stage("reference"):
-        reference = run_reference(graph, options.picture)
-    with progress.stage("export"):
-        model, more = export(graph, reference, progress)
-        notes += more
-    with progress.stage("fold"):
-        records = fold(model, progress)
-        onnx_bytes = serialise(model)
-        folded = model.clone()
-    with progress.stage("lower"):
-        lowered, lower_records = lower(model, target, progress)
-        records += lower_records
+    with Workers() as workers:  # started now: TVM is imported while the model is exported
+        with progress.stage("binarize"):
+            graph, notes = binarize(loaded, options, progress)
+        with progress.stage("reference"):
+            reference = run_reference(graph, options.picture)
+        with progress.stage("export"):
+            model, more = export(graph, reference, progress)
+            notes += more
+        with progress.stage("fold"):
+            records = fold(model, progress)
+            onnx_bytes = serialise(model)
+            folded = model.clone()
+        with progress.stage("lower"):
+            lowered, lower_records = lower(model, target, workers, progress)
+            records += lower_records
     notes += tuple(note for record in records for note in record.notes)
     with progress.stage("write"):
         facts = describe(loaded, options)
@@ -240,12 +243,14 @@ def serialise(model: ir.Model) -> bytes:
     return onnx_ir.to_proto(model).SerializeToString(deterministic=True)
 
 
-def lower(model: ir.Model, target: Target, progress: _Progress) -> tuple[Lowered, list[PassRecord]]:
+def lower(
+    model: ir.Model, target: Target, workers: Workers, progress: _Progress
+) -> tuple[Lowered, list[PassRecord]]:
     """Run the lower passes in place, then generate code for `target`."""
     from bhpe_compile.passes.lower import generate, lower_passes
 
     records = _run(lower_passes(), model, progress, established=("packed weights", "explicit padding"))
-    return generate(model, target, progress.step), records
+    return generate(model, target, workers, progress.step), records
 
 
 def _run(

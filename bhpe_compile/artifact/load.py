@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,9 +74,14 @@ def load_reference(path: Path) -> Reference:
     image, names = manifest["inputs"][0]["name"], [port["name"] for port in manifest["outputs"]]
     file = path / REFERENCE
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return Reference(arrays[image], {name: arrays[name] for name in names})
+        with zipfile.ZipFile(file) as archive:
+            return Reference(_array(archive, image), {name: _array(archive, name) for name in names})
     except FileNotFoundError:
         raise InputError(f"{path}: holds no {REFERENCE}; verify it with a picture of your own") from None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{file}: damaged ({error}); compile the model again") from None
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        return np.asarray(np.lib.format.read_array(member, allow_pickle=False))

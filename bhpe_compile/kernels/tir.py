@@ -11,11 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tvm.script.ir_builder import IRBuilder, tirx
-
 from bhpe_compile.kernels.kernel import Parameter
 
-T: Any = tirx
+
+class _Vocabulary:
+    """`tvm.script.ir_builder.tirx`, imported at first use: describing a kernel needs no TVM, which takes seconds."""
+
+    def __getattr__(self, name: str) -> Any:
+        from tvm.script.ir_builder import tirx
+
+        return getattr(tirx, name)
+
+
+T: Any = _Vocabulary()
 """The builder's vocabulary, under the name TVM uses everywhere."""
 
 PASS_CONFIG = {"tirx.disable_storage_rewrite": True}
@@ -27,6 +35,8 @@ Buffers = Mapping[str, Any]
 
 def function(symbol: str, parameters: Sequence[Parameter], body: Callable[[Buffers], None]) -> Any:
     """A PrimFunc with these parameters; `body` emits into it, given a flat view of each by role."""
+    from tvm.script.ir_builder import IRBuilder
+
     with IRBuilder() as builder:
         with T.prim_func(s_tir=True):
             T.func_name(symbol)

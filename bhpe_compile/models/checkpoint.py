@@ -14,12 +14,16 @@ import io
 import json
 import os
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -27,13 +31,22 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.presets import FULL, PRESETS, Preset
 
-FORMAT, VERSION = "bhpe-compile model", 1
+FORMAT, VERSION = "bhpe-compile", 1
 PUBLIC_PREFIX = "module."
 BODY_MODEL = ("smplx_layer.", "smplx.", "body_model.")
 """Keys of the licensed body model in public checkpoints: not part of the network, ignored."""
 
 SHOWN = 5
 """Names listed in an error before it says how many more there are."""
+
+COUNTERS = "num_batches_tracked"
+"""Batch norm's counters: used by no computation here, so a checkpoint may lack them."""
+
+DAMAGE = (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError)
+"""What torch.load raises for bytes that are no checkpoint, besides pickle.UnpicklingError."""
+
+FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) (?:whose|was)|safe_globals\(\[([\w.]+)\]\)")
+"""How torch.load names what a pickle would have called."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +69,25 @@ class LoadedModel:
 def load_model(path: Path) -> LoadedModel:
     """Read a checkpoint of any known layout.
 
-    Raises UsageError when there is no such file, InputError with one line for anything damaged or foreign.
+    Raises UsageError when there is no such file or it cannot be read, InputError with one line for anything
+    damaged or foreign.
     """
     if not path.is_file():
-        raise UsageError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty; copy or download the checkpoint again")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    if content.get("format") == FORMAT:
+        raise UsageError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty; copy or download the checkpoint again")
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if "format" in content and not isinstance(content["format"], Tensor):
         return _own(path, content)
-    if isinstance(content.get("network"), Mapping):
-        return _public(path, content["network"])
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        return _public(path, content)  # a bare state dict of the public network
+    network = content.get("network", content)  # a bare state dict will do, too
+    if _is_state(network) and network:
+        return _public(path, network)
     raise InputError(
         f"{path}: no model in it (keys: {_names(list(content))}); expected the public Hand4Whole layout "
-        "or a file written by bhpe-compile"
+        "{epoch, network, optimizer} or a file written by bhpe-compile"
     )
 
 
@@ -84,16 +100,12 @@ def save_model(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
-
             metadata = {"facts": json.dumps({**facts, "binarization": binarization}, sort_keys=True)}
-            save_file(state, temporary, metadata)
+            temporary.write_bytes(safetensors.torch.save(state, metadata))
         else:
-            buffer = (
-                io.BytesIO()
-            )  # the archive's inner folder takes the file's name: a buffer has a fixed one
+            buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
             torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
-            temporary.write_bytes(buffer.getvalue())
+            temporary.write_bytes(buffer.getbuffer())
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
@@ -104,18 +116,20 @@ def save_model(
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `module`; InputError names missing, unexpected, misshapen and non-finite tensors."""
     own = module.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in state if k not in own]
+    missing = [name for name in own if name not in state and not name.endswith(COUNTERS)]
+    unexpected = [name for name in state if name not in own]
     if missing or unexpected:
         parts = [f"{len(missing)} missing: {_names(missing)}"] if missing else []
         parts += [f"{len(unexpected)} unexpected: {_names(unexpected)}"] if unexpected else []
         raise InputError(f"{source}: not a checkpoint of this network; {'; '.join(parts)}")
-    for name, value in state.items():
-        if value.shape != own[name].shape:
-            raise InputError(
-                f"{source}: {name} has shape {tuple(value.shape)}, the network needs {tuple(own[name].shape)}"
-            )
-    broken = [k for k, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
+    misshapen = [
+        f"{name} has shape {tuple(value.shape)}, the network needs {tuple(own[name].shape)}"
+        for name, value in state.items()
+        if value.shape != own[name].shape
+    ]
+    if misshapen:
+        raise InputError(f"{source}: {_names(misshapen)}")
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise InputError(
             f"{source}: NaN or infinity in {_names(broken)}; the training that wrote it diverged"
@@ -124,87 +138,83 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
 
 
 def _own(path: Path, content: Mapping[str, Any]) -> LoadedModel:
-    if content.get("version") != VERSION:
-        raise InputError(
-            f"{path}: format version {content.get('version')}; this program reads version {VERSION}"
-        )
-    preset, state, binarization = (
-        content.get("preset"),
-        content.get("state_dict"),
-        content.get("binarization"),
-    )
-    if (
-        preset not in PRESETS
-        or not _is_state(state)
-        or not (binarization is None or isinstance(binarization, dict))
-    ):
-        raise InputError(f"{path}: damaged: preset, state_dict or binarization is missing or of a wrong kind")
-    model = Hand4Whole(PRESETS[preset]).eval()
+    if content["format"] != FORMAT or content.get("version") != VERSION:
+        found = f"{content['format']!r} version {content.get('version')!r}"
+        raise InputError(f"{path}: format {found}; this program reads {FORMAT!r} version {VERSION}")
+    preset, state = content.get("preset"), content.get("state_dict")
+    binarization = content.get("binarization")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(PRESETS)}")
+    if not _is_state(state) or not isinstance(binarization, dict | None):
+        raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
+    model = _blank(PRESETS[preset])
     if binarization is None:
         load_state(model, state, str(path))
     return LoadedModel(model, PRESETS[preset], binarization, dict(state), "bhpe-compile", str(path))
 
 
-def _public(path: Path, network: Mapping[str, Any]) -> LoadedModel:
-    if not _is_state(network):
-        raise InputError(f"{path}: `network` holds other things than named tensors")
+def _public(path: Path, network: Mapping[str, Tensor]) -> LoadedModel:
     state = {name.removeprefix(PUBLIC_PREFIX): value for name, value in network.items()}
     ignored = tuple(name for name in state if name.startswith(BODY_MODEL))
     state = {name: value for name, value in state.items() if name not in ignored}
-    with torch.device("meta"):
-        model = Hand4Whole(FULL)
-    model = model.to_empty(device="cpu").eval()
+    model = _blank(FULL)
     load_state(model, state, str(path))
     return LoadedModel(model, FULL, None, state, "public", str(path), ignored)
 
 
-def _is_state(value: object) -> bool:
+def _blank(preset: Preset) -> Hand4Whole:
+    """The network with zeros for weights: nothing is drawn at random that is overwritten at once."""
+    with torch.device("meta"):
+        model = Hand4Whole(preset)
+    model = model.to_empty(device="cpu").eval()
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value.zero_()
+    return model
+
+
+def _is_state(value: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether `value` maps names to ordinary tensors (dense, not quantized)."""
     return isinstance(value, Mapping) and all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items()
+        isinstance(name, str) and isinstance(t, Tensor) and t.layout == torch.strided and not t.is_quantized
+        for name, t in value.items()
     )
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            if _looks_like_pickle(path):
-                raise InputError(
-                    f"{path}: the pickle holds code, which is not run; save the state dict alone with "
-                    "torch.save({'network': model.state_dict()}, ...)"
-                ) from error
-        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged") from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        TypeError,
-        OSError,
-    ) as error:
+        named = FORBIDDEN.search(str(error))
+        if named or _is_pickle(path):
+            code = f"code ({named[1] or named[2]})" if named else "more than weights"
+            raise InputError(
+                f"{path}: the pickle holds {code}, which is not run; in the program that wrote it, save the "
+                "state dict alone: torch.save({'network': model.state_dict()}, path)"
+            ) from error
+        raise InputError(f"{path}: damaged, or not a PyTorch checkpoint") from error
+    except DAMAGE as error:
         raise InputError(f"{path}: truncated, damaged or not a PyTorch checkpoint") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint with named tensors")
     return content
 
 
-def _looks_like_pickle(path: Path) -> bool:
+def _is_pickle(path: Path) -> bool:
+    """Whether the file starts (protocol 2 to 5) and ends (STOP) as a bare pickle does."""
     with path.open("rb") as file:
         head = file.read(2)
-    return zipfile.is_zipfile(path) or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
+        file.seek(-1, os.SEEK_END)
+        return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5 and file.read() == pickle.STOP
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get("facts", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError) as error:
         raise InputError(f"{path}: truncated, damaged or not a safetensors file") from error
     return {**facts, "state_dict": state} if isinstance(facts, dict) and facts else state
 

@@ -137,7 +137,7 @@ class Hand4Whole(nn.Module):
 def _place(
     joints: Tensor, boxes: Tensor, preset: Preset, hand_cells: tuple[int, int], cells: tuple[int, int]
 ) -> Tensor:
-    """Joints [N, 2, 20, 3] of two hands, x and y in cells of their boxes [N, 2, 4], -> [N, 40, 3] in the body's cells."""
+    """Joints [N, 2, 20, 3] of two hands, x, y in cells of their boxes [N, 2, 4] -> [N, 40, 3] in the body's cells."""
     to_box = joints.new_tensor((1 / hand_cells[1], 1 / hand_cells[0]))
     to_body = joints.new_tensor((cells[1] / preset.image[1], cells[0] / preset.image[0]))
     first, size = boxes[:, :, None, :2], boxes[:, :, None, 2:] - boxes[:, :, None, :2]

@@ -16,11 +16,14 @@ from tests.e2e.conftest import Compiled, compile_example
 
 FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
 
+EMULATED_FILES = sorted([*FILES, "driver"])
+"""A target that needs an emulator here brings the static program that runs in it."""
 
-@pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
-def test_files_and_manifest(target: str, request: pytest.FixtureRequest) -> None:
+
+@pytest.mark.parametrize(("target", "names"), [("compiled", FILES), ("compiled_arm", EMULATED_FILES)])
+def test_files_and_manifest(target: str, names: list[str], request: pytest.FixtureRequest) -> None:
     one: Compiled = request.getfixturevalue(target)
-    assert listing(one.folder) == FILES
+    assert listing(one.folder) == names
     manifest = json.loads((one.folder / "manifest.json").read_text())
     listed = {name: (entry["sha256"], entry["size"]) for name, entry in manifest["files"].items()}
     found = {
@@ -28,7 +31,7 @@ def test_files_and_manifest(target: str, request: pytest.FixtureRequest) -> None
             hashlib.sha256((one.folder / name).read_bytes()).hexdigest(),
             (one.folder / name).stat().st_size,
         )
-        for name in FILES
+        for name in names
         if name != "manifest.json"
     }
     assert listed == found
@@ -54,18 +57,28 @@ def test_options_come_first_on_stderr(compiled: Compiled) -> None:
     assert any(line.endswith("lower") for line in lines[4:])
 
 
-def test_twice_gives_the_same_bytes(compiled: Compiled, example: Path, tmp_path: Path) -> None:
-    again = compile_example(example / "model.pt", "x86", tmp_path / "elsewhere")
-    assert listing(again.folder) == FILES
+def test_twice_gives_the_same_bytes_and_force_replaces(
+    compiled: Compiled, foreign: Path, example: Path
+) -> None:
+    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
+    assert outcome.code == 0, outcome.stderr
+    assert listing(foreign) == FILES
+    assert listing(foreign.parent) == [foreign.name, *(f"{foreign.name}/{name}" for name in FILES)]
     for name in FILES:
-        assert (again.folder / name).read_bytes() == (compiled.folder / name).read_bytes(), name
+        assert (foreign / name).read_bytes() == (compiled.folder / name).read_bytes(), name
 
 
-def test_binary_checkpoint(example: Path, compiled: Compiled, tmp_path: Path) -> None:
+def test_binary_checkpoint_replaces_an_artifact_of_ours(
+    example: Path, compiled: Compiled, copy: Path
+) -> None:
     """model-bidrn.pt is model.pt made binary: compiling either gives the same library and weights."""
-    binary = compile_example(example / "model-bidrn.pt", "x86", tmp_path / "out")
+    (copy / "weights.bin").write_bytes(b"old")
+    outcome = bhpe(example / "model-bidrn.pt", "--target", "x86", "-o", copy, "-q")
+    assert outcome.code == 0, outcome.stderr
+    assert (outcome.stdout, outcome.stderr) == ("", "")
+    assert listing(copy) == FILES
     for name in ("model.so", "weights.bin"):
-        assert (binary.folder / name).read_bytes() == (compiled.folder / name).read_bytes(), name
+        assert (copy / name).read_bytes() == (compiled.folder / name).read_bytes(), name
 
 
 def test_default_output_and_table(example: Path, tmp_path: Path) -> None:
@@ -76,27 +89,12 @@ def test_default_output_and_table(example: Path, tmp_path: Path) -> None:
     assert "weights.bin" in outcome.stdout
 
 
-def test_artifact_of_ours_is_replaced(copy: Path, example: Path) -> None:
-    (copy / "report.json").write_text("{}")
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", copy, "-q")
-    assert outcome.code == 0, outcome.stderr
-    assert (outcome.stdout, outcome.stderr) == ("", "")
-    assert listing(copy) == FILES
-    assert (copy / "report.json").stat().st_size > 2
-    assert listing(copy.parent) == [copy.name, *(f"{copy.name}/{name}" for name in FILES)]
-
-
 def test_foreign_folder_is_refused(foreign: Path, example: Path) -> None:
     outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign)
     assert outcome.code == 2
     assert "--force" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
     assert listing(foreign) == ["thesis.tex"]
-
-
-def test_foreign_folder_is_replaced_when_forced(foreign: Path, example: Path) -> None:
-    assert bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q").code == 0
-    assert listing(foreign) == FILES
 
 
 def test_dry_run_writes_nothing(example: Path, tmp_path: Path) -> None:
@@ -108,23 +106,12 @@ def test_dry_run_writes_nothing(example: Path, tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
-def test_kept_layers_stay_float(example: Path, tmp_path: Path) -> None:
-    pattern = "box_net.*"
-    outcome = bhpe(
-        example / "model.pt", "--target", "x86", "-o", tmp_path / "out", "--keep-float", pattern, "-q"
-    )
-    assert outcome.code == 0, outcome.stderr
-    layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
-    boxes = {layer["precision"] for layer in layers if layer["name"].startswith("box_net.")}
-    assert boxes == {"float16"}
-    assert "binary" in {layer["precision"] for layer in layers}
-
-
-def test_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
+def test_kept_layers_stay_float_and_a_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
     """stderr is a real pseudo terminal; stdout stays clean data."""
     reader, writer = pty.openpty()
+    arguments = ["--target", "x86", "-o", tmp_path / "out", "--keep-float", "box_net.*", "--format", "json"]
     with subprocess.Popen(
-        [*COMMAND, example / "model.pt", "--target", "x86", "-o", tmp_path / "out", "--format", "json"],
+        [*COMMAND, example / "model.pt", *arguments],
         env=environment(TERM="xterm", COLUMNS="100"),
         stdout=subprocess.PIPE,
         stderr=writer,
@@ -145,3 +132,7 @@ def test_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
     for stage in (b"export", b"fold", b"lower"):
         assert stage in shown
     assert json.loads(data)["output"] == str(tmp_path / "out")
+    layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
+    boxes = {layer["precision"] for layer in layers if layer["name"].startswith("box_net.")}
+    assert boxes == {"float16"}
+    assert "binary" in {layer["precision"] for layer in layers}

@@ -7,7 +7,7 @@ import torch
 
 from bhpe_compile.models.boxes import restore_boxes
 from bhpe_compile.models.hand4whole import OUTPUTS, Hand4Whole
-from bhpe_compile.models.initialise import initialise, smooth_pictures
+from bhpe_compile.models.initialise import initialise, textured_pictures
 from bhpe_compile.models.presets import FULL, TINY
 from bhpe_compile.models.sampling import sample_features, soft_argmax_2d, soft_argmax_3d
 from bhpe_compile.passes.binarize.trace import trace
@@ -20,7 +20,7 @@ def tiny() -> Hand4Whole:
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
-    return smooth_pictures(2, TINY.image, torch.Generator().manual_seed(5))
+    return textured_pictures(2, TINY.image, torch.Generator().manual_seed(5))
 
 
 def test_public_names_and_shapes() -> None:

@@ -1,35 +1,30 @@
 """Lower: a folded ONNX model becomes a Program for one target.
 
-Graph passes (onnx-ir) decide which kernel computes what and what it fuses; then the graph becomes Relax, TVM
-fuses the glue, LLVM compiles, and `emit` lays out memory.
+Graph passes (onnx-ir) decide which kernel computes what and what it fuses; then workers import the graph into
+Relax, TVM fuses the glue, LLVM compiles, and `emit` lays out memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-import tvm
-from tvm import tirx
 
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
-from bhpe_compile.passes.lower.codegen import build_object
-from bhpe_compile.passes.lower.emit import emit
+from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
-from bhpe_compile.passes.lower.glue import lower_glue, refuse_heavy_glue
 from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
-from bhpe_compile.passes.lower.to_relax import to_relax
+from bhpe_compile.passes.lower.worker import Workers
 
 if TYPE_CHECKING:
     from bhpe_compile.targets import Target
-
-SYMBOL_PREFIX = "bhpe_"
 
 Tick = Callable[[str], None]
 
@@ -45,22 +40,29 @@ class Lowered:
 
     program: Program
     kernels: int  # different ones
-    glue: int  # functions TVM generated
+    glue: int  # calls of functions that TVM generated
 
 
-def generate(model: ir.Model, target: Target, tick: Tick = lambda _: None) -> Lowered:
-    """Kernel graph -> Program: Relax import, TVM's glue pipeline, LLVM, memory plan, call table."""
-    device = tvm.target.Target(dict(target.llvm))
-    tick("to-relax")
-    module, kernels, calls = to_relax(model, target.isa)
-    tick("fuse-glue")
-    module = lower_glue(module, device)
-    refuse_heavy_glue(module)
-    tick("llvm")
-    glue = {v.name_hint: f for v, f in module.functions.items() if isinstance(f, tirx.PrimFunc)}
-    functions = {SYMBOL_PREFIX + name: func for name, func in (*kernels.items(), *glue.items())}
-    code, workspace = build_object(functions, device)
-    tick("memory-plan")
-    names = [value.name or f"output{i}" for i, value in enumerate(model.graph.outputs)]
-    program = emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace)
-    return Lowered(program, len(kernels), len(glue))
+def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lambda _: None) -> Lowered:
+    """Kernel graph -> Program: the glue and the kernels' code made in parallel, in a fixed division."""
+    tick("code generation")
+    described = (describe(node) for node in model.graph if g.is_kernel(node))
+    kernels = list({kernel.symbol(): kernel for kernel in described}.values())
+    # the first worker also has the glue; the division is fixed, so the same model gives the same bytes
+    own = 2 * len(kernels) // 5
+    parts = (kernels[:own], kernels[own:])
+    first, second = workers.members
+    second.submit("generate_kernels", parts[1], dict(target.llvm), target.isa)
+    proto = ir.to_proto(model)
+    first.submit("generate_glue", proto.SerializeToString(), dict(target.llvm), target.isa)
+    first.submit("generate_kernels", parts[0], dict(target.llvm), target.isa)
+    program: Program = first.result()
+    tick("LLVM")
+    built = [first.result(), second.result()]
+    program = replace(
+        program,
+        objects=(*program.objects, *(code for code, _ in built)),
+        workspace_bytes=max(program.workspace_bytes, *(workspace for _, workspace in built)),
+    )
+    glue = sum(step.kind == "glue" for step in program.steps)
+    return Lowered(program, len(kernels), glue)

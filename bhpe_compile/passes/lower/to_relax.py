@@ -3,7 +3,7 @@
 TVM's importer keys its converters on the operation type alone and ignores the domain; our kernel nodes are
 given one converter each through its converter map for the time of the import. A kernel node becomes a call in
 destination-passing style of an external function: TVM's passes see a name and types, and leave it alone. The
-PrimFuncs behind the names are made here and compiled with the rest; equal descriptions share one.
+PrimFuncs behind the names are compiled apart; equal descriptions share one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 import tvm
 from numpy.typing import NDArray
-from tvm import relax, tirx
+from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import onnx_frontend
 
@@ -30,12 +30,11 @@ from bhpe_compile.targets.isa import VectorIsa
 
 @dataclass
 class Importer:
-    """Holds what one import collects: shared PrimFuncs and the calls in order."""
+    """Holds what one import collects: the calls in order."""
 
     isa: VectorIsa
     nodes: Mapping[str, ir.Node]
     calls: list[KernelCall] = field(default_factory=list)
-    functions: dict[str, tirx.PrimFunc] = field(default_factory=dict)
 
     def convert(self, bb: relax.BlockBuilder, inputs: list[Any], name: str) -> Any:
         """One kernel node as an external call; `inputs` are Relax expressions in the order of the node's roles."""
@@ -61,8 +60,6 @@ class Importer:
             else:
                 args.append(expressions[parameter.role])
         symbol = kernel.symbol()
-        if symbol not in self.functions:
-            self.functions[symbol] = kernel.prim_func(self.isa)
         roles = tuple(p.role for p in parameters)
         self.calls.append(KernelCall(symbol, node.op_type, g.text(node, "layer"), roles))
         return bb.emit(relax.call_dps_packed(symbol, relax.Tuple(args), out_ty=outs if len(outs) > 1 else outs[0]))
@@ -108,8 +105,8 @@ def _converters(importer: Importer, kinds: frozenset[str]) -> Iterator[None]:
         onnx_frontend._get_convert_map = original
 
 
-def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, dict[str, tirx.PrimFunc], list[KernelCall]]:
-    """Relax module with `main`, our PrimFuncs by symbol, and their calls in order."""
+def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall]]:
+    """Relax module with `main`, and the calls of our kernels in order."""
     nodes: dict[str, ir.Node] = {}
     for index, node in enumerate(model.graph):
         if g.is_kernel(node):
@@ -122,4 +119,4 @@ def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, dict[str, tirx.
     with _converters(importer, kinds), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the importer's checker knows no shapes for operators of our own
         module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
-    return module, importer.functions, importer.calls
+    return module, importer.calls

@@ -1,0 +1,46 @@
+"""Kernel graph -> Program: Relax import, TVM's glue pipeline, LLVM, memory plan, call table.
+
+Runs inside a worker (see `worker`): arguments and results are plain data that can be pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+import onnx_ir as ir
+import tvm
+from tvm import tirx
+
+from bhpe_compile.artifact.program import Program
+from bhpe_compile.kernels.kernel import Kernel
+from bhpe_compile.passes.lower.codegen import build_object
+from bhpe_compile.passes.lower.emit import emit
+from bhpe_compile.passes.lower.glue import lower_glue, refuse_heavy_glue
+from bhpe_compile.passes.lower.to_relax import to_relax
+from bhpe_compile.targets.isa import VectorIsa
+
+SYMBOL_PREFIX = "bhpe_"
+
+
+def generate_kernels(kernels: Sequence[Kernel], llvm: Mapping[str, str], isa: VectorIsa) -> tuple[bytes, int]:
+    """Object code of `kernels` and the workspace bytes they need."""
+    functions = {SYMBOL_PREFIX + kernel.symbol(): kernel.prim_func(isa) for kernel in kernels}
+    return build_object(functions, tvm.target.Target(dict(llvm)))
+
+
+def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> Program:
+    """The program of a serialised kernel graph, with the object code of the glue only."""
+    device = tvm.target.Target(dict(llvm))
+    graph = ir.from_proto(onnx.load_from_string(model))
+    module, calls = to_relax(graph, isa)
+    module = lower_glue(module, device)
+    refuse_heavy_glue(module)
+    functions = {
+        SYMBOL_PREFIX + variable.name_hint: func
+        for variable, func in module.functions.items()
+        if isinstance(func, tirx.PrimFunc)
+    }
+    code, workspace = build_object(functions, device)
+    names = [value.name or f"output{i}" for i, value in enumerate(graph.graph.outputs)]
+    return emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace)

@@ -1,0 +1,186 @@
+"""The C interface used wrongly through ctypes: an error and a sentence each time, never a crash."""
+
+from __future__ import annotations
+
+import ctypes as c
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bhpe_compile.artifact import check_artifact
+from bhpe_compile.artifact.layout import HEADER, weights_file
+from bhpe_compile.runtime.library import CStep, CTensor, Library
+from bhpe_compile.runtime.model import aligned_copy
+from bhpe_compile.runtime.session import Array
+from tests.artifact.folders import HOST, on_host
+from tests.artifact.programs import COLUMNS, DEPTH, ROWS, expected, small_program, some_input
+
+pytestmark = on_host
+
+OK, BAD_ARGUMENT, BAD_WEIGHTS, IO = 0, -1, -2, -4
+
+
+@pytest.fixture
+def library(artifact: Path) -> Iterator[Library]:
+    loaded = Library(artifact, check_artifact(artifact))
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def model(library: Library, artifact: Path) -> Iterator[c.c_void_p]:
+    handle = c.c_void_p()
+    assert library.create_from_path(bytes(artifact / "weights.bin"), c.byref(handle)) == OK
+    yield handle
+    library.destroy(handle)
+
+
+def weights() -> Array:
+    return aligned_copy(np.frombuffer(weights_file(small_program(HOST)), np.uint8))
+
+
+def create(library: Library, content: Array, size: int | None = None) -> tuple[int, c.c_void_p]:
+    handle = c.c_void_p(12345)
+    status = library.create(content.ctypes.data, content.nbytes if size is None else size, c.byref(handle))
+    return status, handle
+
+
+def patched(offset: int, value: bytes) -> Array:
+    content = weights()
+    content[offset : offset + len(value)] = np.frombuffer(value, np.uint8)
+    return content
+
+
+def test_create_from_memory(library: Library) -> None:
+    content = weights()
+    status, handle = create(library, content)
+    assert status == OK
+    x = some_input()
+    tensor = CTensor()
+    assert library.get_input(handle, 0, c.byref(tensor)) == OK
+    c.memmove(tensor.data, x.ctypes.data, x.nbytes)
+    assert library.run(handle) == OK
+    assert library.get_output(handle, 1, c.byref(tensor)) == OK
+    got = np.frombuffer(c.string_at(tensor.data, tensor.nbytes), np.uint8).reshape(ROWS, COLUMNS)
+    np.testing.assert_array_equal(got, expected(x)["sign"])
+    library.destroy(handle)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (patched(0, b"X"), "not a weights.bin"),
+        (patched(8, b"\2"), "another format version"),
+        (patched(12, b"\0"), "another format version"),
+        (patched(16, b"\0"), "another size"),
+        (patched(24, b"\0\1\2\3"), "another model"),
+        (patched(16, b"\xff" * 8), "another size"),
+        (np.frombuffer(weights_file(small_program(HOST, seed=1)), np.uint8), "another model"),
+    ],
+    ids=["magic", "version", "header", "payload", "id", "huge", "foreign"],
+)
+def test_wrong_weights(library: Library, content: Array, says: str) -> None:
+    status, handle = create(library, aligned_copy(content))
+    assert (status, handle.value) == (BAD_WEIGHTS, None)
+    assert says in library.last_error()
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 4095])
+def test_truncated_weights(library: Library, size: int, tmp_path: Path) -> None:
+    content = weights()
+    assert create(library, content, size)[0] == BAD_WEIGHTS
+    (tmp_path / "weights.bin").write_bytes(content[:size].tobytes())
+    handle = c.c_void_p(12345)
+    assert library.create_from_path(bytes(tmp_path / "weights.bin"), c.byref(handle)) == BAD_WEIGHTS
+    assert handle.value is None
+
+
+def test_longer_weights(library: Library) -> None:
+    content = aligned_copy(np.append(weights(), np.uint8(0)))
+    assert create(library, content)[0] == BAD_WEIGHTS
+    assert "longer" in library.last_error()
+
+
+def test_misaligned_weights(library: Library) -> None:
+    content = aligned_copy(np.append(np.zeros(1, np.uint8), weights()))[1:]
+    assert create(library, content)[0] == BAD_WEIGHTS
+    assert "aligned" in library.last_error()
+
+
+@pytest.mark.parametrize("path", [b"/nowhere/weights.bin", b"/", b"/dev/null", b""])
+def test_file_that_is_none(library: Library, path: bytes) -> None:
+    handle = c.c_void_p(12345)
+    assert library.create_from_path(path, c.byref(handle)) == IO
+    assert handle.value is None
+    assert path.decode() in library.last_error()
+
+
+def test_null_everywhere(library: Library, model: c.c_void_p, artifact: Path) -> None:
+    tensor, step, handle = CTensor(), CStep(), c.c_void_p()
+    calls = [
+        library.create(None, 0, c.byref(handle)),
+        library.create(weights().ctypes.data, 4096, None),
+        library.create_from_path(None, c.byref(handle)),
+        library.create_from_path(bytes(artifact / "weights.bin"), None),
+        library.get_input(None, 0, c.byref(tensor)),
+        library.get_input(model, 0, None),
+        library.get_output(None, 0, c.byref(tensor)),
+        library.get_output(model, 0, None),
+        library.run(None),
+        library.get_step(None, 0, c.byref(step)),
+        library.get_step(model, 0, None),
+        library.step_argument(None, 0, 0, c.byref(tensor)),
+        library.step_argument(model, 0, 0, None),
+        library.run_step(None, 0, None),
+    ]
+    assert calls == [BAD_ARGUMENT] * len(calls)
+    assert [library.input_count(None), library.output_count(None), library.step_count(None)] == [0, 0, 0]
+    library.destroy(None)
+
+
+@pytest.mark.parametrize("index", [-1, 3, 2**31 - 1, -(2**31)])
+def test_index_out_of_range(library: Library, model: c.c_void_p, index: int) -> None:
+    tensor, step = CTensor(), CStep()
+    calls = [
+        library.get_input(model, index, c.byref(tensor)),
+        library.get_output(model, index, c.byref(tensor)),
+        library.get_step(model, index, c.byref(step)),
+        library.step_argument(model, index, 0, c.byref(tensor)),
+        library.step_argument(model, 0, index, c.byref(tensor)),
+        library.run_step(model, index, None),
+    ]
+    assert calls == [BAD_ARGUMENT] * len(calls)
+    assert "index" in library.last_error()
+
+
+def test_misaligned_override(library: Library, model: c.c_void_p) -> None:
+    block = np.zeros(4 * ROWS * DEPTH + 128, np.uint8)
+    start = -block.ctypes.data % 64 + 4
+    pointers = (c.c_void_p * 3)(block.ctypes.data + start, None, None)
+    assert library.run_step(model, 0, pointers) == BAD_ARGUMENT
+    assert "aligned" in library.last_error()
+
+
+def test_errors_belong_to_their_thread(library: Library) -> None:
+    assert library.run(None) == BAD_ARGUMENT
+    seen: list[str] = []
+    other = threading.Thread(target=lambda: seen.append(library.last_error()))
+    other.start()
+    other.join()
+    assert seen == [""]
+    assert "model is NULL" in library.last_error()
+
+
+def test_header_and_python_agree(library: Library, model: c.c_void_p) -> None:
+    """The structures of ctypes have the layout of the header: every field shows what the program says."""
+    tensor, step = CTensor(), CStep()
+    assert library.step_argument(model, 0, 1, c.byref(tensor)) == OK
+    assert [tensor.shape[i] for i in range(tensor.ndim)] == [DEPTH, COLUMNS]
+    assert (tensor.name, tensor.nbytes, tensor.offset) == (b"weight", 4 * DEPTH * COLUMNS, 0)
+    assert (tensor.type, tensor.bits, tensor.constant, tensor.id) == (2, 32, 1, 4)
+    assert library.get_step(model, 1, c.byref(step)) == OK
+    assert (step.symbol, step.kind, step.layer, step.arguments) == (b"add_exp", b"glue", b"", 3)
+    assert HEADER.size == 64

@@ -1,0 +1,225 @@
+"""The compiled model in this process: right values, refused misuse, threads, a light import."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.runtime import Model
+from bhpe_compile.runtime.model import aligned_copy
+from tests.artifact.folders import on_host, write
+from tests.artifact.programs import COLUMNS, ROWS, expected, some_input
+from tests.command import environment
+
+pytestmark = on_host
+
+TOLERANCE = 1e-6
+"""Sums of 24 products below 4 in float32, in another order than NumPy's, then exp of values below 3."""
+
+
+def assert_right(outputs: dict[str, np.ndarray], x: np.ndarray, seed: int = 0) -> None:
+    want = expected(x, seed)
+    assert list(outputs) == ["out", "sign"]
+    np.testing.assert_allclose(outputs["out"], want["out"], rtol=TOLERANCE, atol=TOLERANCE)
+    clear = np.abs(want["hidden"]) > TOLERANCE
+    np.testing.assert_array_equal(outputs["sign"][clear], want["sign"][clear])
+
+
+def test_run(artifact: Path) -> None:
+    with Model(artifact) as model:
+        assert [(t.name, t.shape, t.dtype) for t in model.inputs] == [("x", (4, 24), "float32")]
+        assert [(t.name, t.shape, t.dtype) for t in model.outputs] == [
+            ("out", (ROWS, COLUMNS), "float32"),
+            ("sign", (ROWS, COLUMNS), "uint8"),
+        ]
+        for seed in range(5):
+            assert_right(model.run(some_input(seed)), some_input(seed))
+        assert_right(model.run({"x": some_input(9)}), some_input(9))
+
+
+def test_same_input_same_bits(artifact: Path) -> None:
+    with Model(artifact) as model:
+        first, other, again = (model.run(some_input(seed)) for seed in (1, 2, 1))
+        assert not np.array_equal(first["out"], other["out"])
+        np.testing.assert_array_equal(first["out"], again["out"])
+
+
+def test_views_and_copies(artifact: Path) -> None:
+    with Model(artifact) as model:
+        model.input()[...] = some_input(3)
+        model.execute()
+        np.testing.assert_array_equal(model.output(0), model.run(some_input(3))["out"])
+        assert model.input().ctypes.data % 64 == 0
+        weight = model.argument(0, 1)
+        assert not weight.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            weight[0, 0] = 1
+
+
+def test_steps_one_by_one_with_an_override(artifact: Path) -> None:
+    with Model(artifact) as model:
+        model.input()[...] = some_input(4)
+        for step in range(3):
+            model.execute_step(step)
+        plain = model.output(0).copy()
+        model.execute_step(1, {1: aligned_copy(np.zeros(COLUMNS, np.float32))})
+        hidden = model.argument(0, 2)
+        np.testing.assert_allclose(model.output(0), np.exp(hidden), rtol=1e-6)  # an ulp between two expf
+        model.execute_step(1)
+        np.testing.assert_array_equal(model.output(0), plain)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 24)),
+        np.zeros((24, 4), np.float32),
+        np.zeros((1, 4, 24), np.float32),
+        np.zeros((4, 24), np.uint8),
+        np.float32(0),
+    ],
+    ids=["float64", "transposed", "rank", "uint8", "scalar"],
+)
+def test_wrong_array_is_refused(wrong: np.ndarray, artifact: Path) -> None:
+    with Model(artifact) as model, pytest.raises(InputError, match=r"input x must be float32 \[4, 24\]"):
+        model.run(wrong)
+
+
+def test_missing_input_is_named(artifact: Path) -> None:
+    with Model(artifact) as model, pytest.raises(InputError, match="input x is missing"):
+        model.run({"y": some_input()})
+
+
+def test_input_in_another_order_of_memory(artifact: Path) -> None:
+    with Model(artifact) as model:
+        assert_right(model.run(np.asfortranarray(some_input(7))), some_input(7))
+
+
+def test_two_models_in_two_threads(artifact: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", seed=1)
+    with Model(artifact) as first, Model(other) as second, ThreadPoolExecutor(2) as pool:
+
+        def work(model: Model, seed: int) -> None:
+            for k in range(300):
+                assert_right(model.run(some_input(k)), some_input(k), seed)
+
+        for done in (pool.submit(work, first, 0), pool.submit(work, second, 1)):
+            done.result()
+
+
+def test_one_model_in_two_threads(artifact: Path) -> None:
+    with Model(artifact) as model, ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda k: (k, model.run(some_input(k))), range(400))
+        for k, outputs in results:
+            assert_right(outputs, some_input(k))
+
+
+def test_compiling_again_in_one_process(copy: Path) -> None:
+    """The folder is replaced while its first library is loaded: each model keeps its own."""
+    with Model(copy) as old:
+        write(copy, seed=1)
+        with Model(copy) as new:
+            assert_right(new.run(some_input()), some_input(), seed=1)
+        assert_right(old.run(some_input()), some_input(), seed=0)
+
+
+def test_weights_of_another_model(copy: Path, tmp_path: Path) -> None:
+    """Swapped together with their manifest entry: the hashes are right, the model id is not."""
+    other = write(tmp_path / "other", seed=1)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    foreign = json.loads((other / "manifest.json").read_text())
+    manifest["files"]["weights.bin"] = foreign["files"]["weights.bin"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copy(other / "weights.bin", copy)
+    with pytest.raises(InputError, match="of another model than the library"):
+        Model(copy)
+
+
+def test_library_that_is_none(copy: Path) -> None:
+    for content in (b"no library", (copy / "weights.bin").read_bytes()):
+        (copy / "model.so").write_bytes(content)
+        relist(copy, "model.so")
+        with pytest.raises(InputError, match=r"model\.so: cannot be loaded"):
+            Model(copy)
+
+
+def test_library_of_somebody_else(copy: Path) -> None:
+    libm = next(Path("/lib").glob("*-linux-gnu/libm.so.6"), None)
+    if libm is None:
+        pytest.skip("no libm to borrow here")
+    shutil.copy(libm, copy / "model.so")
+    relist(copy, "model.so")
+    with pytest.raises(InputError, match="is not a compiled model"):
+        Model(copy)
+
+
+def relist(folder: Path, name: str) -> None:
+    """Enter a changed file into the manifest."""
+    import hashlib
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    content = (folder / name).read_bytes()
+    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_artifact_for_another_cpu(arm_artifact: Path, copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["target"]["requires"] += ["flux_capacitor"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="this machine has no flux_capacitor"):
+        Model(copy)
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such artefact folder"):
+        Model(tmp_path / "gone")
+
+
+def test_closed_model_is_refused(artifact: Path) -> None:
+    model = Model(artifact)
+    model.close()
+    model.close()
+    with pytest.raises(ValueError, match="closed"):
+        model.run(some_input())
+
+
+def test_open_files_are_given_back(artifact: Path) -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with Model(artifact):
+        pass
+    before = count()
+    for _ in range(20):
+        with Model(artifact) as model:
+            model.run(some_input())
+    assert count() == before
+
+
+def test_neither_torch_nor_tvm_is_imported(artifact: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from bhpe_compile.runtime import Model, draw_overlay, load_picture, open_session, to_lists
+with Model(Path(sys.argv[1])) as model:
+    outputs = model.run(np.zeros((4, 24), np.float32))
+with open_session(Path(sys.argv[1])) as session:
+    session.execute({"x": np.zeros((4, 24), np.float32)})
+to_lists(outputs)
+heavy = {"torch", "tvm", "tvm_ffi", "onnx", "onnxruntime", "onnx_ir", "unicorn", "ziglang"}
+print(sorted(heavy & sys.modules.keys()), int(outputs["sign"].sum()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, artifact], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[] 0\n"
