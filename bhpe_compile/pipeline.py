@@ -240,7 +240,7 @@ def serialise(model: ir.Model) -> bytes:
     """The model as an .onnx file; the same model gives the same bytes."""
     import onnx_ir
 
-    return onnx_ir.to_proto(model).SerializeToString(deterministic=True)
+    return bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
 
 
 def lower(

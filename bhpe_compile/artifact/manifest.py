@@ -119,7 +119,8 @@ def _problem(manifest: object) -> str | None:
     ):
         return "target is damaged"
     for key in ("inputs", "outputs"):
-        if not isinstance(manifest.get(key), list) or not all(map(_is_port, manifest[key])):
+        ports = manifest.get(key)
+        if not isinstance(ports, list) or not ports or not all(map(_is_port, ports)):
             return f"{key} are damaged"
     if not isinstance(manifest.get("model_id"), str):
         return "model_id is damaged"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +20,7 @@ def shape_of(value: ir.Value | None) -> tuple[int, ...]:
     return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
 
 
-def array_of(value: ir.Value | None) -> NDArray[np.generic] | None:
+def array_of(value: ir.Value | None) -> NDArray[Any] | None:
     """The constant behind a value, or None when it is computed."""
     if value is None:
         return None

@@ -66,7 +66,9 @@ def compare_accumulators(
     for probe in accumulator_probe(step, spread):
         got = results[probe.key]
         if "out" in step.roles:
-            shown = got[..., : dot.shape[-1]] - (LARGE if step.relu else 0)  # kernels fill whole bytes of channels
+            shown = got[..., : dot.shape[-1]] - (
+                LARGE if step.relu else 0
+            )  # kernels fill whole bytes of channels
             wrong = shown != dot
             detail = "accumulators"
         else:

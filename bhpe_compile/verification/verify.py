@@ -1,8 +1,9 @@
 """One picture through torch, ONNX Runtime and the artefact; three questions, each answered on its own.
 
 1. Are the integers right? Every binary step of the artefact is run again, on the bits it really read, with
-   scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum computed from
-   model.onnx in NumPy. A step that writes only bits is compared through thresholds put at its accumulators.
+   scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum
+   computed from model.onnx in NumPy. A step that writes only bits is compared through thresholds put among its
+   accumulators.
 2. How many signs differ from ONNX Runtime's? Float sums in another order move a value across a threshold now
    and then; the rate is reported.
 3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer, so no flip can
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.runtime.session import Probe, Session, StepInfo, open_session
+from bhpe_compile.runtime.session import Session, open_session
 from bhpe_compile.verification.compare import TOLERANCES, beyond, differences
-from bhpe_compile.verification.integers import BinaryLayer, unpack_signs
+from bhpe_compile.verification.integers import unpack_signs
 from bhpe_compile.verification.oracle import OracleRun, run_oracle
 from bhpe_compile.verification.probes import accumulator_probe, compare_accumulators
 
@@ -130,7 +131,7 @@ def _verify(
 
 
 def _border(bits: NDArray[np.uint8], signs: NDArray[np.bool_]) -> int:
-    return (bits.shape[1] - signs.shape[1]) // 2
+    return int(bits.shape[1] - signs.shape[1]) // 2
 
 
 def _pack(signs: NDArray[np.bool_], shape: tuple[int, ...], border: int) -> NDArray[np.uint8]:
@@ -138,6 +139,3 @@ def _pack(signs: NDArray[np.bool_], shape: tuple[int, ...], border: int) -> NDAr
     rows = np.packbits(signs, axis=-1, bitorder="little")
     packed[:, border : border + signs.shape[1], border : border + signs.shape[2], : rows.shape[-1]] = rows
     return packed
-
-
-__all__ = ["BinaryLayer", "Probe", "StepInfo", "VerificationResult", "verify"]

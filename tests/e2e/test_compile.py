@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import COMMAND, bhpe, environment, listing
-from tests.e2e.conftest import Compiled, compile_example
+from tests.e2e.conftest import Compiled
 
 FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
 
@@ -109,9 +109,9 @@ def test_dry_run_writes_nothing(example: Path, tmp_path: Path) -> None:
 def test_kept_layers_stay_float_and_a_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
     """stderr is a real pseudo terminal; stdout stays clean data."""
     reader, writer = pty.openpty()
-    arguments = ["--target", "x86", "-o", tmp_path / "out", "--keep-float", "box_net.*", "--format", "json"]
+    options = ["--target", "x86", "--keep-float", "box_net.*", "--format", "json"]
     with subprocess.Popen(
-        [*COMMAND, example / "model.pt", *arguments],
+        [*COMMAND, example / "model.pt", "-o", tmp_path / "out", *options],
         env=environment(TERM="xterm", COLUMNS="100"),
         stdout=subprocess.PIPE,
         stderr=writer,

@@ -45,7 +45,7 @@ def _out_channels(node: ir.Node) -> int:
     return g.shape_of(g.operands_of(node)["scale"])[0]
 
 
-def _conv_sizes(node: ir.Node) -> dict[str, int]:
+def _conv_sizes(node: ir.Node) -> dict[str, Any]:
     border = g.integer(node, "in_border")
     batch, height, width = g.shape_of(g.operands_of(node)["x"])[:3]
     return {

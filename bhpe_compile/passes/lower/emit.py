@@ -80,7 +80,7 @@ class Walker:
         if isinstance(expr, relax.TupleGetItem):
             items = self._value(expr.tuple_value)
             if isinstance(items, tuple):
-                return items[expr.index]
+                return items[int(expr.index)]
         if isinstance(expr, GenericConst) and isinstance(expr.value, tvm.runtime.Tensor):
             array = np.ascontiguousarray(expr.value.numpy())
             key = (array.dtype.str, array.shape, array.tobytes())

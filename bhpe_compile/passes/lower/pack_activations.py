@@ -123,7 +123,8 @@ class PackActivations(Pass[ir.Model]):
         operands = {r: v for r, v in g.operands_of(reader).items() if r != "input_threshold"}
         operands["x"] = bits
         results = {
-            n: g.new_value(f"{v.name}_b", g.shape_of(v), v.dtype) for n, v in g.results_of(reader).items()
+            n: g.new_value(f"{v.name}_b", g.shape_of(v), v.dtype or ir.DataType.FLOAT)
+            for n, v in g.results_of(reader).items()
         }
         facts = g.facts_of(reader) | {"in_border": border}
         new = g.kernel_node(reader.op_type, g.text(reader, "layer"), operands, results, facts)

@@ -26,6 +26,8 @@ BINARY = {
     "PackedBinaryConvTranspose2d": "BinaryConvTranspose2d",
     "PackedBinaryLinear": "BinaryConv2d",
 }
+Facts = dict[str, g.AttributeValue]
+
 DENSE = {"Conv": "DenseConv2d", "ConvTranspose": "DenseConvTranspose2d", "Gemm": "DenseConv2d"}
 
 
@@ -82,7 +84,7 @@ class SelectKernels(Pass[ir.Model]):
         old = node.outputs[0]
         return g.new_value(f"{old.name}_k", g.shape_of(old))
 
-    def _geometry(self, node: ir.Node) -> dict[str, g.AttributeValue]:
+    def _geometry(self, node: ir.Node) -> Facts:
         if _square(node, "dilations", (1, 1)) != 1 or g.integer(node, "group", 1) != 1:
             raise InputError(
                 f"layer {node.name}: groups and dilations have no kernel; keep them out of the model"
@@ -98,7 +100,7 @@ class SelectKernels(Pass[ir.Model]):
         roles = ("x", "input_threshold", "weight", "scale", "bias")
         operands = {r: v for r, v in zip(roles, node.inputs, strict=True) if v is not None}
         flat = node.op_type == "PackedBinaryLinear"
-        facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
+        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
         kernel = 1 if flat else g.shape_of(node.inputs[2])[2]
         facts |= {
             "kernel": kernel,
@@ -142,7 +144,7 @@ class SelectKernels(Pass[ir.Model]):
             beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
             if not g.integer(node, "transB") or g.integer(node, "transA") or (alpha, beta) != (1.0, 1.0):
                 raise InputError(f"layer {node.name}: only Gemm with transB=1 and alpha=beta=1 has a kernel")
-        facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
+        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
         facts |= {
             "kernel": 1 if flat else g.shape_of(weight)[2],
             "flat": int(flat),

@@ -23,10 +23,12 @@ from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from bhpe_compile.errors import BhpeError
+from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
-from bhpe_compile.passes.lower.describe import ARRAY_ROLES, Kernel, describe
+from bhpe_compile.passes.lower.describe import ARRAY_ROLES, describe
 from bhpe_compile.passes.lower.emit import KernelCall
 from bhpe_compile.targets.isa import VectorIsa
+
 
 @dataclass
 class Importer:
@@ -62,7 +64,9 @@ class Importer:
         symbol = kernel.symbol()
         roles = tuple(p.role for p in parameters)
         self.calls.append(KernelCall(symbol, node.op_type, g.text(node, "layer"), roles))
-        return bb.emit(relax.call_dps_packed(symbol, relax.Tuple(args), out_ty=outs if len(outs) > 1 else outs[0]))
+        return bb.emit(
+            relax.call_dps_packed(symbol, relax.Tuple(args), out_ty=outs if len(outs) > 1 else outs[0])
+        )
 
 
 def _numpy(expr: Any, node: ir.Node) -> NDArray[Any]:

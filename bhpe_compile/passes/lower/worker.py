@@ -22,7 +22,9 @@ from typing import IO, Any, Self
 
 from bhpe_compile.errors import BhpeError, InputError, ToolchainError, UsageError
 
-ERRORS: dict[str, type[BhpeError]] = {e.__name__: e for e in (BhpeError, InputError, ToolchainError, UsageError)}
+ERRORS: dict[str, type[BhpeError]] = {
+    e.__name__: e for e in (BhpeError, InputError, ToolchainError, UsageError)
+}
 
 FUNCTIONS = ("generate_glue", "generate_kernels")
 """Functions of `passes.lower.tasks` that may be asked for."""
