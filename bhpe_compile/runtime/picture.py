@@ -77,7 +77,7 @@ class Picture:
     def to_picture(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """[..., 2] points in pixels of the network's input -> pixels of the picture."""
         affine = self.affine
-        return np.asarray(points, np.float64) @ affine[:, :2].T + affine[:, 2]
+        return np.asarray(points, np.float64) * affine.diagonal() + affine[:, 2]
 
     @property
     def network_input(self) -> NDArray[np.float32]:

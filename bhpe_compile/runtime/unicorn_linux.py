@@ -22,10 +22,14 @@ PAGE = 4096
 BRK, BRK_SIZE = 0x2_0000_0000, 64 << 20
 MAPS = 0x4_0000_0000
 STACK_TOP, STACK_SIZE = 0x7_0000_0000, 1 << 20
-EXIT_LIMIT = 1 << 30
+MAP_LIMIT = 1 << 30
 """Largest single mapping; a damaged request must not eat the host's memory."""
 
-PT_LOAD, ET_EXEC, EM_AARCH64 = 1, 2, 183
+PT_LOAD = 1
+ELF_HEADER = 64
+STATIC_AARCH64 = struct.pack("<HH", 2, 183)
+"""The fields e_type and e_machine: ET_EXEC, EM_AARCH64."""
+
 AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_ENTRY, AT_SECURE, AT_RANDOM = 3, 4, 5, 6, 9, 23, 25
 
 ARGUMENTS = tuple(getattr(arm, f"UC_ARM64_REG_X{i}") for i in range(6))
@@ -57,10 +61,10 @@ class Process:
 
     def _load(self, image: bytes) -> list[tuple[int, int]]:
         """Map the segments and return the auxiliary vector."""
-        kind, machine, _, entry, table = struct.unpack_from("<HHIQQ", image, 16)
-        entry_size, count = struct.unpack_from("<HH", image, 54)
-        if image[:5] != b"\x7fELF\x02" or machine != EM_AARCH64 or kind != ET_EXEC:
+        if len(image) < ELF_HEADER or image[:5] != b"\x7fELF\x02" or image[16:20] != STATIC_AARCH64:
             raise InputError("the driver is not a static AArch64 program; compile the model again")
+        entry, table = struct.unpack_from("<QQ", image, 24)
+        entry_size, count = struct.unpack_from("<HH", image, 54)
         headers = [
             struct.unpack_from("<IIQQQQQQ", image, table + i * entry_size) for i in range(count)
         ]  # type, flags, offset, virtual, physical, bytes in the file, bytes in memory, alignment
@@ -217,7 +221,7 @@ class Process:
         return self._brk
 
     def _mmap(self, _: int, size: int, __: int, flags: int, theirs: int, offset: int) -> int:
-        if not 0 < size <= EXIT_LIMIT:
+        if not 0 < size <= MAP_LIMIT:
             return -errno.ENOMEM
         address = self._next_map
         self._unicorn.mem_map(address, _up(size))

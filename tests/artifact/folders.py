@@ -25,4 +25,3 @@ def write(folder: Path, target: Target = HOST, seed: int = 0, force: bool = Fals
         folder, small_program(target, seed), target, b"an onnx model", {"layers": []}, reference, info, force
     )
     return folder
-

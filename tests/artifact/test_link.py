@@ -73,7 +73,9 @@ def test_everything_counts_for_the_id() -> None:
 
 
 def test_object_that_needs_the_runtime_of_tvm_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "k.c").write_text("int TVMFuncCall(void); int __tvm_ffi_matmul(void) { return TVMFuncCall(); }")
+    (tmp_path / "k.c").write_text(
+        "int TVMFuncCall(void); int __tvm_ffi_matmul(void) { return TVMFuncCall(); }"
+    )
     zig_cc([*HOST.zig, "-c", "-fPIC", "k.c", "-o", "k.o"], tmp_path)
     program = small_program(HOST)
     broken = replace(program, steps=program.steps[:1], objects=((tmp_path / "k.o").read_bytes(),))
@@ -113,7 +115,9 @@ def test_given_cache_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["", 'a"b\\c', "tab\tand\nline", "näme", "??=", "%s", "0\x001"])
 def test_c_strings(text: str, tmp_path: Path) -> None:
     """The compiler reads back the bytes that were meant."""
-    source = f"#include <string.h>\n_Static_assert(sizeof {c_string(text)} == {len(text.encode()) + 1}, \"\");\n"
+    source = (
+        f'#include <string.h>\n_Static_assert(sizeof {c_string(text)} == {len(text.encode()) + 1}, "");\n'
+    )
     values = ", ".join(str(b - 256 if b > 127 else b) for b in text.encode())
     source += f"const signed char meant[] = {{{values or 0}}};\n"
     source += f"int main(void) {{ return memcmp(meant, {c_string(text)}, {len(text.encode())}) != 0; }}\n"

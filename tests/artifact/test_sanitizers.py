@@ -38,7 +38,15 @@ from tests.artifact.programs import COLUMNS, ROWS, expected, small_program, some
 
 pytestmark = on_host
 
-FLAGS = ("-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra")
+FLAGS = (
+    "-std=c11",
+    "-O1",
+    "-g",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-Wall",
+    "-Wextra",
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     objects = write_sources(small_program(HOST), place)
     sources = ["executor.c", "tables.c", "session.c", "driver.c", *objects]
     done = subprocess.run(
-        ["cc", *FLAGS, *sources, "-lm", "-o", "driver"], cwd=place, capture_output=True, text=True, check=False
+        ["cc", *FLAGS, *sources, "-lm", "-o", "driver"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if "cannot find -lasan" in done.stderr or "libasan" in done.stderr:
         pytest.skip("cc comes without AddressSanitizer")
@@ -112,9 +124,15 @@ def parse_nothing():  # type: ignore[no-untyped-def]
     return Description((), (), ())
 
 
-def record(kind: int, step: int = 0, argument: int = 0, count: int = 0, size: int | None = None, data: bytes = b"") -> bytes:
+def record(
+    kind: int, step: int = 0, argument: int = 0, count: int = 0, size: int | None = None, data: bytes = b""
+) -> bytes:
     """One record, whose size may lie."""
-    return HEAD.pack(kind, step, argument, count, len(data) if size is None else size) + data + bytes(-len(data) % 8)
+    return (
+        HEAD.pack(kind, step, argument, count, len(data) if size is None else size)
+        + data
+        + bytes(-len(data) % 8)
+    )
 
 
 X_BYTES = some_input().tobytes()
@@ -193,7 +211,12 @@ def test_raw_mode(folder: Path, tmp_path: Path, drive: Callable[..., tuple[int, 
     np.testing.assert_array_equal(sign, expected(some_input())["sign"])
     assert len((tmp_path / "out.bin").read_bytes()) == 4 * ROWS * COLUMNS
     (tmp_path / "x.bin").write_bytes(X_BYTES[:-1])
-    for arguments in (("--raw", "."), ("--raw", ".", "x.bin"), ("--raw", ".", "gone"), ("--raw", "x.bin", "x.bin")):
+    for arguments in (
+        ("--raw", "."),
+        ("--raw", ".", "x.bin"),
+        ("--raw", ".", "gone"),
+        ("--raw", "x.bin", "x.bin"),
+    ):
         assert drive(folder / "weights.bin", *arguments)[0] == 1
 
 
@@ -216,4 +239,4 @@ def test_wrong_command_lines(folder: Path, drive: Callable[..., tuple[int, str]]
 
 def test_padding_and_numbers_agree_with_c() -> None:
     assert struct.calcsize("<IiiIQ") == HEAD.size == 24
-    assert (END, INPUT, TAP, PROBE, OVERRIDE, FORCE, DESCRIBE) == tuple(range(7))
+    assert tuple(range(7)) == (END, INPUT, TAP, PROBE, OVERRIDE, FORCE, DESCRIBE)

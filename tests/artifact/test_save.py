@@ -77,7 +77,11 @@ def test_reference_comes_back(artifact: Path) -> None:
 
 
 def test_arrays_of_any_shape_are_packed() -> None:
-    arrays = {"b": np.float32(3) * np.ones(()), "a": np.zeros((0, 3), np.uint8), "c": np.arange(6).reshape(2, 3).T}
+    arrays = {
+        "b": np.float32(3) * np.ones(()),
+        "a": np.zeros((0, 3), np.uint8),
+        "c": np.arange(6).reshape(2, 3).T,
+    }
     reordered = dict(reversed(arrays.items()))
     assert pack_arrays(arrays) == pack_arrays(reordered)
 

@@ -28,7 +28,9 @@ def execute(op: str, inputs: dict[str, Array], **attributes: Any) -> Array:
     node = helper.make_node(op, list(inputs), ["y"], domain=DOMAIN, **attributes)
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, list("NCHW"[: inputs["x"].ndim]))
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(DOMAIN, 1)]
-    model = ir.from_proto(helper.make_model(helper.make_graph([node], "one", infos, [out]), opset_imports=opsets))
+    model = ir.from_proto(
+        helper.make_model(helper.make_graph([node], "one", infos, [out]), opset_imports=opsets)
+    )
     model.ir_version = 10
     attach_bodies(model)
     proto = ir.to_proto(model)
@@ -107,7 +109,10 @@ def test_binary_conv(g: dict[str, Any], pads: tuple[int, ...], packed: bool) -> 
     weight_shape = (g["out"], g["channels"], g["kernel"], g["kernel"])
     inputs = draw_inputs(rng, (g["batch"], g["channels"], *g["size"]), weight_shape, g["out"])
     dot = convolve(
-        signs(inputs["x"], column(inputs["threshold"], 4)), signs(inputs["weight"], 0), g["stride"], list(pads)
+        signs(inputs["x"], column(inputs["threshold"], 4)),
+        signs(inputs["weight"], 0),
+        g["stride"],
+        list(pads),
     )
     want = affine(dot, inputs)
     attributes: dict[str, Any] = {"strides": [g["stride"]] * 2, "pads": list(pads)}
@@ -169,9 +174,7 @@ def test_rprelu(seed: int, channels: int, rank: int) -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.sampled_from([2, 4]))
 def test_channel_affine(seed: int, channels: int, rank: int) -> None:
     rng = np.random.default_rng(seed)
-    scale, bias = (
-        rng.standard_normal((channels, *(1,) * (rank - 2))).astype(np.float32) for _ in range(2)
-    )
+    scale, bias = (rng.standard_normal((channels, *(1,) * (rank - 2))).astype(np.float32) for _ in range(2))
     x = rng.standard_normal((2, channels, *(3,) * (rank - 2))).astype(np.float32)
     got = execute("ChannelAffine", {"x": x, "scale": scale, "bias": bias})
     np.testing.assert_array_equal(got, x * scale + bias)

@@ -187,7 +187,9 @@ def test_emulating_what_has_no_emulator(artifact: Path) -> None:
         open_session(artifact, "qemu")
 
 
-def test_temporary_files_are_removed(arm_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_are_removed(
+    arm_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if find_spec("unicorn") is None:
         pytest.skip("unicorn is not installed")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

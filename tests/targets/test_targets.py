@@ -52,6 +52,8 @@ def test_name_like_nothing_lists_all() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import sys, bhpe_compile.targets; print(sorted({'torch','tvm','onnx','numpy'} & sys.modules.keys()))"
+    code = (
+        "import sys, bhpe_compile.targets; print(sorted({'torch','tvm','onnx','numpy'} & sys.modules.keys()))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -43,9 +43,8 @@ class DropDeadHardtanh(Pass[ir.Model]):
         if low is None or high is None or threshold is None:
             return [self.refused(name, "bounds or threshold are computed at run time")]
         if not (np.all(threshold > low) and np.all(threshold <= high)):
-            return [
-                self.refused(name, f"a threshold lies outside ({low:g}, {high:g}]: the clipping decides it")
-            ]
+            bounds = f"({low.item():g}, {high.item():g}]"
+            return [self.refused(name, f"a threshold lies outside {bounds}: the clipping decides it")]
         node.replace_input_with(0, clip.inputs[0])
         if list(value.uses()) or value.is_graph_output():
             return [self.applied(name, "its sign reads past the Hardtanh, which others still read")]

@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bhpe_compile.exchange.nodes import array_of, constant, detach, float_constant
+from bhpe_compile.exchange.nodes import array_of, constant, detach, float_constant, only_use
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 BINARY = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
@@ -43,12 +43,14 @@ class FoldThreshold(Pass[ir.Model]):
 
     def _fold(self, graph: ir.Graph, node: ir.Node) -> tuple[str, bool]:
         """(why, applied); "" where the pattern does not occur at all."""
-        activation, readers = _readers(node)
-        if not readers:
+        activation, value = _activated(node)
+        readers = [use.node for use in value.uses()]
+        signs = [reader for reader in readers if _is_sign_of(reader, value)]
+        if not signs:
             return "", False
-        if any(not _is_sign_of(reader, value) for reader, value in readers):
+        if len(signs) < len(readers) or value.is_graph_output():
             return "its value is also read as a float", False
-        parameters = [array_of(v) for v in (*node.inputs[2:5], *(r.inputs[1] for r, _ in readers))]
+        parameters = [array_of(v) for v in (*node.inputs[2:5], *(reader.inputs[1] for reader in readers))]
         shapes = [array_of(v) for v in activation.inputs[1:]] if activation is not None else []
         if any(p is None for p in (*parameters, *shapes)):
             return "parameters are computed at run time", False
@@ -64,9 +66,9 @@ class FoldThreshold(Pass[ir.Model]):
             return "an RPReLU with a negative slope is not monotonic", False
         axis = 1 if node.op_type == "BinaryConvTranspose2d" else 0
         flip = scale < 0
-        signs = np.where(weight >= 0, np.float32(1), np.float32(-1))
+        unit = np.where(weight >= 0, np.float32(1), np.float32(-1))
         along = [-1 if a == axis else 1 for a in range(weight.ndim)]
-        signs = np.where(flip.reshape(along), -signs, signs)
+        unit = np.where(flip.reshape(along), -unit, unit)
 
         def passes(dot: NDArray[np.int64]) -> NDArray[np.bool_]:
             value = np.abs(scale) * dot.astype(np.float32) + bias  # |s| * d rounds as s * -d does
@@ -78,11 +80,11 @@ class FoldThreshold(Pass[ir.Model]):
 
         limits = smallest(passes, weight.size // weight.shape[axis], scale.size)
         name = node.name or ""
-        node.replace_input_with(2, constant(graph, f"{name}.signs", signs))
+        node.replace_input_with(2, constant(graph, f"{name}.signs", unit))
         node.replace_input_with(3, float_constant(graph, f"{name}.unit", np.ones_like(scale)))
         node.replace_input_with(4, float_constant(graph, f"{name}.none", np.zeros_like(bias)))
         threshold = float_constant(graph, f"{name}.integer_threshold", limits)
-        for reader, _ in readers:
+        for reader in readers:
             reader.replace_input_with(1, threshold)
             if activation is not None:
                 reader.replace_input_with(0, node.outputs[0])
@@ -105,23 +107,13 @@ def smallest(
     return low
 
 
-def _readers(node: ir.Node) -> tuple[ir.Node | None, list[tuple[ir.Node, ir.Value]]]:
-    """The RPReLU behind `node`, if any, and who reads the value after it (with that value)."""
+def _activated(node: ir.Node) -> tuple[ir.Node | None, ir.Value]:
+    """The RPReLU that alone reads `node`, if any, and the value after it."""
     value = node.outputs[0]
-    uses = [use.node for use in value.uses()]
-    activation: ir.Node | None = None
-    if (
-        len(uses) == 1
-        and uses[0].domain == "bhpe"
-        and uses[0].op_type == "RPReLU"
-        and not value.is_graph_output()
-    ):
-        activation = uses[0]
-        value = activation.outputs[0]
-        uses = [use.node for use in value.uses()]
-    if value.is_graph_output() or not any(_is_sign_of(reader, value) for reader in uses):
-        return activation, []
-    return activation, [(reader, value) for reader in uses]
+    reader = only_use(value)
+    if reader is not None and reader.domain == "bhpe" and reader.op_type == "RPReLU":
+        return reader, reader.outputs[0]
+    return None, value
 
 
 def _is_sign_of(reader: ir.Node, value: ir.Value) -> bool:

@@ -113,12 +113,18 @@ class Builder:
         shape = [int(d) for d in x.shape or ()]  # type: ignore[arg-type]
         column = (shape[1], *[1] * (len(shape) - 2))
         slope = np.abs(self.normal(*column, std=0.3)) if beta is None else beta.reshape(column)
-        arrays = {"gamma": self.normal(*column, std=0.3), "beta": slope, "zeta": self.normal(*column, std=0.3)}
+        arrays = {
+            "gamma": self.normal(*column, std=0.3),
+            "beta": slope,
+            "zeta": self.normal(*column, std=0.3),
+        }
         inputs = [x, *(self.constant(f"{name}.{role}", array) for role, array in arrays.items())]
         return self.add("RPReLU", inputs, name, shape, "bhpe")
 
     def clip(self, x: ir.Value, name: str, low: float = -1, high: float = 1) -> ir.Value:
-        bounds = [self.constant(f"{name}.{k}", np.array(v, np.float32)) for k, v in (("low", low), ("high", high))]
+        bounds = [
+            self.constant(f"{name}.{k}", np.array(v, np.float32)) for k, v in (("low", low), ("high", high))
+        ]
         return self.add("Clip", [x, *bounds], name, [int(d) for d in x.shape or ()])  # type: ignore[arg-type]
 
     def build(self, *outputs: ir.Value) -> ir.Model:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from bhpe_compile.passes.base import PassManager, PassOrderError
+from bhpe_compile.passes.fold import fold_passes
+from tests.passes.fold.graphs import Builder, op_types, run
+
+
+def test_the_passes_establish_what_lowering_requires() -> None:
+    ensured = {word for one in fold_passes() for word in one.ensures}
+    assert {"packed weights", "explicit padding"} <= ensured
+
+
+def test_packing_before_the_norms_are_folded_is_an_error() -> None:
+    b = Builder()
+    model = b.build(b.binary("BinaryConv2d", b.input("x", (1, 4, 4, 4)), "layer", 4))
+    with pytest.raises(PassOrderError, match="folded norms"):
+        PassManager(list(reversed(fold_passes()))).run(model)
+
+
+def test_every_pass_leaves_a_file_that_runs() -> None:
+    b = Builder(18)
+    y = b.batch_norm(b.dense(b.input("x", (1, 3, 8, 8)), "stem", 8, bias=True), "norm")
+    for i, kind in enumerate(("BinaryConv2d", "BinaryConvTranspose2d")):
+        clip = b.clip(y, f"clip{i}")
+        y = b.rprelu(b.batch_norm(b.binary(kind, clip, f"layer{i}", 8), f"norm{i}"), f"act{i}")
+    model = b.build(y)
+    x = b.normal(1, 3, 8, 8)
+    seen = []
+
+    def observe(name: str, graph: object) -> None:
+        seen.append((name, run(model, x)[0].shape))
+
+    PassManager(fold_passes()).run(model, observe)
+    assert seen == [(one.name, (1, 8, 16, 16)) for one in fold_passes()]
+    assert op_types(model) == [
+        "Conv",
+        "ChannelAffine",
+        "PackedBinaryConv2d",
+        "PackedBinaryConvTranspose2d",
+        "RPReLU",
+    ]

@@ -1,0 +1,231 @@
+"""Pictures: the crop by its definition, the way back, and files that are none."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import bhpe_compile
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.runtime import Picture, load_picture
+from bhpe_compile.runtime import picture as module
+from bhpe_compile.runtime.picture import ENLARGE, HEIGHT, WIDTH
+
+PERSON = Path(bhpe_compile.__file__).parent / "data" / "person.png"
+
+
+def slow_crop(picture: Picture, u: int, v: int) -> NDArray[np.float64]:
+    """One pixel of the network's input, written out."""
+    x, y = picture.to_picture(np.array([u, v]))
+    total = np.zeros(3)
+    for i in (int(np.floor(x)), int(np.floor(x)) + 1):
+        for j in (int(np.floor(y)), int(np.floor(y)) + 1):
+            if 0 <= i < picture.rgb.shape[1] and 0 <= j < picture.rgb.shape[0]:
+                total += picture.rgb[j, i] * (1 - abs(x - i)) * (1 - abs(y - j))
+    return total / 255
+
+
+def random_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+sizes = st.integers(2, 70)
+
+
+@settings(max_examples=40, deadline=None)
+@given(width=sizes, height=sizes, data=st.data())
+def test_crop_is_bilinear_sampling(width: int, height: int, data: st.DataObject) -> None:
+    left, top = data.draw(st.floats(0, width - 2)), data.draw(st.floats(0, height - 2))
+    box = (left, top, data.draw(st.floats(0.5, width)), data.draw(st.floats(0.5, height)))
+    picture = Picture(random_picture(width, height), box)
+    image = picture.network_input
+    assert (image.shape, image.dtype) == ((1, 3, HEIGHT, WIDTH), np.float32)
+    assert 0 <= image.min() <= image.max() <= 1
+    for u, v in [(0, 0), (WIDTH // 2, HEIGHT // 2), (WIDTH - 1, HEIGHT - 1), (17, 300)]:
+        # float32 weights of float64 positions up to 100: 1e-6 of a weight, on values of at most 1
+        np.testing.assert_allclose(image[0, :, v, u], slow_crop(picture, u, v), atol=2e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    box=st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 400), st.floats(1, 400)),
+)
+def test_box_becomes_three_to_four_and_larger(box: tuple[float, float, float, float]) -> None:
+    picture = Picture(random_picture(2, 2), box)
+    corners = picture.to_picture(np.array([[0, 0], [WIDTH, HEIGHT]]))
+    width, height = corners[1] - corners[0]
+    np.testing.assert_allclose(width / height, 3 / 4, rtol=1e-12)
+    np.testing.assert_allclose(corners.mean(0), [box[0] + box[2] / 2, box[1] + box[3] / 2], rtol=0, atol=1e-9)
+    ratio = max(width / box[2], height / box[3])
+    shorter = min(width / box[2], height / box[3])
+    np.testing.assert_allclose(shorter, ENLARGE, rtol=1e-12)
+    assert ratio >= ENLARGE * (1 - 1e-12)
+
+
+def test_whole_picture() -> None:
+    picture = load_picture(PERSON)
+    assert picture.rgb.shape == (512, 384, 3)
+    assert picture.box == (0, 0, 383, 511)
+    np.testing.assert_allclose(picture.scale, 1.25 * 511 / 512)
+
+
+def test_crop_of_the_same_size_copies_pixels() -> None:
+    """A box of 1/1.25 of the size in the middle is sampled at scale 1, at whole pixels."""
+    rgb = random_picture(WIDTH, HEIGHT)
+    picture = Picture(rgb, (WIDTH * 0.1, HEIGHT * 0.1, WIDTH * 0.8, HEIGHT * 0.8))
+    expected = rgb.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+    np.testing.assert_allclose(picture.network_input, expected, atol=1e-6)  # positions are whole to 1e-13
+
+
+def test_outside_is_black(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 100), "white").save(tmp_path / "white.png")
+    image = load_picture(tmp_path / "white.png").network_input
+    assert image[0, :, 0].max() == 0
+    assert image[0, :, :, 0].max() == 0
+    assert image[0, :, HEIGHT // 2, WIDTH // 2].min() == 1
+
+
+def test_box_is_cut_at_the_border(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 80)).save(tmp_path / "p.png")
+    assert load_picture(tmp_path / "p.png", (-10, -20, 50, 60)).box == (0, 0, 39, 39)
+    assert load_picture(tmp_path / "p.png", (60, 50, 1000, 1000)).box == (60, 50, 39, 29)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (200, 0, 10, 10),
+        (0, 200, 10, 10),
+        (-20, 0, 10, 10),
+        (0, 0, 0, 5),
+        (0, 0, 5, -1),
+        (0, 0, float("nan"), 5),
+        (0, float("inf"), 5, 5),
+        (99, 0, 50, 50),
+    ],
+)
+def test_box_without_pixels_is_refused(box: tuple[float, float, float, float], tmp_path: Path) -> None:
+    Image.new("RGB", (100, 80)).save(tmp_path / "p.png")
+    with pytest.raises(UsageError, match="box "):
+        load_picture(tmp_path / "p.png", box)
+
+
+def encoded(mode: str, form: str) -> bytes:
+    colour: dict[str, object] = {
+        "L": 100,
+        "LA": (100, 255),
+        "P": 3,
+        "RGBA": (10, 20, 30, 255),
+        "CMYK": (0, 0, 0, 99),
+    }
+    stream = io.BytesIO()
+    Image.new(mode, (30, 40), colour.get(mode, 0)).save(stream, form)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [
+        *((mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+        *(("RGB", form) for form in ("JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")),
+        ("CMYK", "JPEG"),
+        ("F", "TIFF"),
+    ],
+)
+def test_every_kind_of_pixels(mode: str, form: str, tmp_path: Path) -> None:
+    (tmp_path / "p").write_bytes(encoded(mode, form))
+    picture = load_picture(tmp_path / "p")
+    assert picture.rgb.shape == (40, 30, 3)
+    assert picture.rgb.dtype == np.uint8
+
+
+def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257], [257 * 100, 65535]], np.uint16)).save(tmp_path / "p.png")
+    np.testing.assert_array_equal(load_picture(tmp_path / "p.png").rgb[:, :, 0], [[0, 1], [100, 255]])
+
+
+def test_transparency_shows_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(tmp_path / "p.png")
+    assert load_picture(tmp_path / "p.png").rgb.min() == 255
+
+
+def test_exif_orientation_is_obeyed(tmp_path: Path) -> None:
+    image = Image.new("RGB", (40, 30))
+    exif = image.getexif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    image.save(tmp_path / "p.jpg", exif=exif)
+    assert load_picture(tmp_path / "p.jpg").rgb.shape == (40, 30, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture",
+        b"\x89PNG\r\n\x1a\n" + bytes(100),
+        b"GIF89a",
+        b"BM" + bytes(60),
+        b"P6 10 10 255 ",
+        b"II*\0\x08\0\0\0",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    ],
+)
+def test_file_that_is_no_picture(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.png: ") as caught:
+        load_picture(tmp_path / "bad.png")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM"])
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.7])
+def test_truncated_picture(form: str, part: float, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(random_picture(64, 64)).save(stream, form)
+    content = stream.getvalue()
+    (tmp_path / "bad").write_bytes(content[: int(part * len(content))])
+    with pytest.raises(InputError, match="bad: "):
+        load_picture(tmp_path / "bad")
+
+
+def test_places_that_hold_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such picture"):
+        load_picture(tmp_path / "gone.png")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_picture(tmp_path)
+
+
+def test_huge_picture_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A PNG header that promises 10^9 pixels and another above our own limit; a file of a few bytes each."""
+    header = bytearray(encoded("L", "PNG"))
+    for width, height in ((40_000, 40_000), (10_000, 10_000)):
+        header[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+        import zlib
+
+        header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+        (tmp_path / "p.png").write_bytes(header)
+        with pytest.raises(InputError, match="too many"):
+            load_picture(tmp_path / "p.png")
+    assert len(recwarn) == 0
+    monkeypatch.setattr(module, "MAX_PIXELS", 1200)
+    (tmp_path / "p.png").write_bytes(encoded("L", "PNG"))
+    load_picture(tmp_path / "p.png")
+    monkeypatch.setattr(module, "MAX_PIXELS", 1199)
+    with pytest.raises(InputError, match="30x40 pixels are too many"):
+        load_picture(tmp_path / "p.png")
+
+
+def test_picture_too_small(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 50)).save(tmp_path / "p.png")
+    with pytest.raises(InputError, match="1x50 pixels hold no person"):
+        load_picture(tmp_path / "p.png")
