@@ -1,4 +1,4 @@
-"""Artefact folders of the small program, written once by the real writer; shared by the tests of artifact and runtime."""
+"""Artefact folders of the small program, made by the real writer, for the tests of artifact and runtime."""
 
 from __future__ import annotations
 

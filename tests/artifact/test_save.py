@@ -7,16 +7,19 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bhpe_compile.artifact import check_artifact, check_output, load_reference, save
+from bhpe_compile.artifact.link import link
 from bhpe_compile.artifact.save import pack_arrays
 from bhpe_compile.errors import BhpeError, UsageError
 from bhpe_compile.targets import get_target
 from tests.artifact.folders import HOST, write
-from tests.artifact.programs import expected, some_input
+from tests.artifact.programs import expected, small_program, some_input
 from tests.command import listing
 
 FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
@@ -77,7 +80,7 @@ def test_reference_comes_back(artifact: Path) -> None:
 
 
 def test_arrays_of_any_shape_are_packed() -> None:
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "b": np.float32(3) * np.ones(()),
         "a": np.zeros((0, 3), np.uint8),
         "c": np.arange(6).reshape(2, 3).T,
@@ -188,7 +191,7 @@ def test_failure_leaves_the_old_one(
                 raise error
         return real(path, content)
 
-    monkeypatch.setattr(save.Path, "write_bytes", failing)
+    monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UsageError):
         write(copy, seed=1)
     monkeypatch.undo()
@@ -206,7 +209,7 @@ def test_failure_of_the_last_rename_restores(copy: Path, monkeypatch: pytest.Mon
             raise OSError(5, "Input/output error")
         return real(path, to)
 
-    monkeypatch.setattr(save.Path, "rename", failing)
+    monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(UsageError, match="Input/output error"):
         write(copy, seed=1)
     monkeypatch.undo()
@@ -218,24 +221,16 @@ def test_failure_removes_the_folders_it_made(tmp_path: Path, monkeypatch: pytest
     def failing(path: Path, content: bytes) -> int:
         raise KeyboardInterrupt if path.parent.name.endswith(".new") else OSError(5, "not this one")
 
-    linked = save.link(*_small())
+    linked = link(small_program(HOST), HOST)
     monkeypatch.setattr(save, "link", lambda *_: linked)
-    monkeypatch.setattr(save.Path, "write_bytes", failing)
+    monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "a" / "b" / "model")
     monkeypatch.undo()
     assert listing(tmp_path) == []
 
 
-def _small() -> tuple[object, object]:
-    from tests.artifact.programs import small_program
-
-    return small_program(HOST), HOST
-
-
 def test_compile_info_may_not_hide_ours(tmp_path: Path) -> None:
-    from tests.artifact.programs import small_program
-
     with pytest.raises(BhpeError, match="files"):
         save.write_artifact(tmp_path / "m", small_program(HOST), HOST, b"", {}, None, {"files": {}})
     assert listing(tmp_path) == []

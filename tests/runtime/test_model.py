@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -163,8 +164,6 @@ def test_library_of_somebody_else(copy: Path) -> None:
 
 def relist(folder: Path, name: str) -> None:
     """Enter a changed file into the manifest."""
-    import hashlib
-
     manifest = json.loads((folder / "manifest.json").read_text())
     content = (folder / name).read_bytes()
     manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}

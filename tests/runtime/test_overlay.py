@@ -33,7 +33,7 @@ def joints(x: float, y: float) -> Array:
 
 
 def changed(picture: Picture, image: Image.Image) -> NDArray[np.bool_]:
-    return (np.asarray(image) != picture.rgb).any(axis=2)
+    return np.asarray((np.asarray(image) != picture.rgb).any(axis=2))
 
 
 def test_joints_lie_where_they_are_drawn() -> None:
@@ -98,7 +98,7 @@ def test_skeleton() -> None:
 
 
 def test_lists_are_exact_and_short() -> None:
-    outputs = {
+    outputs: dict[str, Array] = {
         "a": np.array([[0.1, 1 / 3, -0.0]], np.float32),
         "b": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
         "c": np.array([[1, 2]], np.uint8),

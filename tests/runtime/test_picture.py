@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,8 @@ def test_crop_is_bilinear_sampling(width: int, height: int, data: st.DataObject)
     box = (left, top, data.draw(st.floats(0.5, width)), data.draw(st.floats(0.5, height)))
     picture = Picture(random_picture(width, height), box)
     image = picture.network_input
-    assert (image.shape, image.dtype) == ((1, 3, HEIGHT, WIDTH), np.float32)
+    assert image.shape == (1, 3, HEIGHT, WIDTH)
+    assert image.dtype == np.float32
     assert 0 <= image.min() <= image.max() <= 1
     for u, v in [(0, 0), (WIDTH // 2, HEIGHT // 2), (WIDTH - 1, HEIGHT - 1), (17, 300)]:
         # float32 weights of float64 positions up to 100: 1e-6 of a weight, on values of at most 1
@@ -210,8 +212,6 @@ def test_huge_picture_is_refused_before_it_is_decoded(
     header = bytearray(encoded("L", "PNG"))
     for width, height in ((40_000, 40_000), (10_000, 10_000)):
         header[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
-        import zlib
-
         header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
         (tmp_path / "p.png").write_bytes(header)
         with pytest.raises(InputError, match="too many"):
