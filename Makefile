@@ -1,7 +1,7 @@
 # make demo    install, then the main job on an embedded example: compile, run, verify; writes demo/overlay.png
 # make test    install, then every test
 # make lint    formatting and types
-# make bench   speed against ONNX Runtime on this machine
+# make bench   speed and size against ONNX Runtime on this machine
 # make clean   remove what demo and compile wrote (not .venv)
 #
 # PYTHON=...       the interpreter that makes .venv (3.11 or newer)

@@ -1,10 +1,10 @@
-"""Whole network, full preset: a compiled BinaryHPE artefact against ONNX Runtime FP32 on the original Hand4Whole.
+"""A compiled BinaryHPE artefact against ONNX Runtime FP32 on the original Hand4Whole, whole networks.
 
     python benchmarks/whole_network.py [--preset full] [--target native] [--rounds 15] [-o results.json]
 
-Both run the same picture on one thread, interleaved in one process; medians and their ratio are printed. Before
-anything is timed ONNX Runtime's result is checked against torch's and the artefact passes its own verification of
-integers (`bhpe-compile verify` does the complete one).
+A seeded model is written and compiled by the command line (seconds, peak memory of all its processes, bytes). Then
+both run the same picture on one thread, interleaved in one process; medians and their ratio are printed. Before
+anything is timed, ONNX Runtime's result is checked against torch's, and the artefact's by `bhpe-compile verify`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
+sys.path.insert(0, str(Path(__file__).parent))
 
-def resident_kb(field: str = "VmRSS:") -> int:
-    """A line of /proc/self/status, in kB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    return -1
+from process import cpu_name, watch  # noqa: E402 (beside this file)
+
+LARGEST_GAP = 0.5
+"""Pixels or cells by which ONNX Runtime may differ from torch before it is timed (float sums in another order)."""
 
 
 def interleave(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -43,23 +46,21 @@ def interleave(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
     return times
 
 
-def cpu_name() -> str:
-    """The processor as the kernel names it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "unknown"
+def command(*arguments: str) -> list[str]:
+    """The command line of bhpe-compile."""
+    return [sys.executable, "-m", "bhpe_compile.cli", *arguments]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="full", choices=("full", "tiny"))
-    parser.add_argument("--target", default="native")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("-o", "--output", type=Path)
-    args = parser.parse_args()
+def output(words: Sequence[str]) -> Any:
+    """What a command prints, as JSON."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stderr}")
+    return json.loads(done.stdout)
 
-    import numpy as np
+
+def measure(folder: Path, preset: str, target: str, rounds: int) -> dict[str, Any]:
+    """All figures of one preset and target."""
     import onnx_ir as ir
     import onnxruntime
     import torch
@@ -69,59 +70,75 @@ def main() -> None:
     from bhpe_compile.models.hand4whole import Hand4Whole
     from bhpe_compile.models.initialise import initialise
     from bhpe_compile.models.presets import PRESETS
-    from bhpe_compile.runtime import load_artifact
+    from bhpe_compile.runtime import Model
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "model.pt"
-        model = Hand4Whole(PRESETS[args.preset])
-        initialise(model, 0)
-        save_model(checkpoint, model)
-        start = time.perf_counter()
-        artefact = Path(folder) / "artefact"
-        result = pipeline.compile_model(checkpoint, artefact, pipeline.CompileOptions(target=args.target))
-        compile_seconds = time.perf_counter() - start
-        reference = pipeline.original_onnx(checkpoint)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(ir.to_proto(reference).SerializeToString(), options)
-        image = np.random.default_rng(0).random((1, 3, 512, 384), dtype=np.float32)
-        with torch.no_grad():
-            expected = model.eval()(torch.from_numpy(image))
-        names = [o.name for o in session.get_outputs()]
-        gap = max(
-            float(np.abs(got - expected[name].numpy()).max())
-            for name, got in zip(names, session.run(None, {"image": image}), strict=True)
-            if "bbox" in name or "joint" in name
+    checkpoint, artefact = folder / "model.pt", folder / "artefact"
+    model = initialise(Hand4Whole(PRESETS[preset]), 0)
+    save_model(checkpoint, model, PRESETS[preset])
+    compiled = watch(command(str(checkpoint), "--target", target, "-o", str(artefact), "-q"))
+    verified = output(command("verify", str(artefact), "--format", "json", "-q"))
+    footprint = output([sys.executable, str(Path(__file__).with_name("footprint.py")), str(artefact)])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    original = ir.to_proto(pipeline.original_onnx(checkpoint)).SerializeToString()
+    session = onnxruntime.InferenceSession(original, options, ["CPUExecutionProvider"])
+    image = pipeline.run_reference(pipeline.trace_original(checkpoint), None)
+    picture = image.pop("image")
+    names = [o.name for o in session.get_outputs()]
+    gap = max(
+        float(abs(got - image[name]).max())
+        for name, got in zip(names, session.run(None, {"image": picture}), strict=True)
+        if "bbox" in name or "joint" in name
+    )
+    if gap > LARGEST_GAP:
+        raise SystemExit(f"ONNX Runtime disagrees with torch by {gap}: nothing timed")
+    with Model(artefact) as native:
+        times = interleave(
+            {
+                "bhpe": lambda: native.run(picture),
+                "onnxruntime_fp32": lambda: session.run(None, {"image": picture}),
+            },
+            rounds,
         )
-        if gap > 0.5:
-            raise SystemExit(f"ONNX Runtime disagrees with torch by {gap}: nothing timed")
-        start = time.perf_counter()
-        compiled = load_artifact(artefact)
-        load_ms = (time.perf_counter() - start) * 1e3
-        runs: dict[str, Callable[[], object]] = {
-            "bhpe": lambda: compiled.run(image),
-            "onnxruntime_fp32": lambda: session.run(None, {"image": image}),
-        }
-        times = interleave(runs, args.rounds)
-        medians = {name: statistics.median(values) for name, values in times.items()}
-        summary = {
-            "preset": args.preset,
-            "target": args.target,
-            "cpu": cpu_name(),
-            "threads": 1,
-            "median_ms": {k: round(v, 2) for k, v in medians.items()},
-            "spread_ms": {k: [round(min(v), 2), round(max(v), 2)] for k, v in times.items()},
-            "ratios": {"whole_vs_ort_fp32": round(medians["onnxruntime_fp32"] / medians["bhpe"], 2)},
-            "compile_seconds": round(compile_seconds, 1),
-            "stage_seconds": {k: round(v, 1) for k, v in result.seconds.items()},
-            "load_ms": round(load_ms, 1),
-            "ort_vs_torch_max_gap": gap,
-        }
-        text = json.dumps(summary, indent=2, sort_keys=True)
-        print(text)
-        if args.output:
-            args.output.write_text(text + "\n")
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    size = {name: (artefact / name).stat().st_size for name in ("model.so", "weights.bin")}
+    return {
+        "preset": preset,
+        "target": target,
+        "median_ms": {name: round(value, 2) for name, value in medians.items()},
+        "spread_ms": {name: [round(min(v), 2), round(max(v), 2)] for name, v in times.items()},
+        "ratios": {"whole_vs_ort_fp32": round(medians["onnxruntime_fp32"] / medians["bhpe"], 2)},
+        "compile": {"seconds": round(compiled.seconds, 1), "peak_mb": round(compiled.peak_mb)},
+        "bytes": {**size, "library_and_weights": sum(size.values())},
+        "footprint": footprint,
+        "verify": {key: verified[key] for key in ("ok", "binary_exact", "max_abs_error", "flip_rate")},
+        "ort_vs_torch_max_gap": gap,
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="full", choices=("full", "tiny"))
+    parser.add_argument("--target", default="native")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as folder:
+        figures = measure(Path(folder), args.preset, args.target, args.rounds)
+    packages = ("onnxruntime", "torch", "apache-tvm", "ziglang")
+    figures |= {
+        "cpu": cpu_name(),
+        "threads": 1,
+        "versions": {name: version(name) for name in packages},
+    }
+    text = json.dumps(figures, indent=2, sort_keys=True)
+    print(text)
+    if args.output:
+        args.output.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -295,9 +295,14 @@ def list_passes() -> list[tuple[str, str, str]]:
     return [(stage, one.name, one.summary) for stage, passes in stages for one in passes]
 
 
+def trace_original(source: Path) -> fx.GraphModule:
+    """The full-precision network of a checkpoint, its weights rounded as they would be stored."""
+    graph, _ = binarize(load(source), CompileOptions(target="", scheme=None), _Progress(None))
+    return graph
+
+
 def original_onnx(source: Path) -> ir.Model:
     """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
-    loaded = load(source)
-    graph, _ = binarize(loaded, CompileOptions(target="", scheme=None), _Progress(None))
+    graph = trace_original(source)
     model, _ = export(graph, run_reference(graph, None), _Progress(None))
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,5 +49,13 @@ def render_count(count: float) -> str:
 
 
 def print_json(value: Any) -> None:
-    """`value` on stdout as JSON with sorted keys."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True))
+    """`value` on stdout as JSON with sorted keys; what JSON has no number for (NaN, infinity) is null."""
+    click.echo(json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value

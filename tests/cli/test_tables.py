@@ -60,3 +60,8 @@ def test_json_has_sorted_keys(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.index('"a"') < text.index('"b"')
     assert json.loads(text) == {"a": None, "b": [1]}
+
+
+def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"gap": float("inf"), "rows": [(float("nan"), 0.5)]})
+    assert json.loads(capsys.readouterr().out) == {"gap": None, "rows": [[None, 0.5]]}

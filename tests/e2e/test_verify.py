@@ -40,15 +40,17 @@ def test_table(compiled: Compiled) -> None:
 def test_wrong_weights_are_found(copy: Path) -> None:
     """Weights exchanged together with their checksum: only computing can tell."""
     weights = copy / "weights.bin"
-    weights.write_bytes(
-        bytes(byte ^ 0x10 if k % 97 == 0 else byte for k, byte in enumerate(weights.read_bytes()))
-    )
+    content = bytearray(weights.read_bytes())
+    for k in range(len(content) // 2, len(content), 97):  # well behind the header, which names the library
+        content[k] ^= 0x10
+    weights.write_bytes(content)
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["files"]["weights.bin"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     (copy / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
     outcome = bhpe("verify", copy, "--format", "json")
     assert outcome.code == 4, outcome.stderr
     assert json.loads(outcome.stdout)["ok"] is False
-    assert outcome.stderr.startswith("error: ")
-    assert "first difference" in outcome.stderr
-    assert outcome.stderr.count("\n") == 1
+    last = outcome.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "first difference" in last
+    assert "Traceback" not in outcome.stderr

@@ -83,7 +83,7 @@ def test_batch_norms_are_left_to_the_folds(model: ir.Model, small: fx.GraphModul
     """Folded by the exporter they would change weights that must stay float16."""
     assert "BatchNormalization" in op_types(model)
     weight = array_of(node_named(model, "stem").inputs[1])
-    np.testing.assert_array_equal(weight, small.get_submodule("stem").weight.numpy())
+    np.testing.assert_array_equal(weight, small.get_parameter("stem.weight").numpy())
 
 
 def test_activations_broadcast_without_reshape(model: ir.Model) -> None:

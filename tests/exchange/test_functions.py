@@ -52,7 +52,8 @@ def convolve(x: NDArray[np.int64], w: NDArray[np.int64], stride: int, pads: list
     """x [N,C,H,W], w [O,C,kh,kw] -> integers; padded with zeros after the sign."""
     x = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
     windows = np.lib.stride_tricks.sliding_window_view(x, w.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
-    return np.einsum("nchwij,ocij->nohw", windows, w)
+    dot: NDArray[np.int64] = np.einsum("nchwij,ocij->nohw", windows, w)
+    return dot
 
 
 def scatter(x: NDArray[np.int64], w: NDArray[np.int64], stride: int, padding: int) -> NDArray[np.int64]:

@@ -7,20 +7,21 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+from numpy.typing import NDArray
 
 from bhpe_compile.exchange import simplify as module
 from bhpe_compile.exchange.simplify import simplify
 from tests.passes.fold.graphs import Builder, node_named, op_types, run, text
 
 
-def foldable() -> tuple[ir.Model, np.ndarray]:
+def foldable() -> tuple[ir.Model, NDArray[np.float32]]:
     """A chain of binary layers with a constant subgraph and a batch norm behind a dense layer."""
     b = Builder(1)
     x = b.input("image", (1, 3, 6, 6))
     y = b.batch_norm(b.dense(x, "stem", 8), "norm")
     y = b.rprelu(b.binary("BinaryConv2d", y, "block", 8), "act")
     y = b.binary("BinaryConvTranspose2d", y, "up", 4)
-    two, three = b.constant("two", np.float32([2.0])), b.constant("three", np.float32([3.0]))
+    two, three = (b.constant(f"factor{i}", np.array([i], np.float32)) for i in (2, 3))
     six = b.add("Mul", [two, three], "six", (1,))
     y = b.add("Mul", [y, six], "scaled", (1, 4, 12, 12))
     for node in b.graph:
@@ -74,7 +75,7 @@ def test_an_invalid_model_comes_back_unchanged_with_the_reason() -> None:
 def test_a_crash_of_the_process_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     """onnxsim has segmentation faults on its record."""
     monkeypatch.setattr(module, "_SCRIPT", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    model, x = foldable()
+    model, _ = foldable()
     same, notes = simplify(model)
     assert same is model
     assert notes[0].reason == "exit code -11; the model goes on unsimplified"

@@ -48,7 +48,7 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
         (
             BIDRN,
             {
-                "plain": 6 + 2,
+                "plain": 11,
                 "down_scale": 1,
                 "down_sample": 1,
                 "fusion_up": 4,
@@ -58,11 +58,11 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
         ),
         (
             BNN,
-            {"plain": 8, "down_scale": 1, "down_sample": 1, "fusion_up": 4, "fusion_down": 3, "shortcuts": 3},
+            {"plain": 11, "down_scale": 1, "down_sample": 1, "fusion_up": 4, "fusion_down": 3, "shortcuts": 3},
         ),
         (
             REACTNET,
-            {"plain": 8, "down_scale": 1, "down_sample": 1, "fusion_up": 4, "fusion_down": 3, "shortcuts": 3},
+            {"plain": 11, "down_scale": 1, "down_sample": 1, "fusion_up": 4, "fusion_down": 3, "shortcuts": 3},
         ),
     ],
     ids=lambda value: value.name if isinstance(value, Scheme) else "",
@@ -135,7 +135,7 @@ def test_training_reduces_a_loss(scheme: Scheme) -> None:
     target = torch.randn(4, 6)
     step = torch.optim.SGD(graph.parameters(), lr=0.02, momentum=0.9)
     losses = []
-    for _ in range(15):
+    for _ in range(30):
         loss = functional.mse_loss(graph(x)["pose"], target)
         step.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ def test_same_names_mode_and_values_at_any_batch(training: bool) -> None:
 def test_binary_layers_stay_one_node() -> None:
     graph, _ = binarize(Whole(), BinarizeOptions())
     again = trace(graph)
-    assert [node.name for node in again.graph.nodes] == [node.name for node in graph.graph.nodes]
+    assert [node.target for node in again.graph.nodes] == [node.target for node in graph.graph.nodes]
 
 
 def test_a_forward_that_depends_on_values_is_refused() -> None:

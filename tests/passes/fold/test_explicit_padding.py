@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -98,7 +100,11 @@ def test_auto_pad_is_written_out(
     else:
         out = [-(-s // stride) for s in size]
     inputs = [x, b.constant("w", b.normal(3, 2, kernel, kernel))] if op == "Conv" else [x]
-    facts = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "dilations": [dilation] * 2}
+    facts: dict[str, Any] = {
+        "kernel_shape": [kernel] * 2,
+        "strides": [stride] * 2,
+        "dilations": [dilation] * 2,
+    }
     y = b.add(op, inputs, "layer", (1, 3 if op == "Conv" else 2, *out), auto_pad=mode, **facts)
     model = b.build(y)
     x_value = b.normal(1, 2, *size)

@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from tests.passes.fold.graphs import Builder, array, node_named, op_types, run, text
@@ -25,7 +26,7 @@ def normed(
     return b.build(b.batch_norm(y, "norm", epsilon) if norm else y)
 
 
-def picture(model: ir.Model, seed: int = 9) -> np.ndarray:
+def picture(model: ir.Model, seed: int = 9) -> NDArray[np.float32]:
     return Builder(seed).normal(*[int(d) for d in model.graph.inputs[0].shape or ()])  # type: ignore[arg-type]
 
 

@@ -34,7 +34,8 @@ def test_weights_become_words(kind: str, shape: tuple[int, ...]) -> None:
     assert op_types(model) == [f"Packed{kind}"]
     node = node_named(model, "layer")
     packed = array(node.inputs[2])
-    assert (packed.shape, packed.dtype) == (shape, np.uint32)
+    assert packed.shape == shape
+    assert packed.dtype == np.uint32
     assert integer(node, "channels") == 40
     assert [key[1] for key in model.functions] == [f"Packed{kind}"]
     assert [note.site for note in result.notes] == ["layer"]
