@@ -26,7 +26,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from process import cpu_name, watch  # noqa: E402 (beside this file)
+from process import cpu_name, watch
 
 LARGEST_GAP = 0.5
 """Pixels or cells by which ONNX Runtime may differ from torch before it is timed (float sums in another order)."""
