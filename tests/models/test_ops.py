@@ -33,39 +33,22 @@ def plain_sign(x: Tensor, surrogate: str) -> Tensor:
     return straight_through(hard, torch.where(x < 0, inside * (inside + 2), inside * (2 - inside)))
 
 
-def plain_conv(
-    x: Tensor,
-    threshold: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    stride: int,
-    padding: int,
-    surrogate: str,
-) -> Tensor:
+def plain_conv(operands: list[Tensor], stride: int, padding: int, surrogate: str) -> Tensor:
+    x, threshold, weight, scale, bias = operands
     bits = plain_sign(x - threshold[:, None, None], surrogate)
     y = functional.conv2d(bits, plain_sign(weight, "ste"), None, stride, padding)
     return y * scale[:, None, None] + bias[:, None, None]
 
 
-def plain_conv_transpose(
-    x: Tensor,
-    threshold: Tensor,
-    weight: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    stride: int,
-    padding: int,
-    surrogate: str,
-) -> Tensor:
+def plain_conv_transpose(operands: list[Tensor], stride: int, padding: int, surrogate: str) -> Tensor:
+    x, threshold, weight, scale, bias = operands
     bits = plain_sign(x - threshold[:, None, None], surrogate)
     y = functional.conv_transpose2d(bits, plain_sign(weight, "ste"), None, stride, padding)
     return y * scale[:, None, None] + bias[:, None, None]
 
 
-def plain_linear(
-    x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str
-) -> Tensor:
+def plain_linear(operands: list[Tensor], surrogate: str) -> Tensor:
+    x, threshold, weight, scale, bias = operands
     return functional.linear(plain_sign(x - threshold, surrogate), plain_sign(weight, "ste")) * scale + bias
 
 
@@ -79,8 +62,7 @@ def operands(seed: int, x: tuple[int, ...], channels: int, weight: tuple[int, ..
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
-        values = torch.randn(shape, generator=draw, dtype=torch.float64)
-        return values
+        return torch.randn(shape, generator=draw, dtype=torch.float64)
 
     some = [normal(*x) * 1.5, normal(channels) * 0.3, normal(*weight), normal(out), normal(out)]
     some[0].view(-1)[::7] = 0.0
@@ -119,7 +101,7 @@ def test_conv2d_equals_a_composition(
     inputs = operands(seed, (2, 5, 7, 6), 5, (3, 5, kernel, kernel), 3)
     check_gradients(
         lambda *v: torch.ops.bhpe.binary_conv2d(*v, stride, padding, surrogate),
-        lambda *v: plain_conv(*v, stride, padding, surrogate),
+        lambda *v: plain_conv([*v], stride, padding, surrogate),
         inputs,
     )
 
@@ -132,7 +114,7 @@ def test_conv_transpose2d_equals_a_composition(
     inputs = operands(seed, (2, 5, 4, 6), 5, (5, 3, kernel, kernel), 3)
     check_gradients(
         lambda *v: torch.ops.bhpe.binary_conv_transpose2d(*v, stride, padding, surrogate),
-        lambda *v: plain_conv_transpose(*v, stride, padding, surrogate),
+        lambda *v: plain_conv_transpose([*v], stride, padding, surrogate),
         inputs,
     )
 
@@ -141,7 +123,7 @@ def test_conv_transpose2d_equals_a_composition(
 def test_linear_equals_a_composition(surrogate: str) -> None:
     check_gradients(
         lambda *v: torch.ops.bhpe.binary_linear(*v, surrogate),
-        lambda *v: plain_linear(*v, surrogate),
+        lambda *v: plain_linear([*v], surrogate),
         operands(1, (3, 11), 11, (4, 11), 4),
     )
 

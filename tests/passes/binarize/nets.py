@@ -140,24 +140,39 @@ class Whole(nn.Module):
         }
 
 
-class OneConv(nn.Module):
-    """`layer1.0` = conv -> bn -> relu, the smallest place where a core convolution stands."""
+class ConvBlock(nn.Module):
+    """conv -> bn -> relu under the names of a residual block."""
 
-    def __init__(
-        self, cin: int, cout: int, kernel: int = 1, stride: int = 1, padding: int | None = None
-    ) -> None:
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int, padding: int, groups: int) -> None:
         super().__init__()
-        block = nn.Module()
-        block.conv1 = nn.Conv2d(
-            cin, cout, kernel, stride, kernel // 2 if padding is None else padding, bias=False
-        )
-        block.bn1 = nn.BatchNorm2d(cout)
-        block.relu = nn.ReLU()
-        self.layer1 = nn.ModuleList([block])
+        self.conv1 = nn.Conv2d(cin, cout, kernel, stride, padding, groups=groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(cout)
+        self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        block = self.layer1[0]
-        return block.relu(block.bn1(block.conv1(x)))  # type: ignore[no-any-return]
+        return self.relu(self.bn1(self.conv1(x)))  # type: ignore[no-any-return]
+
+
+class OneConv(nn.Module):
+    """The smallest place where a core convolution stands: `layer1.0.conv1`. Padding None: half the kernel."""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int = 1,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.block = [
+            ConvBlock(cin, cout, kernel, stride, kernel // 2 if padding is None else padding, groups)
+        ]
+        self.layer1 = nn.Sequential(*self.block)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer1(x)  # type: ignore[no-any-return]
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

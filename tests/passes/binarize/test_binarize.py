@@ -58,11 +58,25 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
         ),
         (
             BNN,
-            {"plain": 11, "down_scale": 1, "down_sample": 1, "fusion_up": 4, "fusion_down": 3, "shortcuts": 3},
+            {
+                "plain": 11,
+                "down_scale": 1,
+                "down_sample": 1,
+                "fusion_up": 4,
+                "fusion_down": 3,
+                "shortcuts": 3,
+            },
         ),
         (
             REACTNET,
-            {"plain": 11, "down_scale": 1, "down_sample": 1, "fusion_up": 4, "fusion_down": 3, "shortcuts": 3},
+            {
+                "plain": 11,
+                "down_scale": 1,
+                "down_sample": 1,
+                "fusion_up": 4,
+                "fusion_down": 3,
+                "shortcuts": 3,
+            },
         ),
     ],
     ids=lambda value: value.name if isinstance(value, Scheme) else "",

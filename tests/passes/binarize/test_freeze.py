@@ -55,6 +55,6 @@ def test_twice_is_once() -> None:
 def test_a_weight_beyond_float16_is_refused_by_name(value: float) -> None:
     model = Whole()
     with torch.no_grad():
-        model.body_rotation_net.body_conv[0].weight[0] = value
+        model.get_parameter("body_rotation_net.body_conv.0.weight")[0] = value
     with pytest.raises(InputError, match=r"body_rotation_net\.body_conv\.0\.weight: .* does not fit float16"):
         freeze(trace(model))

@@ -98,7 +98,7 @@ def test_what_is_no_dictionary_is_refused() -> None:
 
 @pytest.mark.parametrize("option", ["keep_float", "binarize"])
 def test_a_glob_that_matches_nothing_is_a_usage_error(option: str) -> None:
-    given_glob = {option: ("backbone.layer2.1.conf3",)}
+    given_glob: dict[str, Any] = {option: ("backbone.layer2.1.conf3",)}
     flag = option.replace("_", "-")
     with pytest.raises(
         UsageError, match=rf"--{flag} 'backbone.layer2.1.conf3' matches no layer; near: .*conv3"

@@ -14,15 +14,22 @@ from bhpe_compile.passes.binarize.shortcuts import Shortcuts
 from tests.passes.binarize.nets import lines, picture, randomise, shortcut
 
 
+class Block(nn.Module):
+    def __init__(self, cin: int, cout: int, stride: int) -> None:
+        super().__init__()
+        self.downsample = shortcut(cin, cout, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.downsample is None else self.downsample(x)
+
+
 class OneShortcut(nn.Module):
     def __init__(self, cin: int = 4, cout: int = 8, stride: int = 2) -> None:
         super().__init__()
-        block = nn.Module()
-        block.downsample = shortcut(cin, cout, stride)
-        self.layer2 = nn.ModuleList([block])
+        self.layer2 = nn.Sequential(Block(cin, cout, stride))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return functional.relu(y + self.layer2[0].downsample(x))
+        return functional.relu(y + self.layer2(x))
 
 
 BEFORE = [

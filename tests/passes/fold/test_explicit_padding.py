@@ -89,9 +89,9 @@ def test_auto_pad_is_written_out(
 ) -> None:
     b = Builder(4)
     x = b.input("x", (1, 2, *size))
-    dilation = (
-        dilation if mode == "VALID" else 1
-    )  # with both, ONNX Runtime refuses Conv and gets MaxPool wrong
+    kernel = max(kernel, stride)  # below, ONNX Runtime derives negative padding
+    if mode != "VALID":
+        dilation = 1  # with auto_pad, ONNX Runtime refuses a dilated Conv and gets MaxPool wrong
     reach = (kernel - 1) * dilation + 1
     if mode == "VALID":
         if min(size) < reach:
