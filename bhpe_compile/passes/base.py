@@ -93,7 +93,9 @@ class PassManager(Generic[G]):
         for one in self.passes:
             missing = [word for word in one.requires if word not in known]
             if missing:
-                raise PassOrderError(f"pass {one.name} needs {', '.join(missing)}, which no earlier pass ensures")
+                raise PassOrderError(
+                    f"pass {one.name} needs {', '.join(missing)}, which no earlier pass ensures"
+                )
             start = time.perf_counter()
             try:
                 result = one(graph)

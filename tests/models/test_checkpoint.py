@@ -100,14 +100,18 @@ def test_code_is_refused_and_not_run(tmp_path: Path, writer: str, capsys: pytest
 def test_another_architecture_names_keys(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     torch.save(torch.nn.Linear(3, 4).state_dict(), path)
-    with pytest.raises(InputError, match=r"missing: backbone\.conv1\.weight.*and \d+ more; 2 unexpected: weight, bias"):
+    with pytest.raises(
+        InputError, match=r"missing: backbone\.conv1\.weight.*and \d+ more; 2 unexpected: weight, bias"
+    ):
         load_model(path)
 
 
 def test_tiny_weights_in_the_public_layout_name_the_shape(tmp_path: Path, tiny: Hand4Whole) -> None:
     state = tiny.state_dict()
     state["backbone.conv1.weight"] = torch.zeros(8, 3, 7, 7)
-    with pytest.raises(InputError, match=r"backbone\.conv1\.weight has shape \(8, 3, 7, 7\).*\(16, 3, 7, 7\)"):
+    with pytest.raises(
+        InputError, match=r"backbone\.conv1\.weight has shape \(8, 3, 7, 7\).*\(16, 3, 7, 7\)"
+    ):
         load_state(Hand4Whole(TINY), state, "x.pt")
 
 

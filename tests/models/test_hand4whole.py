@@ -32,7 +32,10 @@ def test_public_names_and_shapes() -> None:
     assert tuple(state["body_rotation_net.body_pose_out.0.weight"].shape) == (126, 16995)
     assert tuple(state["hand_rotation_net.hand_pose_out.0.weight"].shape) == (90, 10300)
     assert tuple(state["face_regressor.jaw_pose_out.0.weight"].shape) == (6, 512)
-    for name in ("hand_roi_net.backbone.layer4.2.conv3.weight", "face_roi_net.backbone.layer1.0.conv1.weight"):
+    for name in (
+        "hand_roi_net.backbone.layer4.2.conv3.weight",
+        "face_roi_net.backbone.layer1.0.conv1.weight",
+    ):
         assert name in state
     assert "box_net.lhand_size.2.bias" in state
 

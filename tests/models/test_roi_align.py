@@ -41,7 +41,9 @@ def test_equals_onnx(case: str, size: tuple[int, int]) -> None:
     ]
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     opset = [helper.make_opsetid("", 18)]
-    model = helper.make_model(helper.make_graph([node], "g", infos, [out]), opset_imports=opset, ir_version=10)
+    model = helper.make_model(
+        helper.make_graph([node], "g", infos, [out]), opset_imports=opset, ir_version=10
+    )
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (want,) = session.run(None, {"x": x.numpy(), "b": boxes.numpy(), "i": index.numpy()})

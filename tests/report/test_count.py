@@ -39,7 +39,9 @@ def test_macs_by_module(bidrn: CostReport) -> None:
     assert dict(found) == MODULES
 
 
-@pytest.mark.parametrize(("scheme", "params", "ops"), [("bnn", 21.6078, 2.6302), ("reactnet", 21.6567, 2.6302)])
+@pytest.mark.parametrize(
+    ("scheme", "params", "ops"), [("bnn", 21.6078, 2.6302), ("reactnet", 21.6567, 2.6302)]
+)
 def test_published_rows(scheme: str, params: float, ops: float) -> None:
     report = count("full", scheme).compiled
     assert report.params_paper_m == params

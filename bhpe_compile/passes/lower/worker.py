@@ -93,6 +93,7 @@ def serve() -> None:
     """The worker's side."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries that print must not disturb the answers
+    os.nice(5)  # importing TVM gives way to the export that goes on meanwhile
     from bhpe_compile.passes.lower import tasks
 
     while True:

@@ -21,9 +21,7 @@ def test_a_chain_needs_two_buffers() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(1, 5000), st.integers(0, 20), st.integers(0, 10)), min_size=1, max_size=30
-    )
+    st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 20), st.integers(0, 10)), min_size=1, max_size=30)
 )
 def test_live_buffers_never_overlap(items: list[tuple[int, int, int]]) -> None:
     sizes = {i: size for i, (size, _, _) in enumerate(items)}
