@@ -208,8 +208,13 @@ def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
         image = load_picture(picture or embedded).network_input
-    with torch.no_grad():
-        outputs = graph(torch.from_numpy(image))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # its threads would spin against the workers; one picture is soon done
+    try:
+        with torch.no_grad():
+            outputs = graph(torch.from_numpy(image))
+    finally:
+        torch.set_num_threads(threads)
     return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
 
 

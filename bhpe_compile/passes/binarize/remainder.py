@@ -25,15 +25,17 @@ class Remainder(BinarizePass):
     ensures = ("remainder decided",)
 
     def scheme_refusal(self, site: Site) -> str | None:
-        """Only core convolutions are binary without being asked for."""
+        """Only core convolutions are binary without being asked for; stems not even then."""
         role = layer_role(site.path)
-        return None if role == "core" else f"{role}: full precision in every scheme (--binarize overrules)"
+        if role in ("core", "stem"):  # what they cannot be, `shape_refusal` says
+            return None
+        return f"{role}: full precision in every scheme (--binarize overrules)"
 
     def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Stems cannot, core convolutions need a scheme without residuals."""
         role = layer_role(site.path)
         if role == "stem":
-            return "stem: the sign of a picture, whose values are all >= 0, is constant"
+            return "stem: stays in full precision, the sign of a picture (all values >= 0) is constant"
         if role == "core" and isinstance(site.layer, nn.Conv2d):
             return self._core_refusal(graph, site, site.layer)
         return None
