@@ -1,0 +1,68 @@
+"""Every fold pass, run twice on random networks: the second run says nothing happened, and nothing did."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.fold import fold_passes
+from tests.passes.fold.graphs import Builder, text
+
+STEPS = ("pad", "clip", "norm", "rprelu", "identity", "residual", "conv", "up", "dense")
+
+
+def network(steps: list[str], seed: int) -> ir.Model:
+    """`steps` one after the other on [1, 4, 4, 4]; neither order nor repetition need make sense."""
+    b = Builder(seed)
+    y = source = b.input("x", (1, 4, 4, 4))
+    for i, step in enumerate(steps):
+        name, shape = f"{step}{i}", [int(d) for d in y.shape or ()]  # type: ignore[arg-type]
+        if step == "pad":
+            amounts = b.constant(f"{name}.amounts", np.array([0, 0, 1, 0, 0, 0, 0, 1], np.int64))
+            y = b.add("Pad", [y, amounts], name, [*shape[:2], shape[2] + 1, shape[3] + 1])
+        elif step == "clip":
+            y = b.clip(y, name)
+        elif step == "norm":
+            y = b.batch_norm(y, name)
+        elif step == "rprelu":
+            y = b.rprelu(y, name)
+        elif step == "identity":
+            y = b.add("Identity", [y], name, shape)
+        elif step == "residual":
+            y = b.add("Add", [y, y], name, shape)
+        elif step == "conv":
+            y = b.binary("BinaryConv2d", y, name, 4)
+        elif step == "up":
+            y = b.binary("BinaryConvTranspose2d", y, name, 4)
+        else:
+            y = b.dense(y, name, 4, bias=True)
+    return b.build(y if y is not source else b.add("Relu", [y], "only", (1, 4, 4, 4)))
+
+
+@pytest.mark.parametrize("one", fold_passes(), ids=lambda one: one.name)
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=8), seed=st.integers(0, 1000))
+def test_alone(one: Pass[ir.Model], steps: list[str], seed: int) -> None:
+    model = network(steps, seed)
+    before = text(model)
+    first = one(model)
+    after = text(model)
+    assert first.modified or after == before, "a pass that changes something has to say so"
+    assert (one(model).modified, text(model)) == (False, after)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=10), seed=st.integers(0, 1000))
+def test_in_order(steps: list[str], seed: int) -> None:
+    """All passes, then all again: none finds anything an earlier one left for it."""
+    model = network(steps, seed)
+    for one in fold_passes():
+        one(model)
+    after = text(model)
+    again = {one.name: one(model).modified for one in fold_passes()}
+    assert again == dict.fromkeys(again, False)
+    assert text(model) == after

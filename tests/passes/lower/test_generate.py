@@ -1,0 +1,104 @@
+"""Lowered, compiled, linked and run: small graphs against ONNX Runtime, on this machine and as AArch64."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from bhpe_compile.artifact import write_artifact
+from bhpe_compile.errors import InputError
+from bhpe_compile.passes.lower import generate, lower_passes
+from bhpe_compile.passes.lower.worker import Workers
+from bhpe_compile.runtime import open_session
+from bhpe_compile.targets import get_target
+from tests.passes.lower.graphs import Builder, bidrb, pack_words, small_network
+
+NEEDS_QEMU = pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")
+TARGETS = ["x86", pytest.param("arm", marks=NEEDS_QEMU)]
+
+
+def compile_and_run(model: ir.Model, target: str, folder: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+    for one in lower_passes():
+        one(model)
+    with Workers() as workers:
+        lowered = generate(model, get_target(target), workers)
+    write_artifact(folder / "artefact", lowered.program, get_target(target), b"", {}, None, {})
+    with open_session(folder / "artefact") as session:
+        return session.execute({"image": image}).outputs
+
+
+def reference(model: ir.Model, image: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    return session.run(None, {"image": image})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kind_of_layer(tmp_path: Path, target: str) -> None:
+    """All four BiDRB kinds, odd channel counts, dense layers, pooling, a linear layer with two outputs."""
+    b = Builder(3)
+    x = b.input("image", (1, 24, 8, 8))
+    outputs = [
+        bidrb(b, x, "plain", 24, 24, 1, (8, 8)),
+        bidrb(b, x, "scale", 24, 24, 2, (8, 8)),
+        bidrb(b, x, "sample", 24, 48, 2, (8, 8)),
+        bidrb(b, x, "up", 24, 96, 1, (8, 8)),
+        bidrb(b, x, "down", 24, 8, 1, (8, 8)),
+        b.dense_conv(x, "dense", 24, 40, 3, 2, 1),
+        b.dense_conv(x, "head", 24, 3),
+        b.add("MaxPool", [x], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+    ]
+    deconv = b.constant(
+        "deconv.weight", b.normal(24, 16, 4, 4, std=0.1).astype(np.float16).astype(np.float32)
+    )
+    facts = {"strides": [2, 2], "pads": [1] * 4, "kernel_shape": [4, 4]}
+    outputs.append(b.add("ConvTranspose", [x, deconv], "deconv", **facts))
+    flat = b.add("Reshape", [x, b.constant("flat.shape", np.array([1, 1536]))], "flat")
+    gemm = b.constant("gemm.weight", b.normal(5, 1536, std=0.02).astype(np.float16).astype(np.float32))
+    outputs.append(b.add("Gemm", [flat, gemm, b.constant("gemm.bias", b.normal(5))], "gemm", transB=1))
+    words = b.constant("two.weight", pack_words(b.rng.random((2, 1536)) < 0.5))
+    parameters = [
+        b.constant("two.threshold", b.normal(1536, std=0.1)),
+        words,
+        b.constant("two.scale", np.ones(2, np.float32)),
+        b.constant("two.bias", np.zeros(2, np.float32)),
+    ]
+    outputs.append(b.add("PackedBinaryLinear", [flat, *parameters], "two", "bhpe", channels=1536))
+    model = b.build(*outputs)
+    image = b.normal(1, 24, 8, 8)
+    expected = reference(model, image)
+    got = compile_and_run(model, target, tmp_path, image)
+    for name, want in zip(outputs, expected, strict=True):
+        # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
+        np.testing.assert_allclose(got[name], want, atol=5e-5, rtol=1e-5)
+    np.testing.assert_array_equal(got["two.y"], expected[-1])  # integers
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_small_network(tmp_path: Path, target: str) -> None:
+    model = small_network(height=32, width=32)
+    image = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
+    expected = reference(model, image)
+    got = compile_and_run(model, target, tmp_path, image)
+    for value, want in zip(got.values(), expected, strict=True):
+        # the stem's float sums differ in the last bits, which may flip a sign: at most 1 in 1000 values moves
+        assert (np.abs(value - want) > 1e-4).mean() <= 1e-3
+
+
+def test_heavy_glue_is_refused_by_name() -> None:
+    b = Builder()
+    x = b.input("image", (1, 1, 600, 600))
+    model = b.build(b.add("MatMul", [x, x], "product"))
+    with Workers() as workers, pytest.raises(InputError, match=r"matmul would run [\d,]+ iterations"):
+        generate(model, get_target("x86"), workers)
+
+
+def test_errors_cross_the_process() -> None:
+    with Workers(1) as workers:
+        workers.members[0].submit("generate_kernels", [None], {"kind": "llvm"}, get_target("x86").isa)
+        with pytest.raises(Exception, match="AttributeError"):
+            workers.members[0].result()
