@@ -81,10 +81,10 @@ def test_one_wrong_bit_is_found_and_named(compiled: Compiled, tmp_path: Path) ->
 
 def test_a_wrong_float_is_found(compiled: Compiled, tmp_path: Path) -> None:
     weights = bytearray(compiled.program.weights)
-    at = compiled.place("face_regressor.expr_out.0", "bias")
-    weights[at : at + 4] = np.float32(0.5).tobytes()
+    at = compiled.place("hand_rotation_net.hand_pose_out.0", "bias")
+    weights[at : at + 4] = np.float32(9).tobytes()
     result = verify(compiled.write(tmp_path / "a", bytes(weights)))
     assert not result.ok
     assert result.binary_exact
     assert result.first_difference is not None
-    assert "smplx_expr" in result.first_difference
+    assert "smplx_lhand_pose" in result.first_difference

@@ -71,7 +71,7 @@ class PackActivations(Pass[ir.Model]):
         batch, height, width, channels = g.shape_of(x)
         border = max(needed_border(node) for node in readers)
         shape = (batch, height + 2 * border, width + 2 * border, packed_bytes(channels))
-        bits = g.new_value(f"{x.name}_bits{len(list(x.uses()))}", shape, ir.DataType.UINT8)
+        bits = g.new_value(f"{x.name}_bits_{g.text(readers[0], 'layer')}", shape, ir.DataType.UINT8)
         producer = x.producer()
         names = ", ".join(node.name or "" for node in readers)
         able = g.is_kernel(producer, *PRODUCERS) and channels % 8 == 0

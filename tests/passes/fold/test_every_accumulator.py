@@ -62,7 +62,9 @@ def test_bits_are_the_same(
     b = Builder(19)
     x = b.input("x", (features + 1, features))
     scale = column([value * sign for value, sign in gammas])
-    y = b.binary("BinaryLinear", x, "first", OUT, threshold=np.zeros(features, np.float32), bias=column(offset))
+    y = b.binary(
+        "BinaryLinear", x, "first", OUT, threshold=np.zeros(features, np.float32), bias=column(offset)
+    )
     if parts != "rprelu":
         y = b.batch_norm(y, "norm")
     if parts != "norm":
@@ -82,7 +84,9 @@ def test_bits_are_the_same(
     np.testing.assert_array_equal(bits(model, rows), before)
     np.testing.assert_array_equal(run(model, rows)[0], outputs)
     sums = run_first(model, rows)
-    assert np.array_equal(np.abs(sums), np.broadcast_to(np.abs(2 * np.arange(features + 1) - features)[:, None], sums.shape))
+    assert np.array_equal(
+        np.abs(sums), np.broadcast_to(np.abs(2 * np.arange(features + 1) - features)[:, None], sums.shape)
+    )
 
 
 def run_first(model: ir.Model, x: NDArray[np.float32]) -> NDArray[np.float32]:
