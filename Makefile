@@ -31,9 +31,9 @@ install: $(VENV)/installed
 
 # torch first and alone, so that TORCH_INDEX decides its build and nothing else's.
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --no-deps -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/pip install -c constraints.txt -e '.[dev,emulate]' pytest-xdist
+	$(BIN)/pip install -c constraints.txt -e '.[dev,emulate]'
 	touch $@
 
 system:

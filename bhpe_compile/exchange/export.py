@@ -23,12 +23,11 @@ from onnxscript.optimizer import fold_constants
 from torch import fx
 
 from bhpe_compile.exchange.functions import DOMAIN, VERSION, attach_bodies
+from bhpe_compile.exchange.nodes import weight_of
 from bhpe_compile.models import ops, roi_align  # noqa: F401 (register the operators)
 
 OPSET, IR_VERSION = 18, 10
 INPUT = "image"
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
 
 
 _BHPE = values.Opset(DOMAIN, VERSION)
@@ -161,9 +160,7 @@ def name_layers(model: ir.Model) -> None:
     """node.name = path of the layer, from its weight's name; other nodes keep theirs."""
     taken: set[str] = set()
     for node in model.graph:
-        if node.op_type not in LAYERS:
-            continue
-        weight = node.inputs[2 if node.domain == DOMAIN else 1]
+        weight = weight_of(node)
         if weight is None or weight.name is None or not weight.name.endswith(".weight"):
             continue
         path = weight.name.removesuffix(".weight")

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
 
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
+"""Operators that are layers of the network, before their weights are packed."""
+
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...]:
     """Static shape of a value; an InputError names values whose shape is unknown or dynamic."""
@@ -18,6 +21,11 @@ def shape_of(value: ir.Value | None) -> tuple[int, ...]:
         name = "?" if value is None else value.name
         raise InputError(f"value {name} has no static shape: export the model with a fixed batch of 1")
     return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+
+
+def weight_of(node: ir.Node) -> ir.Value | None:
+    """The value a layer reads as its weight (for a MatMul, its second factor); None when `node` is no layer."""
+    return node.inputs[2 if node.domain == "bhpe" else 1] if node.op_type in LAYERS else None
 
 
 def array_of(value: ir.Value | None) -> NDArray[Any] | None:

@@ -1,7 +1,8 @@
 """onnxsim on the exported model: constants folded, shapes known everywhere.
 
-It runs in a process of its own, because crashes are on its record; when it fails, the model goes on as it is. Batch
-norms are kept: fused into convolutions they would turn +-1 weights into floats.
+It runs in a process of its own, because crashes are on its record; when it fails, the model goes on as it is. The
+layers' weights stay here and travel as graph inputs of the same name: a file of 3 MB instead of 300, and nothing can
+be fused into them. Batch norms are kept, for the folds.
 """
 
 from __future__ import annotations
@@ -9,32 +10,46 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
+from bhpe_compile.exchange.nodes import weight_of
 from bhpe_compile.passes.base import Note
 
 SECONDS = 300
 
+# onnxsim imports torch for calibration, which is not used here and costs more than the rest. Its proofs
+# (certify) would depend on whether a solver happens to be installed.
 _SCRIPT = """
-import sys, onnx, onnxsim
-model, ok = onnxsim.simplify(onnx.load(sys.argv[1]), skip_fuse_bn=True)
+import sys
+sys.modules["torch"] = None
+import onnx, onnxsim
+model, ok = onnxsim.simplify(onnx.load(sys.argv[1]), skip_fuse_bn=True, certify=False)
 if not ok:
     sys.exit("the simplified model computes something else")
 onnx.save(model, sys.argv[2])
 """
 
+Weights = dict[str, ir.TensorProtocol]
+
 
 def simplify(model: ir.Model) -> tuple[ir.Model, tuple[Note, ...]]:
-    """The simplified model and a note; the model itself, with the reason, where onnxsim fails."""
+    """The simplified model and a note; the model itself, with the reason, where onnxsim fails.
+
+    The simplified model shares the weights' arrays with `model`.
+    """
     before = _binary_nodes(model)
     with tempfile.TemporaryDirectory(prefix="bhpe-onnxsim-") as folder:
         source, target = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
-        ir.save(model, source)
-        command = [sys.executable, "-c", _SCRIPT, str(source), str(target)]
+        with _weights_as_inputs(model.graph) as weights:
+            ir.save(model, source)
+        # -P: a file onnx.py in the user's folder is not the package
+        command = [sys.executable, "-P", "-c", _SCRIPT, str(source), str(target)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:
@@ -46,9 +61,39 @@ def simplify(model: ir.Model) -> tuple[ir.Model, tuple[Note, ...]]:
         simplified = ir.from_proto(onnx.load(target))
     if _binary_nodes(simplified) != before:
         return model, (_note(False, "binary layers were lost; the model goes on unsimplified"),)
+    _inputs_to_weights(simplified.graph, weights)
     attach_bodies(simplified)
     count = f"{len(model.graph)} nodes became {len(simplified.graph)}"
     return simplified, (_note(True, count),)
+
+
+@contextmanager
+def _weights_as_inputs(graph: ir.Graph) -> Iterator[Weights]:
+    """Inside, the layers' constant weights are graph inputs; their tensors are handed out by name."""
+    order = list(graph.initializers.values())
+    layers = {id(weight) for node in graph if (weight := weight_of(node)) is not None}
+    held = {value: value.const_value for value in order if id(value) in layers}
+    for value in held:
+        del graph.initializers[value.name or ""]
+        value.const_value = None
+        graph.inputs.append(value)
+    try:
+        yield {value.name or "": tensor for value, tensor in held.items() if tensor is not None}
+    finally:
+        graph.initializers.clear()
+        for value, tensor in held.items():
+            graph.inputs.remove(value)
+            value.const_value = tensor
+        for value in order:
+            graph.register_initializer(value)
+
+
+def _inputs_to_weights(graph: ir.Graph, weights: Weights) -> None:
+    for value in [value for value in graph.inputs if value.name in weights]:
+        graph.inputs.remove(value)
+        if value.uses():
+            value.const_value = weights[value.name or ""]
+            graph.register_initializer(value)
 
 
 def _binary_nodes(model: ir.Model) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bhpe_compile.exchange import simplify as module
+from bhpe_compile.exchange.nodes import weight_of
 from bhpe_compile.exchange.simplify import simplify
 from tests.passes.fold.graphs import Builder, node_named, op_types, run, text
 
@@ -49,6 +50,36 @@ def test_constants_are_folded_and_layers_kept() -> None:
         "BinaryConvTranspose2d",
     ]
     np.testing.assert_array_equal(run(simplified, x)[0], before)
+
+
+def test_weights_stay_where_they_are() -> None:
+    """They are not written out and read back: the arrays are the same ones, the model they came from too."""
+    model, _ = foldable()
+    before = text(model)
+    simplified, notes = simplify(model)
+    assert [note.applied for note in notes] == [True], notes
+    assert text(model) == before
+    for name in ("stem", "block", "up"):
+        old, new = weight_of(node_named(model, name)), weight_of(node_named(simplified, name))
+        assert old is not None
+        assert new is not None
+        assert new.const_value is old.const_value
+        assert new.is_initializer()
+    assert [value.name for value in simplified.graph.inputs] == ["image"]
+
+
+def test_the_same_model_gives_the_same_bytes() -> None:
+    model, _ = foldable()
+    assert text(simplify(model)[0]) == text(simplify(model)[0])
+
+
+def test_files_of_the_user_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling in a folder that holds an onnx.py must not run it."""
+    for name in ("onnx.py", "onnxsim.py", "numpy.py"):
+        (tmp_path / name).write_text("raise SystemExit('the file of the user')\n")
+    monkeypatch.chdir(tmp_path)
+    _, notes = simplify(foldable()[0])
+    assert [note.applied for note in notes] == [True], notes
 
 
 def test_shapes_are_known_behind_functions() -> None:

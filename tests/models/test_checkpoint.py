@@ -32,11 +32,34 @@ def test_round_trip(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]  # no temporary file left
 
 
-def test_same_model_same_bytes(tmp_path: Path, tiny: Hand4Whole) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        save_model(tmp_path / folder / f"{folder}.pt", tiny, TINY)
-    assert (tmp_path / "a" / "a.pt").read_bytes() == (tmp_path / "b" / "b.pt").read_bytes()
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_same_model_same_bytes(tmp_path: Path, tiny: Hand4Whole, suffix: str) -> None:
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    save_model(first, tiny, TINY)
+    save_model(second, tiny, TINY)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
+def test_binarization_comes_back_with_its_state(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
+    """The graph is rebuilt by the passes: here only the options and the tensors are handed on, unchecked."""
+    options = {"scheme": {"name": "bidrn"}, "keep_float": ["box_net.*"], "binarize": []}
+    layer = torch.nn.Linear(3, 4)
+    save_model(tmp_path / name, layer, TINY, options)
+    loaded = load_model(tmp_path / name)
+    assert loaded.binarization == options
+    assert loaded.preset == TINY
+    assert {k: v.shape for k, v in loaded.state_dict.items()} == {"weight": (4, 3), "bias": (4,)}
+    load_state(layer, loaded.state_dict, loaded.source)
+
+
+def test_nothing_is_left_when_writing_fails(tmp_path: Path, tiny: Hand4Whole) -> None:
+    (tmp_path / "taken.pt").mkdir()
+    with pytest.raises(UsageError, match=r"taken\.pt: cannot be written"):
+        save_model(tmp_path / "taken.pt", tiny, TINY)
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.pt"]
+    with pytest.raises(UsageError, match="cannot be written: No such file"):
+        save_model(tmp_path / "nowhere" / "m.pt", tiny, TINY)
 
 
 def test_public_layout(tmp_path: Path) -> None:
@@ -53,14 +76,34 @@ def test_public_layout(tmp_path: Path) -> None:
     assert float(loaded.model.state_dict()["backbone.conv1.weight"].mean()) == 0.5
 
 
-def _network(tiny: Hand4Whole) -> dict[str, Any]:
-    state = {f"module.{k}": v for k, v in tiny.state_dict().items()}
-    return {"epoch": 1, "network": state, "optimizer": {}}
-
-
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         load_model(tmp_path / "none.pt")
+    with pytest.raises(UsageError, match="is a folder"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([1, 2], "holds a list"),
+        ({}, "no model in it"),
+        ({"epoch": 3, "network": {"module.a": 1}}, r"no model in it \(keys: epoch, network\)"),
+        ({"network": {"module.a": torch.zeros(2).to_sparse()}}, "no model in it"),
+        (
+            {"format": "other", "version": 1},
+            "format 'other' version 1; this program reads 'bhpe-compile' version 1",
+        ),
+        ({"format": "bhpe-compile", "version": 2}, "format 'bhpe-compile' version 2"),
+        ({"format": "bhpe-compile", "version": 1, "preset": ["tiny"]}, r"preset \['tiny'\] is not known"),
+        ({"format": "bhpe-compile", "version": 1, "preset": "tiny"}, "state_dict or binarization is missing"),
+    ],
+)
+def test_other_contents(tmp_path: Path, content: object, says: str) -> None:
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(InputError, match=rf"m\.pt: .*{says}") as caught:
+        load_model(tmp_path / "m.pt")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"just a text file\n", b"\x00\x01\x02" * 100, b"\x80\x02garbage"])
@@ -85,14 +128,16 @@ class Evil:
         return print, ("executed",)
 
 
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
+@pytest.mark.parametrize("writer", ["torch", "pickle 2", "pickle 4"])
 def test_code_is_refused_and_not_run(tmp_path: Path, writer: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "m.pt"
     if writer == "torch":
         torch.save({"network": Evil()}, path)
     else:
-        path.write_bytes(pickle.dumps({"network": Evil()}, protocol=2))
-    with pytest.raises(InputError, match=r"holds code.*state dict"):
+        path.write_bytes(pickle.dumps({"network": Evil()}, protocol=int(writer[-1])))
+    with pytest.raises(
+        InputError, match=r"holds (code \(\S*print\)|more than weights), which is not run.*state dict"
+    ):
         load_model(path)
     assert "executed" not in capsys.readouterr().out
 
@@ -104,6 +149,18 @@ def test_another_architecture_names_keys(tmp_path: Path) -> None:
         InputError, match=r"missing: backbone\.conv1\.weight.*and \d+ more; 2 unexpected: weight, bias"
     ):
         load_model(path)
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.save(torch.nn.Linear(3, 4), path)
+    with pytest.raises(InputError, match=r"holds code \(torch\.nn\.modules\.linear\.Linear\)"):
+        load_model(path)
+
+
+def test_batch_counters_may_be_missing(tiny: Hand4Whole) -> None:
+    state = {k: v for k, v in tiny.state_dict().items() if not k.endswith("num_batches_tracked")}
+    load_state(Hand4Whole(TINY), state, "x.pt")
 
 
 def test_tiny_weights_in_the_public_layout_name_the_shape(tmp_path: Path, tiny: Hand4Whole) -> None:

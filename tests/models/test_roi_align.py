@@ -39,7 +39,7 @@ def test_equals_onnx(case: str, size: tuple[int, int]) -> None:
         helper.make_tensor_value_info("b", TensorProto.FLOAT, boxes.shape),
         helper.make_tensor_value_info("i", TensorProto.INT64, index.shape),
     ]
-    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3, *size))
     opset = [helper.make_opsetid("", 18)]
     model = helper.make_model(
         helper.make_graph([node], "g", infos, [out]), opset_imports=opset, ir_version=10

@@ -16,7 +16,15 @@ from bhpe_compile.models.rotations import (
     rotation_6d_to_axis_angle,
     rotation_6d_to_matrix,
 )
-from bhpe_compile.verification.compare import rotation_matrices
+
+
+def rotation_matrices(vectors: np.ndarray) -> np.ndarray:
+    """Rodrigues' formula in float64: axis times angle [n, 3] -> [n, 3, 3]."""
+    angle = np.linalg.norm(vectors, axis=1)[:, None, None]
+    x, y, z = (vectors / np.maximum(angle[:, :, 0], 1e-300)).T
+    zero = np.zeros_like(x)
+    cross = np.stack((zero, -z, y, z, zero, -x, -y, x, zero), 1).reshape(-1, 3, 3)
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 def six(matrix: np.ndarray) -> torch.Tensor:

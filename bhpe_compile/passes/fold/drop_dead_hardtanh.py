@@ -34,6 +34,14 @@ class DropDeadHardtanh(Pass[ir.Model]):
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 
     def _visit(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
+        notes: list[Note] = []
+        while found := self._drop(graph, node):
+            notes += found
+            if not found[0].applied:
+                break
+        return notes
+
+    def _drop(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
         value = node.inputs[0]
         clip = value.producer() if value is not None else None
         if value is None or clip is None or clip.op_type != "Clip" or len(clip.inputs) < 3:

@@ -31,7 +31,10 @@ class ExplicitPadding(Pass[ir.Model]):
                 continue
             notes += self._auto_pad(node)
             if node.op_type == "Conv" or node.domain == "bhpe":
-                notes += self._merge_pad(graph.graph, node)
+                while merged := self._merge_pad(graph.graph, node):
+                    notes += merged
+                    if not merged[0].applied:
+                        break
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 
     def _auto_pad(self, node: ir.Node) -> list[Note]:

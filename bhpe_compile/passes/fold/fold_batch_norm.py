@@ -5,6 +5,7 @@
     dense layer      ChannelAffine(k, k * (bias - mean) + beta)                   behind it, its own bias gone
     dense, no norm   ChannelAffine(1, bias)
 
+Several norms in a row fold one after the other into the same affine.
 Computed in float64, stored in float32. +-1 weights stay +-1, float16 weights stay float16.
 """
 
@@ -31,7 +32,11 @@ from bhpe_compile.passes.base import Note, Pass, PassResult
 BINARY = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
 DENSE = ("Conv", "ConvTranspose")
 
+RUN_TIME = "parameters are computed at run time"
+
 Vector = NDArray[np.float64]
+Norm = tuple[ir.Node, tuple[Vector, Vector, Vector]]
+"""A BatchNormalization with its k, mean and beta."""
 
 
 class FoldBatchNorm(Pass[ir.Model]):
@@ -54,44 +59,43 @@ class FoldBatchNorm(Pass[ir.Model]):
         return PassResult(graph, modified, tuple(notes))
 
     def _binary(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
-        norm, why = _norm_behind(node)
-        if norm is None:
+        norms, why = _norms_behind(node)
+        if why or not norms:
             return [self.refused(node.name or "", why)] if why else []
         scale, bias = array_of(node.inputs[3]), array_of(node.inputs[4])
-        affine = _affine(norm)
-        if scale is None or bias is None or affine is None:
-            return [self.refused(node.name or "", "parameters are computed at run time")]
-        k, mean, beta = affine
-        new_scale, new_bias = k * scale, k * (bias.astype(np.float64) - mean) + beta
+        if scale is None or bias is None:
+            return [self.refused(node.name or "", RUN_TIME)]
+        new_scale, new_bias = _compose(scale, bias, norms)
         node.replace_input_with(3, float_constant(graph, f"{node.name}.folded.scale", new_scale))
         node.replace_input_with(4, float_constant(graph, f"{node.name}.folded.bias", new_bias))
-        _bypass(graph, norm, node)
+        for norm, _ in norms:
+            _bypass(graph, norm, node)
         return [self.applied(node.name or "", "batch norm folded into scale and bias")]
 
     def _dense(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
-        norm, why = _norm_behind(node)
+        norms, why = _norms_behind(node)
         if why:
             return [self.refused(node.name or "", why)]
         channels = shape_of(node.outputs[0])[1]
         bias_value = node.inputs[2] if len(node.inputs) > 2 else None
         own = array_of(bias_value) if bias_value is not None else np.zeros(channels)
-        affine = (
-            _affine(norm) if norm is not None else (np.ones(channels), np.zeros(channels), np.zeros(channels))
-        )
-        if own is None or affine is None:
-            return [self.refused(node.name or "", "parameters are computed at run time")]
-        if norm is None and bias_value is None:
+        if own is None:
+            return [self.refused(node.name or "", RUN_TIME)]
+        if not norms and bias_value is None:
             return []
-        k, mean, beta = affine
+        k, shift = _compose(np.ones(channels), own, norms)
         if bias_value is not None:
             node.resize_inputs(2)
         scale = float_constant(graph, f"{node.name}.affine.scale", k.reshape(-1, 1, 1))
-        bias = float_constant(graph, f"{node.name}.affine.bias", (k * (own - mean) + beta).reshape(-1, 1, 1))
+        bias = float_constant(graph, f"{node.name}.affine.bias", shift.reshape(-1, 1, 1))
+        for norm, _ in norms[:-1]:
+            _bypass(graph, norm, node)
         y = node.outputs[0]
         out = new_value(f"{y.name}_affine", shape_of(y))
         new = ir.Node("bhpe", "ChannelAffine", [y, scale, bias], outputs=[out], name=f"{node.name}.affine")
-        if norm is not None:
-            substitute(graph, norm, new, {norm.outputs[0]: out})
+        if norms:
+            last = norms[-1][0]
+            substitute(graph, last, new, {last.outputs[0]: out})
         else:
             graph.insert_after(node, new)
             uses = [use for use in y.uses() if use.node is not new]
@@ -103,23 +107,37 @@ class FoldBatchNorm(Pass[ir.Model]):
                     y.name, out.name = f"{y.name}_raw", y.name
         return [
             self.applied(
-                node.name or "", "batch norm and bias became an affine" if norm else "bias became an affine"
+                node.name or "", "batch norm and bias became an affine" if norms else "bias became an affine"
             )
         ]
 
 
-def _norm_behind(node: ir.Node) -> tuple[ir.Node | None, str]:
-    """The batch norm that alone reads the node's output, or why it cannot be folded ("" when there is none)."""
-    readers = [use.node for use in node.outputs[0].uses()]
-    norms = [reader for reader in readers if reader.op_type == "BatchNormalization"]
-    if not norms:
-        return None, ""
-    if only_use(node.outputs[0]) is None:
-        return None, "others read the value in front of the batch norm"
-    return norms[0], ""
+def _norms_behind(node: ir.Node) -> tuple[list[Norm], str]:
+    """The batch norms one after the other behind `node`, or why the first cannot be folded ("" without any)."""
+    norms: list[Norm] = []
+    value = node.outputs[0]
+    while any(use.node.op_type == "BatchNormalization" for use in value.uses()):
+        norm = only_use(value)
+        if norm is None:
+            return norms, "" if norms else "others read the value in front of the batch norm"
+        affine = _affine(norm)
+        if affine is None:
+            return norms, "" if norms else RUN_TIME
+        norms.append((norm, affine))
+        value = norm.outputs[0]
+    return norms, ""
+
+
+def _compose(scale: NDArray[Any], bias: NDArray[Any], norms: list[Norm]) -> tuple[Vector, Vector]:
+    """scale and bias of all norms applied to scale * x + bias."""
+    s, b = scale.astype(np.float64), bias.astype(np.float64)
+    for _, (k, mean, beta) in norms:
+        s, b = k * s, k * (b - mean) + beta
+    return s, b
 
 
 def _affine(norm: ir.Node) -> tuple[Vector, Vector, Vector] | None:
+    """(k, mean, beta), or None when a parameter is computed at run time."""
     arrays: list[NDArray[Any] | None] = [array_of(v) for v in norm.inputs[1:5]]
     if any(a is None for a in arrays):
         return None

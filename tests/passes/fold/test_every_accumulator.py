@@ -16,10 +16,12 @@ from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from tests.passes.fold.graphs import Builder, array, node_named, op_types, run
 
 OUT = 4
-single = st.floats(-2, 2, width=32)
+# quarters meet each other exactly, so that values fall on thresholds; other floats round
+quarters = st.integers(-8, 8).map(lambda n: n / 4)
+single = quarters | st.floats(-2, 2, width=32)
 four = st.lists(single, min_size=OUT, max_size=OUT)
-positive = st.floats(0, 2, width=32)
-factor = st.floats(0.0078125, 2, width=32)
+positive = single.map(abs)
+factor = st.integers(1, 8).map(lambda n: n / 4) | st.floats(0.0078125, 2, width=32)
 
 
 def column(values: list[float]) -> NDArray[np.float32]:
@@ -70,10 +72,10 @@ def test_bits_are_the_same(
     if parts != "norm":
         y = b.rprelu(y, "act", column(beta))
     model = b.build(b.binary("BinaryLinear", y, "reader", 2, threshold=column(limit)))
-    settings_of = {"first.weight": np.ones((OUT, features), np.float32), "first.scale": np.abs(scale)}
-    settings_of |= {"norm.gamma": scale} if parts != "rprelu" else {"first.scale": scale}
-    settings_of |= {"act.gamma": column(gamma), "act.zeta": column(zeta)} if parts != "norm" else {}
-    for name, values in settings_of.items():
+    chosen = {"first.weight": np.ones((OUT, features), np.float32), "first.scale": np.abs(scale)}
+    chosen |= {"norm.gamma": scale} if parts != "rprelu" else {"first.scale": scale}
+    chosen |= {"act.gamma": column(gamma), "act.zeta": column(zeta)} if parts != "norm" else {}
+    for name, values in chosen.items():
         model.graph.initializers[name].const_value = ir.tensor(values, name=name)
     rows = np.where(np.tri(features + 1, features, -1, bool), np.float32(1), np.float32(-1))
 
