@@ -86,7 +86,7 @@ def test_left_hand_is_computed_as_a_mirrored_right_hand(
     """
     half = textured_pictures(1, (TINY.image[0], TINY.image[1] // 2), torch.Generator().manual_seed(7))
     picture = torch.cat((half, half.flip(3)), 3)
-    box = torch.tensor([128.0, 128, 256, 256])
+    box = torch.tensor([127.5, 128, 255.5, 256])  # symmetric: crops count from the centre of pixel 0 of 384
     monkeypatch.setattr(hand4whole, "restore_boxes", lambda *_: box.expand(1, 3, 4).clone())
     with torch.no_grad():
         out = tiny(picture)
@@ -95,7 +95,7 @@ def test_left_hand_is_computed_as_a_mirrored_right_hand(
     torch.testing.assert_close(left, right * torch.tensor([1.0, -1, -1]), atol=1e-4, rtol=0)
     lhand, rhand = out["joint_img"][0, 25:45], out["joint_img"][0, 45:65]
     # cells of 128 / 4 pixels in the hand's heat map, of 64 in the body's; the mirror is last cell - x
-    first, cell, last = 128 / 64, 32 / 64, 3
+    first, cell, last = 127.5 / 64, 32 / 64, 3
     torch.testing.assert_close(lhand[:, 0], 2 * first + last * cell - rhand[:, 0], atol=1e-4, rtol=0)
     torch.testing.assert_close(lhand[:, 1:], rhand[:, 1:], atol=1e-4, rtol=0)
 

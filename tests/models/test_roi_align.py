@@ -48,4 +48,5 @@ def test_equals_onnx(case: str, size: tuple[int, int]) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (want,) = session.run(None, {"x": x.numpy(), "b": boxes.numpy(), "i": index.numpy()})
     got = torch.ops.bhpe.roi_align(x, boxes, index, *size).numpy()
-    np.testing.assert_allclose(got, want, atol=2e-6)  # averages in another order
+    # coordinates up to 128 are rounded to 8e-6 in another order, and neighbouring pixels differ by up to 1
+    np.testing.assert_allclose(got, want, atol=2e-5, rtol=0)
