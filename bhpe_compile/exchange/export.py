@@ -10,7 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -125,8 +125,9 @@ def export(graph: fx.GraphModule, example: torch.Tensor) -> ir.Model:
 
     The outputs are named as the dict's keys; the layers' nodes as their paths.
     """
-    with torch.no_grad():
-        names = list(graph(example))
+    outputs = graph.graph.output_node().args[0]
+    if not isinstance(outputs, Mapping):
+        raise TypeError("the graph has to return a dict of tensors")
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph,
@@ -135,7 +136,7 @@ def export(graph: fx.GraphModule, example: torch.Tensor) -> ir.Model:
             optimize=False,  # its rewrite rules would fold batch norms into float16 weights
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=names,
+            output_names=list(outputs),
             custom_translation_table=_table(),
             verbose=False,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -50,6 +50,7 @@ def bits(model: ir.Model, x: NDArray[np.float32]) -> NDArray[np.bool_]:
     four,
     st.sampled_from(["norm", "rprelu", "both"]),
 )
+@example(2, [(1, 1), (1, -1)] * 2, [0] * 4, [0] * 4, [1] * 4, [0] * 4, [0] * 4, "rprelu")  # 0 >= 0
 def test_bits_are_the_same(
     features: int,
     gammas: list[tuple[float, int]],
