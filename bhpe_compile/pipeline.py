@@ -177,6 +177,11 @@ def binarize(
 
     notes: tuple[Note, ...] = ()
     if loaded.binarization is not None:
+        if options.keep_float or options.binarize:
+            raise UsageError(
+                f"{loaded.source}: is binary already, its layers were chosen when it was made; "
+                "leave out --keep-float and --binarize"
+            )
         chosen = stage.BinarizeOptions.from_dict(loaded.binarization)
         graph, notes = stage.binarize(loaded.model, chosen, observe)
         load_state(graph, loaded.state_dict, loaded.source)

@@ -1,0 +1,25 @@
+"""Options that contradict the checkpoint are refused, not ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bhpe_compile.errors import UsageError
+from bhpe_compile.models.checkpoint import save_model
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.models.initialise import initialise
+from bhpe_compile.models.presets import TINY
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize
+from bhpe_compile.pipeline import CompileOptions, compile_model
+
+
+def test_layers_of_a_binary_checkpoint_are_chosen_already(tmp_path: Path) -> None:
+    options = BinarizeOptions()
+    graph, _ = binarize(initialise(Hand4Whole(TINY), 1), options)
+    source = tmp_path / "binary.pt"
+    save_model(source, graph, TINY, options.to_dict())
+    with pytest.raises(UsageError, match="binary already"):
+        compile_model(source, tmp_path / "out", CompileOptions("x86", keep_float=("backbone.*",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["binary.pt"]
