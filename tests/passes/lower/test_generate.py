@@ -102,3 +102,47 @@ def test_errors_cross_the_process() -> None:
         workers.members[0].submit("generate_kernels", [None], {"kind": "llvm"}, get_target("x86").isa)
         with pytest.raises(Exception, match="AttributeError"):
             workers.members[0].result()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str) -> None:
+    """RoiAlign, GridSample, all kinds at 8 and 40 channels, bits of a concatenation, a binary deconvolution."""
+    b = Builder(11)
+    x = b.input("image", (1, 8, 8, 8))
+    boxes = np.array([[0, 0, 4, 4], [1.3, 0.5, 5, 3.2], [-2, -1, 9, 9]], np.float32)
+    regions = [x, b.constant("boxes", boxes), b.constant("batch", np.zeros(3, np.int64))]
+    facts = {"output_height": 3, "output_width": 2, "coordinate_transformation_mode": "output_half_pixel"}
+    grid = b.constant("grid", b.normal(1, 5, 1, 2, std=0.6))
+    both = b.add("Concat", [b.dense_conv(x, "left", 8, 16), b.dense_conv(x, "right", 8, 24)], "both", axis=1)
+    outputs = [
+        b.add("RoiAlign", regions, "regions", **facts),
+        b.add("GridSample", [x, grid], "points", align_corners=1),
+        bidrb(b, x, "narrow.plain", 8, 8, 1, (8, 8)),
+        bidrb(b, x, "narrow.up", 8, 40, 1, (8, 8)),
+        both,
+        b.binary_conv(both, "wide", 40, 40),  # no kernel writes `both`: PackBits does
+    ]
+    for name, channels, source in (("up8", 8, x), ("up40", 40, both)):
+        parameters = [
+            b.constant(f"{name}.threshold", np.zeros(channels, np.float32)),
+            b.constant(f"{name}.weight", pack_words(b.rng.random((16, channels, 4, 4)) < 0.5)),
+            b.constant(f"{name}.scale", np.ones(16, np.float32)),
+            b.constant(f"{name}.bias", np.zeros(16, np.float32)),
+        ]
+        geometry = {"strides": [2, 2], "pads": [1] * 4, "channels": channels}
+        op = "PackedBinaryConvTranspose2d"
+        outputs.append(b.add(op, [source, *parameters], name, "bhpe", **geometry))
+    model = b.build(*outputs)
+    image = b.normal(1, 8, 8, 8)
+    expected = dict(zip(outputs, reference(model, image), strict=True))
+    for layer in ("wide", "up40"):
+        # no value lies so near its threshold that another order of the dense sums could flip its sign
+        threshold = ir.convenience.get_const_tensor(model.graph.initializers[f"{layer}.threshold"])
+        assert threshold is not None
+        assert np.abs(expected[both] - threshold.numpy().reshape(-1, 1, 1)).min() > 1e-5
+    got = compile_and_run(model, target, tmp_path, image)
+    for name in (both, "regions.y", "points.y", "narrow.plain.act.y", "narrow.up.act.y", "wide.y"):
+        # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
+        np.testing.assert_allclose(got[name], expected[name], atol=5e-5, rtol=1e-5)
+    for name in ("up8.y", "up40.y"):  # integers
+        np.testing.assert_array_equal(got[name], expected[name])

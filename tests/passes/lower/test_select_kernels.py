@@ -242,3 +242,39 @@ def test_whole_bytes_are_not_touched(out: int) -> None:
 
 def session_of(model: ir.Model) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+
+
+@pytest.mark.xfail(
+    strict=True, reason="_geometry does not check the only geometry the kernel has: 4x4, stride 2, padding 1"
+)
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 0), (4, 1, 1), (3, 2, 1)])
+@pytest.mark.parametrize("binary", [False, True])
+def test_other_transposed_convolutions_are_refused(
+    kernel: int, stride: int, padding: int, binary: bool
+) -> None:
+    def add(b: Builder, x: str) -> str:
+        facts: dict[str, Any] = {"strides": [stride] * 2, "pads": [padding] * 4}
+        if not binary:
+            weight = b.constant("odd.weight", half(b.normal(8, 8, kernel, kernel)))
+            return b.add("ConvTranspose", [x, weight], "odd", kernel_shape=[kernel] * 2, **facts)
+        values = {"threshold": b.normal(8), "weight": pack_words(b.rng.random((8, 8, kernel, kernel)) < 0.5)}
+        values |= {"scale": b.normal(8), "bias": b.normal(8)}
+        inputs = [x, *(b.constant(f"odd.{role}", array) for role, array in values.items())]
+        return b.add("PackedBinaryConvTranspose2d", inputs, "odd", "bhpe", channels=8, **facts)
+
+    with pytest.raises(InputError, match="layer odd"):
+        SelectKernels()(model_of(add))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="only the kernel's height is read: an internal error without the layer's name"
+)
+@pytest.mark.parametrize("size", [(3, 1), (1, 3)])
+def test_kernels_that_are_not_square_are_refused(size: tuple[int, int]) -> None:
+    def add(b: Builder, x: str) -> str:
+        return b.add(
+            "Conv", [x, b.constant("odd.weight", half(b.normal(8, 8, *size)))], "odd", kernel_shape=size
+        )
+
+    with pytest.raises(InputError, match="layer odd"):
+        SelectKernels()(model_of(add))
