@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bhpe_compile import __version__
 from bhpe_compile.errors import UsageError
+from bhpe_compile.exchange import INPUT
 from bhpe_compile.passes.base import Note, PassRecord
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
+    from bhpe_compile.exchange.calibrate import Calibration
     from bhpe_compile.models.checkpoint import LoadedModel
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
@@ -59,7 +61,22 @@ class CompileOptions:
     keep_float: tuple[str, ...] = ()
     binarize: tuple[str, ...] = ()
     residual_tap: str = "after"
+    dense: Literal["int8", "fp32"] | None = (
+        None  # None: 8-bit beside binary layers, float in a network without
+    )
+    residual: Literal["fp16", "fp32"] = "fp16"
+    calibrate: tuple[Path, ...] = ()
     picture: Path | None = None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether layers are made binary here."""
+        return self.scheme is not None
+
+    @property
+    def computes_int8(self) -> bool:
+        """Whether full-precision convolutions compute with 8-bit integers."""
+        return self.dense == "int8" or (self.dense is None and self.is_binary)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as the manifest records them (no paths: the same input gives the same bytes)."""
@@ -69,6 +86,8 @@ class CompileOptions:
             "keep_float": list(self.keep_float),
             "binarize": list(self.binarize),
             "residual_tap": self.residual_tap,
+            "dense": "int8" if self.computes_int8 else "fp32",
+            "residual": self.residual if self.is_binary else "fp32",
         }
 
 
@@ -134,12 +153,14 @@ def compile_model(
         with progress.stage("binarize"):
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
-            reference = run_reference(graph, options.picture)
+            reference, calibration = run_reference(graph, options.picture), None
+            if options.computes_int8:
+                calibration = calibrate(graph, options.calibrate, reference[INPUT], progress)
         with progress.stage("export"):
             model, more = export(graph, reference, progress)
             notes += more
         with progress.stage("fold"):
-            records = fold(model, progress)
+            records = fold(model, progress, calibration, options.is_binary and options.residual == "fp16")
             onnx_bytes = serialise(model)
             folded = model.clone()
         with progress.stage("lower"):
@@ -148,6 +169,9 @@ def compile_model(
     notes += tuple(note for record in records for note in record.notes)
     with progress.stage("write"):
         facts = describe(loaded, options)
+        if calibration is not None:
+            source = "user" if options.calibrate else "embedded example"
+            facts["calibration"] = {"source": source, "pictures": calibration.pictures}
         report = compile_report(folded, lowered.program, notes, facts)
         info = {
             **facts,
@@ -208,19 +232,47 @@ def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
     """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
     import torch
 
-    from bhpe_compile.exchange.export import INPUT
     from bhpe_compile.runtime import load_picture
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
         image = load_picture(picture or embedded).network_input
+    with _one_thread(), torch.no_grad():
+        outputs = graph(torch.from_numpy(image))
+    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
+
+
+def calibrate(
+    graph: fx.GraphModule, pictures: tuple[Path, ...], example: NDArray[np.float32], progress: _Progress
+) -> Calibration:
+    """What full-precision layers read, on the user's pictures; without any, on `example` and its mirror image."""
+    import numpy as np
+
+    from bhpe_compile.exchange.calibrate import Calibration, run_observed
+    from bhpe_compile.runtime import load_picture
+
+    calibration = Calibration()
+    with _one_thread():
+        for number, path in enumerate(pictures):
+            progress.step(f"calibration {number + 1}/{len(pictures)}")
+            run_observed(graph, load_picture(path).network_input, calibration)
+        if not pictures:
+            progress.step("calibration")
+            for image in (example, np.ascontiguousarray(example[..., ::-1])):
+                run_observed(graph, image, calibration)
+    return calibration
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: its others would spin against the workers, and a picture is soon done."""
+    import torch
+
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its threads would spin against the workers; one picture is soon done
+    torch.set_num_threads(1)
     try:
-        with torch.no_grad():
-            outputs = graph(torch.from_numpy(image))
+        yield
     finally:
         torch.set_num_threads(threads)
-    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
 
 
 def export(
@@ -229,7 +281,6 @@ def export(
     """torch.fx -> ONNX with `bhpe` operators, simplified."""
     import torch
 
-    from bhpe_compile.exchange.export import INPUT
     from bhpe_compile.exchange.export import export as to_onnx
     from bhpe_compile.exchange.simplify import simplify
 
@@ -239,11 +290,14 @@ def export(
     return simplify(model)
 
 
-def fold(model: ir.Model, progress: _Progress) -> list[PassRecord]:
-    """Run the fold passes in place."""
+def fold(
+    model: ir.Model, progress: _Progress, calibration: Calibration | None = None, half: bool = False
+) -> list[PassRecord]:
+    """Run the fold passes in place; with a calibration full-precision convolutions become 8-bit."""
     from bhpe_compile.passes.fold import fold_passes
 
-    return _run(fold_passes(), model, progress)
+    ranges = calibration.ranges() if calibration is not None else None
+    return _run(fold_passes(ranges, half), model, progress)
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -299,7 +353,7 @@ def list_passes() -> list[tuple[str, str, str]]:
 
     stages: tuple[tuple[str, Any], ...] = (
         ("binarize", binarize_passes(BinarizeOptions())),
-        ("fold", fold_passes()),
+        ("fold", fold_passes({}, half=True)),
         ("lower", lower_passes()),
     )
     return [(stage, one.name, one.summary) for stage, passes in stages for one in passes]

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tir import Buffers, Expr, T, chunks, f32, fill, local, ramp, store
+from bhpe_compile.kernels.tir import (
+    Buffers,
+    Expr,
+    T,
+    chunks,
+    f32,
+    fill,
+    load_floats,
+    local,
+    ramp,
+    store,
+    store_floats,
+)
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -113,10 +125,10 @@ class EpilogueEmitter:
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
-            result = result + self.buffers["shortcut"][ramp(at, lanes)]
+            result = result + load_floats(self.buffers["shortcut"], at, lanes)
         store(value, 0, lanes, result)
         if use.store:
-            store(self.buffers["out"], at, lanes, value[every])
+            store_floats(self.buffers["out"], at, lanes, value[every])
         if use.bits:
             self.bits.write(n, y, x, c, lanes, value[every] >= channel("threshold"))
 
@@ -131,7 +143,7 @@ class EpilogueEmitter:
                 pixel = row * (self.width * factor) + x * factor + dx
                 for group in range(groups):
                     base = pixel * residual.channels + first + group * self.channels
-                    part = self.buffers["residual"][ramp(base, lanes)]
+                    part = load_floats(self.buffers["residual"], base, lanes)
                     if residual.clip:
                         part = T.min(T.max(part, f32(-1, lanes)), f32(1, lanes))
                     total = part if total is None else total + part

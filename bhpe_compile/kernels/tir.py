@@ -89,6 +89,18 @@ def store(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
     T.buffer_store(buffer, value, [ramp(base, lanes)])
 
 
+def load_floats(buffer: Any, base: Expr, lanes: int) -> Expr:
+    """buffer[base : base + lanes] as float32, whatever its storage."""
+    value = buffer[ramp(base, lanes)]
+    return value if str(buffer.dtype) == "float32" else cast("float32", lanes, value)
+
+
+def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
+    """buffer[base : base + lanes] = value, rounded to nearest even where the buffer is narrower than float32."""
+    dtype = str(buffer.dtype)
+    store(buffer, base, lanes, value if dtype == "float32" else cast(dtype, lanes, value))
+
+
 def fill(buffer: Any, base: Expr, count: int, value: Expr) -> None:
     """buffer[base : base + count] = value, with the widest vectors that divide `count`."""
     lanes = next(n for n in (64, 32, 16, 8, 4, 2, 1) if count % n == 0)

@@ -1,30 +1,31 @@
-"""One picture through torch, ONNX Runtime and the artefact; three questions, each answered on its own.
+"""One picture through torch, ONNX Runtime and the artefact; four questions, each answered on its own.
 
-1. Are the integers right? Every binary step of the artefact is run again, on the bits it really read, with
-   scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum
-   computed from model.onnx in NumPy. A step that writes only bits is compared through thresholds put among its
-   accumulators.
+1. Are the integers right? Every binary and 8-bit step of the artefact is run again, on the bits or levels it really
+   read, with scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum
+   computed from model.onnx in NumPy (see `probes` for steps that store float16 or bits).
 2. How many signs differ from ONNX Runtime's? Float sums in another order move a value across a threshold now
    and then; the rate is reported.
 3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer, so no flip can
    travel; all outputs must agree within `compare.TOLERANCES`. The free run's differences are reported beside.
+4. What do 8-bit layers and float16 residuals cost? ONNX Runtime runs the file with and without their rounding; how far
+   the outputs move and how many signs flip is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.runtime.session import Session, open_session
+from bhpe_compile.runtime.session import Execution, Session, StepInfo, open_session
 from bhpe_compile.verification.compare import TOLERANCES, beyond, differences
 from bhpe_compile.verification.integers import unpack_signs
-from bhpe_compile.verification.oracle import OracleRun, run_oracle
-from bhpe_compile.verification.probes import accumulator_probe, compare_accumulators
+from bhpe_compile.verification.oracle import OracleRun, run_oracle, run_without_rounding
+from bhpe_compile.verification.probes import accumulator_probes, compare_accumulators
 
 Tick = Callable[[str], None]
 
@@ -38,6 +39,8 @@ class VerificationResult:
     ok: bool
     binary_exact: bool
     binary_layers: int
+    int8_exact: bool
+    int8_layers: int
     flip_rate: float
     flips: int
     signs: int
@@ -46,6 +49,9 @@ class VerificationResult:
     max_abs_error_torch: float | None  # free run, against torch
     outputs: dict[str, dict[str, float]]
     first_difference: str | None
+    rounding: (
+        dict[str, float] | None
+    )  # what 8-bit and float16 cost: "flip_rate", and by output; None without any
     tolerances: dict[str, float] = field(default_factory=lambda: dict(TOLERANCES))
 
     def to_json(self) -> dict[str, Any]:
@@ -69,9 +75,20 @@ def verify(path: Path, *, picture: Path | None = None, tick: Tick = lambda _: No
     feeds = {manifest["inputs"][0]["name"]: image}
     tick("ONNX Runtime")
     oracle = run_oracle(path / "model.onnx", feeds)
+    rounding = rounding_cost(oracle, run_without_rounding(path / "model.onnx", feeds))
     tick("artefact")
     with open_session(path) as session:
-        return _verify(path, session, oracle, feeds, None if picture else reference.outputs, tick)
+        torch_outputs = None if picture else reference.outputs
+        return _verify(path, session, oracle, feeds, torch_outputs, rounding, tick)
+
+
+def rounding_cost(rounded: OracleRun, full: OracleRun | None) -> dict[str, float] | None:
+    """How far outputs move (in their own units) and which part of all signs flips through 8-bit and float16 values."""
+    if full is None:
+        return None
+    flips = sum(int((rounded.signs[name] != full.signs[name]).sum()) for name in rounded.signs)
+    signs = sum(array.size for array in rounded.signs.values())
+    return {"flip_rate": flips / signs if signs else 0.0, **differences(rounded.outputs, full.outputs)}
 
 
 def _verify(
@@ -80,17 +97,26 @@ def _verify(
     oracle: OracleRun,
     feeds: Mapping[str, NDArray[np.float32]],
     torch_outputs: Mapping[str, NDArray[np.float32]] | None,
+    rounding: dict[str, float] | None,
     tick: Tick,
 ) -> VerificationResult:
     steps = {s.layer: s for s in session.steps if s.layer in oracle.layers and s.kind.startswith("Binary")}
-    missing = sorted(set(oracle.layers) - set(steps))
+    int8 = {s.layer: s for s in session.steps if s.layer in oracle.int8 and s.kind.startswith("Int8")}
+    watched = [*steps.values(), *int8.values()]
     run = session.execute(
         feeds,
-        taps=[(s.index, s.argument("x")) for s in steps.values()],
-        probes=[p for s in steps.values() for p in accumulator_probe(s)],
+        taps=[(s.index, s.argument("x")) for s in watched],
+        probes=[p for s in watched for p in accumulator_probes(s)],
     )
     tick("integers")
-    wrong: list[str] = [f"{name}: no step of the artefact computes it" for name in missing]
+    wrong = [
+        f"{name}: no step of the artefact computes it" for name in sorted(set(oracle.layers) - set(steps))
+    ]
+    wrong8 = [f"{name}: no step of the artefact computes it" for name in sorted(set(oracle.int8) - set(int8))]
+    for name, step in int8.items():
+        problem = _compare_int8(oracle, session, step, run)
+        if problem is not None:
+            wrong8.append(f"{name}: {problem}")
     flips = signs = 0
     forced: dict[tuple[int, int], NDArray[np.uint8]] = {}
     writers = session.writers()
@@ -102,7 +128,7 @@ def _verify(
         expected = oracle.signs[name]
         flips += int(((found > 0) != expected).sum())
         signs += expected.size
-        problem = compare_accumulators(layer, step, found, run.probes)
+        problem = compare_accumulators(layer.accumulate(found), step, run.probes)
         if problem is not None:
             wrong.append(f"{name}: {problem}")
         forced[writers[step.args[step.argument("x")]]] = _pack(expected, bits.shape, border)
@@ -112,13 +138,19 @@ def _verify(
     free = differences(run.outputs, oracle.outputs)
     torch_gaps = differences(run.outputs, torch_outputs) if torch_outputs is not None else None
     far = beyond(gaps)
-    first = wrong[0] if wrong else next((f"output {n}: off by {v:.3g}" for n, v in far.items()), None)
+    first = (
+        (wrong + wrong8)[0]
+        if wrong or wrong8
+        else next((f"output {n}: off by {v:.3g}" for n, v in far.items()), None)
+    )
     return VerificationResult(
         artefact=str(path),
         executed=session.executed,
         ok=first is None,
         binary_exact=not wrong,
         binary_layers=len(oracle.layers),
+        int8_exact=not wrong8,
+        int8_layers=len(oracle.int8),
         flip_rate=flips / signs if signs else 0.0,
         flips=flips,
         signs=signs,
@@ -127,7 +159,26 @@ def _verify(
         max_abs_error_torch=max(torch_gaps.values(), default=0.0) if torch_gaps is not None else None,
         outputs={n: {"forced": gaps[n], "free": free[n]} for n in gaps},
         first_difference=first,
+        rounding=rounding,
     )
+
+
+def _compare_int8(oracle: OracleRun, session: Session, step: StepInfo, run: Execution) -> str | None:
+    """The accumulators of one 8-bit step, from the levels it really read."""
+    layer = oracle.int8[step.layer]
+    x = run.taps[step.index, step.argument("x")]
+    # uint8 memory holds levels, int8 levels less 128, int16 levels less their zero point (see kernels.int8_layout)
+    zero = {"uint8": layer.zero, "int8": layer.zero - 128, "int16": 0}[str(x.dtype)]
+    values = x.astype(np.int64) - zero
+    quantize = next(s for s in session.steps if s.kind == "Quantize" and s.layer == step.layer)
+    rows, columns = quantize.shapes[quantize.argument("x")][1:3]
+    strided = layer.weight.shape[2] == 1 and layer.padding == 0
+    stride = layer.stride if strided else 1
+    rows, columns = -(-rows // stride), -(-columns // stride)
+    border = (x.shape[1] - rows) // 2
+    inner = values[:, border : border + rows, border : border + columns]
+    read = replace(layer, stride=1) if strided else layer
+    return compare_accumulators(read.accumulate(inner), step, run.probes)
 
 
 def _border(bits: NDArray[np.uint8], signs: NDArray[np.bool_]) -> int:

@@ -18,7 +18,9 @@ from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
+from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
+from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
 from bhpe_compile.passes.lower.worker import Workers
@@ -31,7 +33,15 @@ Tick = Callable[[str], None]
 
 def lower_passes() -> list[Pass[ir.Model]]:
     """The graph passes of this storey, in order."""
-    return [SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()]
+    return [
+        SliceGathers(),
+        SelectKernels(),
+        FuseEpilogue(),
+        ChannelLast(),
+        PackActivations(),
+        QuantizeActivations(),
+        NarrowStorage(),
+    ]
 
 
 @dataclass(frozen=True)

@@ -81,17 +81,12 @@ def _pack(
     kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
 ) -> dict[str, NDArray[Any]]:
     """Constants in the layout the kernel wants; float16 weights must be exact."""
-    packed: dict[str, NDArray[Any]] = {}
-    if "weight" in arrays:
-        weight = arrays.pop("weight")
-        if node.op_type.startswith("Dense") and not np.array_equal(weight, weight.astype(np.float16)):
-            raise BhpeError(
-                f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
-            )
-        packed.update(kernel.pack(isa, weight))
-    for role, array in arrays.items():
-        packed[role] = kernel.pad_channels(role, np.asarray(array, np.float32).reshape(-1), isa)
-    return packed
+    weight = arrays.get("weight")
+    if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, np.asarray(weight, np.float16)):
+        raise BhpeError(
+            f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
+        )
+    return kernel.constants(isa, arrays)
 
 
 @contextmanager
