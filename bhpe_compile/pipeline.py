@@ -170,8 +170,8 @@ def compile_model(
     with progress.stage("write"):
         facts = describe(loaded, options)
         if calibration is not None:
-            source = "user" if options.calibrate else "embedded example"
-            facts["calibration"] = {"source": source, "pictures": calibration.pictures}
+            origin = "user" if options.calibrate else "embedded example"
+            facts["calibration"] = {"source": origin, "pictures": calibration.pictures}
         report = compile_report(folded, lowered.program, notes, facts)
         info = {
             **facts,

@@ -70,6 +70,7 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
             f"{result.int8_layers}, {'all exact' if result.int8_exact else 'NOT all exact'}",
         ),
         ("flipped signs", f"{result.flips} of {result.signs} ({result.flip_rate:.2e})"),
+        ("other 8-bit levels", f"{result.level_flip_rate:.2e}"),
         ("largest difference", f"{result.max_abs_error:.2e} (without the flips' effect)"),
         ("  with it", f"{result.max_abs_error_free:.2e}"),
     ]

@@ -49,6 +49,12 @@ class Int8Layer:
     stride: int
     padding: int
     transposed: bool
+    levels_name: str
+
+    @property
+    def strided(self) -> bool:
+        """Whether only every `stride`-th pixel is read, so that an artefact may keep no others."""
+        return self.weight.shape[2] == 1 and self.padding == 0
 
     def accumulate(self, values: NDArray[np.integer]) -> NDArray[np.int64]:
         """level - zero, integers [N, H, W, C] -> integers [N, Ho, Wo, O]."""
@@ -120,7 +126,7 @@ def int8_layers(model: onnx.ModelProto) -> dict[str, Int8Layer]:
     layers: dict[str, Int8Layer] = {}
 
     def array(name: str) -> NDArray[Any]:
-        return numpy_helper.to_array(arrays[name])
+        return np.asarray(numpy_helper.to_array(arrays[name]))
 
     def quantize_behind(name: str) -> onnx.NodeProto | None:
         back = producers.get(name)
@@ -141,6 +147,7 @@ def int8_layers(model: onnx.ModelProto) -> dict[str, Int8Layer]:
         layers[node.name] = Int8Layer(
             name=node.name,
             weight=levels,
+            levels_name=x.output[0],
             zero=int(array(x.input[2])),
             stride=int(attributes.get("strides", [1])[0]),
             padding=int(attributes.get("pads", [0])[0]),

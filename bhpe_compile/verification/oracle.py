@@ -20,10 +20,11 @@ from bhpe_compile.verification.integers import BinaryLayer, Int8Layer, binary_la
 
 @dataclass(frozen=True)
 class OracleRun:
-    """Outputs by name, and per binary layer the signs it read: bool [N, H, W, C]."""
+    """Outputs by name; the signs each binary layer read, bool [N, H, W, C]; the levels each 8-bit layer read."""
 
     outputs: dict[str, NDArray[np.float32]]
     signs: dict[str, NDArray[np.bool_]]
+    levels: dict[str, NDArray[np.uint8]]
     layers: dict[str, BinaryLayer]
     int8: dict[str, Int8Layer]
 
@@ -64,13 +65,13 @@ def _returns(node: onnx.NodeProto, before: onnx.NodeProto) -> bool:
 
 
 def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[np.float32]]) -> OracleRun:
-    layers = binary_layers(model)
+    layers, int8 = binary_layers(model), int8_layers(model)
     names = [o.name for o in model.graph.output]
-    known = set(names)
-    for layer in layers.values():
-        if layer.x_name not in known:
-            known.add(layer.x_name)
-            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(layer.x_name))
+    for name in dict.fromkeys(
+        [la.x_name for la in layers.values()] + [la.levels_name for la in int8.values()]
+    ):
+        if name not in names:
+            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
@@ -80,4 +81,5 @@ def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[np.float32]]) -> O
         x = values[layer.x_name]
         last = np.moveaxis(x, 1, -1) if x.ndim == 4 else x[:, None, None, :]
         signs[layer.name] = last >= layer.threshold
-    return OracleRun({name: values[name] for name in names}, signs, layers, int8_layers(model))
+    levels = {name: np.moveaxis(values[layer.levels_name], 1, -1) for name, layer in int8.items()}
+    return OracleRun({name: values[name] for name in names}, signs, levels, layers, int8)

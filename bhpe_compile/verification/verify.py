@@ -3,27 +3,29 @@
 1. Are the integers right? Every binary and 8-bit step of the artefact is run again, on the bits or levels it really
    read, with scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum
    computed from model.onnx in NumPy (see `probes` for steps that store float16 or bits).
-2. How many signs differ from ONNX Runtime's? Float sums in another order move a value across a threshold now
-   and then; the rate is reported.
-3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer, so no flip can
-   travel; all outputs must agree within `compare.TOLERANCES`. The free run's differences are reported beside.
-4. What do 8-bit layers and float16 residuals cost? ONNX Runtime runs the file with and without their rounding; how far
-   the outputs move and how many signs flip is reported.
+2. How many signs and levels differ from ONNX Runtime's? Float sums in another order move a value across a threshold
+   now and then; the rates are reported.
+3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer and its levels on
+   every 8-bit one, so no flip can travel; all outputs must agree within `compare.TOLERANCES`. The free run's
+   differences are reported beside.
+4. What do 8-bit layers and float16 residuals cost? ONNX Runtime runs the file with and without their rounding; how
+   far the outputs move and how many signs flip is reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.runtime.session import Execution, Session, StepInfo, open_session
+from bhpe_compile.runtime.session import Session, open_session
 from bhpe_compile.verification.compare import TOLERANCES, beyond, differences
 from bhpe_compile.verification.integers import unpack_signs
+from bhpe_compile.verification.levels import LevelMemory
 from bhpe_compile.verification.oracle import OracleRun, run_oracle, run_without_rounding
 from bhpe_compile.verification.probes import accumulator_probes, compare_accumulators
 
@@ -44,6 +46,7 @@ class VerificationResult:
     flip_rate: float
     flips: int
     signs: int
+    level_flip_rate: float
     max_abs_error: float  # forced signs, against ONNX Runtime
     max_abs_error_free: float  # free run, against ONNX Runtime
     max_abs_error_torch: float | None  # free run, against torch
@@ -113,13 +116,20 @@ def _verify(
         f"{name}: no step of the artefact computes it" for name in sorted(set(oracle.layers) - set(steps))
     ]
     wrong8 = [f"{name}: no step of the artefact computes it" for name in sorted(set(oracle.int8) - set(int8))]
+    forced: dict[tuple[int, int], NDArray[Any]] = {}
+    writers = session.writers()
+    level_flips = levels = 0
     for name, step in int8.items():
-        problem = _compare_int8(oracle, session, step, run)
+        place = step.argument("x")
+        memory = LevelMemory.of(oracle.int8[name], oracle.levels[name].shape, run.taps[step.index, place])
+        expected_levels = memory.pick(oracle.levels[name])
+        level_flips += int((memory.values() != expected_levels.astype(np.int64) - memory.layer.zero).sum())
+        levels += expected_levels.size
+        forced[writers[step.args[place]]] = memory.filled(expected_levels)
+        problem = compare_accumulators(memory.accumulate(), step, run.probes)
         if problem is not None:
             wrong8.append(f"{name}: {problem}")
     flips = signs = 0
-    forced: dict[tuple[int, int], NDArray[np.uint8]] = {}
-    writers = session.writers()
     for name, step in steps.items():
         layer = oracle.layers[name]
         bits = run.taps[step.index, step.argument("x")]
@@ -154,6 +164,7 @@ def _verify(
         flip_rate=flips / signs if signs else 0.0,
         flips=flips,
         signs=signs,
+        level_flip_rate=level_flips / levels if levels else 0.0,
         max_abs_error=max(gaps.values(), default=0.0),
         max_abs_error_free=max(free.values(), default=0.0),
         max_abs_error_torch=max(torch_gaps.values(), default=0.0) if torch_gaps is not None else None,
@@ -161,24 +172,6 @@ def _verify(
         first_difference=first,
         rounding=rounding,
     )
-
-
-def _compare_int8(oracle: OracleRun, session: Session, step: StepInfo, run: Execution) -> str | None:
-    """The accumulators of one 8-bit step, from the levels it really read."""
-    layer = oracle.int8[step.layer]
-    x = run.taps[step.index, step.argument("x")]
-    # uint8 memory holds levels, int8 levels less 128, int16 levels less their zero point (see kernels.int8_layout)
-    zero = {"uint8": layer.zero, "int8": layer.zero - 128, "int16": 0}[str(x.dtype)]
-    values = x.astype(np.int64) - zero
-    quantize = next(s for s in session.steps if s.kind == "Quantize" and s.layer == step.layer)
-    rows, columns = quantize.shapes[quantize.argument("x")][1:3]
-    strided = layer.weight.shape[2] == 1 and layer.padding == 0
-    stride = layer.stride if strided else 1
-    rows, columns = -(-rows // stride), -(-columns // stride)
-    border = (x.shape[1] - rows) // 2
-    inner = values[:, border : border + rows, border : border + columns]
-    read = replace(layer, stride=1) if strided else layer
-    return compare_accumulators(read.accumulate(inner), step, run.probes)
 
 
 def _border(bits: NDArray[np.uint8], signs: NDArray[np.bool_]) -> int:

@@ -81,8 +81,8 @@ def _pack(
     kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
 ) -> dict[str, NDArray[Any]]:
     """Constants in the layout the kernel wants; float16 weights must be exact."""
-    weight = arrays.get("weight")
-    if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, np.asarray(weight, np.float16)):
+    weight = arrays.get("weight", np.zeros(0))
+    if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, weight.astype(np.float16)):
         raise BhpeError(
             f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
         )
