@@ -60,12 +60,7 @@ class HalfResiduals(Pass[ir.Model]):
 
 def _stored_uses(value: ir.Value) -> tuple[Uses, str]:
     """The uses of `value` that shall read it rounded, and why; none where it is not a feature map."""
-    if (
-        value.shape is None
-        or len(value.shape) != 4
-        or value.is_graph_output()
-        or value.dtype != ir.DataType.FLOAT
-    ):
+    if value.shape is None or len(value.shape) != 4 or value.is_graph_output():
         return [], ""
     uses: Uses = [(use.node, use.idx) for use in value.uses()]
     others = [(node, index) for node, index in uses if not (node.op_type in BINARY and index == 0)]
