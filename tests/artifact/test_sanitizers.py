@@ -47,6 +47,7 @@ FLAGS = (
     "-fno-sanitize-recover=all",
     "-Wall",
     "-Wextra",
+    "-pthread",
 )
 
 
@@ -57,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler cc on this machine")
     place = tmp_path_factory.mktemp("sanitizers")
     objects = write_sources(small_program(HOST), place)
-    sources = ["executor.c", "tables.c", "session.c", "driver.c", *objects]
+    sources = ["executor.c", "pool.c", "tables.c", "session.c", "driver.c", *objects]
     done = subprocess.run(
         ["cc", *FLAGS, *sources, "-lm", "-o", "driver"],
         cwd=place,

@@ -27,6 +27,10 @@ TARGETS = {
 NEEDED = {"avx512": ("avx512f", "avx512bw", "avx512vl", "avx512_vpopcntdq"), "avx2": ("avx2", "fma", "f16c")}
 
 
+ORDERS = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 5: (4, 1, 3, 0, 2)}
+"""Numbers of parts a parallel kernel is divided into, and the order in which they run."""
+
+
 def host_has(isa: VectorIsa) -> bool:
     """Whether this machine runs code for an instruction set."""
     info = Path("/proc/cpuinfo")
@@ -59,15 +63,31 @@ def assembly(kernel: Kernel, isa: VectorIsa) -> str:
 
 
 def run(kernel: Kernel, isa: VectorIsa, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Outputs by role of the compiled kernel."""
+    """Outputs by role of the compiled kernel, called once for everything.
+
+    A parallel kernel must write the same bytes when it is called for its parts, in any order.
+    """
     parameters = kernel.parameters(isa)
-    tensors = []
-    for p in parameters:
-        given = np.full(p.shape, 0x5A, p.dtype) if p.is_output else np.ascontiguousarray(arrays[p.role])
-        assert (given.shape, str(given.dtype)) == (p.shape, p.dtype), p.role
-        tensors.append(tvm.runtime.tensor(given))
-    compiled(kernel, isa).jit()[kernel.symbol()](*tensors)
-    return {p.role: t.numpy() for p, t in zip(parameters, tensors, strict=True) if p.is_output}
+    function = compiled(kernel, isa).jit()[kernel.symbol()]
+
+    def call(parts: int) -> dict[str, Array]:
+        tensors = []
+        for p in parameters:
+            given = np.full(p.shape, 0x5A, p.dtype) if p.is_output else np.ascontiguousarray(arrays[p.role])
+            assert (given.shape, str(given.dtype)) == (p.shape, p.dtype), p.role
+            tensors.append(tvm.runtime.tensor(given))
+        if not kernel.parallel:
+            function(*tensors)
+        for part in ORDERS[parts] if kernel.parallel else ():
+            function(*tensors, part, parts)
+        return {p.role: t.numpy() for p, t in zip(parameters, tensors, strict=True) if p.is_output}
+
+    whole = call(1)
+    for parts in ORDERS if kernel.parallel else ():
+        for role, array in call(parts).items():
+            same = array.view(np.uint8) == whole[role].view(np.uint8)  # bytes: NaN is equal to itself
+            assert same.all(), f"{kernel.symbol()} in {parts} parts: {role} differs"
+    return whole
 
 
 def onnx_bits(generator: np.random.Generator, shape: tuple[int, ...], channels: int) -> NDArray[np.uint32]:
