@@ -82,7 +82,8 @@ BHPE_API int32_t bhpe_get_output(const bhpe_model *model, int32_t index, bhpe_te
 
 /* Compute with this many threads, 1 to BHPE_MOST_THREADS: the one that calls bhpe_run, and others that the model
  * starts here and ends in bhpe_destroy. 1 at first. Outputs are the same, bit for bit, for every number. More threads
- * than the machine has free cores make a run slower. After an error the number is what it was. */
+ * than the machine has free cores make a run slower. After an error the number is what it was. A fork has none of the
+ * threads: use models that have some in the process that set them. */
 #define BHPE_MOST_THREADS 64
 BHPE_API int32_t bhpe_set_threads(bhpe_model *model, int32_t threads);
 

@@ -31,7 +31,7 @@ typedef struct { /* what a thread needs to call kernels; arguments and workspace
   kernel_argument *argument;
   unsigned char *workspace;
   uint64_t workspace_top;
-  int32_t status; /* of its part of a parallel step */
+  int32_t status; /* of the part of this number, whoever did it */
   char error[ERROR_BYTES];
 } lane;
 
@@ -336,15 +336,15 @@ typedef struct {
   const kernel_argument *arguments;
 } shared_step;
 
-static void call_part(void *context, int32_t part) {
+static void call_part(void *context, int32_t part, int32_t thread) {
   const shared_step *shared = context;
   uint32_t count = shared->step->count;
-  lane *mine = current = shared->model->lane[part];
+  lane *mine = current = shared->model->lane[thread], *result = shared->model->lane[part];
   for (uint32_t i = 0; i < count; i++) mine->argument[i] = shared->arguments[i];
   mine->argument[count] = (kernel_argument){BHPE_KERNEL_INT, 0, {.as_int = part}};
   mine->argument[count + 1] = (kernel_argument){BHPE_KERNEL_INT, 0, {.as_int = shared->model->pool.threads}};
-  mine->status = call(shared->step, mine->argument, count + 2);
-  if (mine->status && part) memcpy(mine->error, last_error, sizeof mine->error); /* the caller's own stays in place */
+  result->status = call(shared->step, mine->argument, count + 2);
+  if (result->status) memcpy(result->error, last_error, sizeof result->error);
 }
 
 /* One step on all threads; what the lowest part that failed reports. */
@@ -355,7 +355,7 @@ static int32_t run(bhpe_model *model, const step_entry *step, const kernel_argum
   for (int32_t part = 0; part < model->pool.threads; part++) {
     const lane *one = model->lane[part];
     if (!one->status) continue;
-    if (part) memcpy(last_error, one->error, sizeof last_error);
+    memcpy(last_error, one->error, sizeof last_error);
     return one->status;
   }
   return BHPE_OK;

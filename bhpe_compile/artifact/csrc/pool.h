@@ -1,7 +1,8 @@
-/* pool.h - a few threads that run one function at the same time, again and again, with little delay between.
+/* pool.h - a few threads that do the parts of a task at the same time, again and again, with little delay between.
  *
  * Steps of a model take microseconds: a thread with nothing to do looks out for the next task for SPIN_US before it
- * sleeps. One thread uses a pool at a time; it runs part 0 itself. */
+ * sleeps. A part belongs to the thread of its number, so that data stay in that core's cache from task to task; but a
+ * thread that is done takes parts which nobody has begun, so that nobody waits for a thread that still sleeps. */
 #ifndef BHPE_POOL_H
 #define BHPE_POOL_H
 
@@ -11,27 +12,29 @@
 
 #include "model.h"
 
-enum { POOL_MOST = 64 };
+enum { POOL_MOST = 64 }; /* the bits of `unclaimed` */
 
-typedef void (*pool_task)(void *context, int32_t part);
+/* Does `part`, as thread number `thread`. */
+typedef void (*pool_task)(void *context, int32_t part, int32_t thread);
 
 typedef struct pool pool;
 
 typedef struct {
   pool *owner;
-  int32_t part;
+  int32_t number;
   uint32_t seen; /* the last generation this thread knows of */
   pthread_t thread;
 } pool_worker;
 
 struct pool {
-  _Alignas(BHPE_ALIGNMENT) atomic_uint generation; /* one more for every task; in a cache line that all watch */
-  atomic_int sleepers;
-  pool_task task; /* written before `generation` */
+  _Alignas(BHPE_ALIGNMENT) atomic_uint generation; /* one more whenever there is news; all watch this cache line */
+  atomic_int sleepers, keep;                       /* workers from number `keep` on end */
+  pool_task task;                                  /* written before `unclaimed`, read after a claim */
   void *context;
-  int32_t threads, keep; /* workers from part `keep` on end */
-  _Alignas(BHPE_ALIGNMENT) atomic_int pending; /* workers that are not done with it */
-  atomic_int waiting;                          /* the caller sleeps until they are */
+  int32_t threads;
+  _Alignas(BHPE_ALIGNMENT) atomic_ullong unclaimed; /* a bit for each part that nobody has begun */
+  atomic_uint pending;                              /* parts that are not done */
+  atomic_int waiting;                               /* the caller sleeps until they are */
   pthread_mutex_t mutex;
   pthread_cond_t wake, done;
   pool_worker worker[POOL_MOST]; /* [0] is the caller: unused */
@@ -40,10 +43,10 @@ struct pool {
 /* One thread: the caller's. Returns 0, or an error number. */
 BHPE_HIDDEN int pool_init(pool *p);
 
-/* Have `threads` (1 to POOL_MOST) from now on. Returns 0; or an error number, and nothing has changed. */
+/* Have `threads` (1 to POOL_MOST) from now on. Returns 0; or an error number, and there are as many as before. */
 BHPE_HIDDEN int pool_resize(pool *p, int32_t threads);
 
-/* task(context, part) for part 0 .. threads - 1, each in its own thread; returns when all are done. */
+/* All parts 0 .. threads - 1 of a task; returns when they are done. One thread at a time may call this. */
 BHPE_HIDDEN void pool_run(pool *p, pool_task task, void *context);
 
 /* End all threads. */
