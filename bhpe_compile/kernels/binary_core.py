@@ -15,8 +15,16 @@ from typing import Any
 from bhpe_compile.kernels.binary_layout import words_of
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, nested_tiles, pixel_tile
-from bhpe_compile.kernels.tir import Expr, T, cast, local, ramp, splat, store
+from bhpe_compile.kernels.tiling import (
+    L1_WEIGHTS,
+    ChannelTile,
+    channel_tiles,
+    nested_tiles,
+    pixel_tile,
+    shared_tiles,
+    work,
+)
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -36,6 +44,7 @@ class BinaryCore:
     in_channels: int
     border: int
     epilogue: EpilogueEmitter
+    share: Share
     table: Any = field(default=None, init=False)
 
     def prepare(self) -> None:
@@ -68,6 +77,9 @@ class _Nest:
         self.pixels = pixel_tile(self.columns.count, most_pixels)
         channels = core.epilogue.channels
         self.tiles = list(channel_tiles(channels, isa.popcount_lanes, most_vectors))
+        self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
+        if self.work.units == "channels":
+            self.tiles = shared_tiles(self.tiles, core.share)
         self.panels = -(-channels // isa.popcount_lanes)
 
     def emit(self) -> None:
@@ -79,12 +91,13 @@ class _Nest:
             for tile in tiles:
                 tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
 
-        with T.serial(0, self.core.batch) as n, T.serial(0, self.rows.count) as y:
-            whole, rest = divmod(self.columns.count, self.pixels)
-            with T.serial(0, whole) as xo:
+        whole, rest = divmod(self.columns.count, self.pixels)
+        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
+            with self.work.pixel_tiles(whole) as xo:
                 at(n, y, xo * self.pixels, self.pixels)
             if rest:
-                at(n, y, whole * self.pixels, rest)
+                with self.work.rest():
+                    at(n, y, whole * self.pixels, rest)
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         if self.core.isa.name == "avx2":

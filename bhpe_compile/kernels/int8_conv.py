@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from bhpe_compile.kernels.int8_layout import (
     unpack_int8,
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import Window, convolution, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -31,6 +31,7 @@ from bhpe_compile.targets.isa import VectorIsa
 class Int8Conv2d(Kernel):
     """x levels [N, H+2b, W', C] as `Quantize` writes them -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -94,18 +95,18 @@ class Int8Conv2d(Kernel):
         return packed
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
             windows, width = (self.rows, self.columns), self.stored_width
             if self.epilogue.is_per_pixel and self.in_border == 0 and width == self.width:
                 windows = per_pixel(*windows)
                 width = windows[1].size
-            core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue)
-            epilogue.begin()
+            core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)
+            epilogue.begin(share)
             core.emit(*windows)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         use = instruction_of(arrays["x"], arrays["weight"])

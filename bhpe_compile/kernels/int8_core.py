@@ -11,8 +11,16 @@ from typing import Any
 
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.int8_layout import row_words
-from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, nested_tiles, pixel_tile
-from bhpe_compile.kernels.tir import Expr, T, cast, local, ramp, splat, store
+from bhpe_compile.kernels.tiling import (
+    L1_WEIGHTS,
+    ChannelTile,
+    channel_tiles,
+    nested_tiles,
+    pixel_tile,
+    shared_tiles,
+    work,
+)
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -30,6 +38,7 @@ class Int8Core:
     border: int
     stored_width: int
     epilogue: EpilogueEmitter
+    share: Share
 
     def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
         """All outputs of one window pair; `phase` picks the weights."""
@@ -52,6 +61,9 @@ class _Nest:
         self.pixels = pixel_tile(self.columns.count, most_pixels)
         channels = core.epilogue.channels
         self.tiles = list(channel_tiles(channels, self.use.lanes, most_vectors))
+        self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
+        if self.work.units == "channels":
+            self.tiles = shared_tiles(self.tiles, core.share)
         self.panels = -(-channels // self.use.lanes)
 
     def emit(self) -> None:
@@ -63,12 +75,13 @@ class _Nest:
             for tile in tiles:
                 tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
 
-        with T.serial(0, self.core.batch) as n, T.serial(0, self.rows.count) as y:
-            whole, rest = divmod(self.columns.count, self.pixels)
-            with T.serial(0, whole) as xo:
+        whole, rest = divmod(self.columns.count, self.pixels)
+        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
+            with self.work.pixel_tiles(whole) as xo:
                 at(n, y, xo * self.pixels, self.pixels)
             if rest:
-                at(n, y, whole * self.pixels, rest)
+                with self.work.rest():
+                    at(n, y, whole * self.pixels, rest)
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         lanes, vectors = self.use.lanes, tile.vectors

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from bhpe_compile.kernels.int8_layout import (
     unpack_int8,
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -34,6 +34,7 @@ from bhpe_compile.targets.isa import VectorIsa
 class Int8ConvTranspose2d(Kernel):
     """x levels [N, H+2b, W', C] as `Quantize` writes them -> [N, 2H, 2W, Cout]; b = `in_border` >= 1."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -85,16 +86,16 @@ class Int8ConvTranspose2d(Kernel):
         return [w.reshape(shape).transpose(1, 2, 0) for w in picked]
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
             width = self.stored_width
-            core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue)
-            epilogue.begin()
+            core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)
+            epilogue.begin(share)
             for phase, (i, j) in enumerate(PHASES):
                 core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         use = instruction_of(arrays["x"], arrays["weight"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,10 @@ class Parameter:
 
 class Kernel(ABC):
     """A kernel description: pure geometry, from which code, argument list and reference follow."""
+
+    parallel: ClassVar[bool] = False
+    """Whether the function takes two more int32 arguments, `part` and `parts`, and does that share of its work:
+    calls for every part together, in any order or at the same time, write what one call for part 0 of 1 writes."""
 
     @abstractmethod
     def symbol(self) -> str:

@@ -7,14 +7,25 @@ window whenever padding < kernel: no comparison with the border is needed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bhpe_compile.kernels.epilogue import Storage
 from bhpe_compile.kernels.epilogue_tir import BitsWriter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
-from bhpe_compile.kernels.tir import Expr, T, chunks, function, load_floats, local, ramp, store, store_floats
+from bhpe_compile.kernels.tir import (
+    Expr,
+    Share,
+    T,
+    chunks,
+    function,
+    load_floats,
+    local,
+    ramp,
+    store,
+    store_floats,
+)
 from bhpe_compile.kernels.window import Window, convolution
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -23,6 +34,7 @@ from bhpe_compile.targets.isa import VectorIsa
 class MaxPool2d(Kernel):
     """x [N, H, W, C] of `dtype` -> out [N, Ho, Wo, C] of `out_dtype` and/or bits (out >= threshold)."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -79,7 +91,7 @@ class MaxPool2d(Kernel):
     def prim_func(self, isa: VectorIsa) -> Any:
         height, width = self.rows.count, self.columns.count
 
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             def inside(out: Expr, tap: int, size: int) -> Expr:
                 return T.max(T.min(out * self.stride + (tap - self.padding), size - 1), 0)
 
@@ -102,15 +114,15 @@ class MaxPool2d(Kernel):
 
             if self.bits:
                 shape = (self.batch, height, width, self.channels)
-                BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear()
-            with T.serial(0, self.batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
+                BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear(share)
+            with share.rows(self.batch, height) as (n, y), T.serial(0, width) as x:
                 whole = self.channels // isa.float_lanes
                 with T.serial(0, whole) as vector:
                     one(n, y, x, vector * isa.float_lanes, isa.float_lanes)
                 for offset, lanes in chunks(self.channels, isa.float_lanes)[whole:]:
                     one(n, y, x, offset, lanes)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         taps = []

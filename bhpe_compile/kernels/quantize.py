@@ -9,13 +9,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bhpe_compile.kernels.epilogue import Storage
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import Expr, T, cast, chunks, f32, fill, function, load_floats, splat, store
+from bhpe_compile.kernels.tir import (
+    Expr,
+    Share,
+    T,
+    cast,
+    chunks,
+    f32,
+    fill,
+    function,
+    load_floats,
+    splat,
+    store,
+)
 from bhpe_compile.targets.isa import VectorIsa
 
 UNROLLED_VECTORS = 8
@@ -26,6 +38,7 @@ UNROLLED_VECTORS = 8
 class Quantize(Kernel):
     """x [N, H, W, C] of `dtype`, quantization float32 [2] = (step, zero) -> out [N, Ho+2b, `stored_width`, C]."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -69,7 +82,7 @@ class Quantize(Kernel):
         row = self.stored_width * self.channels
         left, kept = self.border * self.channels, self.columns * self.channels
 
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             out, quantization = buffers["out"], buffers["quantization"]
             step, zero = quantization[0], quantization[1]
             nothing = (
@@ -97,25 +110,25 @@ class Quantize(Kernel):
                     one(base_in + offset, base_out + offset, lanes)
 
             rows = self.rows + 2 * self.border
-            with T.serial(0, self.batch) as n:
-                for edge in (n * rows * row, (n * rows + rows - self.border) * row):
-                    if self.border:
+            if self.border:
+                with T.If(share.is_last), T.Then(), T.serial(0, self.batch) as n:
+                    for edge in (n * rows * row, (n * rows + rows - self.border) * row):
                         fill(out, edge, self.border * row, nothing)
-                with T.serial(0, self.rows) as y:
-                    line = (n * rows + self.border + y) * row
-                    source = (n * self.height + y * self.stride) * self.width * self.channels
-                    if left:
-                        fill(out, line, left, nothing)
-                    if self.stride == 1:
-                        run(source, line + left, kept)
-                    else:
-                        with T.serial(0, self.columns) as x:
-                            pixel = source + x * (self.stride * self.channels)
-                            run(pixel, line + left + x * self.channels, self.channels)
-                    if row - left - kept:
-                        fill(out, line + left + kept, row - left - kept, nothing)
+            with share.rows(self.batch, self.rows) as (n, y):
+                line = (n * rows + self.border + y) * row
+                source = (n * self.height + y * self.stride) * self.width * self.channels
+                if left:
+                    fill(out, line, left, nothing)
+                if self.stride == 1:
+                    run(source, line + left, kept)
+                else:
+                    with T.serial(0, self.columns) as x:
+                        pixel = source + x * (self.stride * self.channels)
+                        run(pixel, line + left + x * self.channels, self.channels)
+                if row - left - kept:
+                    fill(out, line + left + kept, row - left - kept, nothing)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         """Levels 0 .. 255; `int8_layout.stored` tells what memory holds."""

@@ -63,7 +63,8 @@ class Importer:
                 args.append(expressions[parameter.role])
         symbol = kernel.symbol()
         roles = tuple(p.role for p in parameters)
-        self.calls.append(KernelCall(symbol, node.op_type, g.text(node, "layer"), roles))
+        layer = g.text(node, "layer")
+        self.calls.append(KernelCall(symbol, node.op_type, layer, roles, kernel.parallel))
         return bb.emit(
             relax.call_dps_packed(symbol, relax.Tuple(args), out_ty=outs if len(outs) > 1 else outs[0])
         )
