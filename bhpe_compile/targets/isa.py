@@ -6,7 +6,7 @@ and `float_lanes` float32 values are the unit of an epilogue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -15,20 +15,28 @@ class VectorIsa:
     """What a kernel generator needs to know of a CPU.
 
     `word_bits` x `popcount_lanes` is the shape of one binary weight vector, `float_lanes` float32 the unit in
-    which results are finished and packed.
+    which results are finished and packed. `binary_tile` is the most pixels and weight vectors that binary sums take
+    at once, so that sums, weights and temporaries fit the registers; `words_together` how many activation words of a
+    pixel are loaded by one instruction and broadcast from its register (1: each is broadcast from memory).
     """
 
     name: Literal["avx512", "avx2", "neon"]
     word_bits: int
     popcount_lanes: int
     float_lanes: int
+    binary_tile: tuple[int, int]
+    words_together: int = 1
 
 
-AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16)
+AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16, binary_tile=(6, 4))
 """512-bit vectors with VPOPCNTDQ."""
 
-AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8)
+AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2))
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
-NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8)
-"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them."""
+NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8)
+"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels take the fewest
+broadcasts: an out-of-order core is as fast as its two vector pipes."""
+
+NEON_IN_ORDER = replace(NEON, binary_tile=(4, 4))
+"""The same for a core that executes in program order: fewer weight loads stand between the sums."""
