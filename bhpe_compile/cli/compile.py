@@ -61,6 +61,11 @@ MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
     help="Where the residual of a binary layer is taken: after or before its clipping.",
 )
 @click.option(
+    "--tiles",
+    type=click.Path(path_type=Path),
+    help="A table of register tiles that `bhpe-compile tune` wrote.  [default: the target's]",
+)
+@click.option(
     "--verify/--no-verify",
     default=False,
     show_default=True,
@@ -84,6 +89,7 @@ def compile_command(
     keep_float: tuple[str, ...],
     binarize: tuple[str, ...],
     residual_tap: str,
+    tiles: Path | None,
     verify: bool,
     dry_run: bool,
     style: str,
@@ -119,6 +125,7 @@ def compile_command(
         keep_float=keep_float,
         binarize=binarize,
         residual_tap=residual_tap,
+        tiles=None if tiles is None else existing_file(tiles, "table of tiles"),
     )
     described = describe_options(model, destination, resolved.summary, options)
     if dry_run:
@@ -166,6 +173,8 @@ def describe_options(
         pairs.append(("keep float", ", ".join(options.keep_float)))
     if options.binarize:
         pairs.append(("binarize", ", ".join(options.binarize)))
+    if options.tiles is not None:
+        pairs.append(("tiles", str(options.tiles)))
     if options.scheme is not None:
         pairs.append(("residual tap", options.residual_tap))
     return pairs

@@ -17,13 +17,20 @@ from typing import Any
 from bhpe_compile.kernels.binary_layout import words_of
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tiling import L1_WEIGHTS, ChannelTile, channel_tiles, nested_tiles, pixel_tile
+from bhpe_compile.kernels.tiling import ChannelTile, channel_tiles, nested_tiles, pixel_tile, pixels_outside
 from bhpe_compile.kernels.tir import Expr, T, cast, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 BYTE_SUM_WORDS = 31
 """Words of 8 bits whose popcounts fit in a byte: 31 * 8 = 248."""
+
+
+def default_tile(isa: VectorIsa, width: int, channels: int) -> Tile:
+    """The tile for rows of `width` outputs where no measured one is given."""
+    most_pixels, most_vectors = isa.binary_tile
+    return Tile(pixel_tile(width, most_pixels), min(most_vectors, -(-channels // isa.popcount_lanes)))
 
 
 @dataclass
@@ -35,6 +42,7 @@ class BinaryCore:
     in_channels: int
     border: int
     epilogue: EpilogueEmitter
+    tile: Tile | None = None
     table: Any = field(default=None, init=False)
 
     def prepare(self) -> None:
@@ -61,17 +69,17 @@ class _Nest:
     def __post_init__(self) -> None:
         core = self.core
         isa = core.isa
-        most_pixels, most_vectors = isa.binary_tile
         self.words = words_of(core.in_channels, isa)
         self.length = self.rows.taps * self.columns.taps * self.words
-        self.pixels = pixel_tile(self.columns.count, most_pixels)
         channels = core.epilogue.channels
-        self.tiles = list(channel_tiles(channels, isa.popcount_lanes, most_vectors))
+        self.tile = core.tile or default_tile(isa, self.columns.count, channels)
+        self.pixels = min(self.tile.pixels, self.columns.count)
+        self.tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
         self.panels = -(-channels // isa.popcount_lanes)
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
-        nested_tiles(self.tiles, weights <= L1_WEIGHTS, self._pixels)
+        nested_tiles(self.tiles, pixels_outside(self.tile, weights), self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
         def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:

@@ -18,6 +18,7 @@ class VectorIsa:
     which results are finished and packed. `binary_tile` is the most pixels and weight vectors that binary sums take
     at once, so that sums, weights and temporaries fit the registers; `words_together` how many activation words of a
     pixel are loaded by one instruction and broadcast from its register (1: each is broadcast from memory).
+    `registers` is the number of vector registers.
     """
 
     name: Literal["avx512", "avx2", "neon"]
@@ -26,12 +27,18 @@ class VectorIsa:
     float_lanes: int
     binary_tile: tuple[int, int]
     words_together: int = 1
+    registers: int = 32
+
+    @property
+    def float_registers(self) -> int:
+        """Registers that `float_lanes` float32 values take."""
+        return self.float_lanes * 32 // (self.word_bits * self.popcount_lanes)
 
 
 AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16, binary_tile=(6, 4))
 """512-bit vectors with VPOPCNTDQ."""
 
-AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2))
+AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2), registers=16)
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
 NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8)
