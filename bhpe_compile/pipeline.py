@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -53,7 +53,8 @@ TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tv
 class CompileOptions:
     """What the user asked for. `scheme` None compiles the model as it is, in full precision.
 
-    A checkpoint that is already binary keeps the options it was binarized with.
+    A checkpoint that is already binary keeps the options it was binarized with. `tiles` is a table of register tiles
+    that replaces the target's own.
     """
 
     target: str
@@ -67,6 +68,7 @@ class CompileOptions:
     residual: Literal["fp16", "fp32"] = "fp16"
     calibrate: tuple[Path, ...] = ()
     picture: Path | None = None
+    tiles: Path | None = None
 
     @property
     def is_binary(self) -> bool:
@@ -143,6 +145,9 @@ def compile_model(
     from bhpe_compile.targets import get_target
 
     target = get_target(options.target)
+    if options.tiles is not None:
+        target = replace(target, tiles=options.tiles)
+        target.measured_tiles()  # a damaged table is refused before the work
     if not source.exists():
         raise UsageError(f"{source}: no such file")
     check_output(output, force)  # before the work, and once more after it
@@ -311,10 +316,46 @@ def lower(
     model: ir.Model, target: Target, workers: Workers, progress: _Progress
 ) -> tuple[Lowered, list[PassRecord]]:
     """Run the lower passes in place, then generate code for `target`."""
-    from bhpe_compile.passes.lower import generate, lower_passes
+    from bhpe_compile.passes.lower import generate
 
-    records = _run(lower_passes(), model, progress, established=("packed weights", "explicit padding"))
+    records = lower_graph(model, target, progress)
     return generate(model, target, workers, progress.step), records
+
+
+def lower_graph(model: ir.Model, target: Target, progress: _Progress) -> list[PassRecord]:
+    """Run the lower passes in place."""
+    from bhpe_compile.passes.lower import lower_passes
+
+    passes = lower_passes(target.measured_tiles(), target.isa)
+    return _run(passes, model, progress, established=("packed weights", "explicit padding"))
+
+
+def lowered_graph(
+    source: Path, target: Target, options: CompileOptions, observer: Observer | None
+) -> ir.Model:
+    """The kernel graph of a checkpoint or of an artefact for `target`, without its code."""
+    import onnx_ir
+
+    progress = _Progress(observer)
+    if source.is_dir():
+        from bhpe_compile.artifact.load import check_artifact
+
+        check_artifact(source)
+        model = onnx_ir.load(source / "model.onnx")
+    else:
+        with progress.stage("load"):
+            loaded = load(source)
+        with progress.stage("binarize"):
+            graph, _ = binarize(loaded, options, progress)
+        with progress.stage("reference"):
+            reference = run_reference(graph, options.picture)
+        with progress.stage("export"):
+            model, _ = export(graph, reference, progress)
+        with progress.stage("fold"):
+            fold(model, progress)
+    with progress.stage("lower"):
+        lower_graph(model, target, progress)
+    return model
 
 
 def _run(

@@ -82,6 +82,11 @@ MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
     help="How residuals between binary layers are kept in memory.",
 )
 @click.option(
+    "--tiles",
+    type=click.Path(path_type=Path),
+    help="A table of register tiles that `bhpe-compile tune` wrote.  [default: the target's]",
+)
+@click.option(
     "--verify/--no-verify",
     default=False,
     show_default=True,
@@ -108,6 +113,7 @@ def compile_command(
     dense: Literal["int8", "fp32"] | None,
     calibrate: tuple[Path, ...],
     residual: Literal["fp16", "fp32"],
+    tiles: Path | None,
     verify: bool,
     dry_run: bool,
     style: str,
@@ -146,6 +152,7 @@ def compile_command(
         dense=dense,
         residual=residual,
         calibrate=find_pictures(calibrate),
+        tiles=None if tiles is None else existing_file(tiles, "table of tiles"),
     )
     if calibrate and not options.computes_int8:
         raise UsageError("--calibrate is for 8-bit layers: leave it out, or say --dense int8")
@@ -195,6 +202,8 @@ def describe_options(
         pairs.append(("keep float", ", ".join(options.keep_float)))
     if options.binarize:
         pairs.append(("binarize", ", ".join(options.binarize)))
+    if options.tiles is not None:
+        pairs.append(("tiles", str(options.tiles)))
     if options.scheme is not None:
         pairs.append(("residual tap", options.residual_tap))
         pairs.append(("residuals", options.residual))

@@ -18,6 +18,7 @@ from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
 from bhpe_compile.cli.targets import targets_command
+from bhpe_compile.cli.tune import tune_command
 from bhpe_compile.cli.verify import verify_command
 from bhpe_compile.errors import BhpeError
 
@@ -59,6 +60,7 @@ for command in (
     report_command,
     run_command,
     targets_command,
+    tune_command,
     verify_command,
 ):
     cli.add_command(command)

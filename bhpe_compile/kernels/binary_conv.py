@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bhpe_compile.kernels.binary_core import BinaryCore
+from bhpe_compile.kernels.binary_core import BinaryCore, default_tile
 from bhpe_compile.kernels.binary_layout import (
     border_table,
     check_channels,
@@ -35,6 +35,7 @@ from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import Window, convolution, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class BinaryConv2d(Kernel):
     padding: int
     in_border: int
     epilogue: Epilogue
+    tile: Tile | None = None
 
     def __post_init__(self) -> None:
         if self.in_border < self.padding:
@@ -80,6 +82,22 @@ class BinaryConv2d(Kernel):
         shape = f"k{self.kernel}s{self.stride}p{self.padding}b{self.in_border}"
         return f"binary_conv2d_{sizes}_{shape}{self.epilogue.symbol()}"
 
+    def _windows(self) -> tuple[Window, Window]:
+        """The loops over the outputs: rows and columns, or one long row where the epilogue allows that."""
+        flat = self.epilogue.is_per_pixel and self.in_border == 0
+        return per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)
+
+    def tile_key(self) -> str:
+        rows, columns = self._windows()
+        outputs = f"n{self.batch}_{rows.count}x{columns.count}_{self.in_channels}to{self.out_channels}"
+        return f"binary_conv2d_{outputs}_k{self.kernel}s{self.stride}"
+
+    def default_tile(self, isa: VectorIsa) -> Tile:
+        return default_tile(isa, self._windows()[1].count, self.out_channels)
+
+    def whole_tile(self, isa: VectorIsa) -> Tile:
+        return Tile(self._windows()[1].count, -(-self.out_channels // isa.popcount_lanes))
+
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         edge = 2 * self.in_border
         x = (self.batch, self.height + edge, self.width + edge, packed_bytes(self.in_channels))
@@ -107,11 +125,10 @@ class BinaryConv2d(Kernel):
         def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share)
+            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
             epilogue.begin(share)
             core.prepare()
-            flat = self.epilogue.is_per_pixel and self.in_border == 0
-            core.emit(*(per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)))
+            core.emit(*self._windows())
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 

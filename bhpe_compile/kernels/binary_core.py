@@ -1,7 +1,9 @@
 """The inner loops of binary convolutions: xor, popcount, accumulate, with output channels in the lanes.
 
 Targets with a vector popcount (AVX-512: 32-bit lanes, NEON: 16-bit lanes) accumulate popcount(a xor w)
-directly. Without one (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the
+directly. AVX-512 broadcasts an activation word from memory inside the xor; NEON has no such operand, so it loads
+eight words of a pixel at once and broadcasts from that register, which spares an address and a load for each.
+Without a vector popcount (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the
 activations there is a table of popcount(a xor n) over n = 0..15, and the weight nibbles of 32 output channels
 index it. Its counts are bytes; at most 31 words of 8 bits fit, then they are widened into 16-bit sums.
 """
@@ -16,23 +18,27 @@ from bhpe_compile.kernels.binary_layout import words_of
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import packed_bytes
 from bhpe_compile.kernels.tiling import (
-    L1_WEIGHTS,
     ChannelTile,
     channel_tiles,
     nested_tiles,
     pixel_tile,
+    pixels_outside,
     shared_tiles,
     work,
 )
-from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
-
-TILES = {"avx512": (6, 4), "avx2": (4, 2), "neon": (6, 4)}
-"""Most pixels and weight vectors of a tile, so that sums, weights and temporaries fit the registers."""
+from bhpe_compile.targets.tile import Tile
 
 BYTE_SUM_WORDS = 31
 """Words of 8 bits whose popcounts fit in a byte: 31 * 8 = 248."""
+
+
+def default_tile(isa: VectorIsa, width: int, channels: int) -> Tile:
+    """The tile for rows of `width` outputs where no measured one is given."""
+    most_pixels, most_vectors = isa.binary_tile
+    return Tile(pixel_tile(width, most_pixels), min(most_vectors, -(-channels // isa.popcount_lanes)))
 
 
 @dataclass
@@ -45,6 +51,7 @@ class BinaryCore:
     border: int
     epilogue: EpilogueEmitter
     share: Share
+    tile: Tile | None = None
     table: Any = field(default=None, init=False)
 
     def prepare(self) -> None:
@@ -71,12 +78,12 @@ class _Nest:
     def __post_init__(self) -> None:
         core = self.core
         isa = core.isa
-        most_pixels, most_vectors = TILES[isa.name]
         self.words = words_of(core.in_channels, isa)
         self.length = self.rows.taps * self.columns.taps * self.words
-        self.pixels = pixel_tile(self.columns.count, most_pixels)
         channels = core.epilogue.channels
-        self.tiles = list(channel_tiles(channels, isa.popcount_lanes, most_vectors))
+        self.tile = core.tile or default_tile(isa, self.columns.count, channels)
+        self.pixels = min(self.tile.pixels, self.columns.count)
+        self.tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
         self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
         if self.work.units == "channels":
             self.tiles = shared_tiles(self.tiles, core.share)
@@ -84,7 +91,7 @@ class _Nest:
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
-        nested_tiles(self.tiles, weights <= L1_WEIGHTS, self._pixels)
+        nested_tiles(self.tiles, pixels_outside(self.tile, weights), self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
         def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:
@@ -124,15 +131,15 @@ class _Nest:
 
     # ---- operands ----
 
-    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr) -> Expr:
-        """Word `word` of the input row that starts at the first tap of output (y, x)."""
+    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr, count: int = 1) -> Expr:
+        """`count` words from `word` on of the input row that starts at the first tap of output (y, x)."""
         core, size = self.core, self.core.isa.word_bits // 8
         height, width = self.rows.size + 2 * core.border, self.columns.size + 2 * core.border
         row = n * height + y + core.border - self.rows.pad
         column = x * self.columns.stride + core.border - self.columns.pad
         base = (row * width + column) * packed_bytes(core.in_channels) + word * size
-        octets = core.epilogue.buffers["x"][ramp(base, size)]
-        return octets if size == 1 else T.reinterpret(f"uint{core.isa.word_bits}", octets)
+        octets = core.epilogue.buffers["x"][ramp(base, size * count)]
+        return octets if size == 1 else T.reinterpret(dtype_of(f"uint{core.isa.word_bits}", count), octets)
 
     def _weight(self, panel: Expr, word: Expr) -> Expr:
         lanes = self.core.isa.popcount_lanes
@@ -151,6 +158,7 @@ class _Nest:
         n: Expr,
         y: Expr,
         x: Expr,
+        pixels: int,
         step: Callable[[Callable[[int], Expr], Expr], None],
         most: int,
         flush: Any,
@@ -159,12 +167,28 @@ class _Nest:
         row_words = self.columns.taps * self.words
         with T.serial(0, self.rows.taps) as kh:
 
+            def several(at_in: Expr, at_weight: Expr, together: int) -> None:
+                def load(p: int) -> Expr:
+                    return self._activation(n, y * self.rows.stride + kh, x + p, at_in, together)
+
+                if together == 1:
+                    step(load, at_weight)
+                    return
+                held = local(pixels * together, f"uint{self.core.isa.word_bits}")
+                for p in range(pixels):
+                    store(held, p * together, together, load(p))
+                for i in range(together):
+                    step(lambda p, i=i: held[p * together + i], at_weight + i)  # type: ignore[misc]
+
             def run(first_in: Expr, first_weight: Expr, count: int) -> None:
-                with T.serial(0, count) as k:
-                    step(
-                        lambda p: self._activation(n, y * self.rows.stride + kh, x + p, first_in + k),
-                        kh * row_words + first_weight + k,
-                    )
+                done = 0
+                for together in (8, 4, 1):
+                    repeats = (count - done) // together if together <= self.core.isa.words_together else 0
+                    if repeats:
+                        with T.serial(0, repeats) as k:
+                            at = done + k * together
+                            several(first_in + at, kh * row_words + first_weight + at, together)
+                        done += repeats * together
 
             for first_in, first_weight, count in self._row_segments():
                 pieces = -(-count // most)
@@ -196,7 +220,7 @@ class _Nest:
                     ones = T.popcount(a ^ self._weight(panel + j, word))
                     store(sums, at, lanes, sums[ramp(at, lanes)] + ones)
 
-        self._reduce(n, y, x, step, self.length, lambda: None)
+        self._reduce(n, y, x, pixels, step, self.length, lambda: None)
         return sums
 
     def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
@@ -236,9 +260,9 @@ class _Nest:
 
         clear()
         if self.length <= BYTE_SUM_WORDS:
-            self._reduce(n, y, x, step, self.length, lambda: None)
+            self._reduce(n, y, x, pixels, step, self.length, lambda: None)
             return sums
         for at in range(0, size, lanes):
             store(wide, at, lanes, splat(T.uint16(0), lanes))
-        self._reduce(n, y, x, step, BYTE_SUM_WORDS, flush)
+        self._reduce(n, y, x, pixels, step, BYTE_SUM_WORDS, flush)
         return wide

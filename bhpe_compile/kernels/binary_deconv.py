@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bhpe_compile.kernels.binary_core import BinaryCore
+from bhpe_compile.kernels.binary_core import BinaryCore, default_tile
 from bhpe_compile.kernels.binary_layout import (
     border_table,
     check_channels,
@@ -27,6 +27,7 @@ from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class BinaryConvTranspose2d(Kernel):
     out_channels: int
     in_border: int
     epilogue: Epilogue
+    tile: Tile | None = None
 
     def __post_init__(self) -> None:
         if self.in_border < 1:
@@ -51,6 +53,15 @@ class BinaryConvTranspose2d(Kernel):
     def symbol(self) -> str:
         sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         return f"binary_deconv2d_{sizes}_b{self.in_border}{self.epilogue.symbol()}"
+
+    def tile_key(self) -> str:
+        return f"binary_deconv2d_n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
+
+    def default_tile(self, isa: VectorIsa) -> Tile:
+        return default_tile(isa, self.width, self.out_channels)
+
+    def whole_tile(self, isa: VectorIsa) -> Tile:
+        return Tile(self.width, -(-self.out_channels // isa.popcount_lanes))
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         edge = 2 * self.in_border
@@ -89,7 +100,7 @@ class BinaryConvTranspose2d(Kernel):
         def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share)
+            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
             epilogue.begin(share)
             core.prepare()
             for phase, (i, j) in enumerate(PHASES):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from bhpe_compile.kernels.dense_core import DenseCore
+from bhpe_compile.kernels.dense_core import DenseCore, default_tile
 from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, reference_sum, unpack_floats
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
@@ -19,6 +19,7 @@ from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import Window, convolution, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class DenseConv2d(Kernel):
     padding: int
     epilogue: Epilogue
     weight_dtype: Literal["float16", "float32"] = "float16"
+    tile: Tile | None = None
 
     def __post_init__(self) -> None:
         self.epilogue.check(self.out_channels)
@@ -57,6 +59,22 @@ class DenseConv2d(Kernel):
         narrow = "" if self.weight_dtype == "float16" else "_w32"
         return f"dense_conv2d_{sizes}_{shape}{narrow}{self.epilogue.symbol()}"
 
+    def _windows(self) -> tuple[Window, Window]:
+        """The loops over the outputs: rows and columns, or one long row where the epilogue allows that."""
+        flat = self.epilogue.is_per_pixel
+        return per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)
+
+    def tile_key(self) -> str:
+        rows, columns = self._windows()
+        outputs = f"n{self.batch}_{rows.count}x{columns.count}_{self.in_channels}to{self.out_channels}"
+        return f"dense_conv2d_{outputs}_k{self.kernel}s{self.stride}"
+
+    def default_tile(self, isa: VectorIsa) -> Tile:
+        return default_tile(isa, self._windows()[1].count, self.out_channels)
+
+    def whole_tile(self, isa: VectorIsa) -> Tile:
+        return Tile(self._windows()[1].count, -(-self.out_channels // panel_lanes(self.out_channels, isa)))
+
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         lanes = panel_lanes(self.out_channels, isa)
         weight = (-(-self.out_channels // lanes), self.kernel**2 * self.in_channels, lanes)
@@ -76,10 +94,9 @@ class DenseConv2d(Kernel):
         def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share)
+            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share, self.tile)
             epilogue.begin(share)
-            flat = self.epilogue.is_per_pixel
-            core.emit(*(per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)))
+            core.emit(*self._windows())
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 

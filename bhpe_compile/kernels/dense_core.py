@@ -14,23 +14,35 @@ from typing import Any
 from bhpe_compile.kernels.dense_layout import panel_lanes
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.tiling import (
-    L1_WEIGHTS,
     ChannelTile,
     channel_tiles,
     nested_tiles,
     pixel_tile,
+    pixels_outside,
     shared_tiles,
     work,
 )
 from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 TILES = {"avx512": (6, 4), "avx2": (6, 2), "neon": (6, 2)}
 """Most pixels and vectors of a tile; on NEON a vector is two registers."""
 
 LONE_PIXEL_VECTORS = 8
 """Vectors of a tile of one pixel: independent sums hide the latency of multiply-add."""
+
+
+def default_tile(isa: VectorIsa, width: int, channels: int) -> Tile:
+    """The tile for rows of `width` outputs where no measured one is given."""
+    most_pixels, most_vectors = TILES[isa.name]
+    lanes = panel_lanes(channels, isa)
+    if channels <= lanes:  # one vector a pixel: more pixels hide the latency of multiply-add
+        most_pixels *= 2
+    pixels = pixel_tile(width, most_pixels)
+    vectors = LONE_PIXEL_VECTORS if pixels == 1 else most_vectors
+    return Tile(pixels, min(vectors, -(-channels // lanes)))
 
 
 @dataclass
@@ -43,6 +55,7 @@ class DenseCore:
     weight_dtype: str
     epilogue: EpilogueEmitter
     share: Share
+    tile: Tile | None = None
 
     def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
         """All outputs of one window pair; `phase` picks the weights."""
@@ -58,16 +71,12 @@ class _Nest:
 
     def __post_init__(self) -> None:
         core = self.core
-        most_pixels, most_vectors = TILES[core.isa.name]
         channels = core.epilogue.channels
         self.lanes = panel_lanes(channels, core.isa)
         self.length = self.rows.taps * self.columns.taps * core.in_channels
-        if channels <= self.lanes:  # one vector a pixel: more pixels hide the latency of multiply-add
-            most_pixels *= 2
-        self.pixels = pixel_tile(self.columns.count, most_pixels)
-        if self.pixels == 1:
-            most_vectors = LONE_PIXEL_VECTORS
-        self.tiles = list(channel_tiles(channels, self.lanes, most_vectors))
+        self.tile = core.tile or default_tile(core.isa, self.columns.count, channels)
+        self.pixels = min(self.tile.pixels, self.columns.count)
+        self.tiles = list(channel_tiles(channels, self.lanes, self.tile.vectors))
         alike = 0 if self.columns.is_cut else self.columns.count // self.pixels
         self.work = work(core.share, core.batch * self.rows.count, alike)
         if self.work.units == "channels":
@@ -78,7 +87,7 @@ class _Nest:
         bytes_of_weights = (
             self.panels * self.length * self.lanes * (2 if "16" in self.core.weight_dtype else 4)
         )
-        nested_tiles(self.tiles, bytes_of_weights <= L1_WEIGHTS, self._pixels)
+        nested_tiles(self.tiles, pixels_outside(self.tile, bytes_of_weights), self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
         width, size = self.columns.count, self.pixels

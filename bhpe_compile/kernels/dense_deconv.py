@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from bhpe_compile.kernels.dense_core import DenseCore
+from bhpe_compile.kernels.dense_core import DenseCore, default_tile
 from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, reference_sum, unpack_floats
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
@@ -18,6 +18,7 @@ from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class DenseConvTranspose2d(Kernel):
     out_channels: int
     epilogue: Epilogue
     weight_dtype: Literal["float16", "float32"] = "float16"
+    tile: Tile | None = None
 
     def __post_init__(self) -> None:
         self.epilogue.check(self.out_channels)
@@ -40,6 +42,17 @@ class DenseConvTranspose2d(Kernel):
         sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         narrow = "" if self.weight_dtype == "float16" else "_w32"
         return f"dense_deconv2d_{sizes}{narrow}{self.epilogue.symbol()}"
+
+    def tile_key(self) -> str:
+        return (
+            f"dense_deconv2d_n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
+        )
+
+    def default_tile(self, isa: VectorIsa) -> Tile:
+        return default_tile(isa, self.width, self.out_channels)
+
+    def whole_tile(self, isa: VectorIsa) -> Tile:
+        return Tile(self.width, -(-self.out_channels // panel_lanes(self.out_channels, isa)))
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         lanes = panel_lanes(self.out_channels, isa)
@@ -62,7 +75,7 @@ class DenseConvTranspose2d(Kernel):
         def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share)
+            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share, self.tile)
             epilogue.begin(share)
             for phase, (i, j) in enumerate(PHASES):
                 core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tile
 
 Array = NDArray[Any]
 
@@ -47,6 +48,21 @@ class Kernel(ABC):
     @abstractmethod
     def reference(self, **arrays: Array) -> dict[str, Array]:
         """Outputs by role, computed in NumPy from the same arrays the kernel takes."""
+
+    def tile_key(self) -> str | None:
+        """What the best register tile depends on, as a key of the targets' tables; None for kernels without tiles.
+
+        Kernels of equal symbol have equal keys, so a model holds one tile a symbol.
+        """
+        return None
+
+    def default_tile(self, isa: VectorIsa) -> Tile | None:
+        """The tile the kernel chooses by itself; None for kernels without tiles."""
+        return None
+
+    def whole_tile(self, isa: VectorIsa) -> Tile | None:
+        """The tile of a whole row and all channels, beyond which larger ones make no difference."""
+        return None
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """Constant arguments made from the ONNX weight, by role; kernels without weights have none."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bhpe_compile.kernels.tir import Expr, Share, T, between
+from bhpe_compile.targets.tile import Tile
 
 L1_WEIGHTS = 24 * 1024
 """Weights up to this many bytes stay in a first-level cache while the pixels go by."""
@@ -64,6 +65,11 @@ def pixel_tile(width: int, most: int) -> int:
         return (width // pixels) * (pixels + 1) + (rest + 1.5 if rest else 0)
 
     return min(range(min(most, width), 0, -1), key=work)
+
+
+def pixels_outside(tile: Tile, weight_bytes: int) -> bool:
+    """Whether pixels are the outer loop: when all weights stay in the cache, unless the tile says otherwise."""
+    return weight_bytes <= L1_WEIGHTS if tile.channels_outside is None else not tile.channels_outside
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _up(size: int) -> int:
 
 
 class Process:
-    """One program, from its ELF file to its exit."""
+    """One program, from its ELF file to its exit. `unicorn` is the emulator, for hooks that count or trace."""
 
     def __init__(self, folder: Path, program: str, arguments: Sequence[str]) -> None:
         self._folder = folder
@@ -49,11 +49,11 @@ class Process:
         self._brk, self._next_map = BRK, MAPS
         self._exited = False
         self._problem: BaseException | None = None
-        self._unicorn = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
-        self._unicorn.reg_write(arm.UC_ARM64_REG_CPACR_EL1, 3 << 20)  # allow floating point and vectors
-        self._unicorn.mem_map(BRK, BRK_SIZE)
-        self._unicorn.mem_map(STACK_TOP - STACK_SIZE, STACK_SIZE)
-        self._unicorn.hook_add(UC_HOOK_INTR, self._interrupt)
+        self.unicorn = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
+        self.unicorn.reg_write(arm.UC_ARM64_REG_CPACR_EL1, 3 << 20)  # allow floating point and vectors
+        self.unicorn.mem_map(BRK, BRK_SIZE)
+        self.unicorn.mem_map(STACK_TOP - STACK_SIZE, STACK_SIZE)
+        self.unicorn.hook_add(UC_HOOK_INTR, self._interrupt)
         auxiliary = self._load((folder / program).read_bytes())
         self._prepare_stack([program, *arguments], auxiliary)
 
@@ -70,9 +70,9 @@ class Process:
         ]  # type, flags, offset, virtual, physical, bytes in the file, bytes in memory, alignment
         segments = [h for h in headers if h[0] == PT_LOAD]
         low = min(h[3] for h in segments) // PAGE * PAGE
-        self._unicorn.mem_map(low, _up(max(h[3] + h[6] for h in segments) - low))
+        self.unicorn.mem_map(low, _up(max(h[3] + h[6] for h in segments) - low))
         for _, _, offset, address, _, filled, _, _ in segments:
-            self._unicorn.mem_write(address, image[offset : offset + filled])
+            self.unicorn.mem_write(address, image[offset : offset + filled])
         self._entry = entry
         base = next(h[3] for h in segments if h[2] == 0)
         return [
@@ -91,21 +91,21 @@ class Process:
         for word in words:
             text = os.fsencode(word) + b"\0"
             place -= len(text)
-            self._unicorn.mem_write(place, text)
+            self.unicorn.mem_write(place, text)
             pointers.append(place)
         place = (place - 16) & ~15  # sixteen zero bytes stand for AT_RANDOM: runs are the same every time
         vector = [*auxiliary, (AT_RANDOM, place), (0, 0)]
         cells = [len(words), *pointers, 0, 0, *(cell for pair in vector for cell in pair)]
         place = (place - 8 * len(cells)) & ~15
-        self._unicorn.mem_write(place, struct.pack(f"<{len(cells)}Q", *cells))
-        self._unicorn.reg_write(arm.UC_ARM64_REG_SP, place)
+        self.unicorn.mem_write(place, struct.pack(f"<{len(cells)}Q", *cells))
+        self.unicorn.reg_write(arm.UC_ARM64_REG_SP, place)
 
     def run(self) -> str:
         """Execute until the program exits; returns what it wrote to stderr."""
         try:
-            self._unicorn.emu_start(self._entry, 0)
+            self.unicorn.emu_start(self._entry, 0)
         except UcError as error:
-            counter = self._unicorn.reg_read(arm.UC_ARM64_REG_PC)
+            counter = self.unicorn.reg_read(arm.UC_ARM64_REG_PC)
             raise BhpeError(f"the driver crashed under unicorn at {counter:#x}: {error}") from None
         finally:
             for descriptor in self._files.values():
@@ -149,7 +149,7 @@ class Process:
     def _openat(self, _: int, path: int, flags: int, mode: int, *__: int) -> int:
         text = bytearray()
         while not text.endswith(b"\0"):
-            text += self._unicorn.mem_read(path + len(text), 1)
+            text += self.unicorn.mem_read(path + len(text), 1)
         name = os.fsdecode(bytes(text[:-1]))
         if "/" in name or name in ("", ".", ".."):
             return -errno.EACCES
@@ -172,11 +172,11 @@ class Process:
         return 0
 
     def _vectors(self, address: int, count: int) -> list[tuple[int, int]]:
-        return [struct.unpack("<QQ", self._unicorn.mem_read(address + 16 * i, 16)) for i in range(count)]
+        return [struct.unpack("<QQ", self.unicorn.mem_read(address + 16 * i, 16)) for i in range(count)]
 
     def _read(self, theirs: int, address: int, size: int, *_: int) -> int:
         data = os.read(self._descriptor(theirs), size)
-        self._unicorn.mem_write(address, data)
+        self.unicorn.mem_write(address, data)
         return len(data)
 
     def _readv(self, theirs: int, address: int, count: int, *_: int) -> int:
@@ -189,7 +189,7 @@ class Process:
         return total
 
     def _write(self, theirs: int, address: int, size: int, *_: int) -> int:
-        data = bytes(self._unicorn.mem_read(address, size)) if size else b""
+        data = bytes(self.unicorn.mem_read(address, size)) if size else b""
         if theirs in (1, 2):
             self._stderr += data if theirs == 2 else b""
             return size
@@ -206,12 +206,12 @@ class Process:
         status = os.fstat(self._descriptor(theirs))
         # struct stat of AArch64: dev ino mode nlink uid gid rdev pad size blksize pad blocks, then times
         record = struct.pack("<QQIIIIQQqiiq", 0, 1, status.st_mode, 1, 0, 0, 0, 0, status.st_size, PAGE, 0, 0)
-        self._unicorn.mem_write(address, record.ljust(128, b"\0"))
+        self.unicorn.mem_write(address, record.ljust(128, b"\0"))
         return 0
 
     def _fstatat(self, theirs: int, path: int, address: int, *_: int) -> int:
         """musl asks for the status of a descriptor as newfstatat(fd, "", ..., AT_EMPTY_PATH)."""
-        if self._unicorn.mem_read(path, 1) != b"\0":
+        if self.unicorn.mem_read(path, 1) != b"\0":
             return -errno.EACCES
         return self._fstat(theirs, address)
 
@@ -224,14 +224,14 @@ class Process:
         if not 0 < size <= MAP_LIMIT:
             return -errno.ENOMEM
         address = self._next_map
-        self._unicorn.mem_map(address, _up(size))
+        self.unicorn.mem_map(address, _up(size))
         self._next_map += _up(size) + PAGE  # a page between two mappings catches overruns
         if not flags & 0x20:  # MAP_ANONYMOUS; a file is copied, which is what MAP_PRIVATE shows
-            self._unicorn.mem_write(address, os.pread(self._descriptor(theirs), size, offset))
+            self.unicorn.mem_write(address, os.pread(self._descriptor(theirs), size, offset))
         return address
 
     def _munmap(self, address: int, size: int, *_: int) -> int:
-        self._unicorn.mem_unmap(address, _up(size))
+        self.unicorn.mem_unmap(address, _up(size))
         return 0
 
 

@@ -41,6 +41,14 @@ def host_features() -> frozenset[str]:
     )
 
 
+def cpu_name() -> str:
+    """This processor as Linux names it; "unknown" where it does not (boards often have no name)."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, "unknown")
+
+
 def host_family() -> str:
     """ "x86_64" or "aarch64" on Linux, another word elsewhere."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
@@ -63,7 +71,13 @@ def native_target() -> Target:
     """The most demanding preset that this host runs, named `native`. UsageError when there is none."""
     for preset in (*reversed(x86.PRESETS), *reversed(aarch64.PRESETS)):
         if host_runs(preset):
-            return replace(preset, name=NATIVE, summary=f"this machine, as {preset.name}", emulator=None)
+            return replace(
+                preset,
+                name=NATIVE,
+                summary=f"this machine, as {preset.name}",
+                emulator=None,
+                tiles=preset.name,
+            )
     raise UsageError(
         f"target native: this machine ({host_family()}) runs none of the presets; "
         "name the target of the device instead, `bhpe-compile targets` lists them"

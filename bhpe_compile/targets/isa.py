@@ -6,7 +6,7 @@ and `float_lanes` float32 values are the unit of an epilogue.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -30,14 +30,25 @@ class VectorIsa:
     """What a kernel generator needs to know of a CPU.
 
     `word_bits` x `popcount_lanes` is the shape of one binary weight vector, `float_lanes` float32 the unit in
-    which results are finished and packed. `int8` is the instruction 8-bit layers are written for.
+    which results are finished and packed. `binary_tile` is the most pixels and weight vectors that binary sums take
+    at once, so that sums, weights and temporaries fit the registers; `words_together` how many activation words of a
+    pixel are loaded by one instruction and broadcast from its register (1: each is broadcast from memory).
+    `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for.
     """
 
     name: Literal["avx512", "avx2", "neon"]
     word_bits: int
     popcount_lanes: int
     float_lanes: int
+    binary_tile: tuple[int, int]
     int8: Int8Instruction
+    words_together: int = 1
+    registers: int = 32
+
+    @property
+    def float_registers(self) -> int:
+        """Registers that `float_lanes` float32 values take."""
+        return self.float_lanes * 32 // (self.word_bits * self.popcount_lanes)
 
 
 VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16)
@@ -46,14 +57,24 @@ SMLAL = Int8Instruction("smlal", "int16", None, 1, 8)
 SDOT = Int8Instruction("sdot", "int8", 128, 4, 4)
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMLAL)
 
-AVX512 = VectorIsa("avx512", 32, 16, 16, VPDPBUSD)
+AVX512 = VectorIsa(
+    "avx512", word_bits=32, popcount_lanes=16, float_lanes=16, binary_tile=(6, 4), int8=VPDPBUSD
+)
 """512-bit vectors with VPOPCNTDQ and VNNI."""
 
-AVX2 = VectorIsa("avx2", 8, 32, 8, PMADDWD)
+AVX2 = VectorIsa(
+    "avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2), registers=16, int8=PMADDWD
+)
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
-NEON = VectorIsa("neon", 16, 8, 8, SMLAL)
-"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them."""
+NEON = VectorIsa(
+    "neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8, int8=SMLAL
+)
+"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels take the fewest
+broadcasts: an out-of-order core is as fast as its two vector pipes."""
 
-NEON_DOT = VectorIsa("neon", 16, 8, 8, SDOT)
+NEON_IN_ORDER = replace(NEON, binary_tile=(4, 4))
+"""The same for a core that executes in program order: fewer weight loads stand between the sums."""
+
+NEON_DOT = replace(NEON, int8=SDOT)
 """The same with the dot products of ARMv8.2."""

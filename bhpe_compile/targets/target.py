@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.tile import Tiles, packaged_tiles, read_tiles
 
 GLIBC = "2.28"
 """The oldest C library a compiled model.so runs on (Debian 10, RHEL 8, Ubuntu 18.10 and later)."""
@@ -20,7 +22,8 @@ class Target:
     `zig` are the arguments of `zig cc` for the library (dynamic, against glibc), `zig_static` those for the driver
     (static, musl), or None where the driver is not worth its price: building musl takes half a minute once.
     `emulator` is the program that runs the driver on another CPU, if one is known. `requires` are the CPU features
-    the kernels use, as Linux names them in /proc/cpuinfo.
+    the kernels use, as Linux names them in /proc/cpuinfo. `tiles` says which table of register tiles is used: that of
+    another target, by name, or a file of the user's; by default its own.
     """
 
     name: str
@@ -33,6 +36,13 @@ class Target:
     zig_static: tuple[str, ...] | None
     emulator: str | None
     requires: tuple[str, ...]
+    tiles: str | Path = ""
+
+    def measured_tiles(self) -> Tiles:
+        """Its table of register tiles; raises what `read_tiles` raises for a table of the user's."""
+        if isinstance(self.tiles, Path):
+            return read_tiles(self.tiles, self.isa.name)
+        return packaged_tiles(self.tiles or self.name)
 
     def to_json(self) -> dict[str, Any]:
         """The target as the manifest and `targets --format json` show it."""

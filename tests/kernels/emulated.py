@@ -18,7 +18,7 @@ import tvm
 
 from bhpe_compile.kernels import PASS_CONFIG, Kernel
 from bhpe_compile.kernels.kernel import Array
-from bhpe_compile.targets.isa import NEON
+from bhpe_compile.targets.isa import NEON, VectorIsa
 from tests.kernels.native import TARGETS
 
 PRELUDE = r"""
@@ -77,9 +77,11 @@ def skip_without_emulator() -> None:
     pytest.importorskip("ziglang", reason="the ziglang package links AArch64 executables")
 
 
-def run_all(folder: Path, cases: list[tuple[Kernel, dict[str, Array]]]) -> list[dict[str, Array]]:
+def run_all(
+    folder: Path, cases: list[tuple[Kernel, dict[str, Array]]], isa: VectorIsa = NEON
+) -> list[dict[str, Array]]:
     """Outputs by role of each kernel on its arrays, run in one process."""
-    functions = {kernel.symbol(): kernel.prim_func(NEON) for kernel, _ in cases}
+    functions = {kernel.symbol(): kernel.prim_func(isa) for kernel, _ in cases}
     with tvm.transform.PassContext(config=PASS_CONFIG):
         library = tvm.compile(tvm.IRModule(functions), target=tvm.target.Target(TARGETS["neon"]))
     library.mod.write_to_file(str(folder / "kernels.o"))

@@ -20,7 +20,7 @@ from bhpe_compile.kernels import (
     SamplePoints,
     binary_linear,
 )
-from bhpe_compile.targets.isa import NEON
+from bhpe_compile.targets.isa import NEON, NEON_IN_ORDER
 from tests.kernels import emulated
 from tests.kernels.native import Array, arguments, onnx_bits
 
@@ -31,6 +31,8 @@ EXACT: dict[str, Any] = {
     "binary 3x3": BinaryConv2d(1, 7, 13, 70, 40, 3, 1, 1, 1, BOTH),
     "binary 3x3 stride 2": BinaryConv2d(2, 8, 8, 64, 64, 3, 2, 1, 2, BOTH),
     "binary 1x1": BinaryConv2d(1, 5, 6, 256, 72, 1, 1, 0, 0, BOTH),
+    "binary 7 words a tap": BinaryConv2d(1, 3, 9, 112, 72, 3, 1, 1, 1, BOTH),
+    "binary 13 words a row": BinaryConv2d(1, 3, 5, 208, 136, 1, 1, 0, 0, BOTH),
     "binary linear": binary_linear(1, 256, 8, Epilogue()),
     "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
     "max pool": MaxPool2d(1, 9, 8, 24, 3, 2, 1, True, True, 1),
@@ -73,14 +75,18 @@ def inputs(kernel: Any, *, plain: bool) -> dict[str, Array]:
     return arrays
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
+@pytest.fixture(scope="module", params=[NEON, NEON_IN_ORDER], ids=["out of order", "in order"])
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
     """(outputs under qemu, reference outputs) by case name."""
     emulated.skip_without_emulator()
     every = {**EXACT, **CLOSE}
     arrays = {name: inputs(kernel, plain=name in EXACT) for name, kernel in every.items()}
     got = emulated.run_all(
-        tmp_path_factory.mktemp("neon"), [(kernel, arrays[name]) for name, kernel in every.items()]
+        tmp_path_factory.mktemp("neon"),
+        [(kernel, arrays[name]) for name, kernel in every.items()],
+        request.param,
     )
     return {
         name: (outputs, kernel.reference(**arrays[name]))

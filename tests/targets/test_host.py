@@ -51,7 +51,7 @@ def test_native_is_the_most_demanding_that_runs(
     become(monkeypatch, name, features)
     found = native_target()
     assert found.name == "native"
-    assert found == replace(preset, name="native", summary=found.summary, emulator=None)
+    assert found == replace(preset, name="native", summary=found.summary, emulator=None, tiles=preset.name)
     assert host_runs(found)
 
 

@@ -16,6 +16,7 @@ from bhpe_compile.artifact.program import Program
 from bhpe_compile.passes.base import Pass
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
+from bhpe_compile.passes.lower.choose_tiles import ChooseTiles
 from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
@@ -24,23 +25,19 @@ from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
 from bhpe_compile.passes.lower.worker import Workers
+from bhpe_compile.targets.tile import NO_TILES, Tiles
 
 if TYPE_CHECKING:
-    from bhpe_compile.targets import Target
+    from bhpe_compile.targets import Target, VectorIsa
 
 Tick = Callable[[str], None]
 
 
-def lower_passes() -> list[Pass[ir.Model]]:
-    """The graph passes of this storey, in order."""
+def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[Pass[ir.Model]]:
+    """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
-        SliceGathers(),
-        SelectKernels(),
-        FuseEpilogue(),
-        ChannelLast(),
-        PackActivations(),
-        QuantizeActivations(),
-        NarrowStorage(),
+        *(SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()),
+        *(QuantizeActivations(), NarrowStorage(), ChooseTiles(tiles, isa)),
     ]
 
 

@@ -25,17 +25,22 @@ CONFIG = {**PASS_CONFIG, "tirx.disable_assert": True}
 
 def build_object(functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target) -> tuple[bytes, int]:
     """Object code with one symbol `__tvm_ffi_<name>` a function, and the largest workspace in bytes."""
+    library, workspace = build_library(functions, target)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.o"
+        library.write_to_file(str(path))
+        return path.read_bytes(), workspace
+
+
+def build_library(functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target) -> tuple[Any, int]:
+    """TVM's module of the same, whose `inspect_source("asm")` is the assembly, and the largest workspace."""
     pipeline, finalize_host, _ = tvm.tirx.get_tir_pipeline("default")
     named = {name: func.with_attr("global_symbol", name) for name, func in functions.items()}
     with target, tvm.ir.transform.PassContext(opt_level=3, config=CONFIG):
         module = pipeline(tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(named)))
         module = tirx.transform.SkipAssert()(finalize_host()(module))
         workspace = max((_workspace(v.name_hint, f) for v, f in module.functions.items()), default=0)
-        library = tvm.get_global_func("target.build." + target.kind.name)(module, target)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.o"
-        library.write_to_file(str(path))
-        return path.read_bytes(), workspace
+        return tvm.get_global_func("target.build." + target.kind.name)(module, target), workspace
 
 
 def _workspace(name: str, func: tirx.PrimFunc) -> int:

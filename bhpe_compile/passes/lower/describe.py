@@ -11,6 +11,7 @@ from bhpe_compile import kernels as k
 from bhpe_compile.errors import BhpeError
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.targets.tile import Tile
 
 ARRAY_ROLES = ("weight", "scale", "bias", "gamma", "beta", "zeta", "threshold", "zero", "quantization")
 """Operands that are constants, laid out for the target at compile time."""
@@ -64,6 +65,18 @@ def _conv_sizes(node: ir.Node) -> dict[str, Any]:
     }
 
 
+def _tile(node: ir.Node) -> Tile | None:
+    """What choose-tiles wrote."""
+    if "tile_pixels" not in node.attributes:
+        return None
+    outside = g.integer(node, "tile_channels_outside", -1)
+    return Tile(
+        g.integer(node, "tile_pixels"),
+        g.integer(node, "tile_vectors"),
+        None if outside < 0 else bool(outside),
+    )
+
+
 def _binary_conv(node: ir.Node) -> Kernel:
     return k.BinaryConv2d(
         **_conv_sizes(node),
@@ -72,12 +85,16 @@ def _binary_conv(node: ir.Node) -> Kernel:
         padding=g.integer(node, "padding"),
         in_border=g.integer(node, "in_border"),
         epilogue=_epilogue(node),
+        tile=_tile(node),
     )
 
 
 def _binary_deconv(node: ir.Node) -> Kernel:
     return k.BinaryConvTranspose2d(
-        **_conv_sizes(node), in_border=g.integer(node, "in_border"), epilogue=_epilogue(node)
+        **_conv_sizes(node),
+        in_border=g.integer(node, "in_border"),
+        epilogue=_epilogue(node),
+        tile=_tile(node),
     )
 
 
@@ -88,11 +105,12 @@ def _dense_conv(node: ir.Node) -> Kernel:
         stride=g.integer(node, "stride"),
         padding=g.integer(node, "padding"),
         epilogue=_epilogue(node),
+        tile=_tile(node),
     )
 
 
 def _dense_deconv(node: ir.Node) -> Kernel:
-    return k.DenseConvTranspose2d(**_conv_sizes(node), epilogue=_epilogue(node))
+    return k.DenseConvTranspose2d(**_conv_sizes(node), epilogue=_epilogue(node), tile=_tile(node))
 
 
 def _max_pool(node: ir.Node) -> Kernel:
