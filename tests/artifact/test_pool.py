@@ -14,6 +14,7 @@ import pytest
 from bhpe_compile.artifact.link import CSRC
 from bhpe_compile.artifact.toolchain import zig_cc
 from tests.artifact.folders import HOST, on_host
+from tests.artifact.programs import some_input
 
 pytestmark = on_host
 
@@ -172,3 +173,17 @@ def test_without_data_races(folder: Path) -> None:
         pytest.skip("cc comes without ThreadSanitizer")
     assert done.returncode == 0, done.stderr
     run(folder)
+
+
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")
+def test_static_driver_on_threads(arm_artifact: Path, tmp_path: Path) -> None:
+    """musl's threads in a static program: the same bits as one thread."""
+    (tmp_path / "x.bin").write_bytes(some_input().tobytes())
+    outputs = []
+    for threads in ("1", "3"):
+        (tmp_path / threads).mkdir()
+        inputs = ("--raw", tmp_path / threads, tmp_path / "x.bin")
+        command = ["qemu-aarch64", arm_artifact / "driver", arm_artifact / "weights.bin", *inputs]
+        subprocess.run([*command, "--threads", threads], check=True, timeout=300)
+        outputs.append([(tmp_path / threads / name).read_bytes() for name in ("out.bin", "sign.bin")])
+    assert outputs[0] == outputs[1]
