@@ -118,9 +118,8 @@ def compile_model(
     Raises UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
-    from bhpe_compile.artifact import check_output, write_artifact
+    from bhpe_compile.artifact import check_output
     from bhpe_compile.passes.lower.worker import Workers
-    from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
 
     target = get_target(options.target)
@@ -135,27 +134,94 @@ def compile_model(
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
             reference = run_reference(graph, options.picture)
-        with progress.stage("export"):
-            model, more = export(graph, reference, progress)
-            notes += more
-        with progress.stage("fold"):
-            records = fold(model, progress)
-            onnx_bytes = serialise(model)
-            folded = model.clone()
-        with progress.stage("lower"):
-            lowered, lower_records = lower(model, target, workers, progress)
-            records += lower_records
+        built = _build(graph, reference, target, workers, progress)
+    notes += built.notes
+    report = _write(output, built, reference, target, notes, describe(loaded, options), force, progress)
+    return CompileResult(output, report, notes, progress.seconds)
+
+
+def compile_graph(
+    graph: fx.GraphModule,
+    example: NDArray[np.float32],
+    output: Path,
+    target_name: str,
+    *,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> CompileResult:
+    """Compile a frozen graph of any network, for inputs of the shape of `example`, and return the report.
+
+    `graph` takes one tensor and returns a dict of tensors; see `passes.binarize.binarize` and `freeze`. What it
+    computes from `example` is recorded for `verify`. Raises as `compile_model` does.
+    """
+    from bhpe_compile.artifact import check_output
+    from bhpe_compile.passes.lower.worker import Workers
+    from bhpe_compile.targets import get_target
+
+    target = get_target(target_name)
+    check_output(output, force)
+    progress = _Progress(observer)
+    with Workers() as workers:
+        with progress.stage("reference"):
+            reference = run_graph(graph, example)
+        built = _build(graph, reference, target, workers, progress)
+    facts = {"options": {"target": target_name}}
+    report = _write(output, built, reference, target, built.notes, facts, force, progress)
+    return CompileResult(output, report, built.notes, progress.seconds)
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A lowered network, ready to be written: `folded` is the graph the report counts."""
+
+    folded: ir.Model
+    onnx_bytes: bytes
+    lowered: Lowered
+    notes: tuple[Note, ...]
+
+
+def _build(
+    graph: fx.GraphModule, reference: Arrays, target: Target, workers: Workers, progress: _Progress
+) -> _Built:
+    """Export, fold and lower."""
+    with progress.stage("export"):
+        model, notes = export(graph, reference, progress)
+    with progress.stage("fold"):
+        records = fold(model, progress)
+        onnx_bytes = serialise(model)
+        folded = model.clone()
+    with progress.stage("lower"):
+        lowered, lower_records = lower(model, target, workers, progress)
+        records += lower_records
     notes += tuple(note for record in records for note in record.notes)
+    return _Built(folded, onnx_bytes, lowered, notes)
+
+
+def _write(
+    output: Path,
+    built: _Built,
+    reference: Arrays,
+    target: Target,
+    notes: tuple[Note, ...],
+    facts: dict[str, Any],
+    force: bool,
+    progress: _Progress,
+) -> dict[str, Any]:
+    """Write the artefact; its report."""
+    from bhpe_compile.artifact import write_artifact
+    from bhpe_compile.report.compiled import compile_report
+
     with progress.stage("write"):
-        facts = describe(loaded, options)
-        report = compile_report(folded, lowered.program, notes, facts)
+        report = compile_report(built.folded, built.lowered.program, notes, facts)
         info = {
             **facts,
             "passes": [{"stage": stage, "name": name} for stage, name, _ in list_passes()],
             "versions": versions(),
         }
-        write_artifact(output, lowered.program, target, onnx_bytes, report, reference, info, force)
-    return CompileResult(output, report, notes, progress.seconds)
+        write_artifact(
+            output, built.lowered.program, target, built.onnx_bytes, report, reference, info, force
+        )
+    return report
 
 
 def load(source: Path) -> LoadedModel:
@@ -206,21 +272,26 @@ def _binarize_options(options: CompileOptions) -> BinarizeOptions:
 
 def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
     """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
-    import torch
-
-    from bhpe_compile.exchange.export import INPUT
     from bhpe_compile.runtime import load_picture
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
-        image = load_picture(picture or embedded).network_input
+        return run_graph(graph, load_picture(picture or embedded).network_input)
+
+
+def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Arrays:
+    """What torch computes on `example`: the input and all outputs by name."""
+    import torch
+
+    from bhpe_compile.exchange.export import INPUT
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # its threads would spin against the workers; one picture is soon done
     try:
         with torch.no_grad():
-            outputs = graph(torch.from_numpy(image))
+            outputs = graph(torch.from_numpy(example))
     finally:
         torch.set_num_threads(threads)
-    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
+    return {INPUT: example, **{name: value.numpy() for name, value in outputs.items()}}
 
 
 def export(
@@ -314,5 +385,10 @@ def trace_original(source: Path) -> fx.GraphModule:
 def original_onnx(source: Path) -> ir.Model:
     """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
     graph = trace_original(source)
-    model, _ = export(graph, run_reference(graph, None), _Progress(None))
+    return export_graph(graph, run_reference(graph, None))
+
+
+def export_graph(graph: fx.GraphModule, reference: Arrays) -> ir.Model:
+    """A frozen graph as simplified ONNX; `reference` is what `run_graph` or `run_reference` computed with it."""
+    model, _ = export(graph, reference, _Progress(None))
     return model
