@@ -6,9 +6,11 @@ with a scale per channel. OpenVINO runs what its own tool NNCF made of the FP32 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -97,7 +99,7 @@ def missing(*modules: str) -> list[str]:
 def nncf_quantize(source: Path, target: Path, pictures: Sequence[Array]) -> None:
     """Write OpenVINO's INT8 model of an FP32 ONNX file, quantized by NNCF for speed."""
     os.environ["NNCF_CI"] = "1"  # or it would report its use to its makers
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(sys.stderr):  # a progress bar
         import nncf
         import openvino
 
