@@ -3,7 +3,8 @@
     python benchmarks/body.py [--rounds 25] [-o results.json]
 
 A seeded Hand4Whole gives its `backbone`, once binarized (BiDRN; the stem stays in full precision) and compiled for
-this machine (`bhpe`) and for any x86-64-v3 CPU (`bhpe_x86`, AVX2), once in full precision for
+this machine (`bhpe`) and for any x86-64-v3 CPU (`bhpe_x86`, AVX2), once with its four 1x1 shortcuts binary as well
+(`bhpe_shortcuts`, not BiDRN, but what binary networks of other papers are), and in full precision for
 
     ort_fp32           ONNX Runtime
     ort_int8           ONNX Runtime: QDQ, U8 activations, S8 weights with a scale per channel, calibrated
@@ -53,6 +54,13 @@ CALIBRATION = 8
 FP32_TOLERANCE, INT8_TOLERANCE = 1e-4, 0.35
 OUTPUT = "features"
 
+OURS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("bhpe", "native", ()),
+    ("bhpe_x86", "x86", ()),
+    ("bhpe_shortcuts", "native", ("*.downsample.0",)),
+)
+"""Name, target, and layers that are binary beyond the scheme."""
+
 
 class Body(torch.nn.Module):
     """The backbone with a named output, as the compiler wants it."""
@@ -81,14 +89,13 @@ def pictures(preset: Any) -> list[Array]:
 
 def compile_ours(model: Body, picture: Array, folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Artefacts by name with what is to be told of each; SystemExit where one does not verify."""
-    graph, _ = binarize(model, BinarizeOptions())
-    frozen = freeze(graph)
     made = {}
-    for name, target in (("bhpe", "native"), ("bhpe_x86", "x86")):
+    for name, target, forced in OURS:
         if not host_runs(get_target(target)):
             continue
+        graph, _ = binarize(model, BinarizeOptions(binarize=forced))
         path = folder / name
-        compiled = pipeline.compile_graph(frozen, picture, path, target)
+        compiled = pipeline.compile_graph(freeze(graph), picture, path, target)
         found = verify(path)
         if not found.binary_exact or not found.ok:
             raise SystemExit(f"{name} does not compute its network: {found.first_difference}; not timed")
@@ -166,12 +173,14 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
         "body_vs_openvino_fp32": "openvino_fp32",
         "body_vs_openvino_int8": openvino,
     }
-    avx2 = {name.replace("body", "avx2_body"): peer for name, peer in named.items()}
+    found: dict[str, float] = {}
+    for own, prefix in (("bhpe", "body"), ("bhpe_x86", "avx2_body"), ("bhpe_shortcuts", "shortcuts_body")):
+        if own in middle:
+            found |= ratios(times, own, {key.replace("body", prefix): peer for key, peer in named.items()})
     return {
         **facts(),
         **summary(times),
-        "ratios": ratios(times, "bhpe", named)
-        | (ratios(times, "bhpe_x86", avx2) if "bhpe_x86" in times else {}),
+        "ratios": found,
         "openvino_int8": openvino or None,
         "details": details,
         "missing": absent,
