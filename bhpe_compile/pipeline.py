@@ -139,9 +139,8 @@ def compile_model(
     Raises UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
-    from bhpe_compile.artifact import check_output, write_artifact
+    from bhpe_compile.artifact import check_output
     from bhpe_compile.passes.lower.worker import Workers
-    from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
 
     target = get_target(options.target)
@@ -158,33 +157,118 @@ def compile_model(
         with progress.stage("binarize"):
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
-            reference, calibration = run_reference(graph, options.picture), None
+            reference = run_reference(graph, options.picture)
+            rounding = Rounding(half=options.is_binary and options.residual == "fp16")
             if options.computes_int8:
-                calibration = calibrate(graph, options.calibrate, reference[INPUT], progress)
-        with progress.stage("export"):
-            model, more = export(graph, reference, progress)
-            notes += more
-        with progress.stage("fold"):
-            records = fold(model, progress, calibration, options.is_binary and options.residual == "fp16")
-            onnx_bytes = serialise(model)
-            folded = model.clone()
-        with progress.stage("lower"):
-            lowered, lower_records = lower(model, target, workers, progress)
-            records += lower_records
+                rounding.calibration = calibrate(graph, options.calibrate, reference[INPUT], progress)
+        built = _build(graph, reference, rounding, target, workers, progress)
+    notes += built.notes
+    facts = describe(loaded, options, rounding.calibration)
+    report = _write(output, built, reference, target, notes, facts, force, progress)
+    return CompileResult(output, report, notes, progress.seconds)
+
+
+def compile_graph(
+    graph: fx.GraphModule,
+    example: NDArray[np.float32],
+    output: Path,
+    target_name: str,
+    *,
+    dense: Literal["int8", "fp32"] = "int8",
+    residual: Literal["fp16", "fp32"] = "fp16",
+    force: bool = False,
+    observer: Observer | None = None,
+) -> CompileResult:
+    """Compile a frozen graph of any network, for inputs of the shape of `example`, and return the report.
+
+    `graph` takes one tensor and returns a dict of tensors; see `passes.binarize.binarize` and `freeze`. What it
+    computes from `example` is recorded for `verify`, and 8-bit layers are calibrated on it. Raises as `compile_model`
+    does.
+    """
+    from bhpe_compile.artifact import check_output
+    from bhpe_compile.passes.lower.worker import Workers
+    from bhpe_compile.targets import get_target
+
+    target = get_target(target_name)
+    check_output(output, force)
+    progress = _Progress(observer)
+    with Workers() as workers:
+        with progress.stage("reference"):
+            reference = run_graph(graph, example)
+            rounding = Rounding(half=residual == "fp16")
+            if dense == "int8":
+                rounding.calibration = calibrate(graph, (), example, progress)
+        built = _build(graph, reference, rounding, target, workers, progress)
+    facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
+    report = _write(output, built, reference, target, built.notes, facts, force, progress)
+    return CompileResult(output, report, built.notes, progress.seconds)
+
+
+@dataclass
+class Rounding:
+    """What is rounded beyond the binary layers: `calibration` for 8-bit dense layers, float16 residuals."""
+
+    calibration: Calibration | None = None
+    half: bool = False
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A lowered network, ready to be written: `folded` is the graph the report counts."""
+
+    folded: ir.Model
+    onnx_bytes: bytes
+    lowered: Lowered
+    notes: tuple[Note, ...]
+
+
+def _build(
+    graph: fx.GraphModule,
+    reference: Arrays,
+    rounding: Rounding,
+    target: Target,
+    workers: Workers,
+    progress: _Progress,
+) -> _Built:
+    """Export, fold and lower."""
+    with progress.stage("export"):
+        model, notes = export(graph, reference, progress)
+    with progress.stage("fold"):
+        records = fold(model, progress, rounding)
+        onnx_bytes = serialise(model)
+        folded = model.clone()
+    with progress.stage("lower"):
+        lowered, lower_records = lower(model, target, workers, progress)
+        records += lower_records
     notes += tuple(note for record in records for note in record.notes)
+    return _Built(folded, onnx_bytes, lowered, notes)
+
+
+def _write(
+    output: Path,
+    built: _Built,
+    reference: Arrays,
+    target: Target,
+    notes: tuple[Note, ...],
+    facts: dict[str, Any],
+    force: bool,
+    progress: _Progress,
+) -> dict[str, Any]:
+    """Write the artefact; its report."""
+    from bhpe_compile.artifact import write_artifact
+    from bhpe_compile.report.compiled import compile_report
+
     with progress.stage("write"):
-        facts = describe(loaded, options)
-        if calibration is not None:
-            origin = "user" if options.calibrate else "embedded example"
-            facts["calibration"] = {"source": origin, "pictures": calibration.pictures}
-        report = compile_report(folded, lowered.program, notes, facts)
+        report = compile_report(built.folded, built.lowered.program, notes, facts)
         info = {
             **facts,
             "passes": [{"stage": stage, "name": name} for stage, name, _ in list_passes()],
             "versions": versions(),
         }
-        write_artifact(output, lowered.program, target, onnx_bytes, report, reference, info, force)
-    return CompileResult(output, report, notes, progress.seconds)
+        write_artifact(
+            output, built.lowered.program, target, built.onnx_bytes, report, reference, info, force
+        )
+    return report
 
 
 def load(source: Path) -> LoadedModel:
@@ -235,15 +319,19 @@ def _binarize_options(options: CompileOptions) -> BinarizeOptions:
 
 def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
     """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
-    import torch
-
     from bhpe_compile.runtime import load_picture
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
-        image = load_picture(picture or embedded).network_input
+        return run_graph(graph, load_picture(picture or embedded).network_input)
+
+
+def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Arrays:
+    """What torch computes on `example`: the input and all outputs by name."""
+    import torch
+
     with _one_thread(), torch.no_grad():
-        outputs = graph(torch.from_numpy(image))
-    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
+        outputs = graph(torch.from_numpy(example))
+    return {INPUT: example, **{name: value.numpy() for name, value in outputs.items()}}
 
 
 def calibrate(
@@ -295,14 +383,13 @@ def export(
     return simplify(model)
 
 
-def fold(
-    model: ir.Model, progress: _Progress, calibration: Calibration | None = None, half: bool = False
-) -> list[PassRecord]:
-    """Run the fold passes in place; with a calibration full-precision convolutions become 8-bit."""
+def fold(model: ir.Model, progress: _Progress, rounding: Rounding | None = None) -> list[PassRecord]:
+    """Run the fold passes in place; without `rounding` all values stay float32."""
     from bhpe_compile.passes.fold import fold_passes
 
-    ranges = calibration.ranges() if calibration is not None else None
-    return _run(fold_passes(ranges, half), model, progress)
+    rounding = rounding or Rounding()
+    ranges = rounding.calibration.ranges() if rounding.calibration is not None else None
+    return _run(fold_passes(ranges, rounding.half), model, progress)
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -368,8 +455,11 @@ def _run(
     return manager.records
 
 
-def describe(loaded: LoadedModel, options: CompileOptions) -> dict[str, Any]:
+def describe(
+    loaded: LoadedModel, options: CompileOptions, calibration: Calibration | None = None
+) -> dict[str, Any]:
     """Facts about the model and the options for report and manifest; no paths, so that bytes repeat."""
+    source = "user" if options.calibrate else "embedded example"
     return {
         "model": {
             "preset": loaded.preset.name,
@@ -378,6 +468,7 @@ def describe(loaded: LoadedModel, options: CompileOptions) -> dict[str, Any]:
             "ignored_keys": list(loaded.ignored),
         },
         "options": options.to_dict(),
+        "calibration": {"source": source, "pictures": calibration.pictures} if calibration else None,
     }
 
 
@@ -409,5 +500,10 @@ def trace_original(source: Path) -> fx.GraphModule:
 def original_onnx(source: Path) -> ir.Model:
     """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
     graph = trace_original(source)
-    model, _ = export(graph, run_reference(graph, None), _Progress(None))
+    return export_graph(graph, run_reference(graph, None))
+
+
+def export_graph(graph: fx.GraphModule, reference: Arrays) -> ir.Model:
+    """A frozen graph as simplified ONNX; `reference` is what `run_graph` or `run_reference` computed with it."""
+    model, _ = export(graph, reference, _Progress(None))
     return model
