@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -79,8 +80,9 @@ def require_close(who: str, got: NDArray[Any], want: NDArray[Any], tolerance: fl
 
 
 def facts(threads: int = 1) -> dict[str, Any]:
-    """Machine, threads, versions and date of a run."""
+    """Machine, threads, versions and date of a run, and the processes that wanted a core in the minute before."""
     return {
+        "load_average": round(os.getloadavg()[0], 1),
         "cpu": cpu_name(),
         "threads": threads,
         "versions": {name: _version(name) for name in PACKAGES},

@@ -5,7 +5,8 @@
 18 shapes of the body branch (3 x 256 x 192), each run in turn, in one process, by
 
     bits        our kernel, thresholds fused, packed bits out: the layer inside a chain
-    fused       our kernel with everything a BiDRN layer has: scale, bias, residual, RPReLU, store, packed bits
+    fused       our kernel with everything a BiDRN layer has: scale, bias, float16 residual, RPReLU, store of
+                float16, packed bits
     avx2_bits   `bits` compiled for the x86 target (AVX2)
     ort_fp32    ONNX Runtime, Conv with a bias
     ort_int8    ONNX Runtime, QLinearConv: U8 activations, S8 weights with a scale per channel
@@ -102,8 +103,9 @@ def fused_epilogue(shape: Shape) -> Epilogue:
     kind = residual_kind(inputs, outputs)
     if kind is None:
         raise ValueError(f"no residual leads from {inputs} to {outputs} channels")
-    residual = Residual(kind, inputs, pool=stride == 2)
-    return replace(bits_epilogue(shape), residual=residual, activation="rprelu", store=True)
+    residual = Residual(kind, inputs, pool=stride == 2, dtype="float16")
+    fused = {"residual": residual, "activation": "rprelu", "store": True, "out_dtype": "float16"}
+    return replace(bits_epilogue(shape), **fused)
 
 
 class OurConvolution:
@@ -133,7 +135,7 @@ class OurConvolution:
 
     def check(self, call: KernelCall, kernel: BinaryConv2d, arrays: dict[str, Array]) -> None:
         """SystemExit unless floats are close, and bits equal wherever a value is not next to its threshold."""
-        both = replace(kernel.epilogue, store=True, bits=True)
+        both = replace(kernel.epilogue, store=True, bits=True, out_dtype="float32")
         value = both.reference(self._dot, arrays)["out"]
         largest = np.abs(self._dot).max() * np.abs(arrays["scale"]).max() + np.abs(value).max() + 1
         got, border = call.run(), kernel.epilogue.bits_border

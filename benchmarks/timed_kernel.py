@@ -59,8 +59,8 @@ class _Argument(c.Structure):
 
 
 def scalars(kernel: Kernel) -> tuple[int, ...]:
-    """The integers a kernel takes after its tensors."""
-    return ()
+    """The integers a kernel takes after its tensors: a parallel one the share it does, here part 0 of 1."""
+    return (0, 1) if getattr(kernel, "parallel", False) else ()
 
 
 class KernelCall:
