@@ -21,6 +21,9 @@ from process import cpu_name
 PACKAGES = ("apache-tvm", "nncf", "numpy", "onnxruntime", "openvino", "torch", "ziglang")
 """Packages whose versions a result names; null where one is not installed."""
 
+DISTURBED = 1.15
+"""A median this many times the fastest run is no median of undisturbed runs."""
+
 Run = Callable[[], object]
 
 
@@ -43,9 +46,17 @@ def medians(times: dict[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def disturbed(times: dict[str, list[float]]) -> list[str]:
+    """Those whose median is far above their fastest run: other programs wanted the core, ratios mean nothing."""
+    return sorted(
+        name for name, values in times.items() if statistics.median(values) > DISTURBED * min(values)
+    )
+
+
 def summary(times: dict[str, list[float]]) -> dict[str, Any]:
     """Medians and the spread of interleaved runs, as a result shows them."""
     return {
+        "disturbed": disturbed(times),
         "median_ms": {name: round(value, 3) for name, value in medians(times).items()},
         "spread_ms": {name: [round(min(v), 3), round(max(v), 3)] for name, v in times.items()},
     }

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from common import facts, geometric_mean, parser, report, require_close, table
+from common import disturbed, facts, geometric_mean, parser, report, require_close, table
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from peers import node_times, ort_session
@@ -264,6 +264,7 @@ def measure_shape(
     macs = inputs * outputs * kernel_size**2 * (height // stride) * (width // stride)
     return {
         "mmac": round(macs / 1e6, 1),
+        "disturbed": disturbed(times),
         "median_us": {name: round(value, 1) for name, value in microseconds.items()},
         "ratios": {
             name: round(microseconds[peer] / microseconds[own], 2)
@@ -300,6 +301,7 @@ def measure(shapes: tuple[Shape, ...], rounds: int) -> dict[str, Any]:
         **facts(),
         "ratios": ratios,
         "shapes": results,
+        "disturbed": [name for name, one in results.items() if one["disturbed"]],
         "target": {"native": native.isa.name, "x86": x86.isa.name},
         "missing": [] if "avx2_bits" in libraries else ["avx2 (this machine does not run the x86 target)"],
     }

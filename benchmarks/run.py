@@ -11,10 +11,12 @@
     arm     the inner loops on AArch64, by analysis     arm.py
 
 Each part runs in a process of its own, one after the other, on an otherwise idle machine if the figures are to mean
-anything. The results are merged into one JSON file: `ratios` (how many times faster we are, the only figures that
-carry over to another machine), `arm`, `missing` (peers that were not installed), and everything measured in `details`.
-With --only, the other parts keep the figures, the date and the versions they had. A part that fails is named, the
-others go on, and the exit status is 1.
+anything: `disturbed` names what others slowed down (its median is over 1.15 times its fastest run).
+
+The results are merged into one JSON file: `ratios` (how many times faster we are, the only figures that carry over to
+another machine), `arm`, `missing` (peers that were not installed), and everything measured in `details`. With --only,
+the other parts keep the figures, the date and the versions they had. A part that fails is named, the others go on,
+and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -156,6 +158,8 @@ def main(words: Sequence[str] | None = None) -> None:
                 continue
             for peer in figures.get("missing", []):
                 print(f"{name}: missing {peer}")
+            if figures.get("disturbed"):
+                print(f"{name}: other programs disturbed {', '.join(figures['disturbed'])}; measure again")
             before = json.loads(args.results.read_text()) if args.results.exists() else {}
             after = merge(before, name, figures, args.quick)
             args.results.parent.mkdir(parents=True, exist_ok=True)

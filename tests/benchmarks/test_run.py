@@ -105,3 +105,11 @@ def test_a_peer_that_computes_something_else_is_not_timed() -> None:
     for got in (want * 2, np.ones(3, np.float32), want * np.nan):
         with pytest.raises(SystemExit, match="peer disagrees with torch"):
             common.require_close("peer", got, want, 0.05)
+
+
+def test_disturbed_runs_are_named() -> None:
+    import common
+
+    times = {"quiet": [1.0, 1.05, 1.1], "loaded": [1.0, 1.4, 1.5]}
+    assert common.disturbed(times) == ["loaded"]
+    assert common.summary(times)["disturbed"] == ["loaded"]
