@@ -33,7 +33,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --no-deps -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/pip install -c constraints.txt -e '.[dev,emulate]'
+	$(BIN)/pip install -c constraints.txt -e '.[dev,emulate,rpc]'
 	touch $@
 
 system:

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import pytest
@@ -27,6 +29,7 @@ from bhpe_compile.targets import get_target, host_runs, native_target
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON
 from bhpe_compile.targets.tile import read_tiles
 from bhpe_compile.tuning import Here, There, candidates, shapes_of, tune, winners
+from bhpe_compile.tuning.tune import build, compare, random_arguments
 from tests.artifact.programs import small_program
 from tests.kernels import strategies
 from tests.passes.lower.graphs import small_network
@@ -80,20 +83,16 @@ def test_other_cpus_need_a_device() -> None:
 
 
 @ON_HOST
-def test_a_wrong_kernel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If one tile computed something else, tuning would stop rather than choose it for its speed."""
-    shape = shapes_of([lowered()])[1]
-    build = type(shape.kernel).prim_func
+def test_a_kernel_that_computes_something_else_is_caught() -> None:
     target = native_target()
-
-    def broken(kernel: Kernel, isa: object) -> object:
-        tile = kernel.tile  # type: ignore[attr-defined]
-        other = shape.kernel.__class__(**{**kernel.__dict__, "padding": 0, "height": kernel.height - 2})  # type: ignore[attr-defined]
-        return build(kernel if tile == shape.kernel.default_tile(target.isa) else other, isa)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(type(shape.kernel), "prim_func", broken)
-    with pytest.raises((BhpeError, ValueError, TypeError)):
-        tune([shape], target, Here(target), 1)
+    right: Any = next(s.kernel for s in shapes_of([lowered()]) if s.key.startswith("binary"))
+    wrong = replace(right, epilogue=replace(right.epilogue, activation="relu"))
+    right = replace(right, epilogue=replace(right.epilogue, activation="none"))
+    here = Here(target)
+    arguments = random_arguments(right, target, here.device)
+    compare([right, right], target, here.load(build([right, right], target)), arguments)
+    with pytest.raises(BhpeError, match="computes something else than the first"):
+        compare([right, wrong], target, here.load(build([right, wrong], target)), arguments)
 
 
 # ---- through RPC ----
