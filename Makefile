@@ -40,11 +40,11 @@ define make_environment
 endef
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(VENV),dev$(COMMA)emulate)
+	$(call make_environment,$(VENV),dev$(COMMA)emulate$(COMMA)rpc)
 	touch $@
 
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(BENCH_VENV),bench)
+	$(call make_environment,$(BENCH_VENV),bench$(COMMA)emulate)
 	touch $@
 
 system:

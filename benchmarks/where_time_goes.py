@@ -28,7 +28,7 @@ from bhpe_compile.artifact import load_reference
 from bhpe_compile.models.roles import layer_role
 from bhpe_compile.runtime import Model, StepInfo
 
-COLOURS = {"binary": "#2a6fbb", "dense": "#e07b39", "other": "#7a8288"}
+COLOURS = {"binary": "#2a6fbb", "8-bit": "#3f9c6d", "dense": "#e07b39", "other": "#7a8288"}
 INK, FAINT, PAPER = "#1d2327", "#d5dadd", "#ffffff"
 
 PARTS = {
@@ -52,9 +52,9 @@ NAMED = 0.25
 
 
 def group_of(step: StepInfo) -> str:
-    """binary, dense or other."""
-    kind = step.kind.lower()
-    return next((group for group in ("binary", "dense") if kind.startswith(group)), "other")
+    """binary, 8-bit, dense or other."""
+    prefixes = {"Binary": "binary", "Int8": "8-bit", "Quantize": "8-bit", "Dense": "dense"}
+    return next((group for prefix, group in prefixes.items() if step.kind.startswith(prefix)), "other")
 
 
 def measure(artefact: Path, rounds: int) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def draw(figures: dict[str, Any], title: str) -> str:
         words = f"{group}: {sums[group]:.1f} ms ({sums[group] / total:.0%}), {figures['steps'][group]} steps"
         box(x, 76, 12, 12, colour)
         text(x + 18, 87, words)
-        x += 290
+        x += 220
     value = 0.0
     while value * scale <= height + 1e-6:
         y = base - value * scale

@@ -13,6 +13,7 @@ from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 from bhpe_compile.pipeline import CompileOptions, compile_model
+from bhpe_compile.targets.tile import write_tiles
 
 
 def test_layers_of_a_binary_checkpoint_are_chosen_already(tmp_path: Path) -> None:
@@ -23,3 +24,10 @@ def test_layers_of_a_binary_checkpoint_are_chosen_already(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="binary already"):
         compile_model(source, tmp_path / "out", CompileOptions("x86", keep_float=("backbone.*",)))
     assert [path.name for path in tmp_path.iterdir()] == ["binary.pt"]
+
+
+def test_tiles_of_another_instruction_set_are_refused_before_the_work(tmp_path: Path) -> None:
+    tiles = tmp_path / "tiles.json"
+    tiles.write_text(write_tiles({}, "arm", "neon", "board"))
+    with pytest.raises(UsageError, match=r"tiles\.json: was measured for neon, the target has avx2"):
+        compile_model(tmp_path / "none.pt", tmp_path / "out", CompileOptions("x86", tiles=tiles))

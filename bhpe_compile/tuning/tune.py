@@ -73,9 +73,10 @@ def winners(measured: Sequence[Measured]) -> Mapping[str, Tuned]:
 
 def _measure(shape: Shape, target: Target, workplace: Workplace, rounds: int) -> Measured:
     tiles = candidates(shape.kernel, target.isa)
-    module = workplace.load(_build(shape.kernel, tiles, target))
-    arguments = _arguments(shape.kernel, target, workplace.device)
-    _compare(shape.kernel, target, module, arguments, tiles)
+    kernels = [with_tile(shape.kernel, tile) for tile in tiles]
+    module = workplace.load(build(kernels, target))
+    arguments = random_arguments(shape.kernel, target, workplace.device)
+    compare(kernels, target, module, arguments)
     timer = _Timer(module, workplace.device, arguments)
     times = timer.interleaved(range(len(tiles)), rounds)
     best = min(times, key=lambda index: times[index])
@@ -90,17 +91,17 @@ def _name(index: int) -> str:
     return f"candidate{index}"
 
 
-def _build(kernel: Kernel, tiles: Sequence[Tile], target: Target) -> Any:
-    """One executable with a function for each tile."""
+def build(kernels: Sequence[Kernel], target: Target) -> Any:
+    """One executable with a function for each kernel."""
     functions = {
-        _name(i): with_tile(kernel, tile).prim_func(target.isa).with_attr("global_symbol", _name(i))
-        for i, tile in enumerate(tiles)
+        _name(i): kernel.prim_func(target.isa).with_attr("global_symbol", _name(i))
+        for i, kernel in enumerate(kernels)
     }
     with tvm.transform.PassContext(opt_level=3, config=PASS_CONFIG):
         return tvm.compile(tvm.IRModule(functions), target=tvm.target.Target(dict(target.llvm)))
 
 
-def _arguments(kernel: Kernel, target: Target, device: Any) -> list[Any]:
+def random_arguments(kernel: Kernel, target: Target, device: Any) -> list[Any]:
     """Random tensors on the device, and the share of the work for kernels that share it: all."""
     generator = np.random.default_rng(0)
     tensors = [
@@ -118,14 +119,12 @@ def _array(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -
     return generator.integers(-100, 100, shape).astype(kind)
 
 
-def _compare(
-    kernel: Kernel, target: Target, module: Any, arguments: Sequence[Any], tiles: Sequence[Tile]
-) -> None:
-    """BhpeError unless every candidate writes what the first one writes."""
-    outputs = [i for i, p in enumerate(kernel.parameters(target.isa)) if p.is_output]
-    exact = kernel.symbol().startswith("binary")
+def compare(kernels: Sequence[Any], target: Target, module: Any, arguments: Sequence[Any]) -> None:
+    """BhpeError unless every kernel of the module writes what the first one writes."""
+    outputs = [i for i, p in enumerate(kernels[0].parameters(target.isa)) if p.is_output]
+    exact = kernels[0].symbol().startswith("binary")
     expected: list[NDArray[Any]] = []
-    for index, tile in enumerate(tiles):
+    for index, kernel in enumerate(kernels):
         for i in outputs:
             arguments[i].copyfrom(np.zeros(arguments[i].shape, str(arguments[i].dtype)))
         module[_name(index)](*arguments)
@@ -134,7 +133,9 @@ def _compare(
         for one, other in zip(got, expected, strict=True):
             same = one.dtype.kind != "f" or exact
             if not (np.array_equal(one, other) if same else np.allclose(one, other, RELATIVE, ABSOLUTE)):
-                raise BhpeError(f"{kernel.symbol()}: tile {tile} computes something else than {tiles[0]}")
+                raise BhpeError(
+                    f"{kernel.symbol()}: tile {kernel.tile} computes something else than the first"
+                )
 
 
 class _Timer:

@@ -7,6 +7,7 @@ A device runs `python -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY`, the
 from __future__ import annotations
 
 import re
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.errors import ToolchainError, UsageError
 from bhpe_compile.targets import Target, host_runs
 from bhpe_compile.targets.host import missing_features
+
+CONNECT_SECONDS = 10
+LAST_PORT = 65535
 
 SESSION_SECONDS = 3600
 """A device is given back after this time, whatever happens to this process."""
@@ -53,13 +57,15 @@ class There:
 
     def __init__(self, target: Target, address: str, key: str) -> None:
         match = re.fullmatch(r"(?P<host>[^:]+|\[[^\]]+\]):(?P<port>\d{1,5})", address)
-        if match is None:
+        if match is None or int(match["port"]) > LAST_PORT:
             raise UsageError(f"--rpc {address}: must be host:port of TVM's RPC tracker")
         from tvm import rpc
 
         self._target = target
+        host, port = match["host"].strip("[]"), int(match["port"])
         try:
-            tracker = rpc.connect_tracker(match["host"].strip("[]"), int(match["port"]))
+            socket.create_connection((host, port), CONNECT_SECONDS).close()  # TVM would try for a minute
+            tracker = rpc.connect_tracker(host, port)
             known = tracker.summary()["queue_info"]
             if key not in known:
                 names = ", ".join(sorted(known)) or "none"

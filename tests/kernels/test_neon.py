@@ -21,6 +21,7 @@ from bhpe_compile.kernels import (
     binary_linear,
 )
 from bhpe_compile.targets.isa import NEON, NEON_IN_ORDER
+from bhpe_compile.targets.tile import Tile
 from tests.kernels import emulated
 from tests.kernels.native import Array, arguments, onnx_bits
 
@@ -33,6 +34,7 @@ EXACT: dict[str, Any] = {
     "binary 1x1": BinaryConv2d(1, 5, 6, 256, 72, 1, 1, 0, 0, BOTH),
     "binary 7 words a tap": BinaryConv2d(1, 3, 9, 112, 72, 3, 1, 1, 1, BOTH),
     "binary 13 words a row": BinaryConv2d(1, 3, 5, 208, 136, 1, 1, 0, 0, BOTH),
+    "binary tile 3x5": BinaryConv2d(1, 5, 8, 64, 64, 3, 1, 1, 1, BOTH, Tile(3, 5, True)),
     "binary linear": binary_linear(1, 256, 8, Epilogue()),
     "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
     "max pool": MaxPool2d(1, 9, 8, 24, 3, 2, 1, True, True, 1),
