@@ -1,7 +1,8 @@
 """Register tiles as data: which one a kernel uses, by its shape, and the tables in which measured ones are kept.
 
 A table is a JSON file: `targets/tiles/<target>.json` in this package, or one of the user's own that `bhpe-compile tune`
-wrote. A shape that is in no table gets the tile the kernel's heuristic chooses. Results never depend on the tile.
+wrote. A shape that is in no table gets the tile the kernel's heuristic chooses. Integers never depend on
+the tile, floats at most in their rounding.
 """
 
 from __future__ import annotations

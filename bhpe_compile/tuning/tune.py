@@ -1,9 +1,10 @@
 """Measuring candidate tiles, interleaved, and keeping those that are faster for certain.
 
 All candidates of a shape are compiled into one module and run on the same arrays; each must give what the heuristic's
-tile gives: the same bytes for binary kernels, float sums within rounding. In each round every candidate is timed once;
-its time is the smallest of the rounds' medians. The fastest is then timed against the heuristic's tile alone, so that
-the luck of one among ten does not count.
+tile gives: the same bytes for binary kernels, float sums within rounding. In each round every candidate is timed once
+and counts with the smallest of its medians. The fastest is then timed against the heuristic's tile alone, in turn,
+and kept if it is faster by both figures: the smallest medians, and the median of the ratios. So neither the luck
+of one among ten counts, nor a disturbance that met only one of the two.
 """
 
 from __future__ import annotations
@@ -80,11 +81,13 @@ def _measure(shape: Shape, target: Target, workplace: Workplace, rounds: int) ->
     timer = _Timer(module, workplace.device, arguments)
     times = timer.interleaved(range(len(tiles)), rounds)
     best = min(times, key=lambda index: times[index])
+    kept = False
     if best != 0:
-        times |= timer.interleaved((0, best), 2 * rounds)
-    kept = best != 0 and times[best] < GAIN * times[0]
-    scale = 1e9
-    return Measured(shape, tiles[0], scale * times[0], tiles[best], scale * times[best], len(tiles), kept)
+        pairs = timer.pairs(best, 2 * rounds)
+        times |= {0: min(first for first, _ in pairs), best: min(second for _, second in pairs)}
+        usual = statistics.median(second / first for first, second in pairs)
+        kept = max(usual, times[best] / times[0]) < GAIN
+    return Measured(shape, tiles[0], 1e9 * times[0], tiles[best], 1e9 * times[best], len(tiles), kept)
 
 
 def _name(index: int) -> str:
@@ -153,6 +156,14 @@ class _Timer:
             for index in indices:
                 times[index] = min(times[index], self._time(index, self._number))
         return times
+
+    def pairs(self, other: int, rounds: int) -> list[tuple[float, float]]:
+        """(the first candidate's time, the other's) of each round; who comes first alternates."""
+        result = []
+        for i in range(rounds):
+            times = {index: self._time(index, self._number) for index in ((0, other), (other, 0))[i % 2]}
+            result.append((times[0], times[other]))
+        return result
 
     def _time(self, index: int, number: int) -> float:
         evaluator = self._module.time_evaluator(_name(index), self._device, number=number, repeat=REPEATS)

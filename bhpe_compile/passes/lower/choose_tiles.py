@@ -1,9 +1,10 @@
 """Convolutions get the register tile that was measured to be fastest for their shape.
 
 A tile is how many pixels and how many vectors of output channels are accumulated at once. It changes the order in
-which outputs are computed, never an output: every sum is taken over the same words in the same order. A shape in the
-target's table gets the tile of the table, written as attributes of its node; for any other the kernel's heuristic
-decides when code is generated.
+which outputs are computed, not the outputs: every sum is taken over the same words in the same order. (One exception,
+within rounding: float layers of a single pixel split a sum over idle registers, of which the tile leaves more or
+fewer.) A shape in the target's table gets the tile of the table, written as attributes of its node; for any other the
+kernel's heuristic decides when code is generated.
 """
 
 from __future__ import annotations
