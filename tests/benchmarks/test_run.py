@@ -78,8 +78,8 @@ def test_the_drawing_is_well_formed() -> None:
 
     figures = {
         "all": STEPS,
-        "sum_ms": {"binary": 0.8, "dense": 2.0, "other": 0.1},
-        "steps": {"binary": 2, "dense": 1, "other": 1},
+        "sum_ms": {"binary": 0.8, "8-bit": 0.0, "dense": 2.0, "other": 0.1},
+        "steps": {"binary": 2, "8-bit": 0, "dense": 1, "other": 1},
     }
     drawing = where_time_goes.draw(figures, "a < b & c")
     texts = ["".join(element.itertext()) for element in ElementTree.fromstring(drawing).iter()]
