@@ -88,6 +88,9 @@ class _Nest:
         if self.work.units == "channels":
             self.tiles = shared_tiles(self.tiles, core.share)
         self.panels = -(-channels // isa.popcount_lanes)
+        products = core.in_channels * self.rows.taps * self.columns.taps
+        constant = "border" not in core.epilogue.buffers and products % 2 == 0
+        self.centre = products // 2 if constant and isa.name != "avx2" else 0
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
@@ -116,9 +119,13 @@ class _Nest:
         for offset, width in epilogue.vectors(tile.channels):
             c = panel * lanes + offset
             for p in range(pixels):
-                count = sums[ramp(p * tile.vectors * lanes + offset, width)]
-                dot = self._start(y, x + p, c, width) - splat(T.int32(2), width) * cast("int32", width, count)
                 out = (n, self.rows.out(y), self.columns.out(x + p))
+                count = sums[ramp(p * tile.vectors * lanes + offset, width)]
+                if self.centre:  # counted from -centre on: dot = -2 * count, and the factor joins the scale
+                    signed = T.reinterpret(dtype_of(f"int{self.core.isa.word_bits}", width), count)
+                    epilogue.finish(cast("float32", width, signed), *out, c, width, factor=-2)
+                    continue
+                dot = self._start(y, x + p, c, width) - splat(T.int32(2), width) * cast("int32", width, count)
                 epilogue.finish(cast("float32", width, dot), *out, c, width)
 
     def _start(self, y: Expr, x: Expr, c: Expr, width: int) -> Expr:
@@ -210,7 +217,9 @@ class _Nest:
         lanes, dtype = self.core.isa.popcount_lanes, f"uint{self.core.isa.word_bits}"
         sums = local(pixels * vectors * lanes, dtype)
         for v in range(pixels * vectors):
-            store(sums, v * lanes, lanes, splat(T.Cast(dtype, 0), lanes))
+            store(
+                sums, v * lanes, lanes, splat(T.Cast(dtype, -self.centre % 2**self.core.isa.word_bits), lanes)
+            )
 
         def step(activation: Callable[[int], Expr], word: Expr) -> None:
             for p in range(pixels):

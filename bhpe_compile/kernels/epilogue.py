@@ -1,7 +1,7 @@
 """What happens to an accumulator before it leaves the registers; shared by every convolution.
 
     v = dot * scale + bias (+ residual)
-    v = relu(v)   or   rprelu(v) = (u > 0 ? u : beta * u) + zeta,  u = v - gamma
+    v = relu(v)   or   rprelu(v) = (v > 0 ? v : beta * v) + zeta     gamma of RPReLU is in the bias
     v = v + shortcut
     out = v,   bits = v >= threshold
 
@@ -101,7 +101,7 @@ class Epilogue:
             shape = (batch, height * factor, width * factor, self.residual.channels)
             listed.append(Parameter("residual", shape, self.residual.dtype))
         if self.activation == "rprelu":
-            listed += [Parameter(role, (channels,), "float32") for role in ("gamma", "beta", "zeta")]
+            listed += [Parameter(role, (channels,), "float32") for role in ("beta", "zeta")]
         if self.shortcut:
             listed.append(Parameter("shortcut", full, self.shortcut_dtype))
         if self.bits:
@@ -139,8 +139,7 @@ class Epilogue:
         if self.activation == "relu":
             value = np.maximum(value, 0)
         elif self.activation == "rprelu":
-            shifted = value - arrays["gamma"]
-            value = np.where(shifted > 0, shifted, arrays["beta"] * shifted) + arrays["zeta"]
+            value = np.where(value > 0, value, arrays["beta"] * value) + arrays["zeta"]
         if self.shortcut:
             value = value + arrays["shortcut"]
         outputs: dict[str, Array] = {}

@@ -121,8 +121,8 @@ class EpilogueEmitter:
                 lanes = 8 if lanes > 8 else 1
         return chunks(count, lanes)
 
-    def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
-        """`dot` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x)."""
+    def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1) -> None:
+        """`dot` times `factor`, a power of two, is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x)."""
         use = self.epilogue
 
         def channel(role: str) -> Expr:
@@ -130,13 +130,14 @@ class EpilogueEmitter:
 
         value = local(lanes, "float32")
         every = ramp(0, lanes)
-        result = dot * channel("scale") + channel("bias")
+        scale = channel("scale") if factor == 1 else channel("scale") * f32(factor, lanes)
+        result = dot * scale + channel("bias")
         if use.residual is not None:
             result = result + self._residual(use.residual, n, y, x, c, lanes)
         if use.activation == "relu":
             result = T.max(result, f32(0, lanes))
         elif use.activation == "rprelu":
-            store(value, 0, lanes, result - channel("gamma"))
+            store(value, 0, lanes, result)
             positive = value[every] > f32(0, lanes)
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
         at = ((n * self.height + y) * self.width + x) * self.channels + c

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bhpe_compile.runtime.session import Probe, StepInfo
 from bhpe_compile.verification.integers import unpack_signs
 
-ZEROS = ("bias", "residual", "gamma", "zeta", "shortcut")
+ZEROS = ("bias", "residual", "zeta", "shortcut")
 
 LEVELS = (-2, 0, 2)
 """Thresholds, in standard deviations of a random accumulator, for kernels that write only bits."""

@@ -129,7 +129,7 @@ def test_whole_epilogue(isa: VectorIsa) -> None:
     arrays, _, _ = arguments(kernel, isa, 3, 9)
     generator = np.random.default_rng(4)
     for p in kernel.parameters(isa):
-        if p.role in ("residual", "shortcut", "gamma", "beta", "zeta", "bias"):
+        if p.role in ("residual", "shortcut", "beta", "zeta", "bias"):
             arrays[p.role] = generator.standard_normal(p.shape).astype(p.dtype)
     arrays["scale"] = np.full(48, 2.0**-15, np.float32)
     arrays["threshold"] = np.zeros(48, np.float32)

@@ -13,7 +13,7 @@ from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.targets.tile import Tile
 
-ARRAY_ROLES = ("weight", "scale", "bias", "gamma", "beta", "zeta", "threshold", "zero", "quantization")
+ARRAY_ROLES = ("weight", "scale", "bias", "beta", "zeta", "threshold", "zero", "quantization")
 """Operands that are constants, laid out for the target at compile time."""
 
 

@@ -2,7 +2,7 @@
 
     v = dot * scale + bias          scale, bias of ChannelAffine: scale' = s * scale, bias' = s * bias + b
     v = v + residual(r)             local residual, any form of residual_match
-    v = activation(v)               Relu or RPReLU
+    v = activation(v)               Relu or RPReLU; what RPReLU subtracts first, gamma, joins the bias
     y = v + shortcut                block residual
 
 Each value is then written once. Binary convolutions choose first: theirs is the longer chain.
@@ -130,11 +130,13 @@ def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
     if g.text(node, "activation") != "none" or "shortcut" in operands:
         return "a second activation"
     layer = g.text(node, "layer")
-    for role, value in zip(("gamma", "beta", "zeta"), follower.inputs[1:], strict=True):
-        array = g.array_of(value)
-        if array is None:
-            return "the activation's parameters are computed at run time"
-        operands[role] = g.float_constant(graph, f"{layer}.{role}", np.asarray(array, np.float32).reshape(-1))
+    bias, *parameters = (g.array_of(value) for value in (operands["bias"], *follower.inputs[1:]))
+    if bias is None or any(array is None for array in parameters):
+        return "the activation's parameters are computed at run time"
+    gamma, beta, zeta = (np.asarray(array, np.float32).reshape(-1) for array in parameters)
+    operands["bias"] = g.float_constant(graph, f"{layer}.bias", bias.astype(np.float64) - gamma)
+    operands["beta"] = g.float_constant(graph, f"{layer}.beta", beta)
+    operands["zeta"] = g.float_constant(graph, f"{layer}.zeta", zeta)
     return _merge(graph, node, follower, operands, {"activation": "rprelu"})
 
 

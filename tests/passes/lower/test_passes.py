@@ -71,7 +71,7 @@ def test_fuse_before_after() -> None:
     assert left["RPReLU"] == 0
     assert left["ChannelAffine"] == 0
     conv2 = node_of(model, "block.conv2")
-    assert {"residual", "gamma", "shortcut"} <= set(g.roles(conv2))
+    assert {"residual", "beta", "shortcut"} <= set(g.roles(conv2))
     assert g.text(conv2, "residual_kind") == "repeat"
     assert g.integer(conv2, "residual_clip") == 1
     assert g.text(node_of(model, "down.conv1"), "residual_kind") == "group_mean"
