@@ -83,7 +83,7 @@ def measure(folder: Path, preset: str, target: str, rounds: int) -> dict[str, An
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     original = ir.to_proto(pipeline.original_onnx(checkpoint)).SerializeToString()
     session = onnxruntime.InferenceSession(original, options, ["CPUExecutionProvider"])
-    image = pipeline.run_reference(pipeline.trace_original(checkpoint), None)
+    image = pipeline.run_reference(pipeline.trace_original(checkpoint), None).arrays()
     picture = image.pop("image")
     names = [o.name for o in session.get_outputs()]
     gap = max(

@@ -22,19 +22,16 @@ from bhpe_compile.errors import UsageError
 from bhpe_compile.passes.base import Note, PassRecord
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
-    from numpy.typing import NDArray
     from torch import fx
 
+    from bhpe_compile.exchange.export import Run
     from bhpe_compile.models.checkpoint import LoadedModel
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
     from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.targets import Target
-
-    Arrays = dict[str, NDArray[np.float32]]
 
 Observer = Callable[[str, str, float], None]
 """(stage, pass or step, fraction of the whole work done)."""
@@ -134,9 +131,9 @@ def compile_model(
         with progress.stage("binarize"):
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
-            reference = run_reference(graph, options.picture)
+            run = run_reference(graph, options.picture)
         with progress.stage("export"):
-            model, more = export(graph, reference, progress)
+            model, more = export(run, progress)
             notes += more
         with progress.stage("fold"):
             records = fold(model, progress)
@@ -154,7 +151,7 @@ def compile_model(
             "passes": [{"stage": stage, "name": name} for stage, name, _ in list_passes()],
             "versions": versions(),
         }
-        write_artifact(output, lowered.program, target, onnx_bytes, report, reference, info, force)
+        write_artifact(output, lowered.program, target, onnx_bytes, report, run.arrays(), info, force)
     return CompileResult(output, report, notes, progress.seconds)
 
 
@@ -204,11 +201,11 @@ def _binarize_options(options: CompileOptions) -> BinarizeOptions:
     )
 
 
-def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
-    """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
+def run_reference(graph: fx.GraphModule, picture: Path | None) -> Run:
+    """Run torch once on `picture` (None: the embedded photograph)."""
     import torch
 
-    from bhpe_compile.exchange.export import INPUT
+    from bhpe_compile.exchange.export import run
     from bhpe_compile.runtime import load_picture
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
@@ -216,25 +213,18 @@ def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # its threads would spin against the workers; one picture is soon done
     try:
-        with torch.no_grad():
-            outputs = graph(torch.from_numpy(image))
+        return run(graph, torch.from_numpy(image))
     finally:
         torch.set_num_threads(threads)
-    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
 
 
-def export(
-    graph: fx.GraphModule, reference: Arrays, progress: _Progress
-) -> tuple[ir.Model, tuple[Note, ...]]:
-    """torch.fx -> ONNX with `bhpe` operators, simplified."""
-    import torch
-
-    from bhpe_compile.exchange.export import INPUT
-    from bhpe_compile.exchange.export import export as to_onnx
+def export(run: Run, progress: _Progress) -> tuple[ir.Model, tuple[Note, ...]]:
+    """What ran -> ONNX with `bhpe` operators, simplified."""
+    from bhpe_compile.exchange.export import to_onnx
     from bhpe_compile.exchange.simplify import simplify
 
-    progress.step("torch.onnx")
-    model = to_onnx(graph, torch.from_numpy(reference[INPUT]))
+    progress.step("ONNX")
+    model = to_onnx(run)
     progress.step("onnxsim")
     return simplify(model)
 
@@ -314,5 +304,5 @@ def trace_original(source: Path) -> fx.GraphModule:
 def original_onnx(source: Path) -> ir.Model:
     """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
     graph = trace_original(source)
-    model, _ = export(graph, run_reference(graph, None), _Progress(None))
+    model, _ = export(run_reference(graph, None), _Progress(None))
     return model

@@ -94,6 +94,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries that print must not disturb the answers
     os.nice(5)  # importing TVM gives way to the export that goes on meanwhile
+    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM imports it where it can, and never needs it
     from bhpe_compile.passes.lower import tasks
 
     while True:
