@@ -125,9 +125,9 @@ def compile_model(
         raise UsageError(f"{source}: no such file")
     check_output(output, force)  # before the work, and once more after it
     progress = _Progress(observer)
-    with progress.stage("load"):
-        loaded = load(source)
-    with Workers() as workers:  # started now: TVM is imported while the model is exported
+    with Workers() as workers, _one_thread():  # started now: TVM is imported while the model is exported
+        with progress.stage("load"):
+            loaded = load(source)
         with progress.stage("binarize"):
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
@@ -153,6 +153,19 @@ def compile_model(
         }
         write_artifact(output, lowered.program, target, onnx_bytes, report, run.arrays(), info, force)
     return CompileResult(output, report, notes, progress.seconds)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch's threads would spin against the workers, and on small tensors against each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def load(source: Path) -> LoadedModel:
@@ -210,12 +223,7 @@ def run_reference(graph: fx.GraphModule, picture: Path | None) -> Run:
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
         image = load_picture(picture or embedded).network_input
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its threads would spin against the workers; one picture is soon done
-    try:
-        return run(graph, torch.from_numpy(image))
-    finally:
-        torch.set_num_threads(threads)
+    return run(graph, torch.from_numpy(image))
 
 
 def export(run: Run, progress: _Progress) -> tuple[ir.Model, tuple[Note, ...]]:

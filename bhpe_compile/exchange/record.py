@@ -46,6 +46,11 @@ class Recorder(TorchDispatchMode):
         self._nodes: list[ir.Node] = []
         self._inputs: list[ir.Value] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch's question whether its compiler must be told to keep out, for which it would import all of it."""
+        return False
+
     # ---- what the table's functions use -------------------------------------------------------------------
 
     def value(self, tensor: Any, dtype: torch.dtype | None = None) -> ir.Value:

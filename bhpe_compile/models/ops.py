@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bhpe_compile.models.operator import operator
 from bhpe_compile.models.surrogate import sign, surrogate_gradient
 
 
@@ -41,7 +42,7 @@ def _sum_to_channel(x: Tensor) -> Tensor:
 # ---- convolution and transposed convolution --------------------------------------------------------------
 
 
-@torch.library.custom_op("bhpe::binary_conv2d", mutates_args=())
+@operator
 def binary_conv2d(
     x: Tensor,
     threshold: Tensor,
@@ -61,7 +62,7 @@ def binary_conv2d(
     return dot * _channel(scale, 4) + _channel(bias, 4)
 
 
-@binary_conv2d.register_fake
+@torch.library.register_fake("bhpe::binary_conv2d")
 def _binary_conv2d_shape(
     x: Tensor,
     threshold: Tensor,
@@ -76,7 +77,7 @@ def _binary_conv2d_shape(
     return x.new_empty(x.shape[0], weight.shape[0], height, width)
 
 
-@torch.library.custom_op("bhpe::binary_conv_transpose2d", mutates_args=())
+@operator
 def binary_conv_transpose2d(
     x: Tensor,
     threshold: Tensor,
@@ -95,7 +96,7 @@ def binary_conv_transpose2d(
     return dot * _channel(scale, 4) + _channel(bias, 4)
 
 
-@binary_conv_transpose2d.register_fake
+@torch.library.register_fake("bhpe::binary_conv_transpose2d")
 def _binary_conv_transpose2d_shape(
     x: Tensor,
     threshold: Tensor,
@@ -157,14 +158,16 @@ def _conv_transpose2d_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]
     return _conv_backward(ctx, g, transposed=True)
 
 
-binary_conv2d.register_autograd(_conv2d_backward, setup_context=_save_conv)
-binary_conv_transpose2d.register_autograd(_conv_transpose2d_backward, setup_context=_save_conv)
+torch.library.register_autograd("bhpe::binary_conv2d", _conv2d_backward, setup_context=_save_conv)
+torch.library.register_autograd(
+    "bhpe::binary_conv_transpose2d", _conv_transpose2d_backward, setup_context=_save_conv
+)
 
 
 # ---- linear ----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("bhpe::binary_linear", mutates_args=())
+@operator
 def binary_linear(
     x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
 ) -> Tensor:
@@ -172,7 +175,7 @@ def binary_linear(
     return functional.linear(sign(x, threshold), sign(weight)) * scale + bias
 
 
-@binary_linear.register_fake
+@torch.library.register_fake("bhpe::binary_linear")
 def _binary_linear_shape(
     x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
 ) -> Tensor:
@@ -193,13 +196,13 @@ def _linear_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, -grad_x.sum(0), grad_weight, (grad_signs * signs).sum(1), g.sum(0), None
 
 
-binary_linear.register_autograd(_linear_backward, setup_context=_save_linear)
+torch.library.register_autograd("bhpe::binary_linear", _linear_backward, setup_context=_save_linear)
 
 
 # ---- RPReLU ----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("bhpe::rprelu", mutates_args=())
+@operator
 def rprelu(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     """Shifted parametric ReLU per channel (axis 1) of x [N,C] or [N,C,H,W]; gamma, beta, zeta [C].
 
@@ -210,7 +213,7 @@ def rprelu(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     return kept + _channel(zeta, x.ndim)
 
 
-@rprelu.register_fake
+@torch.library.register_fake("bhpe::rprelu")
 def _rprelu_shape(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     return torch.empty_like(x)
 
@@ -227,4 +230,4 @@ def _rprelu_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, -_sum_to_channel(grad_x), _sum_to_channel(grad_beta), _sum_to_channel(g)
 
 
-rprelu.register_autograd(_rprelu_backward, setup_context=_save_rprelu)
+torch.library.register_autograd("bhpe::rprelu", _rprelu_backward, setup_context=_save_rprelu)
