@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.exchange.export import Run
+    from bhpe_compile.exchange.simplify import Simplifier
     from bhpe_compile.models.checkpoint import LoadedModel
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
@@ -116,6 +117,7 @@ def compile_model(
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     from bhpe_compile.artifact import check_output, write_artifact
+    from bhpe_compile.exchange.simplify import Simplifier
     from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
@@ -125,7 +127,8 @@ def compile_model(
         raise UsageError(f"{source}: no such file")
     check_output(output, force)  # before the work, and once more after it
     progress = _Progress(observer)
-    with Workers() as workers, _one_thread():  # started now: TVM is imported while the model is exported
+    # started now: TVM and onnxsim are imported while torch is
+    with Workers() as workers, Simplifier() as simplifier, _one_thread():
         with progress.stage("load"):
             loaded = load(source)
         with progress.stage("binarize"):
@@ -133,7 +136,7 @@ def compile_model(
         with progress.stage("reference"):
             run = run_reference(graph, options.picture)
         with progress.stage("export"):
-            model, more = export(run, progress)
+            model, more = export(run, progress, simplifier)
             notes += more
         with progress.stage("fold"):
             records = fold(model, progress)
@@ -226,7 +229,9 @@ def run_reference(graph: fx.GraphModule, picture: Path | None) -> Run:
     return run(graph, torch.from_numpy(image))
 
 
-def export(run: Run, progress: _Progress) -> tuple[ir.Model, tuple[Note, ...]]:
+def export(
+    run: Run, progress: _Progress, simplifier: Simplifier | None = None
+) -> tuple[ir.Model, tuple[Note, ...]]:
     """What ran -> ONNX with `bhpe` operators, simplified."""
     from bhpe_compile.exchange.export import to_onnx
     from bhpe_compile.exchange.simplify import simplify
@@ -234,7 +239,7 @@ def export(run: Run, progress: _Progress) -> tuple[ir.Model, tuple[Note, ...]]:
     progress.step("ONNX")
     model = to_onnx(run)
     progress.step("onnxsim")
-    return simplify(model)
+    return simplify(model, simplifier)
 
 
 def fold(model: ir.Model, progress: _Progress) -> list[PassRecord]:

@@ -19,6 +19,7 @@ from torch import Tensor, fx
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import weight_of
+from bhpe_compile.exchange.operations import TABLE
 from bhpe_compile.exchange.record import Recorder
 
 IR_VERSION = 10
@@ -43,7 +44,7 @@ def run(graph: fx.GraphModule, image: Tensor) -> Run:
     """Execute `graph` (frozen; returns a dict of tensors) on `image` [1, 3, H, W]."""
     if not isinstance(graph.graph.output_node().args[0], Mapping):
         raise TypeError("the graph has to return a dict of tensors")
-    recorder = Recorder(graph)
+    recorder = Recorder(graph, TABLE)
     recorder.begin(image, INPUT)
     with torch.no_grad(), recorder:
         outputs = graph(image)

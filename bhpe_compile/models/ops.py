@@ -62,7 +62,6 @@ def binary_conv2d(
     return dot * _channel(scale, 4) + _channel(bias, 4)
 
 
-@torch.library.register_fake("bhpe::binary_conv2d")
 def _binary_conv2d_shape(
     x: Tensor,
     threshold: Tensor,
@@ -75,6 +74,9 @@ def _binary_conv2d_shape(
 ) -> Tensor:
     height, width = ((x.shape[axis] + 2 * padding - weight.shape[axis]) // stride + 1 for axis in (2, 3))
     return x.new_empty(x.shape[0], weight.shape[0], height, width)
+
+
+torch.library.register_fake("bhpe::binary_conv2d", _binary_conv2d_shape)
 
 
 @operator
@@ -96,7 +98,6 @@ def binary_conv_transpose2d(
     return dot * _channel(scale, 4) + _channel(bias, 4)
 
 
-@torch.library.register_fake("bhpe::binary_conv_transpose2d")
 def _binary_conv_transpose2d_shape(
     x: Tensor,
     threshold: Tensor,
@@ -109,6 +110,9 @@ def _binary_conv_transpose2d_shape(
 ) -> Tensor:
     height, width = ((x.shape[axis] - 1) * stride - 2 * padding + weight.shape[axis] for axis in (2, 3))
     return x.new_empty(x.shape[0], weight.shape[1], height, width)
+
+
+torch.library.register_fake("bhpe::binary_conv_transpose2d", _binary_conv_transpose2d_shape)
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -175,11 +179,13 @@ def binary_linear(
     return functional.linear(sign(x, threshold), sign(weight)) * scale + bias
 
 
-@torch.library.register_fake("bhpe::binary_linear")
 def _binary_linear_shape(
     x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
 ) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
+
+
+torch.library.register_fake("bhpe::binary_linear", _binary_linear_shape)
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -213,9 +219,11 @@ def rprelu(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     return kept + _channel(zeta, x.ndim)
 
 
-@torch.library.register_fake("bhpe::rprelu")
 def _rprelu_shape(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     return torch.empty_like(x)
+
+
+torch.library.register_fake("bhpe::rprelu", _rprelu_shape)
 
 
 def _save_rprelu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -45,6 +45,8 @@ def roi_align(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width:
     return torch.matmul(torch.matmul(rows[:, None], x[batch_index]), columns[:, None].transpose(2, 3))
 
 
-@torch.library.register_fake("bhpe::roi_align")
 def _roi_align_shape(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width: int) -> Tensor:
     return x.new_empty(boxes.shape[0], x.shape[1], height, width)
+
+
+torch.library.register_fake("bhpe::roi_align", _roi_align_shape)
