@@ -146,8 +146,9 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     calibration = pictures(preset)
     picture = calibration[0]
     original = freeze(trace(model))
-    reference = pipeline.run_graph(original, picture)
-    ir.save(pipeline.export_graph(original, reference), folder / "body.onnx")
+    recorded = pipeline.run_graph(original, picture)
+    ir.save(pipeline.export_run(recorded), folder / "body.onnx")
+    reference = recorded.arrays()
     ours = compile_ours(model, picture, folder)
     peers, absent = make_peers(folder, calibration)
     details: dict[str, Any] = {name: told for name, (_, told) in ours.items()}

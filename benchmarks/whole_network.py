@@ -93,7 +93,7 @@ def peer_sessions(folder: Path, checkpoint: Path) -> tuple[dict[str, Any], Array
     preset = PRESETS[checkpoint.stem]
     float_model, int8_model = folder / "float.onnx", folder / "int8.onnx"
     ir.save(pipeline.original_onnx(checkpoint), float_model)
-    expected = pipeline.run_reference(pipeline.trace_original(checkpoint), None)
+    expected = pipeline.run_reference(pipeline.trace_original(checkpoint), None).arrays()
     picture = expected.pop("image")
     clouds = textured_pictures(CALIBRATION - 1, preset.image, torch.Generator().manual_seed(1))
     quantize(float_model, int8_model, "image", [picture, *(c[None].numpy() for c in clouds)], ACROSS_PARTS)

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.exchange.calibrate import Calibration
+    from bhpe_compile.exchange.export import Run
+    from bhpe_compile.exchange.simplify import Simplifier
     from bhpe_compile.models.checkpoint import LoadedModel
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
     from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.targets import Target
-
-    Arrays = dict[str, NDArray[np.float32]]
 
 Observer = Callable[[str, str, float], None]
 """(stage, pass or step, fraction of the whole work done)."""
@@ -140,7 +140,6 @@ def compile_model(
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     from bhpe_compile.artifact import check_output
-    from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.targets import get_target
 
     target = get_target(options.target)
@@ -151,20 +150,18 @@ def compile_model(
         raise UsageError(f"{source}: no such file")
     check_output(output, force)  # before the work, and once more after it
     progress = _Progress(observer)
-    with progress.stage("load"):
-        loaded = load(source)
-    with Workers() as workers:  # started now: TVM is imported while the model is exported
+    with Tools.start() as tools:
+        with progress.stage("load"):
+            loaded = load(source)
         with progress.stage("binarize"):
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
-            reference = run_reference(graph, options.picture)
-            rounding = Rounding(half=options.is_binary and options.residual == "fp16")
-            if options.computes_int8:
-                rounding.calibration = calibrate(graph, options.calibrate, reference[INPUT], progress)
-        built = _build(graph, reference, rounding, target, workers, progress)
+            run = run_reference(graph, options.picture)
+            rounding = choose_rounding(graph, options, run, progress)
+        built = _build(run, rounding, target, tools, progress)
     notes += built.notes
     facts = describe(loaded, options, rounding.calibration)
-    report = _write(output, built, reference, target, notes, facts, force, progress)
+    report = _write(output, built, run, target, notes, facts, force, progress)
     return CompileResult(output, report, notes, progress.seconds)
 
 
@@ -186,22 +183,52 @@ def compile_graph(
     does.
     """
     from bhpe_compile.artifact import check_output
-    from bhpe_compile.passes.lower.worker import Workers
     from bhpe_compile.targets import get_target
 
     target = get_target(target_name)
     check_output(output, force)
     progress = _Progress(observer)
-    with Workers() as workers:
+    with Tools.start() as tools:
         with progress.stage("reference"):
-            reference = run_graph(graph, example)
+            run = run_graph(graph, example)
             rounding = Rounding(half=residual == "fp16")
             if dense == "int8":
                 rounding.calibration = calibrate(graph, (), example, progress)
-        built = _build(graph, reference, rounding, target, workers, progress)
+        built = _build(run, rounding, target, tools, progress)
     facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
-    report = _write(output, built, reference, target, built.notes, facts, force, progress)
+    report = _write(output, built, run, target, built.notes, facts, force, progress)
     return CompileResult(output, report, built.notes, progress.seconds)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Processes that stand ready: TVM and onnxsim are imported in them while torch is imported here."""
+
+    workers: Workers
+    simplifier: Simplifier
+
+    @classmethod
+    @contextmanager
+    def start(cls) -> Iterator[Tools]:
+        """All of them, ended with the block; meanwhile torch runs on one thread."""
+        from bhpe_compile.exchange.simplify import Simplifier
+        from bhpe_compile.passes.lower.worker import Workers
+
+        with Workers() as workers, Simplifier() as simplifier, _one_thread():
+            yield cls(workers, simplifier)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch's threads would spin against the workers, and on small tensors against each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass
@@ -222,23 +249,16 @@ class _Built:
     notes: tuple[Note, ...]
 
 
-def _build(
-    graph: fx.GraphModule,
-    reference: Arrays,
-    rounding: Rounding,
-    target: Target,
-    workers: Workers,
-    progress: _Progress,
-) -> _Built:
+def _build(run: Run, rounding: Rounding, target: Target, tools: Tools, progress: _Progress) -> _Built:
     """Export, fold and lower."""
     with progress.stage("export"):
-        model, notes = export(graph, reference, progress)
+        model, notes = export(run, progress, tools.simplifier)
     with progress.stage("fold"):
         records = fold(model, progress, rounding)
         onnx_bytes = serialise(model)
         folded = model.clone()
     with progress.stage("lower"):
-        lowered, lower_records = lower(model, target, workers, progress)
+        lowered, lower_records = lower(model, target, tools.workers, progress)
         records += lower_records
     notes += tuple(note for record in records for note in record.notes)
     return _Built(folded, onnx_bytes, lowered, notes)
@@ -247,7 +267,7 @@ def _build(
 def _write(
     output: Path,
     built: _Built,
-    reference: Arrays,
+    run: Run,
     target: Target,
     notes: tuple[Note, ...],
     facts: dict[str, Any],
@@ -266,7 +286,7 @@ def _write(
             "versions": versions(),
         }
         write_artifact(
-            output, built.lowered.program, target, built.onnx_bytes, report, reference, info, force
+            output, built.lowered.program, target, built.onnx_bytes, report, run.arrays(), info, force
         )
     return report
 
@@ -317,21 +337,31 @@ def _binarize_options(options: CompileOptions) -> BinarizeOptions:
     )
 
 
-def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
-    """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
+def run_reference(graph: fx.GraphModule, picture: Path | None) -> Run:
+    """Run torch once on `picture` (None: the embedded photograph)."""
     from bhpe_compile.runtime import load_picture
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
         return run_graph(graph, load_picture(picture or embedded).network_input)
 
 
-def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Arrays:
-    """What torch computes on `example`: the input and all outputs by name."""
+def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Run:
+    """Run torch once on `example`; what it computes, and how, is recorded."""
     import torch
 
-    with _one_thread(), torch.no_grad():
-        outputs = graph(torch.from_numpy(example))
-    return {INPUT: example, **{name: value.numpy() for name, value in outputs.items()}}
+    from bhpe_compile.exchange.export import run
+
+    return run(graph, torch.from_numpy(example))
+
+
+def choose_rounding(
+    graph: fx.GraphModule, options: CompileOptions, run: Run, progress: _Progress
+) -> Rounding:
+    """What the options ask to be rounded; 8-bit layers are calibrated here."""
+    rounding = Rounding(half=options.is_binary and options.residual == "fp16")
+    if options.computes_int8:
+        rounding.calibration = calibrate(graph, options.calibrate, run.arrays()[INPUT], progress)
+    return rounding
 
 
 def calibrate(
@@ -344,43 +374,27 @@ def calibrate(
     from bhpe_compile.runtime import load_picture
 
     calibration = Calibration()
-    with _one_thread():
-        for number, path in enumerate(pictures):
-            progress.step(f"calibration {number + 1}/{len(pictures)}")
-            run_observed(graph, load_picture(path).network_input, calibration)
-        if not pictures:
-            progress.step("calibration")
-            for image in (example, np.ascontiguousarray(example[..., ::-1])):
-                run_observed(graph, image, calibration)
+    for number, path in enumerate(pictures):
+        progress.step(f"calibration {number + 1}/{len(pictures)}")
+        run_observed(graph, load_picture(path).network_input, calibration)
+    if not pictures:
+        progress.step("calibration")
+        for image in (example, np.ascontiguousarray(example[..., ::-1])):
+            run_observed(graph, image, calibration)
     return calibration
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch on one thread: its others would spin against the workers, and a picture is soon done."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def export(
-    graph: fx.GraphModule, reference: Arrays, progress: _Progress
+    run: Run, progress: _Progress, simplifier: Simplifier | None = None
 ) -> tuple[ir.Model, tuple[Note, ...]]:
-    """torch.fx -> ONNX with `bhpe` operators, simplified."""
-    import torch
-
-    from bhpe_compile.exchange.export import export as to_onnx
+    """What ran -> ONNX with `bhpe` operators, simplified."""
+    from bhpe_compile.exchange.export import to_onnx
     from bhpe_compile.exchange.simplify import simplify
 
-    progress.step("torch.onnx")
-    model = to_onnx(graph, torch.from_numpy(reference[INPUT]))
+    progress.step("ONNX")
+    model = to_onnx(run)
     progress.step("onnxsim")
-    return simplify(model)
+    return simplify(model, simplifier)
 
 
 def fold(model: ir.Model, progress: _Progress, rounding: Rounding | None = None) -> list[PassRecord]:
@@ -435,11 +449,12 @@ def lowered_graph(
         with progress.stage("binarize"):
             graph, _ = binarize(loaded, options, progress)
         with progress.stage("reference"):
-            reference = run_reference(graph, options.picture)
+            run = run_reference(graph, options.picture)
+            rounding = choose_rounding(graph, options, run, progress)
         with progress.stage("export"):
-            model, _ = export(graph, reference, progress)
+            model, _ = export(run, progress)
         with progress.stage("fold"):
-            fold(model, progress)
+            fold(model, progress, rounding)
     with progress.stage("lower"):
         lower_graph(model, target, progress)
     return model
@@ -499,11 +514,10 @@ def trace_original(source: Path) -> fx.GraphModule:
 
 def original_onnx(source: Path) -> ir.Model:
     """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
-    graph = trace_original(source)
-    return export_graph(graph, run_reference(graph, None))
+    return export_run(run_reference(trace_original(source), None))
 
 
-def export_graph(graph: fx.GraphModule, reference: Arrays) -> ir.Model:
-    """A frozen graph as simplified ONNX; `reference` is what `run_graph` or `run_reference` computed with it."""
-    model, _ = export(graph, reference, _Progress(None))
+def export_run(run: Run) -> ir.Model:
+    """What ran as simplified ONNX."""
+    model, _ = export(run, _Progress(None))
     return model

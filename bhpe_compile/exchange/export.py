@@ -1,151 +1,69 @@
-"""A frozen torch.fx graph -> ONNX, opset 18, with bare `bhpe` nodes and named layers.
+"""A frozen torch.fx graph -> ONNX, opset 18, with `bhpe` nodes and named layers.
 
-The exporter inlines every function it is given, so `bhpe` operators leave it as bare nodes of a schema; their
-bodies are attached afterwards. A layer's node takes the layer's path, read off the name of its weight.
+The network runs once and every operation is written down (`record`). Where one has no entry there, torch's exporter
+does the work instead, which takes many times as long. Either way a layer's node takes the layer's path, read off the
+name of its weight, and the bodies of the `bhpe` operators are attached at the end.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import onnx
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 import torch
-from onnxscript import opset18 as op
-from onnxscript import values
-from onnxscript.optimizer import fold_constants
-from torch import fx
+from numpy.typing import NDArray
+from torch import Tensor, fx
 
 from bhpe_compile.exchange import INPUT
-from bhpe_compile.exchange.functions import DOMAIN, VERSION, attach_bodies
+from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import weight_of
-from bhpe_compile.models import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.exchange.operations import TABLE
+from bhpe_compile.exchange.record import Recorder
 
-OPSET, IR_VERSION = 18, 10
-
-
-_BHPE = values.Opset(DOMAIN, VERSION)
+IR_VERSION = 10
 
 
-def _bare(name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = ()) -> values.Op:
-    schema = onnx.defs.OpSchema
-    return values.Op(
-        _BHPE,
-        name,
-        schema(
-            name,
-            DOMAIN,
-            1,
-            inputs=[schema.FormalParameter(i, "T") for i in inputs],
-            outputs=[schema.FormalParameter("y", "T")],
-            type_constraints=[("T", ["tensor(float)"], "")],
-            attributes=[schema.Attribute(a, schema.AttrType.INTS) for a in integers],
-        ),
-    )
+@dataclass(frozen=True)
+class Run:
+    """One run of a network: what it computed, by name, and the record of how."""
+
+    graph: fx.GraphModule
+    image: Tensor
+    outputs: Mapping[str, Tensor]
+    recorder: Recorder
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The input and all outputs by name."""
+        return {INPUT: self.image.numpy(), **{name: value.numpy() for name, value in self.outputs.items()}}
 
 
-_FIVE = ("x", "threshold", "weight", "scale", "bias")
-_CONV = _bare("BinaryConv2d", _FIVE, ("strides", "pads"))
-_CONV_TRANSPOSE = _bare("BinaryConvTranspose2d", _FIVE, ("strides", "pads"))
-_LINEAR = _bare("BinaryLinear", _FIVE)
-_RPRELU = _bare("RPReLU", ("x", "gamma", "beta", "zeta"))
-
-
-# The exporter matches these parameters by name with the torch operators' schemas.
-
-
-def _binary_conv2d(
-    x: Any,
-    threshold: Any,
-    weight: Any,
-    scale: Any,
-    bias: Any,
-    stride: int,
-    padding: int,
-    surrogate: str = "bireal",
-) -> Any:
-    return _CONV(x, threshold, weight, scale, bias, strides=[stride] * 2, pads=[padding] * 4)
-
-
-def _binary_conv_transpose2d(
-    x: Any,
-    threshold: Any,
-    weight: Any,
-    scale: Any,
-    bias: Any,
-    stride: int,
-    padding: int,
-    surrogate: str = "bireal",
-) -> Any:
-    return _CONV_TRANSPOSE(x, threshold, weight, scale, bias, strides=[stride] * 2, pads=[padding] * 4)
-
-
-def _binary_linear(
-    x: Any, threshold: Any, weight: Any, scale: Any, bias: Any, surrogate: str = "bireal"
-) -> Any:
-    return _LINEAR(x, threshold, weight, scale, bias)
-
-
-def _rprelu(x: Any, gamma: Any, beta: Any, zeta: Any) -> Any:
-    return _RPRELU(x, gamma, beta, zeta)
-
-
-def _roi_align(x: Any, boxes: Any, batch_index: Any, height: int, width: int) -> Any:
-    return op.RoiAlign(
-        x,
-        boxes,
-        batch_index,
-        output_height=height,
-        output_width=width,
-        sampling_ratio=0,
-        mode="avg",
-        coordinate_transformation_mode="output_half_pixel",
-    )
-
-
-def _table() -> dict[Callable[..., Any], Callable[..., Any]]:
-    bhpe = torch.ops.bhpe
-    return {
-        bhpe.binary_conv2d.default: _binary_conv2d,
-        bhpe.binary_conv_transpose2d.default: _binary_conv_transpose2d,
-        bhpe.binary_linear.default: _binary_linear,
-        bhpe.rprelu.default: _rprelu,
-        bhpe.roi_align.default: _roi_align,
-    }
-
-
-def export(graph: fx.GraphModule, example: torch.Tensor) -> ir.Model:
-    """Export `graph` (frozen; returns a dict of tensors) for inputs like `example` [1, 3, H, W].
-
-    The outputs are named as the dict's keys; the layers' nodes as their paths.
-    """
-    outputs = graph.graph.output_node().args[0]
-    if not isinstance(outputs, Mapping):
+def run(graph: fx.GraphModule, image: Tensor) -> Run:
+    """Execute `graph` (frozen; returns a dict of tensors) on `image` [1, 3, H, W]."""
+    if not isinstance(graph.graph.output_node().args[0], Mapping):
         raise TypeError("the graph has to return a dict of tensors")
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            optimize=False,  # its rewrite rules would fold batch norms into float16 weights
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(outputs),
-            custom_translation_table=_table(),
-            verbose=False,
-        )
-    if program is None:
-        raise RuntimeError("the exporter returned no program")
-    model = program.model
-    fold_constants(model)
-    common.RemoveUnusedNodesPass()(model)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    recorder = Recorder(graph, TABLE)
+    recorder.begin(image, INPUT)
+    with torch.no_grad(), recorder:
+        outputs = graph(image)
+    return Run(graph, image, outputs, recorder)
+
+
+def export(graph: fx.GraphModule, image: Tensor) -> ir.Model:
+    """`graph` as ONNX, for inputs like `image`."""
+    return to_onnx(run(graph, image))
+
+
+def to_onnx(run: Run) -> ir.Model:
+    """The network that ran as ONNX. The outputs are named as the dict's keys; the layers' nodes as their paths."""
+    if run.recorder.refusal is None:
+        model = run.recorder.finish(run.outputs)
+    else:
+        from bhpe_compile.exchange.torch_export import torch_export
+
+        model = torch_export(run.graph, run.image, INPUT, list(run.outputs))
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "bhpe-compile", ""
     model.graph.name = "bhpe"
@@ -195,20 +113,3 @@ def _shape_parameters(graph: ir.Graph) -> None:
                 )
                 graph.register_initializer(column)
             node.replace_input_with(index, graph.initializers[name])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter prints and logs its progress; errors still come as exceptions."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import onnx
 import onnx_ir as ir
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
@@ -29,34 +30,67 @@ _SCRIPT = """
 import sys
 sys.modules["torch"] = None
 import onnx, onnxsim
-model, ok = onnxsim.simplify(onnx.load(sys.argv[1]), skip_fuse_bn=True, certify=False)
+source, target = sys.stdin.read().split("\\0")
+model, ok = onnxsim.simplify(onnx.load(source), skip_fuse_bn=True, certify=False)
 if not ok:
     sys.exit("the simplified model computes something else")
-onnx.save(model, sys.argv[2])
+onnx.save(model, target)
 """
 
 Weights = dict[str, ir.TensorProtocol]
 
 
-def simplify(model: ir.Model) -> tuple[ir.Model, tuple[Note, ...]]:
+class Simplifier:
+    """The process, as a context manager: begun early, its imports cost no time. Good for one model."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            # -P: a file onnx.py in the user's folder is not the package
+            [sys.executable, "-P", "-c", _SCRIPT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def run(self, source: Path, target: Path) -> str | None:
+        """Simplify the file `source` into `target`; the reason when that fails."""
+        try:
+            _, errors = self._process.communicate(f"{source}\0{target}", timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"no answer in {SECONDS} s"
+        if self._process.returncode == 0 and target.exists():
+            return None
+        return str((errors.strip().splitlines() or [f"exit code {self._process.returncode}"])[-1])
+
+
+def simplify(model: ir.Model, simplifier: Simplifier | None = None) -> tuple[ir.Model, tuple[Note, ...]]:
     """The simplified model and a note; the model itself, with the reason, where onnxsim fails.
 
     The simplified model shares the weights' arrays with `model`.
     """
+    if simplifier is None:
+        with Simplifier() as own:
+            return simplify(model, own)
     before = _binary_nodes(model)
     with tempfile.TemporaryDirectory(prefix="bhpe-onnxsim-") as folder:
         source, target = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         with _weights_as_inputs(model.graph) as weights:
             ir.save(model, source)
-        # -P: a file onnx.py in the user's folder is not the package
-        command = [sys.executable, "-P", "-c", _SCRIPT, str(source), str(target)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return model, (_note(False, f"no answer in {SECONDS} s; the model goes on unsimplified"),)
-        if done.returncode or not target.exists():
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            return model, (_note(False, f"{last}; the model goes on unsimplified"),)
+        problem = simplifier.run(source, target)
+        if problem is not None:
+            return model, (_note(False, f"{problem}; the model goes on unsimplified"),)
+        import onnx
+
         # read into memory: ir.load would keep pointing into the folder
         simplified = ir.from_proto(onnx.load(target))
     if _binary_nodes(simplified) != before:

@@ -166,11 +166,11 @@ def _blank(preset: Preset) -> Hand4Whole:
     """The network with zeros for weights: nothing is drawn at random that is overwritten at once."""
     with torch.device("meta"):
         model = Hand4Whole(preset)
-    model = model.to_empty(device="cpu").eval()
-    with torch.no_grad():
-        for value in model.state_dict().values():
-            value.zero_()
-    return model
+    zeros = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in model.state_dict().items()}
+    model.load_state_dict(
+        zeros, assign=True
+    )  # to_empty() imports torch's symbolic shapes, half a second of them
+    return model.eval()
 
 
 def _is_state(value: object) -> TypeGuard[Mapping[str, Tensor]]:

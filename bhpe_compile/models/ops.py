@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bhpe_compile.models.operator import operator
 from bhpe_compile.models.surrogate import sign, surrogate_gradient
 
 
@@ -41,7 +42,7 @@ def _sum_to_channel(x: Tensor) -> Tensor:
 # ---- convolution and transposed convolution --------------------------------------------------------------
 
 
-@torch.library.custom_op("bhpe::binary_conv2d", mutates_args=())
+@operator
 def binary_conv2d(
     x: Tensor,
     threshold: Tensor,
@@ -61,7 +62,6 @@ def binary_conv2d(
     return dot * _channel(scale, 4) + _channel(bias, 4)
 
 
-@binary_conv2d.register_fake
 def _binary_conv2d_shape(
     x: Tensor,
     threshold: Tensor,
@@ -76,7 +76,10 @@ def _binary_conv2d_shape(
     return x.new_empty(x.shape[0], weight.shape[0], height, width)
 
 
-@torch.library.custom_op("bhpe::binary_conv_transpose2d", mutates_args=())
+torch.library.register_fake("bhpe::binary_conv2d", _binary_conv2d_shape)
+
+
+@operator
 def binary_conv_transpose2d(
     x: Tensor,
     threshold: Tensor,
@@ -95,7 +98,6 @@ def binary_conv_transpose2d(
     return dot * _channel(scale, 4) + _channel(bias, 4)
 
 
-@binary_conv_transpose2d.register_fake
 def _binary_conv_transpose2d_shape(
     x: Tensor,
     threshold: Tensor,
@@ -108,6 +110,9 @@ def _binary_conv_transpose2d_shape(
 ) -> Tensor:
     height, width = ((x.shape[axis] - 1) * stride - 2 * padding + weight.shape[axis] for axis in (2, 3))
     return x.new_empty(x.shape[0], weight.shape[1], height, width)
+
+
+torch.library.register_fake("bhpe::binary_conv_transpose2d", _binary_conv_transpose2d_shape)
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -157,14 +162,16 @@ def _conv_transpose2d_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]
     return _conv_backward(ctx, g, transposed=True)
 
 
-binary_conv2d.register_autograd(_conv2d_backward, setup_context=_save_conv)
-binary_conv_transpose2d.register_autograd(_conv_transpose2d_backward, setup_context=_save_conv)
+torch.library.register_autograd("bhpe::binary_conv2d", _conv2d_backward, setup_context=_save_conv)
+torch.library.register_autograd(
+    "bhpe::binary_conv_transpose2d", _conv_transpose2d_backward, setup_context=_save_conv
+)
 
 
 # ---- linear ----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("bhpe::binary_linear", mutates_args=())
+@operator
 def binary_linear(
     x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
 ) -> Tensor:
@@ -172,11 +179,13 @@ def binary_linear(
     return functional.linear(sign(x, threshold), sign(weight)) * scale + bias
 
 
-@binary_linear.register_fake
 def _binary_linear_shape(
     x: Tensor, threshold: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, surrogate: str = "bireal"
 ) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
+
+
+torch.library.register_fake("bhpe::binary_linear", _binary_linear_shape)
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -193,13 +202,13 @@ def _linear_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, -grad_x.sum(0), grad_weight, (grad_signs * signs).sum(1), g.sum(0), None
 
 
-binary_linear.register_autograd(_linear_backward, setup_context=_save_linear)
+torch.library.register_autograd("bhpe::binary_linear", _linear_backward, setup_context=_save_linear)
 
 
 # ---- RPReLU ----------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("bhpe::rprelu", mutates_args=())
+@operator
 def rprelu(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     """Shifted parametric ReLU per channel (axis 1) of x [N,C] or [N,C,H,W]; gamma, beta, zeta [C].
 
@@ -210,9 +219,11 @@ def rprelu(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     return kept + _channel(zeta, x.ndim)
 
 
-@rprelu.register_fake
 def _rprelu_shape(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tensor:
     return torch.empty_like(x)
+
+
+torch.library.register_fake("bhpe::rprelu", _rprelu_shape)
 
 
 def _save_rprelu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -227,4 +238,4 @@ def _rprelu_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, -_sum_to_channel(grad_x), _sum_to_channel(grad_beta), _sum_to_channel(g)
 
 
-rprelu.register_autograd(_rprelu_backward, setup_context=_save_rprelu)
+torch.library.register_autograd("bhpe::rprelu", _rprelu_backward, setup_context=_save_rprelu)

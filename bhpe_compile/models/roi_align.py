@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bhpe_compile.models.operator import operator
+
 
 def _axis_weights(start: Tensor, length: Tensor, cells: int, pixels: int) -> Tensor:
     """Weights [n, cells, pixels] along one axis for boxes that start at `start` [n] and measure `length` [n]."""
@@ -32,7 +34,7 @@ def _axis_weights(start: Tensor, length: Tensor, cells: int, pixels: int) -> Ten
     return weights / count[:, None, None]
 
 
-@torch.library.custom_op("bhpe::roi_align", mutates_args=())
+@operator
 def roi_align(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width: int) -> Tensor:
     """Crop x [N, C, H, W] at boxes [n, 4] (x0, y0, x1, y1 in pixels) of pictures batch_index int64 [n].
 
@@ -43,6 +45,8 @@ def roi_align(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width:
     return torch.matmul(torch.matmul(rows[:, None], x[batch_index]), columns[:, None].transpose(2, 3))
 
 
-@roi_align.register_fake
 def _roi_align_shape(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width: int) -> Tensor:
     return x.new_empty(boxes.shape[0], x.shape[1], height, width)
+
+
+torch.library.register_fake("bhpe::roi_align", _roi_align_shape)

@@ -24,13 +24,16 @@ from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
-from bhpe_compile.passes.lower.worker import Workers
+from bhpe_compile.passes.lower.worker import Job, Workers
 from bhpe_compile.targets.tile import NO_TILES, Tiles
 
 if TYPE_CHECKING:
     from bhpe_compile.targets import Target, VectorIsa
 
 Tick = Callable[[str], None]
+
+PARTS = 8
+"""Pieces the kernels are divided into: enough that the workers finish together."""
 
 
 def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[Pass[ir.Model]]:
@@ -51,21 +54,19 @@ class Lowered:
 
 
 def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lambda _: None) -> Lowered:
-    """Kernel graph -> Program: the glue and the kernels' code made in parallel, in a fixed division."""
+    """Kernel graph -> Program: the glue, and the kernels in a fixed division, made in parallel.
+
+    Who does which part depends on time; what a part becomes and its place do not, so the same model gives the same
+    bytes.
+    """
     tick("code generation")
     described = (describe(node) for node in model.graph if g.is_kernel(node))
     kernels = list({kernel.symbol(): kernel for kernel in described}.values())
-    # the first worker also has the glue; the division is fixed, so the same model gives the same bytes
-    own = 2 * len(kernels) // 5
-    parts = (kernels[:own], kernels[own:])
-    first, second = workers.members
-    second.submit("generate_kernels", parts[1], dict(target.llvm), target.isa)
-    proto = ir.to_proto(model)
-    first.submit("generate_glue", proto.SerializeToString(), dict(target.llvm), target.isa)
-    first.submit("generate_kernels", parts[0], dict(target.llvm), target.isa)
-    program: Program = first.result()
-    tick("LLVM")
-    built = [first.result(), second.result()]
+    proto = ir.to_proto(model).SerializeToString()
+    chip = (dict(target.llvm), target.isa)
+    jobs: list[Job] = [("generate_glue", proto, *chip)]  # the longest, so first
+    jobs += [("generate_kernels", part, *chip) for k in range(PARTS) if (part := kernels[k::PARTS])]
+    program, *built = workers.run(jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts"))
     program = replace(
         program,
         objects=(*program.objects, *(code for code, _ in built)),

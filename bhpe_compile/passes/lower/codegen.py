@@ -22,25 +22,32 @@ from bhpe_compile.passes.lower.memory_plan import aligned
 
 CONFIG = {**PASS_CONFIG, "tirx.disable_assert": True}
 
+RUNTIME = (b"TVMBackend", b"TVMFFI", b"TVMFunc")
+"""How the names of the functions of TVM's runtime begin that object code may refer to."""
+
 
 def build_object(functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target) -> tuple[bytes, int]:
     """Object code with one symbol `__tvm_ffi_<name>` a function, and the largest workspace in bytes."""
-    library, workspace = build_library(functions, target)
+    library, module = build_library(functions, target)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.o"
         library.write_to_file(str(path))
-        return path.read_bytes(), workspace
+        code = path.read_bytes()
+    if not any(name in code for name in RUNTIME):  # walking all of TIR is slow, and most code needs nothing
+        return code, 0
+    return code, max(_workspace(v.name_hint, f) for v, f in module.functions.items())
 
 
-def build_library(functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target) -> tuple[Any, int]:
-    """TVM's module of the same, whose `inspect_source("asm")` is the assembly, and the largest workspace."""
+def build_library(
+    functions: Mapping[str, tirx.PrimFunc], target: tvm.target.Target
+) -> tuple[Any, tvm.IRModule]:
+    """TVM's module of the same, whose `inspect_source("asm")` is the assembly, and the lowered TIR."""
     pipeline, finalize_host, _ = tvm.tirx.get_tir_pipeline("default")
     named = {name: func.with_attr("global_symbol", name) for name, func in functions.items()}
     with target, tvm.ir.transform.PassContext(opt_level=3, config=CONFIG):
         module = pipeline(tirx.transform.BindTarget(target.with_host(target))(tvm.IRModule(named)))
         module = tirx.transform.SkipAssert()(finalize_host()(module))
-        workspace = max((_workspace(v.name_hint, f) for v, f in module.functions.items()), default=0)
-        return tvm.get_global_func("target.build." + target.kind.name)(module, target), workspace
+        return tvm.get_global_func("target.build." + target.kind.name)(module, target), module
 
 
 def _workspace(name: str, func: tirx.PrimFunc) -> int:

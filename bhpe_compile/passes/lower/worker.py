@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import os
 import pickle
+import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 from bhpe_compile.errors import BhpeError, InputError, ToolchainError, UsageError
 
 ERRORS: dict[str, type[BhpeError]] = {
     e.__name__: e for e in (BhpeError, InputError, ToolchainError, UsageError)
 }
+
+Job = tuple[Any, ...]
+"""Name of a function and its arguments."""
 
 FUNCTIONS = ("generate_glue", "generate_kernels")
 """Functions of `passes.lower.tasks` that may be asked for."""
@@ -43,6 +47,11 @@ class Worker:
             stderr=self._log,
             env=environment,
         )
+
+    def fileno(self) -> int:
+        """The pipe the answers come through, for a selector."""
+        assert self._process.stdout is not None  # opened as a pipe above
+        return self._process.stdout.fileno()
 
     def submit(self, function: str, *arguments: Any) -> None:
         """Send a request; the worker starts on it at once."""
@@ -82,6 +91,31 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
+    def run(self, jobs: Sequence[Job], done: Callable[[int], None] = lambda _: None) -> list[Any]:
+        """The jobs' results, in order; each goes to the first worker that is free. `done` hears how many are."""
+        results: list[Any] = [None] * len(jobs)
+        waiting = iter(enumerate(jobs))
+        count = 0
+        with selectors.DefaultSelector() as selector:
+
+            def give(worker: Worker) -> None:
+                for index, (function, *arguments) in waiting:
+                    worker.submit(function, *arguments)
+                    selector.register(worker, selectors.EVENT_READ, index)
+                    return
+
+            for worker in self.members:
+                give(worker)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    worker = cast(Worker, key.fileobj)
+                    selector.unregister(worker)
+                    results[key.data] = worker.result()
+                    count += 1
+                    done(count)
+                    give(worker)
+        return results
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -94,6 +128,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries that print must not disturb the answers
     os.nice(5)  # importing TVM gives way to the export that goes on meanwhile
+    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM imports it where it can, and never needs it
     from bhpe_compile.passes.lower import tasks
 
     while True:
