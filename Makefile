@@ -1,14 +1,15 @@
 # make demo    install, then the main job on an embedded example: compile, run, verify; writes demo/overlay.png
 # make test    install, then every test
 # make lint    formatting and types
-# make bench   speed and size against ONNX Runtime on this machine
-# make clean   remove what demo and compile wrote (not .venv)
+# make bench   speed, size and memory against ONNX Runtime and OpenVINO on this machine, in an environment of its own
+# make clean   remove what demo and compile wrote, and the benchmarks' environment (not .venv)
 #
 # PYTHON=...       the interpreter that makes .venv (3.11 or newer)
 # TORCH_INDEX=...  a package index to take torch from; set it to PyTorch's CPU index where the default index
 #                  would bring the CUDA build (several gigabytes that this program does not use)
 # APT=no           never install system packages
-# WORKERS=...      processes that run tests; PYTEST_ARGS=..., BENCH_ARGS=... are passed on
+# WORKERS=...      processes that run tests; PYTEST_ARGS=... is passed on
+# BENCH_ARGS=...   passed on to benchmarks/run.py: --quick, --only conv,body, ...
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -19,7 +20,9 @@ BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_VENV := .venv-bench
 DEMO := demo
+COMMA := ,
 
 .PHONY: help install system demo test lint bench clean
 .DEFAULT_GOAL := help
@@ -30,10 +33,18 @@ help:
 install: $(VENV)/installed
 
 # torch first and alone, so that TORCH_INDEX decides its build and nothing else's.
+define make_environment
+	$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/pip install --no-deps -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(1)/bin/pip install -c constraints.txt -e '.[$(2)]'
+endef
+
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --no-deps -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/pip install -c constraints.txt -e '.[dev,emulate,rpc]'
+	$(call make_environment,$(VENV),dev$(COMMA)emulate$(COMMA)rpc)
+	touch $@
+
+$(BENCH_VENV)/installed: pyproject.toml constraints.txt
+	$(call make_environment,$(BENCH_VENV),bench$(COMMA)emulate)
 	touch $@
 
 system:
@@ -54,8 +65,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/whole_network.py $(BENCH_ARGS)
+bench: $(BENCH_VENV)/installed
+	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
 clean:
-	rm -rf $(DEMO) dist
+	rm -rf $(DEMO) dist $(BENCH_VENV)

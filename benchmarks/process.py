@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,16 @@ def cpu_name() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return "unknown"
+
+
+def output_of(words: Sequence[str]) -> Any:
+    """What a command prints, as JSON; SystemExit when it fails."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stderr or done.stdout}")
+    return json.loads(done.stdout)
+
+
+def footprint(kind: str, path: Path) -> dict[str, float]:
+    """Load time and memory of one model in a process of its own, see footprint.py."""
+    return dict(output_of([sys.executable, str(Path(__file__).with_name("footprint.py")), kind, str(path)]))

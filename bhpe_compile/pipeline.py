@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bhpe_compile import __version__
 from bhpe_compile.errors import UsageError
+from bhpe_compile.exchange import INPUT
 from bhpe_compile.passes.base import Note, PassRecord
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
+    from bhpe_compile.exchange.calibrate import Calibration
     from bhpe_compile.models.checkpoint import LoadedModel
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
@@ -60,8 +62,23 @@ class CompileOptions:
     keep_float: tuple[str, ...] = ()
     binarize: tuple[str, ...] = ()
     residual_tap: str = "after"
+    dense: Literal["int8", "fp32"] | None = (
+        None  # None: 8-bit beside binary layers, float in a network without
+    )
+    residual: Literal["fp16", "fp32"] = "fp16"
+    calibrate: tuple[Path, ...] = ()
     picture: Path | None = None
     tiles: Path | None = None
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether layers are made binary here."""
+        return self.scheme is not None
+
+    @property
+    def computes_int8(self) -> bool:
+        """Whether full-precision convolutions compute with 8-bit integers."""
+        return self.dense == "int8" or (self.dense is None and self.is_binary)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as the manifest records them (no paths: the same input gives the same bytes)."""
@@ -71,6 +88,8 @@ class CompileOptions:
             "keep_float": list(self.keep_float),
             "binarize": list(self.binarize),
             "residual_tap": self.residual_tap,
+            "dense": "int8" if self.computes_int8 else "fp32",
+            "residual": self.residual if self.is_binary else "fp32",
         }
 
 
@@ -120,9 +139,8 @@ def compile_model(
     Raises UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
-    from bhpe_compile.artifact import check_output, write_artifact
+    from bhpe_compile.artifact import check_output
     from bhpe_compile.passes.lower.worker import Workers
-    from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
 
     target = get_target(options.target)
@@ -140,27 +158,117 @@ def compile_model(
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
             reference = run_reference(graph, options.picture)
-        with progress.stage("export"):
-            model, more = export(graph, reference, progress)
-            notes += more
-        with progress.stage("fold"):
-            records = fold(model, progress)
-            onnx_bytes = serialise(model)
-            folded = model.clone()
-        with progress.stage("lower"):
-            lowered, lower_records = lower(model, target, workers, progress)
-            records += lower_records
+            rounding = Rounding(half=options.is_binary and options.residual == "fp16")
+            if options.computes_int8:
+                rounding.calibration = calibrate(graph, options.calibrate, reference[INPUT], progress)
+        built = _build(graph, reference, rounding, target, workers, progress)
+    notes += built.notes
+    facts = describe(loaded, options, rounding.calibration)
+    report = _write(output, built, reference, target, notes, facts, force, progress)
+    return CompileResult(output, report, notes, progress.seconds)
+
+
+def compile_graph(
+    graph: fx.GraphModule,
+    example: NDArray[np.float32],
+    output: Path,
+    target_name: str,
+    *,
+    dense: Literal["int8", "fp32"] = "int8",
+    residual: Literal["fp16", "fp32"] = "fp16",
+    force: bool = False,
+    observer: Observer | None = None,
+) -> CompileResult:
+    """Compile a frozen graph of any network, for inputs of the shape of `example`, and return the report.
+
+    `graph` takes one tensor and returns a dict of tensors; see `passes.binarize.binarize` and `freeze`. What it
+    computes from `example` is recorded for `verify`, and 8-bit layers are calibrated on it. Raises as `compile_model`
+    does.
+    """
+    from bhpe_compile.artifact import check_output
+    from bhpe_compile.passes.lower.worker import Workers
+    from bhpe_compile.targets import get_target
+
+    target = get_target(target_name)
+    check_output(output, force)
+    progress = _Progress(observer)
+    with Workers() as workers:
+        with progress.stage("reference"):
+            reference = run_graph(graph, example)
+            rounding = Rounding(half=residual == "fp16")
+            if dense == "int8":
+                rounding.calibration = calibrate(graph, (), example, progress)
+        built = _build(graph, reference, rounding, target, workers, progress)
+    facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
+    report = _write(output, built, reference, target, built.notes, facts, force, progress)
+    return CompileResult(output, report, built.notes, progress.seconds)
+
+
+@dataclass
+class Rounding:
+    """What is rounded beyond the binary layers: `calibration` for 8-bit dense layers, float16 residuals."""
+
+    calibration: Calibration | None = None
+    half: bool = False
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A lowered network, ready to be written: `folded` is the graph the report counts."""
+
+    folded: ir.Model
+    onnx_bytes: bytes
+    lowered: Lowered
+    notes: tuple[Note, ...]
+
+
+def _build(
+    graph: fx.GraphModule,
+    reference: Arrays,
+    rounding: Rounding,
+    target: Target,
+    workers: Workers,
+    progress: _Progress,
+) -> _Built:
+    """Export, fold and lower."""
+    with progress.stage("export"):
+        model, notes = export(graph, reference, progress)
+    with progress.stage("fold"):
+        records = fold(model, progress, rounding)
+        onnx_bytes = serialise(model)
+        folded = model.clone()
+    with progress.stage("lower"):
+        lowered, lower_records = lower(model, target, workers, progress)
+        records += lower_records
     notes += tuple(note for record in records for note in record.notes)
+    return _Built(folded, onnx_bytes, lowered, notes)
+
+
+def _write(
+    output: Path,
+    built: _Built,
+    reference: Arrays,
+    target: Target,
+    notes: tuple[Note, ...],
+    facts: dict[str, Any],
+    force: bool,
+    progress: _Progress,
+) -> dict[str, Any]:
+    """Write the artefact; its report."""
+    from bhpe_compile.artifact import write_artifact
+    from bhpe_compile.report.compiled import compile_report
+
     with progress.stage("write"):
-        facts = describe(loaded, options)
-        report = compile_report(folded, lowered.program, notes, facts)
+        report = compile_report(built.folded, built.lowered.program, notes, facts)
         info = {
             **facts,
             "passes": [{"stage": stage, "name": name} for stage, name, _ in list_passes()],
             "versions": versions(),
         }
-        write_artifact(output, lowered.program, target, onnx_bytes, report, reference, info, force)
-    return CompileResult(output, report, notes, progress.seconds)
+        write_artifact(
+            output, built.lowered.program, target, built.onnx_bytes, report, reference, info, force
+        )
+    return report
 
 
 def load(source: Path) -> LoadedModel:
@@ -211,21 +319,53 @@ def _binarize_options(options: CompileOptions) -> BinarizeOptions:
 
 def run_reference(graph: fx.GraphModule, picture: Path | None) -> Arrays:
     """What torch computes on `picture` (None: the embedded photograph): the input and all outputs by name."""
-    import torch
-
-    from bhpe_compile.exchange.export import INPUT
     from bhpe_compile.runtime import load_picture
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
-        image = load_picture(picture or embedded).network_input
+        return run_graph(graph, load_picture(picture or embedded).network_input)
+
+
+def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Arrays:
+    """What torch computes on `example`: the input and all outputs by name."""
+    import torch
+
+    with _one_thread(), torch.no_grad():
+        outputs = graph(torch.from_numpy(example))
+    return {INPUT: example, **{name: value.numpy() for name, value in outputs.items()}}
+
+
+def calibrate(
+    graph: fx.GraphModule, pictures: tuple[Path, ...], example: NDArray[np.float32], progress: _Progress
+) -> Calibration:
+    """What full-precision layers read, on the user's pictures; without any, on `example` and its mirror image."""
+    import numpy as np
+
+    from bhpe_compile.exchange.calibrate import Calibration, run_observed
+    from bhpe_compile.runtime import load_picture
+
+    calibration = Calibration()
+    with _one_thread():
+        for number, path in enumerate(pictures):
+            progress.step(f"calibration {number + 1}/{len(pictures)}")
+            run_observed(graph, load_picture(path).network_input, calibration)
+        if not pictures:
+            progress.step("calibration")
+            for image in (example, np.ascontiguousarray(example[..., ::-1])):
+                run_observed(graph, image, calibration)
+    return calibration
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: its others would spin against the workers, and a picture is soon done."""
+    import torch
+
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # its threads would spin against the workers; one picture is soon done
+    torch.set_num_threads(1)
     try:
-        with torch.no_grad():
-            outputs = graph(torch.from_numpy(image))
+        yield
     finally:
         torch.set_num_threads(threads)
-    return {INPUT: image, **{name: value.numpy() for name, value in outputs.items()}}
 
 
 def export(
@@ -234,7 +374,6 @@ def export(
     """torch.fx -> ONNX with `bhpe` operators, simplified."""
     import torch
 
-    from bhpe_compile.exchange.export import INPUT
     from bhpe_compile.exchange.export import export as to_onnx
     from bhpe_compile.exchange.simplify import simplify
 
@@ -244,11 +383,13 @@ def export(
     return simplify(model)
 
 
-def fold(model: ir.Model, progress: _Progress) -> list[PassRecord]:
-    """Run the fold passes in place."""
+def fold(model: ir.Model, progress: _Progress, rounding: Rounding | None = None) -> list[PassRecord]:
+    """Run the fold passes in place; without `rounding` all values stay float32."""
     from bhpe_compile.passes.fold import fold_passes
 
-    return _run(fold_passes(), model, progress)
+    rounding = rounding or Rounding()
+    ranges = rounding.calibration.ranges() if rounding.calibration is not None else None
+    return _run(fold_passes(ranges, rounding.half), model, progress)
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -314,8 +455,11 @@ def _run(
     return manager.records
 
 
-def describe(loaded: LoadedModel, options: CompileOptions) -> dict[str, Any]:
+def describe(
+    loaded: LoadedModel, options: CompileOptions, calibration: Calibration | None = None
+) -> dict[str, Any]:
     """Facts about the model and the options for report and manifest; no paths, so that bytes repeat."""
+    source = "user" if options.calibrate else "embedded example"
     return {
         "model": {
             "preset": loaded.preset.name,
@@ -324,6 +468,7 @@ def describe(loaded: LoadedModel, options: CompileOptions) -> dict[str, Any]:
             "ignored_keys": list(loaded.ignored),
         },
         "options": options.to_dict(),
+        "calibration": {"source": source, "pictures": calibration.pictures} if calibration else None,
     }
 
 
@@ -340,7 +485,7 @@ def list_passes() -> list[tuple[str, str, str]]:
 
     stages: tuple[tuple[str, Any], ...] = (
         ("binarize", binarize_passes(BinarizeOptions())),
-        ("fold", fold_passes()),
+        ("fold", fold_passes({}, half=True)),
         ("lower", lower_passes()),
     )
     return [(stage, one.name, one.summary) for stage, passes in stages for one in passes]
@@ -355,5 +500,10 @@ def trace_original(source: Path) -> fx.GraphModule:
 def original_onnx(source: Path) -> ir.Model:
     """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
     graph = trace_original(source)
-    model, _ = export(graph, run_reference(graph, None), _Progress(None))
+    return export_graph(graph, run_reference(graph, None))
+
+
+def export_graph(graph: fx.GraphModule, reference: Arrays) -> ir.Model:
+    """A frozen graph as simplified ONNX; `reference` is what `run_graph` or `run_reference` computed with it."""
+    model, _ = export(graph, reference, _Progress(None))
     return model

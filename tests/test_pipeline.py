@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from bhpe_compile import pipeline
@@ -22,7 +23,7 @@ from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
-from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze
 from bhpe_compile.pipeline import STAGES, CompileOptions, CompileResult, compile_model
 from bhpe_compile.verification import verify
 
@@ -248,3 +249,26 @@ def test_what_cannot_be_compiled_leaves_nothing_behind(compiled: Compilations, t
     refused(compiled.source, out, UsageError, "matches no layer", keep_float=("nowhere.*",))
     refused(compiled.source, out, UsageError, "unknown scheme", scheme="bidr")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt"]
+
+
+class Trunk(nn.Module):
+    """A network that is no Hand4Whole: one trunk, one output."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"features": self.backbone(image)}
+
+
+def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
+    graph, _ = binarize(Trunk(compiled.model.backbone), BinarizeOptions())
+    example = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    result = pipeline.compile_graph(freeze(graph), example, tmp_path / "trunk", "x86")
+    assert set(result.seconds) == {"reference", "export", "fold", "lower", "write"}
+    found = verify(result.output)
+    assert found.ok, found.first_difference
+    assert found.binary_layers > 0
+    with pytest.raises(UsageError, match="did you mean x86"):
+        pipeline.compile_graph(freeze(graph), example, tmp_path / "other", "x87")

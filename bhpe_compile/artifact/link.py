@@ -26,7 +26,7 @@ EXPORTS = "{ global: bhpe_*; local: *; };\n"
 
 COMPILE = (
     *("-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
-    *("-Wall", "-Wextra", "-Werror"),
+    *("-Wall", "-Wextra", "-Werror", "-pthread"),
 )
 LINK = ("-Wl,--gc-sections", "-s")
 LIBRARY = (
@@ -76,7 +76,7 @@ def link(program: Program, target: Target) -> Linked:
             zig_cc([*zig, *COMPILE, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()
 
-        common = ("executor.c", "tables.c")
+        common = ("executor.c", "pool.c", "tables.c")
         driver = None
         with ThreadPoolExecutor(2) as pool:
             library = pool.submit(build, "model.so", target.zig, LIBRARY, common)

@@ -30,7 +30,8 @@ class Step:
     """One kernel call. `roles[k]` names argument `args[k]` ("x", "weight", "scale", ..., "out", "bits").
 
     `kind` is the kernel's class ("binary_conv2d", "dense_conv2d", ..., "glue" for code TVM generated);
-    `layer` is the path of the layer it computes, "" for glue.
+    `layer` is the path of the layer it computes, "" for glue. `parallel`: the function takes the int32 scalars
+    `part` and `parts` behind `args`, and calls for different parts may run at the same time.
     """
 
     symbol: str
@@ -38,6 +39,7 @@ class Step:
     layer: str
     args: tuple[int, ...]
     roles: tuple[str, ...]
+    parallel: bool = False
 
 
 @dataclass(frozen=True)

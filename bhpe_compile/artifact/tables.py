@@ -67,7 +67,8 @@ def render_tables(program: Program) -> str:
     steps: list[str] = []
     for step in program.steps:
         names = ", ".join(c_string(word) for word in (step.symbol, step.kind, step.layer))
-        steps.append(f"{KERNEL_PREFIX}{step.symbol}, {names}, {len(arguments)}, {len(step.args)}")
+        numbers = f"{len(arguments)}, {len(step.args)}, {int(step.parallel)}"
+        steps.append(f"{KERNEL_PREFIX}{step.symbol}, {names}, {numbers}")
         arguments += [
             f"{tensor}, {c_string(role)}" for tensor, role in zip(step.args, step.roles, strict=True)
         ]

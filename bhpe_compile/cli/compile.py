@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.files import find_pictures
 from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
@@ -61,6 +62,26 @@ MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
     help="Where the residual of a binary layer is taken: after or before its clipping.",
 )
 @click.option(
+    "--dense",
+    type=click.Choice(["int8", "fp32"]),
+    help="How full-precision convolutions compute.  [default: int8; fp32 with --scheme float]",
+)
+@click.option(
+    "--calibrate",
+    multiple=True,
+    metavar="PICTURES",
+    type=click.Path(path_type=Path),
+    help="A picture, or a folder of them, that shows what 8-bit layers will read.  [repeatable; default: an embedded "
+    "photograph]",
+)
+@click.option(
+    "--residual",
+    type=click.Choice(["fp16", "fp32"]),
+    default="fp16",
+    show_default=True,
+    help="How residuals between binary layers are kept in memory.",
+)
+@click.option(
     "--tiles",
     type=click.Path(path_type=Path),
     help="A table of register tiles that `bhpe-compile tune` wrote.  [default: the target's]",
@@ -89,6 +110,9 @@ def compile_command(
     keep_float: tuple[str, ...],
     binarize: tuple[str, ...],
     residual_tap: str,
+    dense: Literal["int8", "fp32"] | None,
+    calibrate: tuple[Path, ...],
+    residual: Literal["fp16", "fp32"],
     tiles: Path | None,
     verify: bool,
     dry_run: bool,
@@ -125,8 +149,13 @@ def compile_command(
         keep_float=keep_float,
         binarize=binarize,
         residual_tap=residual_tap,
+        dense=dense,
+        residual=residual,
+        calibrate=find_pictures(calibrate),
         tiles=None if tiles is None else existing_file(tiles, "table of tiles"),
     )
+    if calibrate and not options.computes_int8:
+        raise UsageError("--calibrate is for 8-bit layers: leave it out, or say --dense int8")
     described = describe_options(model, destination, resolved.summary, options)
     if dry_run:
         from bhpe_compile.artifact.save import check_output
@@ -177,7 +206,19 @@ def describe_options(
         pairs.append(("tiles", str(options.tiles)))
     if options.scheme is not None:
         pairs.append(("residual tap", options.residual_tap))
+        pairs.append(("residuals", options.residual))
+    pairs.append(("dense layers", describe_dense(options)))
     return pairs
+
+
+def describe_dense(options: CompileOptions) -> str:
+    """How full-precision convolutions compute, and what 8-bit ones were calibrated on."""
+    if not options.computes_int8:
+        return "fp32"
+    count = len(options.calibrate)
+    if count:
+        return f"int8, calibrated on {count} picture{'s' if count > 1 else ''}"
+    return "int8, calibrated on the embedded photograph; --calibrate names pictures of yours"
 
 
 def describe_model(path: Path) -> list[tuple[str, str]]:
@@ -231,15 +272,15 @@ def render_result(result: CompileResult) -> str:
     """The table printed last: counts, files, seconds."""
     weights, macs = result.report["weights"], result.report["macs"]
     counts = [
-        ("weights", render_count(weights["binary"]), render_count(weights["float16"])),
-        ("multiply-accumulates", render_count(macs["binary"]), render_count(macs["float"])),
+        ("weights", *(render_count(weights[kind]) for kind in ("binary", "int8", "float16"))),
+        ("multiply-accumulates", *(render_count(macs[kind]) for kind in ("binary", "int8", "float"))),
     ]
     files = [(name, render_bytes(size)) for name, size in file_sizes(result.output).items()]
     seconds = [(stage, f"{spent:.1f}") for stage, spent in result.seconds.items()]
     seconds.append(("all", f"{sum(result.seconds.values()):.1f}"))
     return "\n\n".join(
         [
-            render_table(("", "binary", "float"), counts, right=(1, 2)),
+            render_table(("", "binary", "int8", "float"), counts, right=(1, 2, 3)),
             render_table((f"{result.output}/", "size"), files, right=(1,)),
             render_table(("stage", "seconds"), seconds, right=(1,)),
         ]

@@ -12,6 +12,7 @@ import click
 from click_default_group import DefaultGroup
 
 from bhpe_compile import __version__
+from bhpe_compile.cli.bench import bench_command
 from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.passes import passes_command
@@ -44,6 +45,7 @@ def cli() -> None:
     bhpe-compile example demo                        a small model and a picture to try
     bhpe-compile demo/model.pt --target x86          compile: writes dist/model-x86/
     bhpe-compile run dist/model-x86 demo/person.png  the pose as JSON
+    bhpe-compile bench dist/model-x86 --per-layer    how long it takes here
 
     A word that is no command is taken as the model to compile. The result is a folder with a shared library,
     its weights, a C header and a manifest: it runs without Python, PyTorch or a compiler on the board.
@@ -54,6 +56,7 @@ def cli() -> None:
 
 
 for command in (
+    bench_command,
     compile_command,
     example_command,
     passes_command,

@@ -65,12 +65,21 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
             "binary layers",
             f"{result.binary_layers}, {'all exact' if result.binary_exact else 'NOT all exact'}",
         ),
+        (
+            "8-bit layers",
+            f"{result.int8_layers}, {'all exact' if result.int8_exact else 'NOT all exact'}",
+        ),
         ("flipped signs", f"{result.flips} of {result.signs} ({result.flip_rate:.2e})"),
+        ("other 8-bit levels", f"{result.level_flip_rate:.2e}"),
         ("largest difference", f"{result.max_abs_error:.2e} (without the flips' effect)"),
         ("  with it", f"{result.max_abs_error_free:.2e}"),
     ]
     if result.max_abs_error_torch is not None:
         pairs.append(("  against PyTorch", f"{result.max_abs_error_torch:.2e}"))
+    if result.rounding is not None:
+        worst = max((gap for name, gap in result.rounding.items() if name != "flip_rate"), default=0.0)
+        flips = f"{100 * result.rounding['flip_rate']:.2g} % of the signs flip"
+        pairs.append(("8-bit and float16 cost", f"{worst:.2e} against float32, {flips}"))
     if verbose:
         pairs += [(f"  {name}", f"{gap['forced']:.2e}") for name, gap in result.outputs.items()]
     return render_pairs(pairs)

@@ -22,12 +22,12 @@ from onnxscript import values
 from onnxscript.optimizer import fold_constants
 from torch import fx
 
+from bhpe_compile.exchange import INPUT
 from bhpe_compile.exchange.functions import DOMAIN, VERSION, attach_bodies
 from bhpe_compile.exchange.nodes import weight_of
 from bhpe_compile.models import ops, roi_align  # noqa: F401 (register the operators)
 
 OPSET, IR_VERSION = 18, 10
-INPUT = "image"
 
 
 _BHPE = values.Opset(DOMAIN, VERSION)

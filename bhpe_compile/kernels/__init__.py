@@ -1,11 +1,13 @@
 """What a compiled model is made of: TIR generators, each with its argument list and a NumPy reference.
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
-`DenseConvTranspose2d`, `MaxPool2d`, `PackBits`, `RoiAlign`, `SamplePoints`; `binary_linear` (a binary dense
+`DenseConvTranspose2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
+`SamplePoints`; `binary_linear` (a binary dense
 layer as a 1x1 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
 
-Float activations are float32 NHWC. Packed bits are uint8 [N, H+2b, W+2b, 4*ceil(C/32)]: channel c is bit c%8
+Float activations are NHWC, float32 or, where a kernel says so, float16.
+Packed bits are uint8 [N, H+2b, W+2b, 4*ceil(C/32)]: channel c is bit c%8
 of byte c//8, the border b and unused bits are 0; every kernel writes its outputs completely, borders
 included.
 Kernels are serial, allocate nothing, and call at most `memset` and `memcpy`. They may not run in place.
@@ -18,9 +20,12 @@ from bhpe_compile.kernels.binary_deconv import BinaryConvTranspose2d
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.int8_conv import Int8Conv2d
+from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
 from bhpe_compile.kernels.kernel import Kernel, Parameter
 from bhpe_compile.kernels.max_pool import MaxPool2d
 from bhpe_compile.kernels.pack_bits import PackBits
+from bhpe_compile.kernels.quantize import Quantize
 from bhpe_compile.kernels.roi_align import RoiAlign
 from bhpe_compile.kernels.sample_points import SamplePoints
 from bhpe_compile.kernels.tir import PASS_CONFIG
@@ -32,10 +37,13 @@ __all__ = [
     "DenseConv2d",
     "DenseConvTranspose2d",
     "Epilogue",
+    "Int8Conv2d",
+    "Int8ConvTranspose2d",
     "Kernel",
     "MaxPool2d",
     "PackBits",
     "Parameter",
+    "Quantize",
     "Residual",
     "RoiAlign",
     "SamplePoints",

@@ -16,7 +16,7 @@ V lanes a vector; unused lanes and unused bits are 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from bhpe_compile.kernels.binary_layout import (
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
-from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import Window, convolution, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -42,6 +42,7 @@ from bhpe_compile.targets.tile import Tile
 class BinaryConv2d(Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`, Cout a multiple of 8."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -121,15 +122,15 @@ class BinaryConv2d(Kernel):
         return packed
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, tile=self.tile)
-            epilogue.begin()
+            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
+            epilogue.begin(share)
             core.prepare()
             core.emit(*self._windows())
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         weight = unpack_words(arrays["weight"], self.out_channels, self.kernel**2, self.in_channels)

@@ -17,8 +17,16 @@ from typing import Any
 from bhpe_compile.kernels.binary_layout import words_of
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tiling import ChannelTile, channel_tiles, nested_tiles, pixel_tile, pixels_outside
-from bhpe_compile.kernels.tir import Expr, T, cast, dtype_of, local, ramp, splat, store
+from bhpe_compile.kernels.tiling import (
+    ChannelTile,
+    channel_tiles,
+    nested_tiles,
+    pixel_tile,
+    pixels_outside,
+    shared_tiles,
+    work,
+)
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -42,6 +50,7 @@ class BinaryCore:
     in_channels: int
     border: int
     epilogue: EpilogueEmitter
+    share: Share
     tile: Tile | None = None
     table: Any = field(default=None, init=False)
 
@@ -75,6 +84,9 @@ class _Nest:
         self.tile = core.tile or default_tile(isa, self.columns.count, channels)
         self.pixels = min(self.tile.pixels, self.columns.count)
         self.tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
+        self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
+        if self.work.units == "channels":
+            self.tiles = shared_tiles(self.tiles, core.share)
         self.panels = -(-channels // isa.popcount_lanes)
 
     def emit(self) -> None:
@@ -86,12 +98,13 @@ class _Nest:
             for tile in tiles:
                 tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
 
-        with T.serial(0, self.core.batch) as n, T.serial(0, self.rows.count) as y:
-            whole, rest = divmod(self.columns.count, self.pixels)
-            with T.serial(0, whole) as xo:
+        whole, rest = divmod(self.columns.count, self.pixels)
+        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
+            with self.work.pixel_tiles(whole) as xo:
                 at(n, y, xo * self.pixels, self.pixels)
             if rest:
-                at(n, y, whole * self.pixels, rest)
+                with self.work.rest():
+                    at(n, y, whole * self.pixels, rest)
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         if self.core.isa.name == "avx2":

@@ -8,7 +8,7 @@ Weight layout: [4, ceil(Cout / V), 2 * 2 * words, V], phase 2*i + j first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from bhpe_compile.kernels.binary_layout import (
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
-from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -34,6 +34,7 @@ from bhpe_compile.targets.tile import Tile
 class BinaryConvTranspose2d(Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, 2H, 2W, Cout]; b = `in_border` >= 1, Cout a multiple of 8."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -96,16 +97,16 @@ class BinaryConvTranspose2d(Kernel):
         return {"weight": np.stack(packed), "border": np.stack(tables)}
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, tile=self.tile)
-            epilogue.begin()
+            core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
+            epilogue.begin(share)
             core.prepare()
             for phase, (i, j) in enumerate(PHASES):
                 core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         dot = np.zeros((self.batch, 2 * self.height, 2 * self.width, self.out_channels), np.int32)

@@ -9,14 +9,14 @@ Weight layout: [ceil(Cout / V), kernel * kernel * Cin, V].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from bhpe_compile.kernels.dense_core import DenseCore, default_tile
 from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, reference_sum, unpack_floats
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import Window, convolution, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -26,6 +26,7 @@ from bhpe_compile.targets.tile import Tile
 class DenseConv2d(Kernel):
     """x float32 [N, H, W, Cin] -> [N, Ho, Wo, Cout]; any sizes, zero padding."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -90,14 +91,14 @@ class DenseConv2d(Kernel):
         return {"weight": pack_floats(taps, isa, self.weight_dtype)}
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, tile=self.tile)
-            epilogue.begin()
+            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share, self.tile)
+            epilogue.begin(share)
             core.emit(*self._windows())
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         weight = unpack_floats(arrays["weight"], self.out_channels, self.kernel**2)

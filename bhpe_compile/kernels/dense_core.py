@@ -13,8 +13,16 @@ from typing import Any
 
 from bhpe_compile.kernels.dense_layout import panel_lanes
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
-from bhpe_compile.kernels.tiling import ChannelTile, channel_tiles, nested_tiles, pixel_tile, pixels_outside
-from bhpe_compile.kernels.tir import Expr, T, cast, f32, local, ramp, splat, store
+from bhpe_compile.kernels.tiling import (
+    ChannelTile,
+    channel_tiles,
+    nested_tiles,
+    pixel_tile,
+    pixels_outside,
+    shared_tiles,
+    work,
+)
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -46,6 +54,7 @@ class DenseCore:
     in_channels: int
     weight_dtype: str
     epilogue: EpilogueEmitter
+    share: Share
     tile: Tile | None = None
 
     def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
@@ -68,6 +77,10 @@ class _Nest:
         self.tile = core.tile or default_tile(core.isa, self.columns.count, channels)
         self.pixels = min(self.tile.pixels, self.columns.count)
         self.tiles = list(channel_tiles(channels, self.lanes, self.tile.vectors))
+        alike = 0 if self.columns.is_cut else self.columns.count // self.pixels
+        self.work = work(core.share, core.batch * self.rows.count, alike)
+        if self.work.units == "channels":
+            self.tiles = shared_tiles(self.tiles, core.share)
         self.panels = -(-channels // self.lanes)
 
     def emit(self) -> None:
@@ -83,17 +96,18 @@ class _Nest:
         def whole(start: int) -> bool:
             return start + size <= width and all(all(self.columns.valid(start + p)) for p in range(size))
 
-        with T.serial(0, self.core.batch) as n, T.serial(0, self.rows.count) as y:
+        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
             for is_whole, group in groupby(starts, whole):
                 run = list(group)
                 if is_whole and len(run) > 1:
-                    with T.serial(0, len(run)) as xo:
+                    with self.work.pixel_tiles(len(run)) as xo:
                         self._channels(n, y, run[0] + xo * size, size, tiles, None)
                     continue
                 for start in run:
                     pixels = min(size, width - start)
                     taps = None if is_whole else [self.columns.valid(start + p) for p in range(pixels)]
-                    self._channels(n, y, start, pixels, tiles, taps)
+                    with self.work.rest():
+                        self._channels(n, y, start, pixels, tiles, taps)
 
     def _channels(self, n: Expr, y: Expr, x: Expr, pixels: int, tiles: list[ChannelTile], taps: Any) -> None:
         for tile in tiles:

@@ -6,7 +6,7 @@ Weight layout: [4, ceil(Cout / V), 2 * 2 * Cin, V], phase 2*i + j first (see `wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, referenc
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import function
+from bhpe_compile.kernels.tir import Share, function
 from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -25,6 +25,7 @@ from bhpe_compile.targets.tile import Tile
 class DenseConvTranspose2d(Kernel):
     """x float32 [N, H, W, Cin] -> [N, 2H, 2W, Cout]."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -71,15 +72,15 @@ class DenseConvTranspose2d(Kernel):
         return {"weight": np.stack(packed)}
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, tile=self.tile)
-            epilogue.begin()
+            core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share, self.tile)
+            epilogue.begin(share)
             for phase, (i, j) in enumerate(PHASES):
                 core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         total = np.zeros((self.batch, 2 * self.height, 2 * self.width, self.out_channels))

@@ -5,7 +5,9 @@
     v = v + shortcut
     out = v,   bits = v >= threshold
 
-The residual is a float NHWC tensor read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it
+Float tensors in memory are float32 or float16 NHWC; arithmetic is float32, and `bits` compares v before it is
+rounded to float16.
+The residual is read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it
 comes from before a stride), and fitted to the output's channels C. From R channels: "same" R = C, "repeat"
 C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c averages c, c + C, ..., c + (k-1)*C).
 """
@@ -19,6 +21,9 @@ import numpy as np
 
 from bhpe_compile.kernels.kernel import Array, Parameter, pack_bits, packed_bytes
 
+Storage = Literal["float32", "float16"]
+"""How a float tensor is kept in memory."""
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -28,6 +33,7 @@ class Residual:
     channels: int
     pool: bool = False
     clip: bool = False
+    dtype: Storage = "float32"
 
     def check(self, out_channels: int) -> None:
         """Raise ValueError when `channels` cannot be fitted to `out_channels` by this kind."""
@@ -40,8 +46,9 @@ class Residual:
             raise ValueError(f"residual {self.kind}: {self.channels} channels do not fit {out_channels}")
 
     def reference(self, source: Array, out_channels: int) -> Array:
-        """float32 [N, H, W, R] (2H x 2W with `pool`) -> float32 [N, H, W, out_channels]."""
-        value = np.clip(source, -1, 1) if self.clip else source
+        """float [N, H, W, R] (2H x 2W with `pool`) -> float32 [N, H, W, out_channels]."""
+        value = source.astype(np.float32)
+        value = np.clip(value, -1, 1) if self.clip else value
         if self.pool:
             n, height, width, channels = value.shape
             value = value.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
@@ -63,6 +70,8 @@ class Epilogue:
     store: bool = True
     bits: bool = False
     bits_border: int = 0
+    out_dtype: Storage = "float32"
+    shortcut_dtype: Storage = "float32"
 
     def check(self, channels: int) -> None:
         """Raise ValueError when this epilogue cannot serve `channels` output channels."""
@@ -90,15 +99,15 @@ class Epilogue:
         if self.residual is not None:
             factor = 2 if self.residual.pool else 1
             shape = (batch, height * factor, width * factor, self.residual.channels)
-            listed.append(Parameter("residual", shape, "float32"))
+            listed.append(Parameter("residual", shape, self.residual.dtype))
         if self.activation == "rprelu":
             listed += [Parameter(role, (channels,), "float32") for role in ("gamma", "beta", "zeta")]
         if self.shortcut:
-            listed.append(Parameter("shortcut", full, "float32"))
+            listed.append(Parameter("shortcut", full, self.shortcut_dtype))
         if self.bits:
             listed.append(Parameter("threshold", (channels,), "float32"))
         if self.store:
-            listed.append(Parameter("out", full, "float32", is_output=True))
+            listed.append(Parameter("out", full, self.out_dtype, is_output=True))
         if self.bits:
             border = 2 * self.bits_border
             shape = (batch, height + border, width + border, packed_bytes(channels))
@@ -110,13 +119,14 @@ class Epilogue:
         word = ""
         if self.residual is not None:
             flags = ("p" if self.residual.pool else "") + ("c" if self.residual.clip else "")
+            flags += "h" if self.residual.dtype == "float16" else ""
             word += f"_{self.residual.kind.replace('_', '')}{self.residual.channels}{flags}"
         if self.activation != "none":
             word += f"_{self.activation}"
         if self.shortcut:
-            word += "_shortcut"
+            word += "_shortcut" + ("h" if self.shortcut_dtype == "float16" else "")
         if self.store:
-            word += "_store"
+            word += "_store" + ("h" if self.out_dtype == "float16" else "")
         if self.bits:
             word += f"_bits{self.bits_border}"
         return word
@@ -135,7 +145,7 @@ class Epilogue:
             value = value + arrays["shortcut"]
         outputs: dict[str, Array] = {}
         if self.store:
-            outputs["out"] = value.astype(np.float32)
+            outputs["out"] = value.astype(self.out_dtype)
         if self.bits:
             outputs["bits"] = pack_bits(value >= arrays["threshold"], self.bits_border)
         return outputs

@@ -6,11 +6,26 @@ convolution may call `finish` in any order of pixels and channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.tir import Buffers, Expr, T, chunks, f32, fill, local, ramp, store
+from bhpe_compile.kernels.tir import (
+    Buffers,
+    Expr,
+    Share,
+    T,
+    chunks,
+    f32,
+    fill,
+    load_floats,
+    local,
+    ramp,
+    store,
+    store_floats,
+)
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -26,21 +41,35 @@ class BitsWriter:
     channels: int
     border: int
 
-    def clear(self) -> None:
-        """Zero what no vector writes: the border, and bytes behind the last channel."""
-        row = (self.width + 2 * self.border) * packed_bytes(self.channels)
-        rows = self.height + 2 * self.border
-        if self.channels % 32:
-            fill(self.buffer, 0, self.batch * rows * row, T.uint8(0))
-        elif self.border:
-            edge = self.border * packed_bytes(self.channels)
-            with T.serial(0, self.batch) as n:
-                fill(self.buffer, n * rows * row, self.border * row, T.uint8(0))
-                fill(self.buffer, (n * rows + rows - self.border) * row, self.border * row, T.uint8(0))
-                with T.serial(0, self.height) as y:
-                    base = (n * rows + self.border + y) * row
-                    fill(self.buffer, base, edge, T.uint8(0))
-                    fill(self.buffer, base + row - edge, edge, T.uint8(0))
+    def clear(self, share: Share) -> None:
+        """Zero what `write` never writes: the border, and bytes behind the last channel.
+
+        Bytes of the map itself are left alone, so that parts may clear rows whose pixels another part writes.
+        """
+        pixel, used = packed_bytes(self.channels), -(-self.channels // 8)
+        rows, row = self.height + 2 * self.border, (self.width + 2 * self.border) * pixel
+        edge = self.border * pixel
+        if not edge and used == pixel:
+            return
+
+        def beside_the_map(base: Expr) -> None:
+            if edge:
+                fill(self.buffer, base, edge, T.uint8(0))
+                fill(self.buffer, base + (row - edge), edge, T.uint8(0))
+            if used < pixel:
+                with T.serial(0, self.width) as x:
+                    fill(self.buffer, base + edge + x * pixel + used, pixel - used, T.uint8(0))
+
+        with share.loop(self.batch * rows) as r:
+            if not edge:
+                beside_the_map(r * row)
+                return
+            y = T.truncmod(r, rows)
+            with T.If(T.bitwise_or(y < self.border, y >= self.border + self.height)):
+                with T.Then():
+                    fill(self.buffer, r * row, row, T.uint8(0))
+                with T.Else():
+                    beside_the_map(r * row)
 
     def write(self, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, condition: Expr) -> None:
         """Bits c .. c+lanes-1 of one pixel; `lanes` is 8 or 16."""
@@ -48,11 +77,10 @@ class BitsWriter:
         value = word if lanes == 8 else T.reinterpret("uint8x2", word)
         store(self.buffer, self._byte(n, y, x, c), lanes // 8, value)
 
-    def write_one(self, n: Expr, y: Expr, x: Expr, c: int, condition: Expr) -> None:
-        """Bit c of one pixel, of a byte that `clear` zeroed."""
-        at = self._byte(n, y, x, c)
-        bit = T.Select(condition, T.uint8(1 << c % 8), T.uint8(0))
-        store(self.buffer, at, 1, T.bitwise_or(self.buffer[at], bit))
+    def write_last(self, n: Expr, y: Expr, x: Expr, c: int, conditions: Sequence[Expr]) -> None:
+        """The byte of bits c, c+1, ... of one pixel, fewer than 8; c is a multiple of 8."""
+        bits = [T.Select(one, T.uint8(1 << i), T.uint8(0)) for i, one in enumerate(conditions)]
+        store(self.buffer, self._byte(n, y, x, c), 1, reduce(T.bitwise_or, bits))
 
     def _byte(self, n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         rows, columns = self.height + 2 * self.border, self.width + 2 * self.border
@@ -79,10 +107,10 @@ class EpilogueEmitter:
         shape = (self.batch, self.height, self.width, self.channels)
         return BitsWriter(self.buffers["bits"], self.isa, *shape, border)
 
-    def begin(self) -> None:
+    def begin(self, share: Share) -> None:
         """What the kernel does once, before the first `finish`."""
         if self.epilogue.bits:
-            self.bits.clear()
+            self.bits.clear(share)
 
     def vectors(self, count: int) -> list[tuple[int, int]]:
         """Offsets and widths in which `count` channels from a vector's start on are finished."""
@@ -113,10 +141,10 @@ class EpilogueEmitter:
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
-            result = result + self.buffers["shortcut"][ramp(at, lanes)]
+            result = result + load_floats(self.buffers["shortcut"], at, lanes)
         store(value, 0, lanes, result)
         if use.store:
-            store(self.buffers["out"], at, lanes, value[every])
+            store_floats(self.buffers["out"], at, lanes, value[every])
         if use.bits:
             self.bits.write(n, y, x, c, lanes, value[every] >= channel("threshold"))
 
@@ -131,7 +159,7 @@ class EpilogueEmitter:
                 pixel = row * (self.width * factor) + x * factor + dx
                 for group in range(groups):
                     base = pixel * residual.channels + first + group * self.channels
-                    part = self.buffers["residual"][ramp(base, lanes)]
+                    part = load_floats(self.buffers["residual"], base, lanes)
                     if residual.clip:
                         part = T.min(T.max(part, f32(-1, lanes)), f32(1, lanes))
                     total = part if total is None else total + part

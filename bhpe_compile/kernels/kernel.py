@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class Parameter:
 
 class Kernel(ABC):
     """A kernel description: pure geometry, from which code, argument list and reference follow."""
+
+    parallel: ClassVar[bool] = False
+    """Whether the function takes two more int32 arguments, `part` and `parts`, and does that share of its work:
+    calls for every part together, in any order or at the same time, write what one call for part 0 of 1 writes."""
 
     @abstractmethod
     def symbol(self) -> str:
@@ -63,9 +68,13 @@ class Kernel(ABC):
         """Constant arguments made from the ONNX weight, by role; kernels without weights have none."""
         raise TypeError(f"{type(self).__name__} has no weight to pack")
 
-    def pad_channels(self, role: str, array: Array, isa: VectorIsa) -> Array:
-        """A per-channel argument as the kernel takes it. No kernel reads past its channels: only the type."""
-        return np.ascontiguousarray(array, np.float32)
+    def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """All constant arguments by role, as the kernel takes them: weights packed, the rest flat float32."""
+        packed = self.pack(isa, arrays["weight"]) if "weight" in arrays else {}
+        for role, array in arrays.items():
+            if role != "weight":
+                packed[role] = np.ascontiguousarray(np.asarray(array, np.float32).reshape(-1))
+        return packed
 
 
 def packed_bytes(channels: int) -> int:

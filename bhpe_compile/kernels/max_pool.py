@@ -7,21 +7,34 @@ window whenever padding < kernel: no comparison with the border is needed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from bhpe_compile.kernels.epilogue import Storage
 from bhpe_compile.kernels.epilogue_tir import BitsWriter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
-from bhpe_compile.kernels.tir import Expr, T, chunks, function, local, ramp, store
+from bhpe_compile.kernels.tir import (
+    Expr,
+    Share,
+    T,
+    chunks,
+    function,
+    load_floats,
+    local,
+    ramp,
+    store,
+    store_floats,
+)
 from bhpe_compile.kernels.window import Window, convolution
 from bhpe_compile.targets.isa import VectorIsa
 
 
 @dataclass(frozen=True)
 class MaxPool2d(Kernel):
-    """x float32 [N, H, W, C] -> out float32 [N, Ho, Wo, C] and/or bits (out >= threshold)."""
+    """x [N, H, W, C] of `dtype` -> out [N, Ho, Wo, C] of `out_dtype` and/or bits (out >= threshold)."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -32,6 +45,8 @@ class MaxPool2d(Kernel):
     store: bool = True
     bits: bool = False
     bits_border: int = 0
+    dtype: Storage = "float32"
+    out_dtype: Storage = "float32"
 
     def __post_init__(self) -> None:
         if not 0 <= self.padding < self.kernel:
@@ -54,17 +69,19 @@ class MaxPool2d(Kernel):
 
     def symbol(self) -> str:
         shape = f"n{self.batch}_{self.height}x{self.width}x{self.channels}"
-        outputs = ("_store" if self.store else "") + (f"_bits{self.bits_border}" if self.bits else "")
-        return f"max_pool2d_{shape}_k{self.kernel}s{self.stride}p{self.padding}{outputs}"
+        wide = "h" if self.out_dtype == "float16" else ""
+        outputs = (f"_store{wide}" if self.store else "") + (f"_bits{self.bits_border}" if self.bits else "")
+        narrow = "_half" if self.dtype == "float16" else ""
+        return f"max_pool2d_{shape}_k{self.kernel}s{self.stride}p{self.padding}{narrow}{outputs}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         height, width = self.rows.count, self.columns.count
-        listed = [Parameter("x", (self.batch, self.height, self.width, self.channels), "float32")]
+        listed = [Parameter("x", (self.batch, self.height, self.width, self.channels), self.dtype)]
         if self.bits:
             listed.append(Parameter("threshold", (self.channels,), "float32"))
         if self.store:
             shape = (self.batch, height, width, self.channels)
-            listed.append(Parameter("out", shape, "float32", is_output=True))
+            listed.append(Parameter("out", shape, self.out_dtype, is_output=True))
         if self.bits:
             edge = 2 * self.bits_border
             bits = (self.batch, height + edge, width + edge, packed_bytes(self.channels))
@@ -74,7 +91,7 @@ class MaxPool2d(Kernel):
     def prim_func(self, isa: VectorIsa) -> Any:
         height, width = self.rows.count, self.columns.count
 
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             def inside(out: Expr, tap: int, size: int) -> Expr:
                 return T.max(T.min(out * self.stride + (tap - self.padding), size - 1), 0)
 
@@ -85,11 +102,11 @@ class MaxPool2d(Kernel):
                     for kw in range(self.kernel):
                         row = n * self.height + inside(y, kh, self.height)
                         pixel = row * self.width + inside(x, kw, self.width)
-                        value = buffers["x"][ramp(pixel * self.channels + c, lanes)]
+                        value = load_floats(buffers["x"], pixel * self.channels + c, lanes)
                         store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
                 if self.store:
                     at = ((n * height + y) * width + x) * self.channels + c
-                    store(buffers["out"], at, lanes, best[every])
+                    store_floats(buffers["out"], at, lanes, best[every])
                 if self.bits:
                     shape = (self.batch, height, width, self.channels)
                     writer = BitsWriter(buffers["bits"], isa, *shape, self.bits_border)
@@ -97,15 +114,15 @@ class MaxPool2d(Kernel):
 
             if self.bits:
                 shape = (self.batch, height, width, self.channels)
-                BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear()
-            with T.serial(0, self.batch) as n, T.serial(0, height) as y, T.serial(0, width) as x:
+                BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear(share)
+            with share.rows(self.batch, height) as (n, y), T.serial(0, width) as x:
                 whole = self.channels // isa.float_lanes
                 with T.serial(0, whole) as vector:
                     one(n, y, x, vector * isa.float_lanes, isa.float_lanes)
                 for offset, lanes in chunks(self.channels, isa.float_lanes)[whole:]:
                     one(n, y, x, offset, lanes)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         taps = []
@@ -120,7 +137,7 @@ class MaxPool2d(Kernel):
         best = np.max(taps, axis=0).astype(np.float32)
         outputs: dict[str, Array] = {}
         if self.store:
-            outputs["out"] = best
+            outputs["out"] = best.astype(self.out_dtype)
         if self.bits:
             outputs["bits"] = pack_bits(best >= arrays["threshold"], self.bits_border)
         return outputs

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from bhpe_compile.kernels.epilogue_tir import BitsWriter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
-from bhpe_compile.kernels.tir import T, chunks, function, ramp
+from bhpe_compile.kernels.tir import Share, T, chunks, function, ramp
 from bhpe_compile.targets.isa import VectorIsa
 
 UNROLLED_VECTORS = 8
@@ -18,6 +18,7 @@ UNROLLED_VECTORS = 8
 class PackBits(Kernel):
     """x float32 [N, H, W, C], threshold [C] -> bits uint8 [N, H+2b, W+2b, CB]; b = `border`."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -37,16 +38,12 @@ class PackBits(Kernel):
         )
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        def body(buffers: Any) -> None:
+        def body(buffers: Any, share: Share) -> None:
             shape = (self.batch, self.height, self.width, self.channels)
             writer = BitsWriter(buffers["bits"], isa, *shape, self.border)
             x, threshold = buffers["x"], buffers["threshold"]
-            writer.clear()
-            with (
-                T.serial(0, self.batch) as n,
-                T.serial(0, self.height) as y,
-                T.serial(0, self.width) as column,
-            ):
+            writer.clear(share)
+            with share.rows(self.batch, self.height) as (n, y), T.serial(0, self.width) as column:
                 base = ((n * self.height + y) * self.width + column) * self.channels
 
                 def one(c: Any, lanes: int) -> None:
@@ -61,10 +58,11 @@ class PackBits(Kernel):
                     pieces = pieces[whole:]
                 for offset, lanes in pieces:
                     one(offset, lanes)
-                for c in range(self.channels // 8 * 8, self.channels):
-                    writer.write_one(n, y, column, c, x[base + c] >= threshold[c])
+                if last := range(self.channels // 8 * 8, self.channels):
+                    above = [x[base + c] >= threshold[c] for c in last]
+                    writer.write_last(n, y, column, last[0], above)
 
-        return function(self.symbol(), self.parameters(isa), body)
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         return {"bits": pack_bits(arrays["x"] >= arrays["threshold"], self.border)}

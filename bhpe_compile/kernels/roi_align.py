@@ -13,13 +13,13 @@ columns from it. Column samples are the same for every row and are tabled once a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import Expr, T, f32, function, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Expr, Share, T, f32, function, local, ramp, splat, store
 from bhpe_compile.targets.isa import VectorIsa
 
 TABLED = 2
@@ -40,6 +40,7 @@ class RoiAlign(Kernel):
     """x float32 [N, H, W, C], boxes float32 [R, 4] (x1, y1, x2, y2 pixels), batch_index int64 [R]
     -> out float32 [R, out_height, out_width, C]."""
 
+    parallel: ClassVar[bool] = True
     batch: int
     height: int
     width: int
@@ -66,9 +67,10 @@ class RoiAlign(Kernel):
         )
 
     def prim_func(self, isa: VectorIsa) -> Any:
-        return function(
-            self.symbol(), self.parameters(isa), lambda buffers: _Emitter(self, isa, buffers).emit()
-        )
+        def body(buffers: Any, share: Share) -> None:
+            _Emitter(self, isa, buffers).emit(share)
+
+        return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         out = np.zeros((self.boxes, self.out_height, self.out_width, self.channels), np.float32)
@@ -138,7 +140,7 @@ class _Emitter:
         self.shares = local(kernel.out_width * TABLED * 2, "float32")
         self.span = local(2, "int32")  # the part of `line` in use
 
-    def emit(self) -> None:
+    def emit(self, share: Share) -> None:
         kernel, boxes = self.kernel, self.buffers["boxes"]
         with T.serial(0, kernel.boxes) as r:
             self.columns.begin(boxes[r * 4], boxes[r * 4 + 2])
@@ -148,7 +150,7 @@ class _Emitter:
             image = T.max(T.min(chosen, kernel.batch - 1), 0) * (
                 kernel.height * kernel.width * kernel.channels
             )
-            with T.serial(0, kernel.out_height) as py:
+            with share.loop(kernel.out_height) as py:
                 self._blend(image, py)
                 self._pick()
                 row = kernel.out_width * kernel.channels

@@ -3,14 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from bhpe_compile.kernels.tir import T
+from bhpe_compile.kernels.tir import Expr, Share, T, between
 from bhpe_compile.targets.tile import Tile
 
 L1_WEIGHTS = 24 * 1024
 """Weights up to this many bytes stay in a first-level cache while the pixels go by."""
+
+
+LEAST_UNITS = 4
+"""Fewer units of work than this are not worth being shared between threads, if there are smaller units."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the parts of a convolution share it: by rows of the maps, by tiles of pixels, or by tiles of channels."""
+
+    share: Share
+    units: Literal["rows", "pixels", "channels"]
+
+    @contextmanager
+    def rows(self, batch: int, height: int) -> Iterator[tuple[Expr, Expr]]:
+        """The loop over this part's rows as (map, row)."""
+        if self.units == "rows":
+            with self.share.rows(batch, height) as place:
+                yield place
+        else:
+            with T.serial(0, batch) as n, T.serial(0, height) as y:
+                yield n, y
+
+    def pixel_tiles(self, count: int) -> Any:
+        """The loop over this part's whole tiles of a row."""
+        return self.share.loop(count) if self.units == "pixels" else T.serial(0, count)
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """Around the code for the pixels behind the whole tiles of a row."""
+        if self.units == "pixels":
+            with T.If(self.share.is_last), T.Then():
+                yield
+        else:
+            yield
+
+
+def work(share: Share, rows: int, pixel_tiles: int) -> Work:
+    """The largest units of which there are enough: `rows` of all maps, `pixel_tiles` of one row (0: unlike each
+    other); else channels."""
+    if rows >= LEAST_UNITS:
+        return Work(share, "rows")
+    return Work(share, "pixels" if pixel_tiles >= LEAST_UNITS else "channels")
 
 
 def pixel_tile(width: int, most: int) -> int:
@@ -36,10 +80,14 @@ class ChannelTile:
     first: Any
     vectors: int
     channels: int
+    limits: tuple[Expr, Expr] | None = None  # the first of the tiles to visit and the one behind the last
 
     def loop(self, visit: Callable[[Any], None]) -> None:
         """Emit `visit(panel)` for the first panel of each tile."""
-        if self.count == 1:
+        if self.limits is not None:
+            with between(*self.limits) as tile:
+                visit(tile * self.vectors + self.first)
+        elif self.count == 1:
             visit(self.first)
         else:
             with T.serial(0, self.count) as tile:
@@ -55,6 +103,17 @@ def channel_tiles(channels: int, lanes: int, most: int) -> Iterator[ChannelTile]
     rest = channels - whole * vectors * lanes
     if rest:
         yield ChannelTile(1, whole * vectors, -(-rest // lanes), rest)
+
+
+def shared_tiles(tiles: list[ChannelTile], share: Share) -> list[ChannelTile]:
+    """The same tiles, of which loops visit only those of this part."""
+    first, end = share.of(sum(tile.count for tile in tiles))
+    start, limited = 0, []
+    for tile in tiles:
+        low, high = (T.bind(T.min(T.max(at - start, 0), tile.count)) for at in (first, end))
+        limited.append(replace(tile, limits=(low, high)))
+        start += tile.count
+    return limited
 
 
 def nested_tiles(

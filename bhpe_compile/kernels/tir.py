@@ -8,7 +8,9 @@ LLVM turns into registers; without it TVM hoists them into heap workspace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from bhpe_compile.kernels.kernel import Parameter
@@ -33,8 +35,56 @@ Expr = Any
 Buffers = Mapping[str, Any]
 
 
-def function(symbol: str, parameters: Sequence[Parameter], body: Callable[[Buffers], None]) -> Any:
-    """A PrimFunc with these parameters; `body` emits into it, given a flat view of each by role."""
+@contextmanager
+def between(first: Expr, end: Expr) -> Iterator[Expr]:
+    """The loop over first .. end - 1 for an outer loop.
+
+    It counts from 0: where TVM makes a loop start at 0 itself, it forgets to do so in the bounds of loops inside.
+    """
+    with T.serial(0, end - first) as i:
+        yield first + i
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of its work that a call of a parallel kernel does: part `part` of `parts`, int32 scalars.
+
+    Work is cut into units that write different bytes; no sum is ever cut, so results do not depend on `parts`.
+    """
+
+    part: Expr
+    parts: Expr
+
+    def of(self, units: int) -> tuple[Expr, Expr]:
+        """The first of this part's units out of `units`, and the one behind its last; evaluated here."""
+        first = T.bind(T.truncdiv(self.part * units, self.parts))
+        return first, T.bind(T.truncdiv((self.part + 1) * units, self.parts))
+
+    @contextmanager
+    def loop(self, units: int) -> Iterator[Expr]:
+        """The loop over this part's units."""
+        with between(*self.of(units)) as unit:
+            yield unit
+
+    @contextmanager
+    def rows(self, batch: int, height: int) -> Iterator[tuple[Expr, Expr]]:
+        """The loop over this part's rows of `batch` maps, as (map, row)."""
+        with self.loop(batch * height) as unit:
+            yield (0, unit) if batch == 1 else (T.truncdiv(unit, height), T.truncmod(unit, height))
+
+    @property
+    def is_last(self) -> Expr:
+        """Whether this is the last part."""
+        return self.part == self.parts - 1
+
+
+def function(
+    symbol: str, parameters: Sequence[Parameter], body: Callable[..., None], *, parallel: bool = False
+) -> Any:
+    """A PrimFunc with these parameters; `body(views)` emits into it, given a flat view of each by role.
+
+    parallel: with `part` and `parts` behind the parameters, for `body(views, share)`.
+    """
     from tvm.script.ir_builder import IRBuilder
 
     with IRBuilder() as builder:
@@ -42,7 +92,9 @@ def function(symbol: str, parameters: Sequence[Parameter], body: Callable[[Buffe
             T.func_name(symbol)
             T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
             arguments = {p.role: T.arg(p.role, T.buffer(p.shape, p.dtype)) for p in parameters}
-            body({role: flat(buffer) for role, buffer in arguments.items()})
+            scalars = [T.arg(name, T.int32()) for name in ("part", "parts") if parallel]
+            views = {role: flat(buffer) for role, buffer in arguments.items()}
+            body(views, *([Share(*scalars)] if parallel else []))
         return builder.get()
 
 
@@ -87,6 +139,18 @@ def cast(scalar: str, lanes: int, value: Expr) -> Expr:
 def store(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
     """buffer[base : base + lanes] = value."""
     T.buffer_store(buffer, value, [ramp(base, lanes)])
+
+
+def load_floats(buffer: Any, base: Expr, lanes: int) -> Expr:
+    """buffer[base : base + lanes] as float32, whatever its storage."""
+    value = buffer[ramp(base, lanes)]
+    return value if str(buffer.dtype) == "float32" else cast("float32", lanes, value)
+
+
+def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
+    """buffer[base : base + lanes] = value, rounded to nearest even where the buffer is narrower than float32."""
+    dtype = str(buffer.dtype)
+    store(buffer, base, lanes, value if dtype == "float32" else cast(dtype, lanes, value))
 
 
 def fill(buffer: Any, base: Expr, count: int, value: Expr) -> None:

@@ -1,7 +1,8 @@
 """What a compiled model consists of: layer by layer from the folded graph, in total from the artefact's program.
 
 MACs count both hand crops (batch 2). A transposed convolution is counted by the taps that meet a pixel, as
-kernel^2 * Cin * Cout at every input pixel. Stored bits are 1 for binary and 16 for dense weights.
+kernel^2 * Cin * Cout at every input pixel. Stored bits are 1 for binary, 8 for quantized and 16 for
+other weights.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ BINARY = {
 }
 DENSE = {"Conv": "convolution", "ConvTranspose": "transposed convolution", "Gemm": "linear"}
 
+PRECISIONS = ("binary", "int8", "float16")
+
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer with weights: its kind, precision ("binary" | "float16"), weights, MACs and stored bytes."""
+    """One layer with weights: its kind, precision ("binary" | "int8" | "float16"), weights, MACs and stored bytes."""
 
     name: str
     kind: str
@@ -49,6 +52,7 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
         binary = node.domain == "bhpe" and node.op_type in BINARY
         if not binary and not (node.op_type in DENSE and node.domain in ("", "ai.onnx")):
             continue
+        precision = "binary" if binary else "int8" if _is_quantized(node) else "float16"
         weight = _shape(node.inputs[2 if binary else 1])
         x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
         channels = node.attributes["channels"].as_int() if binary else 0
@@ -58,12 +62,16 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
             stored = 4 * prod(weight)
         else:
             count = prod(weight)
-            stored = 2 * count
+            stored = count * (1 if precision == "int8" else 2)
         positions = x[0] * prod(x[2:]) if transposed else y[0] * prod(y[2:])
         kind = BINARY[node.op_type] if binary else DENSE[node.op_type]
-        precision = "binary" if binary else "float16"
         costs.append(LayerCost(node.name or "", kind, precision, count, count * positions, stored))
     return costs
+
+
+def _is_quantized(node: ir.Node) -> bool:
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def compile_report(
@@ -78,11 +86,14 @@ def compile_report(
     glue = sum(step.kind == "glue" for step in program.steps)
     return {
         **facts,
-        "weights": {"binary": total("binary", "weights"), "float16": total("float16", "weights")},
-        "macs": {"binary": total("binary", "macs"), "float": total("float16", "macs")},
+        "weights": {kind: total(kind, "weights") for kind in PRECISIONS},
+        "macs": {
+            "binary": total("binary", "macs"),
+            "int8": total("int8", "macs"),
+            "float": total("float16", "macs"),
+        },
         "bytes": {
-            "binary_weights": total("binary", "stored_bytes"),
-            "float16_weights": total("float16", "stored_bytes"),
+            **{f"{kind}_weights": total(kind, "stored_bytes") for kind in PRECISIONS},
             "weights_image": len(program.weights),
             "arena": program.arena_bytes,
             "workspace": program.workspace_bytes,

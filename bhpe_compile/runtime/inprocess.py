@@ -56,6 +56,6 @@ class InProcessSession(Session):
         self._model.close()
 
 
-def open_in_process(path: Path) -> InProcessSession:
+def open_in_process(path: Path, threads: int = 1) -> InProcessSession:
     """Load the artefact at `path` here; see `Model` for errors."""
-    return InProcessSession(Model(path))
+    return InProcessSession(Model(path, threads))

@@ -55,6 +55,8 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bhpe_output_count": (c.c_int32, (_MODEL,)),
     "bhpe_get_input": (c.c_int32, (_MODEL, _INDEX, _TENSOR)),
     "bhpe_get_output": (c.c_int32, (_MODEL, _INDEX, _TENSOR)),
+    "bhpe_set_threads": (c.c_int32, (_MODEL, c.c_int32)),
+    "bhpe_get_threads": (c.c_int32, (_MODEL,)),
     "bhpe_run": (c.c_int32, (_MODEL,)),
     "bhpe_last_error": (c.c_char_p, ()),
     "bhpe_step_count": (c.c_int32, (_MODEL,)),

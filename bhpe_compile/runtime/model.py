@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import check_artifact
-from bhpe_compile.errors import BhpeError, InputError
+from bhpe_compile.errors import BhpeError, InputError, UsageError
 from bhpe_compile.runtime.library import CStep, CTensor, Library
 from bhpe_compile.runtime.session import Array, StepInfo, TensorInfo
 from bhpe_compile.targets.host import missing_features
 
 WEIGHTS = "weights.bin"
 ALIGNMENT = 64
+MOST_THREADS = 64
 
 _KINDS = {0: "int", 1: "uint", 2: "float", 6: "bool"}
 
@@ -62,15 +63,22 @@ def aligned_copy(array: Array) -> Array:
     return copy
 
 
-class Model:
-    """The artefact folder `path`, checked and loaded.
+def _check_threads(threads: int) -> None:
+    if not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"a model runs on 1 to {MOST_THREADS} threads, not {threads}")
 
-    Raises UsageError (no such folder) and InputError (damaged, or compiled for another CPU).
+
+class Model:
+    """The artefact folder `path`, checked and loaded, to be run by `threads` threads (1 to 64).
+
+    Raises UsageError (no such folder, or no such number of threads) and InputError (damaged, or compiled for
+    another CPU).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int = 1) -> None:
         self._handle = c.c_void_p()
         self._lock = threading.Lock()
+        _check_threads(threads)
         manifest = check_artifact(path)
         target = manifest["target"]
         lacking = missing_features(target["family"], target["requires"])
@@ -84,9 +92,24 @@ class Model:
             message = self._library.last_error()
             self._library.close()
             raise InputError(f"{path}: {message}; compile the model again")
+        if threads != 1 and self._library.set_threads(self._handle, threads):
+            message = self._library.last_error()
+            self.close()
+            raise BhpeError(f"the compiled model reports: {message}")
         self.inputs = self._ports("input")
         self.outputs = self._ports("output")
         self.steps = tuple(self._step(i) for i in range(self._library.step_count(self._handle)))
+
+    @property
+    def threads(self) -> int:
+        """How many threads a run uses; may be set between runs. Outputs are the same bits for every number."""
+        return int(self._library.get_threads(self._handle))
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        _check_threads(threads)
+        with self._lock:
+            self._check(self._library.set_threads(self._handle, threads))
 
     def _ports(self, which: str) -> tuple[TensorInfo, ...]:
         count = getattr(self._library, f"{which}_count")(self._handle)

@@ -214,10 +214,11 @@ class Session(ABC):
         return Probe(probe.step, arrays, probe.result, probe.key)
 
 
-def open_session(path: Path, how: str | None = None) -> Session:
+def open_session(path: Path, how: str | None = None, threads: int = 1) -> Session:
     """Open the artefact at `path`, its hashes checked, in this process or under emulation.
 
-    how: "host", "qemu" or "unicorn"; None takes the first of them that works here. Raises UsageError (no such
+    how: "host", "qemu" or "unicorn"; None takes the first of them that works here. threads: of a model in this
+    process; an emulated one runs on one. Raises UsageError (no such
     folder), InputError (damaged, or not for this machine when how is "host"), ToolchainError (no emulator).
     """
     from bhpe_compile.artifact.load import check_artifact
@@ -229,4 +230,4 @@ def open_session(path: Path, how: str | None = None) -> Session:
     target = manifest["target"]
     if how is None and not missing_features(target["family"], target["requires"]):
         how = "host"
-    return open_in_process(path) if how == "host" else open_emulated(path, manifest, how)
+    return open_in_process(path, threads) if how == "host" else open_emulated(path, manifest, how)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bhpe_compile.targets.isa import NEON, NEON_IN_ORDER, VectorIsa
+from bhpe_compile.targets.isa import NEON, NEON_DOT, NEON_IN_ORDER, VectorIsa
 from bhpe_compile.targets.target import GLIBC, Target
 
 TRIPLE = "aarch64-linux-gnu"
@@ -37,7 +37,7 @@ ARM_A53 = arm_target(
 )
 
 ARM_A76 = arm_target(
-    "arm-a76", "ARMv8.2-A with dot products, Cortex-A76 (Pi 5, RK3588)", "cortex-a76", NEON, V8_2
+    "arm-a76", "ARMv8.2-A with dot products, Cortex-A76 (Pi 5, RK3588)", "cortex-a76", NEON_DOT, V8_2
 )
 
 PRESETS = (ARM, ARM_A53, ARM_A76)

@@ -11,6 +11,21 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class Int8Instruction:
+    """Multiply-accumulate of 8-bit weights: `lanes` sums of `group` products of neighbouring input channels each.
+
+    Activations are stored as `dtype`: their level 0 .. 255 less `shift`, or less their own zero point when that is
+    None. None of the four saturates: pmaddwd multiplies 16-bit numbers, where pmaddubsw would overflow.
+    """
+
+    name: Literal["vpdpbusd", "pmaddwd", "sdot", "smlal"]
+    dtype: Literal["uint8", "int8", "int16"]
+    shift: int | None
+    group: int
+    lanes: int
+
+
+@dataclass(frozen=True)
 class VectorIsa:
     """What a kernel generator needs to know of a CPU.
 
@@ -18,7 +33,7 @@ class VectorIsa:
     which results are finished and packed. `binary_tile` is the most pixels and weight vectors that binary sums take
     at once, so that sums, weights and temporaries fit the registers; `words_together` how many activation words of a
     pixel are loaded by one instruction and broadcast from its register (1: each is broadcast from memory).
-    `registers` is the number of vector registers.
+    `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for.
     """
 
     name: Literal["avx512", "avx2", "neon"]
@@ -26,6 +41,7 @@ class VectorIsa:
     popcount_lanes: int
     float_lanes: int
     binary_tile: tuple[int, int]
+    int8: Int8Instruction
     words_together: int = 1
     registers: int = 32
 
@@ -35,15 +51,30 @@ class VectorIsa:
         return self.float_lanes * 32 // (self.word_bits * self.popcount_lanes)
 
 
-AVX512 = VectorIsa("avx512", word_bits=32, popcount_lanes=16, float_lanes=16, binary_tile=(6, 4))
-"""512-bit vectors with VPOPCNTDQ."""
+VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16)
+PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8)
+SMLAL = Int8Instruction("smlal", "int16", None, 1, 8)
+SDOT = Int8Instruction("sdot", "int8", 128, 4, 4)
+INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMLAL)
 
-AVX2 = VectorIsa("avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2), registers=16)
+AVX512 = VectorIsa(
+    "avx512", word_bits=32, popcount_lanes=16, float_lanes=16, binary_tile=(6, 4), int8=VPDPBUSD
+)
+"""512-bit vectors with VPOPCNTDQ and VNNI."""
+
+AVX2 = VectorIsa(
+    "avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2), registers=16, int8=PMADDWD
+)
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
-NEON = VectorIsa("neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8)
+NEON = VectorIsa(
+    "neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8, int8=SMLAL
+)
 """AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels take the fewest
 broadcasts: an out-of-order core is as fast as its two vector pipes."""
 
 NEON_IN_ORDER = replace(NEON, binary_tile=(4, 4))
 """The same for a core that executes in program order: fewer weight loads stand between the sums."""
+
+NEON_DOT = replace(NEON, int8=SDOT)
+"""The same with the dot products of ARMv8.2."""

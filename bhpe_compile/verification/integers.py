@@ -1,14 +1,17 @@
-"""Integer accumulators of a binary layer, computed from the ONNX file alone.
+"""Integer accumulators of binary and 8-bit layers, computed from the ONNX file alone.
 
-    dot[o] = sum over valid taps and channels of sign(x) * sign(w)        padded taps contribute 0
+    binary   dot[o] = sum over valid taps and channels of sign(x) * sign(w)      padded taps contribute 0
+    8-bit    dot[o] = sum over valid taps and channels of (level(x) - zero) * level(w)
 
-Activations come as the bits an artefact really read, weights from the folded ONNX model: neither the kernels'
-layouts nor their tables take part. Products of +-1 are summed by float32 matrix multiplication, exact below 2**24.
+Activations come as the bits or levels an artefact really read, weights from the folded ONNX model: neither the
+kernels' layouts nor their tables take part. Products of +-1 are summed by float32 matrix multiplication, exact below
+2**24; products of levels in float64, exact below 2**53.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,25 +36,52 @@ class BinaryLayer:
 
     def accumulate(self, signs: NDArray[np.float32]) -> NDArray[np.int64]:
         """signs float32 [N, H, W, C] of +-1 -> integers [N, Ho, Wo, O]."""
-        weight, stride, padding = self.weight, self.stride, self.padding
-        if self.transposed:  # zeros between the pixels, then a plain convolution with the flipped kernel
-            n, height, width, c = signs.shape
-            spread = np.zeros((n, (height - 1) * stride + 1, (width - 1) * stride + 1, c), np.float32)
-            spread[:, ::stride, ::stride] = signs
-            signs, weight = spread, weight[:, :, ::-1, ::-1]
-            padding, stride = weight.shape[2] - 1 - padding, 1
-        signs = np.pad(signs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        kh, kw = weight.shape[2:]
-        height = (signs.shape[1] - kh) // stride + 1
-        width = (signs.shape[2] - kw) // stride + 1
-        total = np.zeros((signs.shape[0], height, width, weight.shape[0]), np.float32)
-        for i in range(kh):
-            for j in range(kw):
-                window = signs[
-                    :, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride
-                ]
-                total += window @ weight[:, :, i, j].T
-        return total.astype(np.int64)
+        return _convolve(signs, self.weight, self.stride, self.padding, self.transposed)
+
+
+@dataclass(frozen=True)
+class Int8Layer:
+    """One quantized node of a folded model: weight levels [O, C, kh, kw], its input's zero point, its geometry."""
+
+    name: str
+    weight: NDArray[np.float64]
+    zero: int
+    stride: int
+    padding: int
+    transposed: bool
+    levels_name: str
+
+    @property
+    def strided(self) -> bool:
+        """Whether only every `stride`-th pixel is read, so that an artefact may keep no others."""
+        return self.weight.shape[2] == 1 and self.padding == 0
+
+    def accumulate(self, values: NDArray[np.integer]) -> NDArray[np.int64]:
+        """level - zero, integers [N, H, W, C] -> integers [N, Ho, Wo, O]."""
+        return _convolve(values.astype(np.float64), self.weight, self.stride, self.padding, self.transposed)
+
+
+def _convolve(
+    x: NDArray[np.floating], weight: NDArray[np.floating], stride: int, padding: int, transposed: bool
+) -> NDArray[np.int64]:
+    """Sums of whole numbers [N, H, W, C] and [O, C, kh, kw] in their own float type."""
+    if transposed:  # zeros between the pixels, then a plain convolution with the flipped kernel
+        n, height, width, c = x.shape
+        spread = np.zeros((n, (height - 1) * stride + 1, (width - 1) * stride + 1, c), x.dtype)
+        spread[:, ::stride, ::stride] = x
+        x, weight = spread, weight[:, :, ::-1, ::-1]
+        padding, stride = weight.shape[2] - 1 - padding, 1
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    kh, kw = weight.shape[2:]
+    height = (x.shape[1] - kh) // stride + 1
+    width = (x.shape[2] - kw) // stride + 1
+    total = np.zeros((x.shape[0], height, width, weight.shape[0]), x.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            rows = slice(i, i + (height - 1) * stride + 1, stride)
+            columns = slice(j, j + (width - 1) * stride + 1, stride)
+            total += x[:, rows, columns] @ weight[:, :, i, j].T
+    return total.astype(np.int64)
 
 
 def unpack_signs(bits: NDArray[np.uint8], channels: int, border: int) -> NDArray[np.float32]:
@@ -85,5 +115,42 @@ def binary_layers(model: onnx.ModelProto) -> dict[str, BinaryLayer]:
             padding=int(attributes.get("pads", [0])[0]),
             transposed=node.op_type == "PackedBinaryConvTranspose2d",
             x_name=node.input[0],
+        )
+    return layers
+
+
+def int8_layers(model: onnx.ModelProto) -> dict[str, Int8Layer]:
+    """All quantized convolutions of a folded model by layer name, in graph order."""
+    arrays = {t.name: t for t in model.graph.initializer}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    layers: dict[str, Int8Layer] = {}
+
+    def array(name: str) -> NDArray[Any]:
+        return np.asarray(numpy_helper.to_array(arrays[name]))
+
+    def quantize_behind(name: str) -> onnx.NodeProto | None:
+        back = producers.get(name)
+        return (
+            producers.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
+        )
+
+    for node in model.graph.node:
+        if node.domain or node.op_type not in ("Conv", "ConvTranspose"):
+            continue
+        x, w = quantize_behind(node.input[0]), quantize_behind(node.input[1])
+        if x is None or w is None:
+            continue
+        transposed = node.op_type == "ConvTranspose"
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        weight = np.moveaxis(array(w.input[0]), 1 if transposed else 0, 0)
+        levels = np.rint(weight / array(w.input[1]).reshape(-1, 1, 1, 1)).astype(np.float64)
+        layers[node.name] = Int8Layer(
+            name=node.name,
+            weight=levels,
+            levels_name=x.output[0],
+            zero=int(array(x.input[2])),
+            stride=int(attributes.get("strides", [1])[0]),
+            padding=int(attributes.get("pads", [0])[0]),
+            transposed=transposed,
         )
     return layers

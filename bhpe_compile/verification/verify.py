@@ -1,13 +1,15 @@
-"""One picture through torch, ONNX Runtime and the artefact; three questions, each answered on its own.
+"""One picture through torch, ONNX Runtime and the artefact; four questions, each answered on its own.
 
-1. Are the integers right? Every binary step of the artefact is run again, on the bits it really read, with
-   scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum
-   computed from model.onnx in NumPy. A step that writes only bits is compared through thresholds put among its
-   accumulators.
-2. How many signs differ from ONNX Runtime's? Float sums in another order move a value across a threshold now
-   and then; the rate is reported.
-3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer, so no flip can
-   travel; all outputs must agree within `compare.TOLERANCES`. The free run's differences are reported beside.
+1. Are the integers right? Every binary and 8-bit step of the artefact is run again, on the bits or levels it really
+   read, with scale 1, bias 0 and no activation: its output is the accumulator, which must equal, bit for bit, the sum
+   computed from model.onnx in NumPy (see `probes` for steps that store float16 or bits).
+2. How many signs and levels differ from ONNX Runtime's? Float sums in another order move a value across a threshold
+   now and then; the rates are reported.
+3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer and its levels on
+   every 8-bit one, so no flip can travel; all outputs must agree within `compare.TOLERANCES`. The free run's
+   differences are reported beside.
+4. What do 8-bit layers and float16 residuals cost? ONNX Runtime runs the file with and without their rounding; how
+   far the outputs move and how many signs flip is reported.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from numpy.typing import NDArray
 from bhpe_compile.runtime.session import Session, open_session
 from bhpe_compile.verification.compare import TOLERANCES, beyond, differences
 from bhpe_compile.verification.integers import unpack_signs
-from bhpe_compile.verification.oracle import OracleRun, run_oracle
-from bhpe_compile.verification.probes import accumulator_probe, compare_accumulators
+from bhpe_compile.verification.levels import LevelMemory
+from bhpe_compile.verification.oracle import OracleRun, run_oracle, run_without_rounding
+from bhpe_compile.verification.probes import accumulator_probes, compare_accumulators
 
 Tick = Callable[[str], None]
 
@@ -38,14 +41,20 @@ class VerificationResult:
     ok: bool
     binary_exact: bool
     binary_layers: int
+    int8_exact: bool
+    int8_layers: int
     flip_rate: float
     flips: int
     signs: int
+    level_flip_rate: float
     max_abs_error: float  # forced signs, against ONNX Runtime
     max_abs_error_free: float  # free run, against ONNX Runtime
     max_abs_error_torch: float | None  # free run, against torch
     outputs: dict[str, dict[str, float]]
     first_difference: str | None
+    rounding: (
+        dict[str, float] | None
+    )  # what 8-bit and float16 cost: "flip_rate", and by output; None without any
     tolerances: dict[str, float] = field(default_factory=lambda: dict(TOLERANCES))
 
     def to_json(self) -> dict[str, Any]:
@@ -69,9 +78,20 @@ def verify(path: Path, *, picture: Path | None = None, tick: Tick = lambda _: No
     feeds = {manifest["inputs"][0]["name"]: image}
     tick("ONNX Runtime")
     oracle = run_oracle(path / "model.onnx", feeds)
+    rounding = rounding_cost(oracle, run_without_rounding(path / "model.onnx", feeds))
     tick("artefact")
     with open_session(path) as session:
-        return _verify(path, session, oracle, feeds, None if picture else reference.outputs, tick)
+        torch_outputs = None if picture else reference.outputs
+        return _verify(path, session, oracle, feeds, torch_outputs, rounding, tick)
+
+
+def rounding_cost(rounded: OracleRun, full: OracleRun | None) -> dict[str, float] | None:
+    """How far outputs move (in their own units) and which part of all signs flips through 8-bit and float16 values."""
+    if full is None:
+        return None
+    flips = sum(int((rounded.signs[name] != full.signs[name]).sum()) for name in rounded.signs)
+    signs = sum(array.size for array in rounded.signs.values())
+    return {"flip_rate": flips / signs if signs else 0.0, **differences(rounded.outputs, full.outputs)}
 
 
 def _verify(
@@ -80,20 +100,36 @@ def _verify(
     oracle: OracleRun,
     feeds: Mapping[str, NDArray[np.float32]],
     torch_outputs: Mapping[str, NDArray[np.float32]] | None,
+    rounding: dict[str, float] | None,
     tick: Tick,
 ) -> VerificationResult:
     steps = {s.layer: s for s in session.steps if s.layer in oracle.layers and s.kind.startswith("Binary")}
-    missing = sorted(set(oracle.layers) - set(steps))
+    int8 = {s.layer: s for s in session.steps if s.layer in oracle.int8 and s.kind.startswith("Int8")}
+    watched = [*steps.values(), *int8.values()]
     run = session.execute(
         feeds,
-        taps=[(s.index, s.argument("x")) for s in steps.values()],
-        probes=[p for s in steps.values() for p in accumulator_probe(s)],
+        taps=[(s.index, s.argument("x")) for s in watched],
+        probes=[p for s in watched for p in accumulator_probes(s)],
     )
     tick("integers")
-    wrong: list[str] = [f"{name}: no step of the artefact computes it" for name in missing]
-    flips = signs = 0
-    forced: dict[tuple[int, int], NDArray[np.uint8]] = {}
+    wrong = [
+        f"{name}: no step of the artefact computes it" for name in sorted(set(oracle.layers) - set(steps))
+    ]
+    wrong8 = [f"{name}: no step of the artefact computes it" for name in sorted(set(oracle.int8) - set(int8))]
+    forced: dict[tuple[int, int], NDArray[Any]] = {}
     writers = session.writers()
+    level_flips = levels = 0
+    for name, step in int8.items():
+        place = step.argument("x")
+        memory = LevelMemory.of(oracle.int8[name], oracle.levels[name].shape, run.taps[step.index, place])
+        expected_levels = memory.pick(oracle.levels[name])
+        level_flips += int((memory.values() != expected_levels.astype(np.int64) - memory.layer.zero).sum())
+        levels += expected_levels.size
+        forced[writers[step.args[place]]] = memory.filled(expected_levels)
+        problem = compare_accumulators(memory.accumulate(), step, run.probes)
+        if problem is not None:
+            wrong8.append(f"{name}: {problem}")
+    flips = signs = 0
     for name, step in steps.items():
         layer = oracle.layers[name]
         bits = run.taps[step.index, step.argument("x")]
@@ -102,7 +138,7 @@ def _verify(
         expected = oracle.signs[name]
         flips += int(((found > 0) != expected).sum())
         signs += expected.size
-        problem = compare_accumulators(layer, step, found, run.probes)
+        problem = compare_accumulators(layer.accumulate(found), step, run.probes)
         if problem is not None:
             wrong.append(f"{name}: {problem}")
         forced[writers[step.args[step.argument("x")]]] = _pack(expected, bits.shape, border)
@@ -112,21 +148,29 @@ def _verify(
     free = differences(run.outputs, oracle.outputs)
     torch_gaps = differences(run.outputs, torch_outputs) if torch_outputs is not None else None
     far = beyond(gaps)
-    first = wrong[0] if wrong else next((f"output {n}: off by {v:.3g}" for n, v in far.items()), None)
+    first = (
+        (wrong + wrong8)[0]
+        if wrong or wrong8
+        else next((f"output {n}: off by {v:.3g}" for n, v in far.items()), None)
+    )
     return VerificationResult(
         artefact=str(path),
         executed=session.executed,
         ok=first is None,
         binary_exact=not wrong,
         binary_layers=len(oracle.layers),
+        int8_exact=not wrong8,
+        int8_layers=len(oracle.int8),
         flip_rate=flips / signs if signs else 0.0,
         flips=flips,
         signs=signs,
+        level_flip_rate=level_flips / levels if levels else 0.0,
         max_abs_error=max(gaps.values(), default=0.0),
         max_abs_error_free=max(free.values(), default=0.0),
         max_abs_error_torch=max(torch_gaps.values(), default=0.0) if torch_gaps is not None else None,
         outputs={n: {"forced": gaps[n], "free": free[n]} for n in gaps},
         first_difference=first,
+        rounding=rounding,
     )
 
 

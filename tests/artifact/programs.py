@@ -1,8 +1,8 @@
 """Small programs of real TVM kernels, laid out by hand.
 
-    hidden = x @ weight            matmul, with its products in a heap workspace (BackendAllocWorkspace)
+    hidden = x @ weight            matmul, parallel, with its products in a heap workspace (BackendAllocWorkspace)
     out    = exp(hidden) + bias    add_exp, a parallel loop (BackendParallelLaunch) calling libm
-    sign   = hidden > 0            positive, uint8
+    sign   = hidden > 0            positive, parallel, uint8
 
 `small_program` makes them for any target; `expected` computes the same in NumPy.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
 from bhpe_compile.kernels.kernel import Parameter
-from bhpe_compile.kernels.tir import Buffers, T, function
+from bhpe_compile.kernels.tir import Buffers, Share, T, function
 from bhpe_compile.targets import Target, get_target
 
 ROWS, DEPTH, COLUMNS = 4, 24, 40
@@ -30,16 +30,19 @@ CELLS = ROWS * COLUMNS
 HIDDEN, OUT, SIGN, X, WEIGHT, BIAS = range(6)
 
 
-def kernel(name: str, inputs: dict[str, int], output: str, body: Callable[[Buffers], None]) -> Any:
+def kernel(
+    name: str, inputs: dict[str, int], output: str, body: Callable[..., None], parallel: bool = False
+) -> Any:
     """A PrimFunc over flat float32 inputs of these sizes and `out` of ROWS * COLUMNS elements of type `output`."""
     parameters = [Parameter(role, (size,), "float32") for role, size in inputs.items()]
-    return function(name, [*parameters, Parameter("out", (CELLS,), output, is_output=True)], body)
+    parameters.append(Parameter("out", (CELLS,), output, is_output=True))
+    return function(name, parameters, body, parallel=parallel)
 
 
-def matmul(b: Buffers) -> None:
+def matmul(b: Buffers, share: Share) -> None:
     """All products of a row first: more bytes than TVM puts on the stack."""
     products = T.alloc_buffer((DEPTH * COLUMNS,), "float32")
-    with T.serial(0, ROWS) as i:
+    with share.loop(ROWS) as i:
         with T.serial(0, DEPTH) as k, T.serial(0, COLUMNS) as j:
             at = k * COLUMNS + j
             T.buffer_store(products, b["x"][i * DEPTH + k] * b["weight"][at], [at])
@@ -55,8 +58,8 @@ def add_exp(b: Buffers) -> None:
         T.buffer_store(b["out"], T.exp(b["x"][i * COLUMNS + j]) + b["bias"][j], [i * COLUMNS + j])
 
 
-def positive(b: Buffers) -> None:
-    with T.serial(0, CELLS) as i:
+def positive(b: Buffers, share: Share) -> None:
+    with share.loop(CELLS) as i:
         T.buffer_store(b["out"], T.Cast("uint8", b["x"][i] > T.float32(0)), [i])
 
 
@@ -66,9 +69,9 @@ def kernel_object(target_name: str) -> bytes:
     data: dict[str, Any] = dict(get_target(target_name).llvm)
     target = tvm.target.Target(data)
     named = {
-        "matmul": kernel("matmul", {"x": ROWS * DEPTH, "weight": DEPTH * COLUMNS}, "float32", matmul),
+        "matmul": kernel("matmul", {"x": ROWS * DEPTH, "weight": DEPTH * COLUMNS}, "float32", matmul, True),
         "add_exp": kernel("add_exp", {"x": CELLS, "bias": COLUMNS}, "float32", add_exp),
-        "positive": kernel("positive", {"x": CELLS}, "uint8", positive),
+        "positive": kernel("positive", {"x": CELLS}, "uint8", positive, True),
     }
     pipeline, finalize, _ = tvm.tirx.get_tir_pipeline("default")
     with target, tvm.ir.transform.PassContext(opt_level=3, config={"tirx.disable_assert": True}):
@@ -117,9 +120,9 @@ def small_program(target: Target, seed: int = 0) -> Program:
             TensorSlot("weights", 3840, len(bias), (COLUMNS,), "float32"),
         ),
         steps=(
-            Step("matmul", "DenseLinear", "body.first", (X, WEIGHT, HIDDEN), ("x", "weight", "out")),
+            Step("matmul", "DenseLinear", "body.first", (X, WEIGHT, HIDDEN), ("x", "weight", "out"), True),
             Step("add_exp", "glue", "", (HIDDEN, BIAS, OUT), ("arg0", "arg1", "arg2")),
-            Step("positive", "PackBits", 'odd "näme"\\ % ??=', (HIDDEN, SIGN), ("x", "bits")),
+            Step("positive", "PackBits", 'odd "näme"\\ % ??=', (HIDDEN, SIGN), ("x", "bits"), True),
         ),
         inputs=(Port("x", X),),
         outputs=(Port("out", OUT), Port("sign", SIGN)),

@@ -135,9 +135,11 @@ def test_null_everywhere(library: Library, model: c.c_void_p, artifact: Path) ->
         library.step_argument(None, 0, 0, c.byref(tensor)),
         library.step_argument(model, 0, 0, None),
         library.run_step(None, 0, None),
+        library.set_threads(None, 1),
     ]
     assert calls == [BAD_ARGUMENT] * len(calls)
     assert [library.input_count(None), library.output_count(None), library.step_count(None)] == [0, 0, 0]
+    assert library.get_threads(None) == 0
     library.destroy(None)
 
 
@@ -154,6 +156,18 @@ def test_index_out_of_range(library: Library, model: c.c_void_p, index: int) -> 
     ]
     assert calls == [BAD_ARGUMENT] * len(calls)
     assert "index" in library.last_error()
+
+
+def test_numbers_of_threads(library: Library, model: c.c_void_p) -> None:
+    assert library.get_threads(model) == 1
+    for threads in (2, 64, 3, 1, 5):
+        assert library.set_threads(model, threads) == OK
+        assert library.get_threads(model) == threads
+        assert library.run(model) == OK
+    for threads in (0, -1, 65, 2**31 - 1, -(2**31)):
+        assert library.set_threads(model, threads) == BAD_ARGUMENT
+        assert library.last_error() == "bhpe_set_threads: the number of threads must be from 1 to 64"
+    assert library.get_threads(model) == 5
 
 
 def test_misaligned_override(library: Library, model: c.c_void_p) -> None:

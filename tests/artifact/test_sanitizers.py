@@ -47,6 +47,7 @@ FLAGS = (
     "-fno-sanitize-recover=all",
     "-Wall",
     "-Wextra",
+    "-pthread",
 )
 
 
@@ -57,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler cc on this machine")
     place = tmp_path_factory.mktemp("sanitizers")
     objects = write_sources(small_program(HOST), place)
-    sources = ["executor.c", "tables.c", "session.c", "driver.c", *objects]
+    sources = ["executor.c", "pool.c", "tables.c", "session.c", "driver.c", *objects]
     done = subprocess.run(
         ["cc", *FLAGS, *sources, "-lm", "-o", "driver"],
         cwd=place,
@@ -100,6 +101,9 @@ def test_sound_requests(folder: Path, tmp_path: Path, drive: Callable[..., tuple
     model = parse_description((tmp_path / "r").read_bytes())
     (tmp_path / "q").write_bytes(full_request())
     assert drive(folder / "weights.bin", "q", "r") == (0, "")
+    one = (tmp_path / "r").read_bytes()
+    assert drive(folder / "weights.bin", "q", "r", "--threads", "3") == (0, "")
+    assert (tmp_path / "r").read_bytes() == one
     probes = [Probe(2, {}, 1, "a"), Probe(1, {}, 2, "b")]
     run = parse_execution((tmp_path / "r").read_bytes(), model, probes)
     np.testing.assert_array_equal(run.outputs["sign"], np.ones((ROWS, COLUMNS)))
@@ -226,10 +230,14 @@ def test_time_mode(folder: Path, drive: Callable[..., tuple[int, str]]) -> None:
     assert 0 < fastest <= median
     for runs in ("0", "-1", "x", "99999999999999999999"):
         assert drive(folder / "weights.bin", "--time", runs)[0] == 1
+    assert drive(folder / "weights.bin", "--time", "5", "--threads", "3")[0] == 0
+    for threads in ("0", "-1", "65", "x", "2x", ""):
+        code, said = drive(folder / "weights.bin", "--time", "5", "--threads", threads)
+        assert (code, "from 1 to 64" in said) == (1, True)
 
 
 def test_wrong_command_lines(folder: Path, drive: Callable[..., tuple[int, str]]) -> None:
-    for arguments in ((), ("w",), ("w", "q"), ("w", "q", "r", "s"), ("w", "--time")):
+    for arguments in ((), ("w",), ("w", "q"), ("w", "q", "r", "s"), ("w", "--time"), ("w", "--threads", "2")):
         assert drive(*arguments)[0] == 2
     assert drive(folder / "weights.bin", "gone", "r")[0] == 1
     assert drive(folder / "weights.bin", "gone", "/nowhere/r")[0] == 1

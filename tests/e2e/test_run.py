@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from bhpe_compile.runtime import Model
 from tests.command import bhpe
 from tests.e2e.conftest import Compiled
 
@@ -92,3 +94,24 @@ def test_output_that_cannot_be_written(compiled: Compiled, example: Path, tmp_pa
     assert outcome.code == 2
     assert outcome.stderr.startswith("error: ")
     assert outcome.stderr.count("\n") == 1
+
+
+def test_threads_give_the_same_bits(compiled: Compiled) -> None:
+    with Model(compiled.folder) as model:
+        image = np.random.default_rng(0).random(model.inputs[0].shape).astype(np.float32)
+        outputs = {}
+        for threads in (1, 2, 3):
+            model.threads = threads
+            outputs[threads] = [model.run(image)[name].tobytes() for name in sorted(SIZES)]
+    assert outputs[1] == outputs[2] == outputs[3]
+
+
+def test_threads_on_the_command_line(compiled: Compiled, example: Path, pose: Path) -> None:
+    for threads in ("2", "0"):
+        outcome = bhpe("run", compiled.folder, example / "person.png", "--threads", threads)
+        assert outcome.code == 0, outcome.stderr
+        assert json.loads(outcome.stdout) == json.loads((pose / "pose.json").read_text())
+    for threads in ("-1", "65", "many"):
+        outcome = bhpe("run", compiled.folder, example / "person.png", "--threads", threads)
+        assert outcome.code == 2
+        assert "--threads" in outcome.stderr

@@ -39,8 +39,8 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
 }
 static FILE *in, *out;
 static int call(kernel fn, int count, const int *codes, const int *bits, const int *dims, int64_t (*shapes)[8],
-                const int *is_output) {
-  static tensor tensors[24]; static any args[24]; any result = {0}; size_t sizes[24];
+                const int *is_output, int parallel) {
+  static tensor tensors[24]; static any args[26]; any result = {0}; size_t sizes[24];
   for (int i = 0; i < count; i++) {
     size_t size = bits[i] / 8;
     for (int d = 0; d < dims[i]; d++) size *= shapes[i][d];
@@ -53,7 +53,12 @@ static int call(kernel fn, int count, const int *codes, const int *bits, const i
     if (is_output[i]) memset(tensors[i].data, 0x5a, size);
     else if (fread(tensors[i].data, 1, size, in) != size) return 2;
   }
-  if (fn(0, args, count, &result)) return 3;
+  if (!parallel && fn(0, args, count, &result)) return 3;
+  for (int part = 2; parallel && part >= 0; part--) { /* three parts, the last first */
+    args[count] = (any){1, 0, {part}};
+    args[count + 1] = (any){1, 0, {3}};
+    if (fn(0, args, count + 2, &result)) return 3;
+  }
   for (int i = 0; i < count; i++) {
     if (is_output[i] && fwrite(tensors[i].data, 1, sizes[i], out) != sizes[i]) return 4;
     free(tensors[i].data);
@@ -124,7 +129,8 @@ def _source(kernels: list[Kernel]) -> str:
             lines.append(f"    static const int {name}[] = {{{', '.join(map(str, values))}}};")
         shapes = ", ".join("{" + ", ".join(map(str, p.shape)) + "}" for p in parameters)
         lines.append(f"    static int64_t shapes[][8] = {{{shapes}}};")
-        call = f"call(__tvm_ffi_{kernel.symbol()}, {len(parameters)}, codes, bits, dims, shapes, outputs)"
+        tables = "codes, bits, dims, shapes, outputs"
+        call = f"call(__tvm_ffi_{kernel.symbol()}, {len(parameters)}, {tables}, {int(kernel.parallel)})"
         lines.append(f"    if ((code = {call})) return code;")
         lines.append("  }")
     lines.append("  return fclose(out);\n}\n")

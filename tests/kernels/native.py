@@ -14,7 +14,7 @@ import tvm
 from numpy.typing import NDArray
 
 from bhpe_compile.kernels import PASS_CONFIG, Kernel
-from bhpe_compile.kernels.kernel import pack_bits
+from bhpe_compile.kernels.kernel import Parameter, pack_bits
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
 
 Array = NDArray[Any]
@@ -25,6 +25,10 @@ TARGETS = {
     "neon": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72", "mattr": ["+neon"]},
 }
 NEEDED = {"avx512": ("avx512f", "avx512bw", "avx512vl", "avx512_vpopcntdq"), "avx2": ("avx2", "fma", "f16c")}
+
+
+ORDERS = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 5: (4, 1, 3, 0, 2)}
+"""Numbers of parts a parallel kernel is divided into, and the order in which they run."""
 
 
 def host_has(isa: VectorIsa) -> bool:
@@ -59,15 +63,45 @@ def assembly(kernel: Kernel, isa: VectorIsa) -> str:
 
 
 def run(kernel: Kernel, isa: VectorIsa, arrays: dict[str, Array]) -> dict[str, Array]:
-    """Outputs by role of the compiled kernel."""
+    """Outputs by role of the compiled kernel, called once for everything.
+
+    A parallel kernel must write the same bytes when it is called for its parts, in any order, and no byte may be
+    written by two of them.
+    """
     parameters = kernel.parameters(isa)
-    tensors = []
-    for p in parameters:
-        given = np.full(p.shape, 0x5A, p.dtype) if p.is_output else np.ascontiguousarray(arrays[p.role])
-        assert (given.shape, str(given.dtype)) == (p.shape, p.dtype), p.role
-        tensors.append(tvm.runtime.tensor(given))
-    compiled(kernel, isa).jit()[kernel.symbol()](*tensors)
-    return {p.role: t.numpy() for p, t in zip(parameters, tensors, strict=True) if p.is_output}
+    function = compiled(kernel, isa).jit()[kernel.symbol()]
+
+    def call(*scalars: tuple[int, int], junk: int = 0x5A) -> dict[str, Array]:
+        tensors = []
+        for p in parameters:
+            given = junk_array(p, junk) if p.is_output else np.ascontiguousarray(arrays[p.role])
+            assert (given.shape, str(given.dtype)) == (p.shape, p.dtype), p.role
+            tensors.append(tvm.runtime.tensor(given))
+        for pair in scalars if kernel.parallel else ((),):
+            function(*tensors, *pair)
+        return {p.role: t.numpy() for p, t in zip(parameters, tensors, strict=True) if p.is_output}
+
+    whole = call((0, 1))
+    if not kernel.parallel:
+        return whole
+    for parts, order in ORDERS.items():
+        for role, array in call(*((part, parts) for part in order)).items():
+            same = array.view(np.uint8) == whole[role].view(np.uint8)  # bytes: NaN is equal to itself
+            assert same.all(), f"{kernel.symbol()} in {parts} parts: {role} differs"
+    pairs = [(call((part, 3)), call((part, 3), junk=0xA5)) for part in range(3)]
+    for role in whole:
+        writers = sum(
+            (one[role].view(np.uint8) == two[role].view(np.uint8)).astype(int) for one, two in pairs
+        )
+        assert np.all(writers == 1), f"{kernel.symbol()}: bytes of {role} are written by no part or by two"
+    return whole
+
+
+def junk_array(parameter: Parameter, junk: int) -> Array:
+    """An output whose every byte is `junk`."""
+    array = np.empty(parameter.shape, parameter.dtype)
+    array.view(np.uint8)[...] = junk
+    return array
 
 
 def onnx_bits(generator: np.random.Generator, shape: tuple[int, ...], channels: int) -> NDArray[np.uint32]:

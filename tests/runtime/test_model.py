@@ -123,6 +123,77 @@ def test_one_model_in_two_threads(artifact: Path) -> None:
             assert_right(outputs, some_input(k))
 
 
+def test_threads_do_not_change_a_bit(artifact: Path) -> None:
+    with Model(artifact) as model:
+        assert model.threads == 1
+        wanted = [model.run(some_input(seed)) for seed in range(20)]
+        for threads in (2, 3, 1, 7):
+            model.threads = threads
+            assert model.threads == threads
+            for seed, want in enumerate(wanted):
+                got = model.run(some_input(seed))
+                assert all(got[name].tobytes() == want[name].tobytes() for name in want)
+
+
+def test_steps_on_threads_with_an_override(artifact: Path) -> None:
+    with Model(artifact, threads=3) as model:
+        assert model.threads == 3
+        model.input()[...] = some_input(4)
+        model.execute_step(0, {0: aligned_copy(some_input(5))})
+        np.testing.assert_allclose(model.argument(0, 2), expected(some_input(5))["hidden"], atol=1e-5)
+        model.execute_step(2, {0: aligned_copy(np.full((ROWS, COLUMNS), -1, np.float32))})
+        assert not model.output(1).any()
+
+
+@pytest.mark.parametrize("threads", [0, -1, 65])
+def test_impossible_numbers_of_threads(threads: int, artifact: Path) -> None:
+    with pytest.raises(UsageError, match=f"1 to 64 threads, not {threads}"):
+        Model(artifact, threads)
+    with Model(artifact, 2) as model:
+        with pytest.raises(UsageError, match=f"1 to 64 threads, not {threads}"):
+            model.threads = threads
+        assert model.threads == 2
+
+
+def test_two_models_with_threads_at_once(artifact: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", seed=1)
+    with Model(artifact, 2) as first, Model(other, 3) as second, ThreadPoolExecutor(2) as pool:
+
+        def work(model: Model, seed: int) -> None:
+            for k in range(100):
+                assert_right(model.run(some_input(k)), some_input(k), seed)
+
+        for done in (pool.submit(work, first, 0), pool.submit(work, second, 1)):
+            done.result()
+
+
+def test_threads_end_with_their_model(artifact: Path) -> None:
+    code = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+from bhpe_compile.runtime import Model
+def count():
+    return len(os.listdir("/proc/self/task"))
+def check(more):  # a thread that was joined is listed for a moment longer
+    until = time.monotonic() + 10
+    while count() != before + more and time.monotonic() < until:
+        time.sleep(0.01)
+    print(count() - before, end=" ")
+before = count()
+with Model(Path(sys.argv[1]), 5) as model:
+    check(4)
+    model.run(np.zeros((4, 24), np.float32))
+    model.threads = 2
+    check(1)
+check(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, artifact], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "4 1 0 "
+
+
 def test_compiling_again_in_one_process(copy: Path) -> None:
     """The folder is replaced while its first library is loaded: each model keeps its own."""
     with Model(copy) as old:

@@ -10,9 +10,9 @@ import pytest
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.targets import PRESETS, get_target, list_targets
-from bhpe_compile.targets.isa import AVX2, AVX512, NEON, NEON_IN_ORDER
+from bhpe_compile.targets.isa import AVX2, AVX512, NEON, NEON_DOT, NEON_IN_ORDER
 
-ASKED = {"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON_IN_ORDER, "arm-a76": NEON}
+ASKED = {"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON_IN_ORDER, "arm-a76": NEON_DOT}
 
 
 def test_asked_targets_are_there() -> None:

@@ -10,9 +10,10 @@
  *     bhpe_destroy(model);
  *
  * Threads: models are independent of each other; any number may run at the same time. One model is used by one
- * thread at a time; a second bhpe_run meanwhile is refused with BHPE_BUSY. Every function that can fail returns
+ * thread at a time; a second bhpe_run meanwhile is refused with BHPE_BUSY. bhpe_set_threads gives a model threads of
+ * its own to share its work with; outputs do not depend on their number. Every function that can fail returns
  * BHPE_OK or a negative bhpe_status and leaves a sentence for bhpe_last_error. Memory is allocated by the two create
- * functions only. A NULL argument is an error, never a crash; a pointer to anything else than a live model is not
+ * functions and bhpe_set_threads only. A NULL argument is an error, never a crash; a pointer to anything else than a live model is not
  * detected. Valid C99 and C++.
  */
 #ifndef BHPE_H
@@ -24,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BHPE_ABI_VERSION 1
+#define BHPE_ABI_VERSION 2
 #define BHPE_ALIGNMENT 64 /* bytes; of weights in memory and of every tensor */
 #define BHPE_API __attribute__((visibility("default")))
 
@@ -32,9 +33,9 @@ typedef struct bhpe_model bhpe_model;
 
 typedef enum bhpe_status {
   BHPE_OK = 0,
-  BHPE_BAD_ARGUMENT = -1, /* NULL, or an index out of range */
+  BHPE_BAD_ARGUMENT = -1, /* NULL, or a number out of range */
   BHPE_BAD_WEIGHTS = -2,  /* not the weights this library was built for, truncated, or misaligned */
-  BHPE_NO_MEMORY = -3,
+  BHPE_NO_MEMORY = -3,    /* or no more threads */
   BHPE_IO = -4,     /* the file cannot be opened or mapped */
   BHPE_KERNEL = -5, /* a kernel reported an error */
   BHPE_BUSY = -6    /* the model is running in another thread */
@@ -78,6 +79,16 @@ BHPE_API int32_t bhpe_output_count(const bhpe_model *model);
 /* Describe one of them. Inputs are written before bhpe_run and keep their values; outputs are valid after it. */
 BHPE_API int32_t bhpe_get_input(const bhpe_model *model, int32_t index, bhpe_tensor *out);
 BHPE_API int32_t bhpe_get_output(const bhpe_model *model, int32_t index, bhpe_tensor *out);
+
+/* Compute with this many threads, 1 to BHPE_MOST_THREADS: the one that calls bhpe_run, and others that the model
+ * starts here and ends in bhpe_destroy. 1 at first. Outputs are the same, bit for bit, for every number. More threads
+ * than the machine has free cores make a run slower. After an error the number is what it was. A fork has none of the
+ * threads: use models that have some in the process that set them. */
+#define BHPE_MOST_THREADS 64
+BHPE_API int32_t bhpe_set_threads(bhpe_model *model, int32_t threads);
+
+/* The number of threads; 0 for NULL. */
+BHPE_API int32_t bhpe_get_threads(const bhpe_model *model);
 
 /* Compute all outputs from all inputs. */
 BHPE_API int32_t bhpe_run(bhpe_model *model);

@@ -4,6 +4,8 @@
  *     driver weights.bin --raw FOLDER INPUT...     inputs from raw files, outputs to FOLDER/NAME.bin
  *     driver weights.bin --time RUNS               microseconds of a run on inputs of zeros: median, fastest
  *
+ * Behind each of them `--threads N`: on N threads instead of one.
+ *
  * Exit status: 0, 1 when something failed (a line on stderr says what), 2 for a wrong command line. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
@@ -78,14 +80,29 @@ static int measure(bhpe_model *model, long runs) {
   return failed ? fail(bhpe_last_error()) : 0;
 }
 
+/* Takes `--threads N` off the end of the command line; 1 without it, 0 for what is no number. */
+static int32_t take_threads(int *argc, char **argv) {
+  char *end;
+  if (*argc < 3 || strcmp(argv[*argc - 2], "--threads")) return 1;
+  long threads = strtol(argv[*argc - 1], &end, 10);
+  *argc -= 2;
+  return *end || threads < 1 || threads > BHPE_MOST_THREADS ? 0 : (int32_t)threads;
+}
+
 int main(int argc, char **argv) {
   bhpe_model *model;
+  int32_t threads = take_threads(&argc, argv);
   int raw = argc >= 4 && !strcmp(argv[2], "--raw"), timed = argc == 4 && !strcmp(argv[2], "--time");
   if (!raw && !timed && argc != 4) {
-    fprintf(stderr, "usage: %s WEIGHTS (REQUEST RESPONSE | --raw FOLDER INPUT... | --time RUNS)\n", argv[0]);
+    fprintf(stderr, "usage: %s WEIGHTS (REQUEST RESPONSE | --raw FOLDER INPUT... | --time RUNS) [--threads N]\n",
+            argv[0]);
     return 2;
   }
   if (bhpe_create_from_path(argv[1], &model)) return fail(bhpe_last_error());
+  if (bhpe_set_threads(model, threads)) {
+    bhpe_destroy(model);
+    return fail(bhpe_last_error());
+  }
   int failed = raw     ? run_raw(model, argv[3], argv + 4, argc - 4)
                : timed ? measure(model, strtol(argv[3], NULL, 10))
                        : session_run(model, argv[2], argv[3]);

@@ -1,10 +1,12 @@
 /* executor.c - runs the steps of one compiled model over one arena; takes the place of TVM's runtime.
  *
  * One block of memory per model, allocated by create:
- *     bhpe_model | kernel_tensor per tensor | kernel_argument per argument | scratch for one step | arena | workspace
- * Kernels are called with arguments built once; a step with overrides uses the scratch copies instead. */
+ *     bhpe_model | kernel_tensor per tensor | kernel_argument per argument | scratch for one step | arena | lane
+ * and one lane more for every thread more. Kernels are called with arguments built once; a step with overrides uses the
+ * scratch copies instead. A parallel kernel is called once a thread, with the arguments copied into the thread's lane
+ * and two scalars behind them that say which part of how many it is. */
 #define _POSIX_C_SOURCE 200809L
-#include "model.h"
+#include "pool.h"
 
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -19,22 +21,33 @@
 #error "tables and weights are little-endian"
 #endif
 _Static_assert(sizeof(weights_header) == BHPE_ALIGNMENT, "the payload must stay aligned");
+_Static_assert((int)POOL_MOST == BHPE_MOST_THREADS, "as many as bhpe.h promises");
 _Static_assert(sizeof(kernel_argument) == 16 && sizeof(kernel_tensor) == 48, "the ABI of 64-bit TVM kernels");
 
 #define P (&bhpe_program)
+enum { ERROR_BYTES = 256 };
+
+typedef struct { /* what a thread needs to call kernels; arguments and workspace lie behind it */
+  kernel_argument *argument;
+  unsigned char *workspace;
+  uint64_t workspace_top;
+  int32_t status; /* of the part of this number, whoever did it */
+  char error[ERROR_BYTES];
+} lane;
 
 struct bhpe_model {
   kernel_tensor *tensor, *scratch_tensor;
   kernel_argument *argument, *scratch_argument;
-  unsigned char *arena, *workspace;
-  uint64_t workspace_top;
+  unsigned char *arena;
+  lane *lane[POOL_MOST];
+  pool pool;
   void *mapped; /* the weights, when create_from_path mapped them */
   size_t mapped_bytes;
   atomic_flag running;
 };
 
-static _Thread_local char last_error[256];
-static _Thread_local bhpe_model *current; /* whose kernel runs in this thread: TVM's callbacks carry no context */
+static _Thread_local char last_error[ERROR_BYTES];
+static _Thread_local lane *current; /* of the kernel that runs in this thread: TVM's callbacks carry no context */
 
 /* ---- errors ---- */
 
@@ -96,7 +109,7 @@ typedef struct { /* TVMParallelGroupEnv */
   int32_t tasks;
 } parallel_environment;
 
-/* Parallel loops run as one task: a model uses the thread that runs it and no other. */
+/* Parallel loops of TVM run as one task: only kernels of ours are shared between threads. */
 static int parallel_launch(parallel_body body, void *closure, int tasks) {
   parallel_environment environment = {NULL, 1};
   (void)tasks;
@@ -153,6 +166,18 @@ static void bind(bhpe_model *model, unsigned char *payload) {
   }
 }
 
+static uint64_t lane_bytes(void) {
+  return aligned(sizeof(lane)) + aligned((P->most_arguments + 2) * sizeof(kernel_argument)) +
+         aligned(P->workspace_bytes);
+}
+
+static lane *make_lane(void *memory) {
+  lane *one = memory;
+  one->argument = (kernel_argument *)((unsigned char *)memory + aligned(sizeof(lane)));
+  one->workspace = (unsigned char *)one->argument + aligned((P->most_arguments + 2) * sizeof(kernel_argument));
+  return one;
+}
+
 int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
   if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: out is NULL", NULL);
   *out = NULL;
@@ -166,7 +191,7 @@ int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
                            aligned(P->most_arguments * sizeof(kernel_tensor)),
                            aligned(P->most_arguments * sizeof(kernel_argument)),
                            aligned(P->arena_bytes),
-                           aligned(P->workspace_bytes)};
+                           lane_bytes()};
   unsigned char *place[sizeof part / sizeof *part];
   uint64_t total = 0;
   for (size_t i = 0; i < sizeof part / sizeof *part; i++) total += part[i];
@@ -183,8 +208,12 @@ int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
   model->scratch_tensor = (kernel_tensor *)place[3];
   model->scratch_argument = (kernel_argument *)place[4];
   model->arena = place[5];
-  model->workspace = place[6];
+  model->lane[0] = make_lane(place[6]);
   atomic_flag_clear(&model->running);
+  if (pool_init(&model->pool)) {
+    free(memory);
+    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
+  }
   bind(model, (unsigned char *)(uintptr_t)weights + sizeof(weights_header)); /* kernels only read weights */
   *out = model;
   return BHPE_OK;
@@ -220,6 +249,8 @@ int32_t bhpe_create_from_path(const char *path, bhpe_model **out) {
 
 void bhpe_destroy(bhpe_model *model) {
   if (!model) return;
+  pool_free(&model->pool);
+  for (int32_t i = 1; i < POOL_MOST; i++) free(model->lane[i]);
   if (model->mapped) munmap(model->mapped, model->mapped_bytes);
   free(model);
 }
@@ -288,13 +319,44 @@ int32_t bhpe_step_argument(const bhpe_model *model, int32_t step, int32_t argume
 
 /* ---- run ---- */
 
-static int32_t call(bhpe_model *model, const step_entry *step, const kernel_argument *arguments) {
+static int32_t call(const step_entry *step, const kernel_argument *arguments, uint32_t count) {
   kernel_argument result = {0};
-  model->workspace_top = 0;
+  current->workspace_top = 0;
   last_error[0] = 0;
-  if (step->function(NULL, arguments, (int32_t)step->count, &result)) {
+  if (step->function(NULL, arguments, (int32_t)count, &result)) {
     if (!last_error[0]) fail(BHPE_KERNEL, "kernel failed", step->symbol);
     return BHPE_KERNEL;
+  }
+  return BHPE_OK;
+}
+
+typedef struct {
+  bhpe_model *model;
+  const step_entry *step;
+  const kernel_argument *arguments;
+} shared_step;
+
+static void call_part(void *context, int32_t part, int32_t thread) {
+  const shared_step *shared = context;
+  uint32_t count = shared->step->count;
+  lane *mine = current = shared->model->lane[thread], *result = shared->model->lane[part];
+  for (uint32_t i = 0; i < count; i++) mine->argument[i] = shared->arguments[i];
+  mine->argument[count] = (kernel_argument){BHPE_KERNEL_INT, 0, {.as_int = part}};
+  mine->argument[count + 1] = (kernel_argument){BHPE_KERNEL_INT, 0, {.as_int = shared->model->pool.threads}};
+  result->status = call(shared->step, mine->argument, count + 2);
+  if (result->status) memcpy(result->error, last_error, sizeof result->error);
+}
+
+/* One step on all threads; what the lowest part that failed reports. */
+static int32_t run(bhpe_model *model, const step_entry *step, const kernel_argument *arguments) {
+  if (!step->parallel) return call(step, arguments, step->count);
+  shared_step shared = {model, step, arguments};
+  pool_run(&model->pool, call_part, &shared);
+  for (int32_t part = 0; part < model->pool.threads; part++) {
+    const lane *one = model->lane[part];
+    if (!one->status) continue;
+    memcpy(last_error, one->error, sizeof last_error);
+    return one->status;
   }
   return BHPE_OK;
 }
@@ -302,7 +364,7 @@ static int32_t call(bhpe_model *model, const step_entry *step, const kernel_argu
 static int32_t enter(bhpe_model *model) {
   if (atomic_flag_test_and_set_explicit(&model->running, memory_order_acquire))
     return fail(BHPE_BUSY, "the model is running in another thread", NULL);
-  current = model;
+  current = model->lane[0];
   return BHPE_OK;
 }
 
@@ -316,7 +378,7 @@ int32_t bhpe_run(bhpe_model *model) {
   int32_t rc = enter(model);
   if (rc) return rc;
   for (uint32_t i = 0; i < P->steps && rc == BHPE_OK; i++)
-    rc = call(model, &P->step[i], model->argument + P->step[i].first);
+    rc = run(model, &P->step[i], model->argument + P->step[i].first);
   leave(model);
   return rc;
 }
@@ -341,7 +403,41 @@ int32_t bhpe_run_step(bhpe_model *model, int32_t step, void *const *overrides) {
     }
     arguments = model->scratch_argument;
   }
-  rc = call(model, entry, arguments);
+  rc = run(model, entry, arguments);
+  leave(model);
+  return rc;
+}
+
+/* ---- threads ---- */
+
+int32_t bhpe_get_threads(const bhpe_model *model) { return model ? model->pool.threads : 0; }
+
+/* Lanes first, then threads; afterwards no lane without a thread stays. */
+static int32_t resize(bhpe_model *model, int32_t threads) {
+  int32_t rc = BHPE_OK;
+  for (int32_t i = model->pool.threads; i < threads && rc == BHPE_OK; i++) {
+    void *memory = NULL;
+    if (posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)lane_bytes()))
+      rc = fail(BHPE_NO_MEMORY, "bhpe_set_threads: out of memory", NULL);
+    else
+      model->lane[i] = make_lane(memory);
+  }
+  if (rc == BHPE_OK && pool_resize(&model->pool, threads))
+    rc = fail(BHPE_NO_MEMORY, "bhpe_set_threads: the system starts no more threads", NULL);
+  for (int32_t i = model->pool.threads; i < POOL_MOST; i++) {
+    free(model->lane[i]);
+    model->lane[i] = NULL;
+  }
+  return rc;
+}
+
+int32_t bhpe_set_threads(bhpe_model *model, int32_t threads) {
+  if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_threads: the model is NULL", NULL);
+  if (threads < 1 || threads > BHPE_MOST_THREADS)
+    return fail(BHPE_BAD_ARGUMENT, "bhpe_set_threads: the number of threads must be from 1 to 64", NULL);
+  int32_t rc = enter(model);
+  if (rc) return rc;
+  rc = resize(model, threads);
   leave(model);
   return rc;
 }

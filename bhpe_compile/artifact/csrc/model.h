@@ -9,7 +9,7 @@
 
 /* ---- kernels ---- */
 
-enum { BHPE_KERNEL_TENSOR = 7 }; /* kTVMFFIDLTensorPtr */
+enum { BHPE_KERNEL_INT = 1, BHPE_KERNEL_TENSOR = 7 }; /* kTVMFFIInt, kTVMFFIDLTensorPtr */
 
 typedef struct { /* TVMFFIAny */
   int32_t type_index;
@@ -44,6 +44,7 @@ typedef struct {
   kernel_function function;
   const char *symbol, *kind, *layer;
   uint32_t first, count; /* range of `arguments` */
+  uint32_t parallel;     /* 1: behind its tensors the function takes the scalars `part` and `parts` */
 } step_entry;
 
 typedef struct {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx_ir as ir
 
 from bhpe_compile.passes.base import Pass
@@ -10,9 +12,24 @@ from bhpe_compile.passes.fold.drop_dead_hardtanh import DropDeadHardtanh
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
+from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.pack_weights import PackWeights
+from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
+
+if TYPE_CHECKING:
+    from bhpe_compile.exchange.calibrate import Ranges
 
 
-def fold_passes() -> list[Pass[ir.Model]]:
-    """The passes of this storey, in order."""
-    return [ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldThreshold(), PackWeights(), CleanUp()]
+def fold_passes(ranges: Ranges | None = None, half: bool = False) -> list[Pass[ir.Model]]:
+    """The passes of this storey, in order: the exact ones, then those that round.
+
+    ranges: calibrated ranges of what full-precision convolutions read; None leaves those layers float.
+    half: keep residuals in float16.
+    """
+    rounding: list[Pass[ir.Model]] = []
+    if ranges is not None:
+        rounding.append(QuantizeDense(ranges))
+    if half:
+        rounding.append(HalfResiduals())
+    exact = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldThreshold(), PackWeights())
+    return [*exact, *rounding, CleanUp()]

@@ -19,7 +19,9 @@ from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.choose_tiles import ChooseTiles
 from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
+from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
+from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
 from bhpe_compile.passes.lower.worker import Workers
@@ -35,7 +37,7 @@ def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[
     """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
         *(SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()),
-        ChooseTiles(tiles, isa),
+        *(QuantizeActivations(), NarrowStorage(), ChooseTiles(tiles, isa)),
     ]
 
 

@@ -2,7 +2,7 @@
 
     kernel(NCHW)              -> Transpose(0,3,1,2) . kernel(NHWC) . Transpose(0,2,3,1)
     Transpose . Transpose     -> nothing, when they undo each other
-    Concat(axis 1), Clip, Relu, Add, Mul over transposed values -> the same on axis 3 before the transpose
+    Concat(axis 1), Cast, Clip, Relu, Add, Mul over transposed values -> the same on axis 3 before the transpose
 
 What remains stands where ONNX's layout is really needed (a few small heat maps).
 """
@@ -20,7 +20,7 @@ from bhpe_compile.passes.lower import graph as g
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 SPATIAL_ROLES = ("x", "residual", "shortcut")
-ELEMENTWISE = ("Clip", "Relu", "Add", "Sub", "Mul", "Identity")
+ELEMENTWISE = ("Cast", "Clip", "Relu", "Add", "Sub", "Mul", "Identity")
 
 
 def _permuted(shape: tuple[int, ...], perm: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,15 +156,18 @@ class ChannelLast(Pass[ir.Model]):
         ):
             return False
         inputs = [v if v is None or v not in tensors else _last(graph, v, node) for v in node.inputs]
-        out = g.new_value(f"{node.outputs[0].name}_nhwc", _permuted(g.shape_of(node.outputs[0]), TO_LAST))
+        old = node.outputs[0]
+        out = g.new_value(
+            f"{old.name}_nhwc", _permuted(g.shape_of(old), TO_LAST), old.dtype or ir.DataType.FLOAT
+        )
         attributes = {k: v for k, v in node.attributes.items() if k != "axis"}
         if concat:
             attributes["axis"] = ir.AttrInt64("axis", 3)
         graph.insert_before(
             node, ir.Node("", node.op_type, inputs, attributes, outputs=[out], name=node.name)
         )
-        back = _transpose(out, TO_FIRST, f"{node.outputs[0].name}_nchw")
-        g.substitute(graph, node, back, {node.outputs[0]: back.outputs[0]})
+        back = _transpose(out, TO_FIRST, f"{old.name}_nchw")
+        g.substitute(graph, node, back, {old: back.outputs[0]})
         return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import onnx_ir as ir
 
@@ -13,7 +13,7 @@ from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.targets.tile import Tile
 
-ARRAY_ROLES = ("weight", "scale", "bias", "gamma", "beta", "zeta", "threshold")
+ARRAY_ROLES = ("weight", "scale", "bias", "gamma", "beta", "zeta", "threshold", "zero", "quantization")
 """Operands that are constants, laid out for the target at compile time."""
 
 
@@ -26,6 +26,7 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
             channels=g.shape_of(operands["residual"])[3],
             pool=bool(g.integer(node, "residual_pool")),
             clip=bool(g.integer(node, "residual_clip")),
+            dtype=_storage(operands["residual"]),
         )
     return k.Epilogue(
         residual=residual,
@@ -34,7 +35,13 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
         store=g.result(node, "out") is not None,
         bits=g.result(node, "bits") is not None,
         bits_border=g.integer(node, "bits_border"),
+        out_dtype=_storage(g.result(node, "out")),
+        shortcut_dtype=_storage(operands.get("shortcut")),
     )
+
+
+def _storage(value: ir.Value | None) -> Literal["float32", "float16"]:
+    return "float16" if value is not None and value.dtype == ir.DataType.FLOAT16 else "float32"
 
 
 def _choice(word: str) -> Any:
@@ -119,6 +126,48 @@ def _max_pool(node: ir.Node) -> Kernel:
         store=g.result(node, "out") is not None,
         bits=g.result(node, "bits") is not None,
         bits_border=g.integer(node, "bits_border"),
+        dtype=_storage(g.operands_of(node)["x"]),
+        out_dtype=_storage(g.result(node, "out")),
+    )
+
+
+def _int8_sizes(node: ir.Node) -> dict[str, Any]:
+    return {
+        "batch": g.shape_of(g.operands_of(node)["x"])[0],
+        "height": g.integer(node, "height"),
+        "width": g.integer(node, "width"),
+        "in_channels": g.integer(node, "channels"),
+        "out_channels": _out_channels(node),
+        "in_border": g.integer(node, "in_border"),
+        "epilogue": _epilogue(node),
+    }
+
+
+def _int8_conv(node: ir.Node) -> Kernel:
+    return k.Int8Conv2d(
+        **_int8_sizes(node),
+        kernel=g.integer(node, "kernel"),
+        stride=g.integer(node, "stride"),
+        padding=g.integer(node, "padding"),
+    )
+
+
+def _int8_deconv(node: ir.Node) -> Kernel:
+    return k.Int8ConvTranspose2d(**_int8_sizes(node))
+
+
+def _quantize(node: ir.Node) -> Kernel:
+    x = g.operands_of(node)["x"]
+    batch, height, width, channels = g.shape_of(x)
+    return k.Quantize(
+        batch=batch,
+        height=height,
+        width=width,
+        channels=channels,
+        stride=g.integer(node, "stride"),
+        border=g.integer(node, "border"),
+        stored_width=g.integer(node, "stored_width"),
+        dtype=_storage(x),
     )
 
 
@@ -154,8 +203,11 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "BinaryConvTranspose2d": _binary_deconv,
     "DenseConv2d": _dense_conv,
     "DenseConvTranspose2d": _dense_deconv,
+    "Int8Conv2d": _int8_conv,
+    "Int8ConvTranspose2d": _int8_deconv,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,
+    "Quantize": _quantize,
     "RoiAlign": _roi_align,
     "SamplePoints": _sample_points,
 }

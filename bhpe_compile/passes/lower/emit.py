@@ -30,6 +30,7 @@ class KernelCall:
     kind: str
     layer: str
     roles: tuple[str, ...]
+    parallel: bool = False
 
 
 @dataclass
@@ -177,7 +178,7 @@ def _steps(walk: Walker, calls: Sequence[KernelCall], prefix: str, renumber: dic
             if not waiting[symbol]:
                 raise BhpeError(f"internal: kernel {symbol} is called more often than recorded")
             call = waiting[symbol].popleft()
-            steps.append(Step(prefix + symbol, call.kind, call.layer, indices, call.roles))
+            steps.append(Step(prefix + symbol, call.kind, call.layer, indices, call.roles, call.parallel))
         else:
             roles = tuple(f"arg{k}" for k in range(len(args)))
             steps.append(Step(prefix + symbol, "glue", "", indices, roles))

@@ -34,8 +34,8 @@ class FuseEpilogue(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        binary = [n for n in graph.graph if g.is_kernel(n, "BinaryConv2d", "BinaryConvTranspose2d")]
-        dense = [n for n in graph.graph if g.is_kernel(n, "DenseConv2d", "DenseConvTranspose2d")]
+        binary = [n for n in graph.graph if g.is_kernel(n, *g.BINARY_KINDS)]
+        dense = [n for n in graph.graph if g.is_kernel(n, *g.DENSE_KINDS, *g.INT8_KINDS)]
         for node in binary + dense:
             notes.extend(self._absorb_all(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))

@@ -27,8 +27,11 @@ from bhpe_compile.exchange.nodes import (
 )
 
 __all__ = [
+    "BINARY_KINDS",
     "CONV_KINDS",
+    "DENSE_KINDS",
     "DOMAIN",
+    "INT8_KINDS",
     "AttributeValue",
     "array_of",
     "constant",
@@ -53,7 +56,10 @@ __all__ = [
 
 DOMAIN = "bhpe.kernel"
 
-CONV_KINDS = ("BinaryConv2d", "BinaryConvTranspose2d", "DenseConv2d", "DenseConvTranspose2d")
+BINARY_KINDS = ("BinaryConv2d", "BinaryConvTranspose2d")
+DENSE_KINDS = ("DenseConv2d", "DenseConvTranspose2d")
+INT8_KINDS = ("Int8Conv2d", "Int8ConvTranspose2d")
+CONV_KINDS = (*BINARY_KINDS, *DENSE_KINDS, *INT8_KINDS)
 """Kernels with the shared epilogue: affine, residual, activation, shortcut, packed output."""
 
 AttributeValue = int | str | Sequence[int] | Sequence[str]

@@ -4,6 +4,7 @@
     PackedBinaryConvTranspose2d              -> BinaryConvTranspose2d
     Conv, Gemm                               -> DenseConv2d       (affine 1 * y + bias; more is folded later)
     ConvTranspose                            -> DenseConvTranspose2d
+    Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8ConvTranspose2d
     MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
 
 Nothing with weights is left to TVM's default schedules: they are far slower than any library's.
@@ -12,10 +13,12 @@ Layouts are still those of ONNX (channels second); `channel_last` changes them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.passes.base import Note, Pass, PassResult
@@ -29,6 +32,48 @@ BINARY = {
 Facts = dict[str, g.AttributeValue]
 
 DENSE = {"Conv": "DenseConv2d", "ConvTranspose": "DenseConvTranspose2d", "Gemm": "DenseConv2d"}
+INT8 = {"Conv": "Int8Conv2d", "ConvTranspose": "Int8ConvTranspose2d"}
+
+
+@dataclass(frozen=True)
+class QuantizedInputs:
+    """What DQ(Q(x)) and DQ(Q(w)) in front of a layer say: x, its step and zero point, weight levels and their steps."""
+
+    x: ir.Value
+    step: float
+    zero: int
+    weight: NDArray[np.int8]
+    weight_steps: NDArray[np.float32]
+
+
+def quantized_inputs(node: ir.Node) -> QuantizedInputs | None:
+    """The quantization in front of both inputs of `node`, or None where there is none."""
+    sources = [_quantize_behind(value) for value in node.inputs[:2]]
+    if any(source is None for source in sources):
+        return None
+    (x, step, zero), (w, steps, _) = (_parameters(source) for source in sources if source is not None)
+    weight = g.array_of(w)
+    if weight is None or step.size != 1:
+        return None
+    axis = 0 if node.op_type == "Conv" else 1
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    levels = np.clip(np.rint(weight / steps.reshape(shape)), -128, 127).astype(np.int8)
+    return QuantizedInputs(x, float(step), int(zero), levels, steps.reshape(-1))
+
+
+def _quantize_behind(value: ir.Value | None) -> ir.Node | None:
+    back = value.producer() if value is not None else None
+    if back is None or back.op_type != "DequantizeLinear" or back.inputs[0] is None:
+        return None
+    node = back.inputs[0].producer()
+    return node if node is not None and node.op_type == "QuantizeLinear" else None
+
+
+def _parameters(node: ir.Node) -> tuple[ir.Value, NDArray[np.float32], NDArray[np.generic]]:
+    value, step, zero = node.inputs[0], g.array_of(node.inputs[1]), g.array_of(node.inputs[2])
+    if value is None or step is None or zero is None:
+        raise InputError(f"node {node.name}: its step or zero point is computed at run time")
+    return value, np.asarray(step, np.float32), zero
 
 
 def _square(node: ir.Node, name: str, default: tuple[int, ...]) -> int:
@@ -65,6 +110,8 @@ class SelectKernels(Pass[ir.Model]):
             return self._binary(node)
         if node.domain not in ("", "ai.onnx"):
             return None
+        if key in DENSE and (levels := quantized_inputs(node)) is not None:
+            return self._int8(graph, node, levels)
         if key in DENSE and g.array_of(node.inputs[1]) is not None:
             return self._dense(graph, node)
         if key in ("Conv", "ConvTranspose"):
@@ -84,26 +131,33 @@ class SelectKernels(Pass[ir.Model]):
         old = node.outputs[0]
         return g.new_value(f"{old.name}_k", g.shape_of(old))
 
-    def _geometry(self, node: ir.Node) -> Facts:
+    def _geometry(self, node: ir.Node, weight: ir.Value | None) -> Facts:
         if _square(node, "dilations", (1, 1)) != 1 or g.integer(node, "group", 1) != 1:
             raise InputError(
                 f"layer {node.name}: groups and dilations have no kernel; keep them out of the model"
             )
         if any(g.integers(node, "output_padding", (0, 0))):
             raise InputError(f"layer {node.name}: output_padding has no kernel")
-        return {
-            "stride": _square(node, "strides", (1, 1)),
-            "padding": _square(node, "pads", (0, 0, 0, 0)),
-        }
+        rows, columns = g.shape_of(weight)[2:]
+        stride, padding = _square(node, "strides", (1, 1)), _square(node, "pads", (0, 0, 0, 0))
+        if rows != columns:
+            raise InputError(
+                f"layer {node.name}: its kernel is {rows}x{columns}; only square ones have a kernel"
+            )
+        if "ConvTranspose" in node.op_type and (rows, stride, padding) != (4, 2, 1):
+            raise InputError(
+                f"layer {node.name}: a transposed convolution {rows}x{rows}, stride {stride}, padding {padding} "
+                "has no kernel; only 4x4, stride 2, padding 1 has"
+            )
+        return {"stride": stride, "padding": padding}
 
     def _binary(self, node: ir.Node) -> ir.Node:
         roles = ("x", "input_threshold", "weight", "scale", "bias")
         operands = {r: v for r, v in zip(roles, node.inputs, strict=True) if v is not None}
         flat = node.op_type == "PackedBinaryLinear"
-        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
-        kernel = 1 if flat else g.shape_of(node.inputs[2])[2]
+        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node, node.inputs[2])
         facts |= {
-            "kernel": kernel,
+            "kernel": 1 if flat else g.shape_of(node.inputs[2])[2],
             "flat": int(flat),
             "channels": g.integer(node, "channels"),
             "activation": "none",
@@ -144,7 +198,7 @@ class SelectKernels(Pass[ir.Model]):
             beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
             if not g.integer(node, "transB") or g.integer(node, "transA") or (alpha, beta) != (1.0, 1.0):
                 raise InputError(f"layer {node.name}: only Gemm with transB=1 and alpha=beta=1 has a kernel")
-        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node)
+        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node, weight)
         facts |= {
             "kernel": 1 if flat else g.shape_of(weight)[2],
             "flat": int(flat),
@@ -162,6 +216,29 @@ class SelectKernels(Pass[ir.Model]):
             "bias": bias or g.float_constant(graph, f"{node.name}.bias", np.zeros(size, np.float32)),
         }
         return g.kernel_node(DENSE[node.op_type], node.name or "", operands, {"out": out}, facts)
+
+    def _int8(self, graph: ir.Graph, node: ir.Node, levels: QuantizedInputs) -> ir.Node:
+        facts = self._geometry(node, node.inputs[1])
+        channels = g.shape_of(levels.x)[1]
+        facts |= {
+            "kernel": levels.weight.shape[2],
+            "flat": 0,
+            "channels": channels,
+            "activation": "none",
+        }
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        scale = (levels.step * levels.weight_steps.astype(np.float64)).astype(np.float32)
+        name, size = node.name, len(levels.weight_steps)
+        quantization = np.array([levels.step, levels.zero], np.float32)
+        operands = {
+            "x": levels.x,
+            "quantization": g.constant(graph, f"{name}.quantization", quantization),
+            "weight": g.constant(graph, f"{name}.weight_levels", levels.weight),
+            "zero": g.constant(graph, f"{name}.zero", np.array(levels.zero, np.int32)),
+            "scale": g.float_constant(graph, f"{name}.scale", scale),
+            "bias": bias or g.float_constant(graph, f"{name}.bias", np.zeros(size, np.float32)),
+        }
+        return g.kernel_node(INT8[node.op_type], name or "", operands, {"out": self._out(node)}, facts)
 
     def _max_pool(self, node: ir.Node) -> ir.Node:
         if len(node.outputs) > 1 or g.integer(node, "ceil_mode") or _square(node, "dilations", (1, 1)) != 1:

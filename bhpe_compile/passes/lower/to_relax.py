@@ -63,7 +63,8 @@ class Importer:
                 args.append(expressions[parameter.role])
         symbol = kernel.symbol()
         roles = tuple(p.role for p in parameters)
-        self.calls.append(KernelCall(symbol, node.op_type, g.text(node, "layer"), roles))
+        layer = g.text(node, "layer")
+        self.calls.append(KernelCall(symbol, node.op_type, layer, roles, kernel.parallel))
         return bb.emit(
             relax.call_dps_packed(symbol, relax.Tuple(args), out_ty=outs if len(outs) > 1 else outs[0])
         )
@@ -81,17 +82,12 @@ def _pack(
     kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
 ) -> dict[str, NDArray[Any]]:
     """Constants in the layout the kernel wants; float16 weights must be exact."""
-    packed: dict[str, NDArray[Any]] = {}
-    if "weight" in arrays:
-        weight = arrays.pop("weight")
-        if node.op_type.startswith("Dense") and not np.array_equal(weight, weight.astype(np.float16)):
-            raise BhpeError(
-                f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
-            )
-        packed.update(kernel.pack(isa, weight))
-    for role, array in arrays.items():
-        packed[role] = kernel.pad_channels(role, np.asarray(array, np.float32).reshape(-1), isa)
-    return packed
+    weight = arrays.get("weight", np.zeros(0))
+    if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, weight.astype(np.float16)):
+        raise BhpeError(
+            f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
+        )
+    return kernel.constants(isa, arrays)
 
 
 @contextmanager

@@ -28,12 +28,8 @@ def evaluate(model: ir.Model, feeds: dict[str, NDArray[np.generic]]) -> list[NDA
 def _kernel(node: ir.Node, values: dict[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
     kernel = describe(node)
     arrays = {r: values[v.name or ""] for r, v in g.operands_of(node).items()}
-    weight = arrays.pop("weight", None)
-    if weight is not None:
-        arrays |= kernel.pack(AVX512, weight)
-    for role in ARRAY_ROLES[1:]:
-        if role in arrays:
-            arrays[role] = kernel.pad_channels(role, arrays[role].reshape(-1), AVX512)
+    given = {role: arrays.pop(role) for role in ARRAY_ROLES if role in arrays}
+    arrays |= kernel.constants(AVX512, given)
     results = kernel.reference(**arrays)
     return [results[name] for name in g.results_of(node)]
 

@@ -119,7 +119,8 @@ class Builder:
         }
         for value, found in zip(model.graph.outputs, session.run(None, feeds), strict=True):
             value.shape = ir.Shape(found.shape)
-        del model.graph.outputs[len(outputs) :]
+        while len(model.graph.outputs) > len(outputs):
+            model.graph.outputs.pop()  # a deleted slice would leave its values marked as outputs
         return model
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from bhpe_compile.artifact import write_artifact
 from bhpe_compile.errors import InputError
+from bhpe_compile.passes.fold.half_residuals import HalfResiduals
+from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.passes.lower.worker import Workers
 from bhpe_compile.runtime import open_session
@@ -146,3 +148,34 @@ def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str) -> No
         np.testing.assert_allclose(got[name], expected[name], atol=5e-5, rtol=1e-5)
     for name in ("up8.y", "up40.y"):  # integers
         np.testing.assert_array_equal(got[name], expected[name])
+
+
+EIGHT_BIT = [*TARGETS, pytest.param("arm-a76", marks=NEEDS_QEMU)]
+
+
+@pytest.mark.parametrize("target", EIGHT_BIT)
+def test_eight_bit_layers_and_float16_residuals(tmp_path: Path, target: str) -> None:
+    """Every 8-bit instruction: a stem, strided and plain shortcuts, a 3x3 layer, a transposed one, odd channels."""
+    b = Builder(12)
+    x = b.input("image", (1, 24, 8, 8))
+    weight = b.constant("up.weight", b.normal(24, 17, 4, 4, std=0.1).astype(np.float16).astype(np.float32))
+    facts = {"strides": [2, 2], "pads": [1] * 4, "kernel_shape": [4, 4]}
+    outputs = [
+        b.dense_conv(x, "plain", 24, 40),
+        b.dense_conv(x, "strided", 24, 8, 1, 2),
+        b.dense_conv(x, "square", 24, 19, 3, 1, 1),
+        b.add("ConvTranspose", [x, weight], "up", **facts),
+    ]
+    residual = b.dense_conv(x, "before", 24, 16)
+    outputs.append(bidrb(b, residual, "block", 16, 16, 1, (8, 8)))
+    model = b.build(*outputs)
+    QuantizeDense(dict.fromkeys(("plain", "strided", "square", "up", "before"), (-2.5, 3.0)))(model)
+    assert HalfResiduals()(model).modified
+    image = b.normal(1, 24, 8, 8)
+    expected = dict(zip(outputs, reference(model, image), strict=True))
+    got = compile_and_run(model, target, tmp_path, image)
+    for name in outputs[:-1]:
+        # exact integers against float32 sums of the same numbers
+        np.testing.assert_allclose(got[name], expected[name], atol=2e-5, rtol=1e-5)
+    # a last bit may move a float16 rounding, by 2^-10 of values below 4
+    np.testing.assert_allclose(got[outputs[-1]], expected[outputs[-1]], atol=2.0**-8)

@@ -244,9 +244,6 @@ def session_of(model: ir.Model) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_geometry does not check the only geometry the kernel has: 4x4, stride 2, padding 1"
-)
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 0), (4, 1, 1), (3, 2, 1)])
 @pytest.mark.parametrize("binary", [False, True])
 def test_other_transposed_convolutions_are_refused(
@@ -266,9 +263,6 @@ def test_other_transposed_convolutions_are_refused(
         SelectKernels()(model_of(add))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the kernel's height is read: an internal error without the layer's name"
-)
 @pytest.mark.parametrize("size", [(3, 1), (1, 3)])
 def test_kernels_that_are_not_square_are_refused(size: tuple[int, int]) -> None:
     def add(b: Builder, x: str) -> str:

@@ -1,0 +1,160 @@
+"""`bhpe-compile bench ARTEFACT`: how long a compiled model takes on this machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bhpe_compile.cli.options import existing
+from bhpe_compile.cli.run import available_cores
+from bhpe_compile.cli.tables import print_json, render_pairs, render_table
+from bhpe_compile.errors import UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.runtime.timing import StepTime, Timing
+
+K = TypeVar("K")
+Rows = Sequence[Sequence[str]]
+
+LONGEST_NAME = 60
+"""Characters of a generated function's name that are shown."""
+
+
+@click.command("bench", short_help="Measure how long a compiled model takes here.")
+@click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
+@click.option(
+    "--threads",
+    metavar="N",
+    type=click.IntRange(0, 64),
+    default=1,
+    show_default=True,
+    help="Run on N threads, 0 for one a core.",
+)
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=30,
+    show_default=True,
+    help="Runs to time.",
+)
+@click.option("--per-layer", is_flag=True, help="Time every step as well, and list the slowest first.")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "md", "json"]),
+    default="table",
+    show_default=True,
+    help="How the result is printed on stdout; md is a table for Markdown.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+def bench_command(
+    artifact: Path, threads: int, rounds: int, per_layer: bool, style: str, quiet: bool
+) -> None:
+    """Measure how long a compiled model takes on this machine.
+
+    The model runs on the picture it was compiled with, three times to warm up and then N times. Told are the median,
+    the fastest run and the 90th percentile: where they are far apart, something else was running. Only models for this
+    machine can be timed; an emulator's time says nothing about a board.
+    """
+    from bhpe_compile.artifact import load_reference
+    from bhpe_compile.artifact.load import check_artifact
+    from bhpe_compile.runtime import Model
+    from bhpe_compile.runtime.timing import time_model
+    from bhpe_compile.targets.host import missing_features
+
+    existing(artifact, "artefact")
+    target = check_artifact(artifact)["target"]
+    if lacking := missing_features(target["family"], target["requires"]):
+        raise UsageError(
+            f"{artifact}: is compiled for {target['name']}, and this machine has no {', '.join(lacking)}; "
+            "copy the folder to the device and run its driver there"
+        )
+    with Model(artifact, threads=threads or available_cores()) as model, progress(rounds, quiet) as bar:
+        model.input()[...] = load_reference(artifact).image
+        timing = time_model(model, rounds, steps=per_layer, tick=bar)
+    if style == "json":
+        print_json(to_json(artifact, target["name"], timing))
+        return
+    pairs = describe(artifact, target["name"], timing)
+    if style == "md":
+        click.echo(markdown(("", ""), pairs))
+    else:
+        click.echo(render_pairs(pairs))
+    for header, rows in tables(timing) if per_layer else ():
+        shown = markdown(header, rows) if style == "md" else render_table(header, rows, right=(0, 1))
+        click.echo("\n" + shown)
+
+
+@contextmanager
+def progress(rounds: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A bar on stderr, where that is a terminal; yields what to call with the number of every finished round."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=rounds, label="timing", file=sys.stderr) as bar:
+        yield lambda number: bar.update(1)
+
+
+def describe(artifact: Path, target: str, timing: Timing) -> list[tuple[str, str]]:
+    """The figures of whole runs."""
+    from bhpe_compile.targets.host import cpu_name
+
+    whole = timing.whole
+    return [
+        ("artefact", str(artifact)),
+        ("target", target),
+        ("CPU", cpu_name()),
+        ("threads", str(timing.threads)),
+        (
+            "median",
+            f"{whole.median:.3f} ms of {timing.rounds} runs, {1000 / whole.median:.1f} pictures a second",
+        ),
+        ("fastest", f"{whole.fastest:.3f} ms"),
+        ("90 % within", f"{whole.p90:.3f} ms"),
+    ]
+
+
+def tables(timing: Timing) -> Iterator[tuple[Sequence[str], Rows]]:
+    """Milliseconds by kind of kernel, then by step, slowest first; (header, rows) each."""
+    total = sum(step.ms for step in timing.steps)
+    kinds: dict[str, float] = {}
+    for step in timing.steps:
+        kinds[step.kind] = kinds.get(step.kind, 0.0) + step.ms
+
+    def row(ms: float, *words: str) -> tuple[str, ...]:
+        return (f"{ms:.3f}", f"{ms / total:.1%}", *words)
+
+    yield ("ms", "share", "kernel"), [row(ms, kind) for kind, ms in _slowest(kinds.items())]
+    steps = _slowest([((step.kind, _name(step)), step.ms) for step in timing.steps])
+    yield ("ms", "share", "kernel", "layer"), [row(ms, *words) for words, ms in steps]
+
+
+def _slowest(pairs: Iterable[tuple[K, float]]) -> list[tuple[K, float]]:
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def _name(step: StepTime) -> str:
+    """The layer; generated code has none, only a function whose name lists what was fused into it."""
+    if step.layer:
+        return step.layer
+    name = step.symbol.removeprefix("bhpe_")
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def to_json(artifact: Path, target: str, timing: Timing) -> dict[str, Any]:
+    """Everything, for programs."""
+    from bhpe_compile.targets.host import cpu_name
+
+    return {"artefact": str(artifact), "target": target, "cpu": cpu_name(), **asdict(timing)}
+
+
+def markdown(header: Sequence[str], rows: Rows) -> str:
+    """A table for Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))

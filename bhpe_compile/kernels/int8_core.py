@@ -1,0 +1,141 @@
+"""The inner loops of 8-bit convolutions: broadcast a group of levels, multiply-accumulate into output channels.
+
+One word is `group` neighbouring input values; a weight vector holds the same word of `lanes` output channels. Sums are
+int32 and exact (see `int8_layout`); they begin at `start`, so that the zero point costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.int8_layout import row_words
+from bhpe_compile.kernels.tiling import (
+    L1_WEIGHTS,
+    ChannelTile,
+    channel_tiles,
+    nested_tiles,
+    pixel_tile,
+    shared_tiles,
+    work,
+)
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, store
+from bhpe_compile.kernels.window import Window
+from bhpe_compile.targets.isa import VectorIsa
+
+TILES = {"vpdpbusd": (6, 4), "pmaddwd": (6, 2), "sdot": (6, 4), "smlal": (6, 2)}
+"""Most pixels and weight vectors of a tile."""
+
+
+@dataclass
+class Int8Core:
+    """Emits convolution loops over one input; `epilogue` finishes what they accumulate."""
+
+    isa: VectorIsa
+    batch: int
+    in_channels: int
+    border: int
+    stored_width: int
+    epilogue: EpilogueEmitter
+    share: Share
+
+    def emit(self, rows: Window, columns: Window, phase: int = 0) -> None:
+        """All outputs of one window pair; `phase` picks the weights."""
+        _Nest(self, rows, columns, phase).emit()
+
+
+@dataclass
+class _Nest:
+    core: Int8Core
+    rows: Window
+    columns: Window
+    phase: int
+
+    def __post_init__(self) -> None:
+        core = self.core
+        self.use = core.isa.int8
+        most_pixels, most_vectors = TILES[self.use.name]
+        self.words = row_words(self.columns.taps, core.in_channels, self.use)
+        self.length = self.rows.taps * self.words
+        self.pixels = pixel_tile(self.columns.count, most_pixels)
+        channels = core.epilogue.channels
+        self.tiles = list(channel_tiles(channels, self.use.lanes, most_vectors))
+        self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
+        if self.work.units == "channels":
+            self.tiles = shared_tiles(self.tiles, core.share)
+        self.panels = -(-channels // self.use.lanes)
+
+    def emit(self) -> None:
+        weights = self.panels * self.length * self.use.lanes * self.use.group
+        nested_tiles(self.tiles, weights <= L1_WEIGHTS, self._pixels)
+
+    def _pixels(self, tiles: list[ChannelTile]) -> None:
+        def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:
+            for tile in tiles:
+                tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
+
+        whole, rest = divmod(self.columns.count, self.pixels)
+        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
+            with self.work.pixel_tiles(whole) as xo:
+                at(n, y, xo * self.pixels, self.pixels)
+            if rest:
+                with self.work.rest():
+                    at(n, y, whole * self.pixels, rest)
+
+    def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
+        lanes, vectors = self.use.lanes, tile.vectors
+        sums = local(pixels * vectors * lanes, "int32")
+        for j in range(vectors):
+            for p in range(pixels):
+                store(sums, (p * vectors + j) * lanes, lanes, self._start(panel * lanes + j * lanes, lanes))
+        with T.serial(0, self.rows.taps) as kh, T.serial(0, self.words) as k:
+            weights = [self._weight(panel + j, kh * self.words + k) for j in range(vectors)]
+            for p in range(pixels):
+                a = self._activation(n, y * self.rows.stride + kh, x + p, k)
+                for j in range(vectors):
+                    at = ramp((p * vectors + j) * lanes, lanes)
+                    T.buffer_store(sums, self._multiply(sums[at], a, weights[j]), [at])
+        epilogue = self.core.epilogue
+        for offset, width in epilogue.vectors(tile.channels):
+            for p in range(pixels):
+                dot = cast("float32", width, sums[ramp(p * vectors * lanes + offset, width)])
+                out = (n, self.rows.out(y), self.columns.out(x + p))
+                epilogue.finish(dot, *out, panel * lanes + offset, width)
+
+    def _start(self, c: Expr, lanes: int) -> Expr:
+        if self.use.shift is None:
+            return splat(T.int32(0), lanes)
+        return self.core.epilogue.buffers["start"][ramp(self.phase * self.panels * lanes + c, lanes)]
+
+    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr) -> Expr:
+        """Word `word` of the kernel row at input row y of output column x, in the type `_multiply` wants."""
+        core, use = self.core, self.use
+        height = self.rows.size + 2 * core.border
+        row = n * height + y + core.border - self.rows.pad
+        column = x * self.columns.stride + core.border - self.columns.pad
+        base = (row * core.stored_width + column) * core.in_channels + word * use.group
+        values = core.epilogue.buffers["x"][ramp(base, use.group)]
+        if use.group == 1:
+            return cast("int32", use.lanes, splat(values, use.lanes))
+        broadcast = splat(T.reinterpret("int32", values), use.lanes)
+        return T.reinterpret("int16x16" if use.name == "pmaddwd" else f"int8x{4 * use.lanes}", broadcast)
+
+    def _weight(self, panel: Expr, word: Expr) -> Any:
+        use = self.use
+        size = use.lanes * use.group
+        index = (self.phase * self.panels + panel) * self.length + word
+        values = self.core.epilogue.buffers["weight"][ramp(index * size, size)]
+        if use.name == "pmaddwd":
+            return T.Cast("int16x16", values)
+        return cast("int32", use.lanes, cast("int16", use.lanes, values)) if use.name == "smlal" else values
+
+    def _multiply(self, total: Expr, a: Expr, w: Expr) -> Expr:
+        name = self.use.name
+        if name == "vpdpbusd":
+            return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", total, a, w)
+        if name == "pmaddwd":
+            return total + T.call_llvm_pure_intrin("int32x8", "llvm.x86.avx2.pmadd.wd", a, w)
+        if name == "sdot":
+            return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, a, w)
+        return total + a * w

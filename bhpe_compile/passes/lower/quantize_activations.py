@@ -1,0 +1,73 @@
+"""8-bit convolutions read levels; a Quantize kernel in front of each writes them, with the border it needs.
+
+    Int8Conv2d(x)   ->   Int8Conv2d(Quantize(x))
+
+A 1x1 convolution with a stride reads every second pixel only: Quantize picks those, and the stride is gone.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from bhpe_compile.kernels.int8_layout import stored_width
+from bhpe_compile.kernels.window import convolution, deconvolution_phase
+from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.lower import graph as g
+
+
+class QuantizeActivations(Pass[ir.Model]):
+    """Float edges in front of 8-bit kernels become levels."""
+
+    name: ClassVar[str] = "quantize-activations"
+    summary: ClassVar[str] = "write 8-bit levels in front of 8-bit convolutions"
+    requires: ClassVar[tuple[str, ...]] = ("channel last",)
+    ensures: ClassVar[tuple[str, ...]] = ("quantized activations",)
+
+    def call(self, graph: ir.Model) -> PassResult[ir.Model]:
+        notes = [
+            self._quantize(graph.graph, node)
+            for node in list(graph.graph)
+            if g.is_kernel(node, *g.INT8_KINDS) and "quantization" in g.roles(node)
+        ]
+        return PassResult(graph, bool(notes), tuple(notes))
+
+    def _quantize(self, graph: ir.Graph, node: ir.Node) -> Note:
+        operands, facts = g.operands_of(node), g.facts_of(node)
+        x = operands["x"]
+        batch, height, width, channels = g.shape_of(x)
+        stride, border = 1, 1
+        if node.op_type == "Int8Conv2d":
+            kernel, border = g.integer(node, "kernel"), g.integer(node, "padding")
+            if kernel == 1 and border == 0:
+                stride = g.integer(node, "stride")
+                facts["stride"] = 1
+            columns = -(-width // stride)
+            windows = [convolution(columns, kernel, g.integer(node, "stride") // stride, border)]
+        else:
+            columns = width
+            windows = [deconvolution_phase(columns, phase) for phase in (0, 1)]
+        stored = max(stored_width(window, channels, border) for window in windows)
+        rows = -(-height // stride)
+        levels = g.new_value(
+            f"{node.name}.levels", (batch, rows + 2 * border, stored, channels), ir.DataType.UINT8
+        )
+        quantize = g.kernel_node(
+            "Quantize",
+            g.text(node, "layer"),
+            {"x": x, "quantization": operands.pop("quantization")},
+            {"out": levels},
+            {"stride": stride, "border": border, "stored_width": stored, "layout": "nhwc"},
+        )
+        graph.insert_before(node, quantize)
+        operands["x"] = levels
+        facts |= {"in_border": border, "height": rows, "width": columns}
+        results = {
+            name: g.new_value(f"{value.name}_q", g.shape_of(value), value.dtype or ir.DataType.FLOAT)
+            for name, value in g.results_of(node).items()
+        }
+        new = g.kernel_node(node.op_type, g.text(node, "layer"), operands, results, facts)
+        g.substitute(graph, node, new, dict(zip(node.outputs, new.outputs, strict=True)))
+        every = "every pixel" if stride == 1 else f"every {stride}nd pixel of each row and column"
+        return self.applied(new.name or "", f"its input is quantized by a kernel of its own, {every}")

@@ -1,0 +1,187 @@
+"""8-bit kernels: sums are integers, so everything is compared with equality."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bhpe_compile.kernels import Epilogue, Int8Conv2d, Int8ConvTranspose2d, Quantize, Residual
+from bhpe_compile.kernels.int8_layout import pack_int8, stored, unpack_int8
+from bhpe_compile.targets.isa import INT8_INSTRUCTIONS, Int8Instruction, VectorIsa
+from tests.kernels import strategies
+from tests.kernels.native import NATIVE, Array, run
+
+SEEDS = st.integers(0, 2**16)
+FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Int8Conv2d:
+    window = draw(strategies.windows(7))
+    channels = draw(st.one_of(strategies.CHANNELS, st.integers(1, 90)))
+    return Int8Conv2d(
+        batch=draw(st.integers(1, 2)),
+        in_channels=draw(st.integers(1, 20)),
+        out_channels=channels,
+        in_border=window["padding"] + draw(st.integers(0, 1)),
+        epilogue=draw(strategies.epilogues(channels, plain=True, bits=channels % 8 == 0)),
+        **window,
+    )
+
+
+def weights(kernel: Any, generator: np.random.Generator) -> Array:
+    if isinstance(kernel, Int8Conv2d):
+        shape = (kernel.out_channels, kernel.in_channels, kernel.kernel, kernel.kernel)
+    else:
+        shape = (kernel.in_channels, kernel.out_channels, 4, 4)
+    return generator.integers(-127, 128, shape).astype(np.int8)
+
+
+def arguments(kernel: Any, isa: VectorIsa, seed: int, zero: int) -> tuple[dict[str, Array], Array, Array]:
+    """Arguments with scale 1 and bias 0, the levels behind x, and the weights."""
+    generator = np.random.default_rng(seed)
+    inside = (kernel.batch, kernel.height, kernel.width, kernel.in_channels)
+    levels = generator.integers(0, 256, inside)
+    b = kernel.in_border
+    x = np.full((inside[0], inside[1] + 2 * b, kernel.stored_width, inside[3]), zero)
+    x[:, b : b + inside[1], b : b + inside[2]] = levels
+    weight = weights(kernel, generator)
+    given = {
+        "weight": weight,
+        "zero": np.array(zero),
+        "scale": np.ones(kernel.out_channels),
+        "bias": np.zeros(kernel.out_channels),
+    }
+    if kernel.epilogue.bits:
+        given["threshold"] = generator.integers(-3000, 3000, kernel.out_channels)
+    arrays = kernel.constants(isa, given) | {"x": stored(x, zero, isa.int8)}
+    return arrays, levels - zero, weight
+
+
+def expected_sums(kernel: Int8Conv2d, values: Array, weight: Array) -> Array:
+    """Straight from the definition, in NumPy."""
+    pad = kernel.padding
+    padded = np.pad(values, ((0, 0), (pad, pad), (pad, pad), (0, 0))).astype(np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel.kernel, kernel.kernel), (1, 2))
+    picked = windows[:, :: kernel.stride, :: kernel.stride]
+    return np.einsum("nyxcij,ocij->nyxo", picked, weight.astype(np.int64))
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+@FEW
+@given(kernel=convolutions(), seed=SEEDS, zero=st.sampled_from([0, 1, 113, 128, 255]))
+def test_convolution_is_exact(isa: VectorIsa, kernel: Int8Conv2d, seed: int, zero: int) -> None:
+    arrays, values, weight = arguments(kernel, isa, seed, zero)
+    reference = kernel.reference(**arrays)
+    if kernel.epilogue.store:
+        # int32 -> float32 rounds to nearest even on both sides
+        expected = expected_sums(kernel, values, weight).astype(np.float32)
+        np.testing.assert_array_equal(reference["out"], expected)
+    got = run(kernel, isa, arrays)
+    for role, array in reference.items():
+        np.testing.assert_array_equal(got[role], array)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+def test_extremes_do_not_saturate(isa: VectorIsa) -> None:
+    """Every product at its largest: where pmaddubsw would clip at 32767."""
+    kernel = Int8Conv2d(1, 3, 3, 512, 24, 3, 1, 1, 1, Epilogue())
+    arrays, _, _ = arguments(kernel, isa, 0, 0)
+    for sign in (1, -1):
+        weight = np.full((24, 512, 3, 3), 127 * sign, np.int8)
+        constants = kernel.constants(isa, {"weight": weight, "zero": np.array(0)})
+        levels = np.full((1, 5, kernel.stored_width, 512), 255)
+        arrays |= constants | {"x": stored(levels, 0, isa.int8)}
+        out = run(kernel, isa, arrays)["out"]
+        assert out[0, 1, 1, 0] == np.float32(sign * 255 * 127 * 512 * 9)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("size", [(1, 1), (3, 7), (8, 6)])
+@pytest.mark.parametrize("channels", [(21, 40), (5, 3), (32, 64)])
+def test_transposed_convolution(isa: VectorIsa, size: tuple[int, int], channels: tuple[int, int]) -> None:
+    bits = channels[1] % 8 == 0
+    epilogue = Epilogue(activation="relu", bits=bits, bits_border=int(bits))
+    kernel = Int8ConvTranspose2d(1, *size, *channels, 1, epilogue)
+    arrays, values, weight = arguments(kernel, isa, 6, 77)
+    reference = kernel.reference(**arrays)
+    spread = np.zeros((1, 2 * size[0] + 3, 2 * size[1] + 3, channels[0]), np.int64)
+    spread[:, 2:-2:2, 2:-2:2] = values
+    windows = np.lib.stride_tricks.sliding_window_view(spread, (4, 4), (1, 2))
+    sums = np.einsum("nyxcij,coij->nyxo", windows, weight[:, :, ::-1, ::-1].astype(np.int64))
+    np.testing.assert_array_equal(reference["out"], np.maximum(sums, 0).astype(np.float32))
+    got = run(kernel, isa, arrays)
+    for role, array in reference.items():
+        np.testing.assert_array_equal(got[role], array)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+def test_whole_epilogue(isa: VectorIsa) -> None:
+    """float16 residual, shortcut and output; the same rounding on both sides, up to a fused multiply-add."""
+    residual = Residual("repeat", 16, False, True, "float16")
+    epilogue = Epilogue(residual, "rprelu", True, True, True, 1, "float16", "float16")
+    kernel = Int8Conv2d(2, 6, 10, 12, 48, 1, 1, 0, 0, epilogue)
+    arrays, _, _ = arguments(kernel, isa, 3, 9)
+    generator = np.random.default_rng(4)
+    for p in kernel.parameters(isa):
+        if p.role in ("residual", "shortcut", "gamma", "beta", "zeta", "bias"):
+            arrays[p.role] = generator.standard_normal(p.shape).astype(p.dtype)
+    arrays["scale"] = np.full(48, 2.0**-15, np.float32)
+    arrays["threshold"] = np.zeros(48, np.float32)
+    reference, got = kernel.reference(**arrays), run(kernel, isa, arrays)
+    # one unit in the last place of float16 below 8, where a float32 rounding moves a value over its middle
+    np.testing.assert_allclose(got["out"], reference["out"], rtol=0, atol=2.0**-8)
+    assert (got["out"] != reference["out"]).mean() < 1e-2
+
+
+@st.composite
+def quantizations(draw: st.DrawFn) -> Quantize:
+    border, width, stride = draw(st.integers(0, 3)), draw(st.integers(1, 20)), draw(st.integers(1, 2))
+    return Quantize(
+        batch=draw(st.integers(1, 2)),
+        height=draw(st.integers(1, 6)),
+        width=width,
+        channels=draw(st.one_of(st.integers(1, 40), st.sampled_from([64, 256]))),
+        stride=stride,
+        border=border,
+        stored_width=-(-width // stride) + 2 * border + draw(st.integers(0, 2)),
+        dtype=draw(st.sampled_from(["float32", "float16"])),
+    )
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+@FEW
+@given(kernel=quantizations(), seed=SEEDS, zero=st.sampled_from([0, 1, 113, 255]))
+def test_quantize(isa: VectorIsa, kernel: Quantize, seed: int, zero: int) -> None:
+    """Ties included: an eighth of the values lie in the middle between two levels."""
+    generator = np.random.default_rng(seed)
+    shape = (kernel.batch, kernel.height, kernel.width, kernel.channels)
+    x = (generator.integers(-2400, 2400, shape) / 8 * 0.25).astype(kernel.dtype)
+    arrays = {"x": x, "quantization": np.array([0.25, zero], np.float32)}
+    levels = kernel.reference(**arrays)["out"]
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], stored(levels, zero, isa.int8))
+
+
+@pytest.mark.parametrize("use", INT8_INSTRUCTIONS, ids=lambda use: use.name)
+@given(outputs=st.integers(1, 40), rows=st.integers(1, 3), taps=st.integers(1, 3), channels=st.integers(1, 9))
+def test_packing_is_reversible(
+    use: Int8Instruction, outputs: int, rows: int, taps: int, channels: int
+) -> None:
+    weight = np.random.default_rng(0).integers(-127, 128, (outputs, rows * taps, channels)).astype(np.int8)
+    back = unpack_int8(pack_int8(weight, rows, use), outputs, rows, use)
+    np.testing.assert_array_equal(back[..., : taps * channels], weight.reshape(outputs, rows, -1))
+    assert not back[..., taps * channels :].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"in_border": 0}, "border"), ({"in_channels": 1 << 16}, "32-bit"), ({"kernel": 40}, "does not fit")],
+)
+def test_impossible_sizes_are_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(Int8Conv2d(1, 4, 4, 8, 8, 3, 1, 1, 1, Epilogue()), **change)
