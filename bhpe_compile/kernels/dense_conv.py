@@ -2,7 +2,8 @@
 
     out = epilogue(sum over valid taps and input channels of x * w)
 
-float32 activations and sums; weights are float16 in memory by default and widened on load.
+float32 activations and sums; weights are float16 in memory by default, or int8 whose step is part of the scale, and
+widened on load.
 Weight layout: [ceil(Cout / V), kernel * kernel * Cin, V].
 """
 
@@ -36,7 +37,7 @@ class DenseConv2d(Kernel):
     stride: int
     padding: int
     epilogue: Epilogue
-    weight_dtype: Literal["float16", "float32"] = "float16"
+    weight_dtype: Literal["float16", "float32", "int8"] = "float16"
     tile: Tile | None = None
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class DenseConv2d(Kernel):
     def symbol(self) -> str:
         sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         shape = f"k{self.kernel}s{self.stride}p{self.padding}"
-        narrow = "" if self.weight_dtype == "float16" else "_w32"
+        narrow = {"float16": "", "float32": "_w32", "int8": "_w8"}[self.weight_dtype]
         return f"dense_conv2d_{sizes}_{shape}{narrow}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:

@@ -30,6 +30,8 @@ from bhpe_compile.targets.tile import Tile
 TILES = {"avx512": (6, 4), "avx2": (6, 2), "neon": (6, 2)}
 """Most pixels and vectors of a tile; on NEON a vector is two registers."""
 
+WEIGHT_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
 LONE_PIXEL_VECTORS = 8
 """Vectors of a tile of one pixel: independent sums hide the latency of multiply-add."""
 
@@ -84,9 +86,7 @@ class _Nest:
         self.panels = -(-channels // self.lanes)
 
     def emit(self) -> None:
-        bytes_of_weights = (
-            self.panels * self.length * self.lanes * (2 if "16" in self.core.weight_dtype else 4)
-        )
+        bytes_of_weights = self.panels * self.length * self.lanes * WEIGHT_BYTES[self.core.weight_dtype]
         nested_tiles(self.tiles, pixels_outside(self.tile, bytes_of_weights), self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
@@ -180,4 +180,8 @@ class _Nest:
     def _weight(self, panel: Expr, word: Expr) -> Expr:
         index = (self.phase * self.panels + panel) * self.length + word
         value = self.core.epilogue.buffers["weight"][ramp(index * self.lanes, self.lanes)]
-        return value if self.core.weight_dtype == "float32" else cast("float32", self.lanes, value)
+        if self.core.weight_dtype == "float32":
+            return value
+        if self.core.weight_dtype == "int8":  # by way of int32, a conversion every vector unit has
+            value = cast("int32", self.lanes, value)
+        return cast("float32", self.lanes, value)

@@ -23,7 +23,8 @@ def pack_floats(taps: Array, isa: VectorIsa, dtype: str) -> Array:
     """[Cout, taps, Cin] -> [ceil(Cout/V), taps * Cin, V]; ValueError where `dtype` overflows."""
     lanes = panel_lanes(taps.shape[0], isa)
     rows = np.asarray(taps, np.float32).reshape(taps.shape[0], -1)
-    if rows.size and np.abs(rows).max() > np.finfo(dtype).max:
+    limit = np.iinfo(dtype).max if dtype == "int8" else np.finfo(dtype).max
+    if rows.size and np.abs(rows).max() > limit:
         raise ValueError(f"a weight of {np.abs(rows).max():g} does not fit {dtype}")
     padded = np.zeros((-(-rows.shape[0] // lanes) * lanes, rows.shape[1]), dtype)
     padded[: rows.shape[0]] = rows

@@ -70,7 +70,7 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
 
 
 def _is_quantized(node: ir.Node) -> bool:
-    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    producer = node.inputs[1].producer() if node.inputs[1] is not None else None
     return producer is not None and producer.op_type == "DequantizeLinear"
 
 

@@ -103,6 +103,21 @@ def test_small_integers_are_exact(isa: VectorIsa) -> None:
     np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], kernel.reference(**arrays)["out"])
 
 
+@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("outputs", [3, 16, 90])
+def test_eight_bit_weights(isa: VectorIsa, outputs: int) -> None:
+    """A linear layer: whole numbers below 2**24, so any wrong value shows."""
+    kernel = DenseConv2d(1, 1, 1, 333, outputs, 1, 1, 0, Epilogue(), "int8")
+    generator = np.random.default_rng(outputs)
+    weight = generator.integers(-127, 128, (outputs, 333)).astype(np.int8)
+    arrays = arguments(kernel, isa, 2, plain=True) | kernel.pack(isa, weight)
+    assert arrays["weight"].dtype == np.int8
+    arrays["x"] = generator.integers(-8, 9, arrays["x"].shape).astype(np.float32)
+    expected = arrays["x"].reshape(1, -1).astype(np.int64) @ weight.T.astype(np.int64)
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["out"].reshape(1, -1), expected)
+    np.testing.assert_array_equal(kernel.reference(**arrays)["out"].reshape(1, -1), expected)
+
+
 def onnx_output(op: str, x: Array, weight: Array, **attributes: Any) -> Array:
     """One ONNX node in ONNX Runtime: x NHWC in, NHWC out."""
     graph = helper.make_graph(

@@ -1,13 +1,14 @@
-"""Full-precision convolutions compute with 8-bit integers.
+"""Full-precision convolutions compute with 8-bit integers; linear layers keep 8-bit weights.
 
     Conv(x, w)   ->   Conv(DQ(Q(x)), DQ(Q(w)))
+    Gemm(x, w)   ->   Gemm(x, DQ(Q(w)))
 
     x   one step and zero point for the tensor, from its calibrated range [low, high]:
         step = (high - low) / 255,  zero = round(-low / step),  levels 0 .. 255
     w   one step for each output channel o: max |w_o| / 127, levels -127 .. 127, zero point 0
 
 The file keeps the float weights in front of Q, and means the same in ONNX Runtime: take Q and DQ away and the
-full-precision network is back. Linear layers stay float: they cost next to nothing and write the results.
+full-precision network is back. Linear layers add up float inputs: they take next to no time and write the results.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bhpe_compile.exchange.nodes import array_of, constant, new_value, shape_of
+from bhpe_compile.exchange.nodes import array_of, constant, integer, new_value, shape_of
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 if TYPE_CHECKING:
     from bhpe_compile.exchange.calibrate import Ranges
 
-CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
+CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 LARGEST_WEIGHT_LEVEL = 127
 
 
 class QuantizeDense(Pass[ir.Model]):
-    """Q and DQ in front of both inputs of every Conv and ConvTranspose that has a range."""
+    """Q and DQ in front of both inputs of every Conv and ConvTranspose that has a range, and of Gemm's weights."""
 
     name: ClassVar[str] = "quantize-dense"
     summary: ClassVar[str] = "compute full-precision convolutions with 8-bit integers"
@@ -49,20 +50,28 @@ class QuantizeDense(Pass[ir.Model]):
     def _quantize(self, graph: ir.Graph, node: ir.Node) -> Note:
         name = node.name or ""
         weight, span = array_of(node.inputs[1]), self.ranges.get(name.partition("#")[0])
-        if span is None:
-            return self.refused(name, "no range of its input was measured")
         if weight is None:
             return self.refused(name, "its weights are computed at run time")
+        if node.op_type == "Gemm":
+            if not integer(node, "transB"):
+                return self.refused(name, "its weights are not stored by output")
+            self._quantize_weights(graph, node, weight)
+            return self.applied(name, "8-bit weights")
+        if span is None:
+            return self.refused(name, "no range of its input was measured")
         low, high = span
         if low == high:
             return self.refused(name, "its input was 0 in all calibration pictures")
-        axis = CHANNEL_AXIS[node.op_type]
         step = np.float32((high - low) / 255)
         zero = np.uint8(np.clip(np.rint(-low / step), 0, 255))
-        steps = weight_steps(weight, axis)
         self._pair(graph, node, 0, np.array(step), np.array(zero), {})
-        self._pair(graph, node, 1, steps, np.zeros(len(steps), np.int8), {"axis": axis})
+        self._quantize_weights(graph, node, weight)
         return self.applied(name, f"8-bit: inputs {low:.4g} .. {high:.4g} in 255 steps")
+
+    def _quantize_weights(self, graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic]) -> None:
+        axis = CHANNEL_AXIS[node.op_type]
+        steps = weight_steps(weight, axis)
+        self._pair(graph, node, 1, steps, np.zeros(len(steps), np.int8), {"axis": axis})
 
     @staticmethod
     def _pair(
@@ -112,5 +121,5 @@ def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:
 
 
 def _is_quantized(node: ir.Node) -> bool:
-    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    producer = node.inputs[1].producer() if node.inputs[1] is not None else None
     return producer is not None and producer.op_type == "DequantizeLinear"

@@ -99,8 +99,10 @@ def _binary_deconv(node: ir.Node) -> Kernel:
 
 
 def _dense_conv(node: ir.Node) -> Kernel:
+    weight = g.operands_of(node)["weight"]
     return k.DenseConv2d(
         **_conv_sizes(node),
+        weight_dtype="int8" if weight.dtype == ir.DataType.INT8 else "float16",
         kernel=g.integer(node, "kernel"),
         stride=g.integer(node, "stride"),
         padding=g.integer(node, "padding"),

@@ -3,6 +3,7 @@
     PackedBinaryConv2d, PackedBinaryLinear   -> BinaryConv2d      (linear: a 1x1 convolution of a 1x1 map)
     PackedBinaryConvTranspose2d              -> BinaryConvTranspose2d
     Conv, Gemm                               -> DenseConv2d       (affine 1 * y + bias; more is folded later)
+    Gemm of DQ(Q(w))                         -> DenseConv2d       with 8-bit weights, their steps in the affine
     ConvTranspose                            -> DenseConvTranspose2d
     Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8ConvTranspose2d
     MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
@@ -36,29 +37,44 @@ INT8 = {"Conv": "Int8Conv2d", "ConvTranspose": "Int8ConvTranspose2d"}
 
 
 @dataclass(frozen=True)
-class QuantizedInputs:
-    """What DQ(Q(x)) and DQ(Q(w)) in front of a layer say: x, its step and zero point, weight levels and their steps."""
+class QuantizedWeight:
+    """What DQ(Q(w)) in front of a layer says: levels in the layout of w, one step for each output."""
+
+    levels: NDArray[np.int8]
+    steps: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class QuantizedInput:
+    """What DQ(Q(x)) in front of a layer says: x, its step and its zero point."""
 
     x: ir.Value
     step: float
     zero: int
-    weight: NDArray[np.int8]
-    weight_steps: NDArray[np.float32]
 
 
-def quantized_inputs(node: ir.Node) -> QuantizedInputs | None:
-    """The quantization in front of both inputs of `node`, or None where there is none."""
-    sources = [_quantize_behind(value) for value in node.inputs[:2]]
-    if any(source is None for source in sources):
+def quantized_weight(node: ir.Node) -> QuantizedWeight | None:
+    """The quantization of the weights of `node`, or None where there is none."""
+    source = _quantize_behind(node.inputs[1])
+    if source is None:
         return None
-    (x, step, zero), (w, steps, _) = (_parameters(source) for source in sources if source is not None)
+    w, steps, _ = _parameters(source)
     weight = g.array_of(w)
-    if weight is None or step.size != 1:
+    if weight is None:
         return None
-    axis = 0 if node.op_type == "Conv" else 1
+    axis = 1 if node.op_type == "ConvTranspose" else 0
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     levels = np.clip(np.rint(weight / steps.reshape(shape)), -128, 127).astype(np.int8)
-    return QuantizedInputs(x, float(step), int(zero), levels, steps.reshape(-1))
+    return QuantizedWeight(levels, steps.reshape(-1))
+
+
+def quantized_input(node: ir.Node) -> QuantizedInput | None:
+    """The quantization of the input of `node`, or None where there is none."""
+    source = _quantize_behind(node.inputs[0])
+    if source is None:
+        return None
+    x, step, zero = _parameters(source)
+    return QuantizedInput(x, float(step), int(zero)) if step.size == 1 else None
 
 
 def _quantize_behind(value: ir.Value | None) -> ir.Node | None:
@@ -110,10 +126,12 @@ class SelectKernels(Pass[ir.Model]):
             return self._binary(node)
         if node.domain not in ("", "ai.onnx"):
             return None
-        if key in DENSE and (levels := quantized_inputs(node)) is not None:
-            return self._int8(graph, node, levels)
-        if key in DENSE and g.array_of(node.inputs[1]) is not None:
-            return self._dense(graph, node)
+        if key in DENSE:
+            weight, x = quantized_weight(node), quantized_input(node)
+            if key in INT8 and weight is not None and x is not None:
+                return self._int8(graph, node, x, weight)
+            if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):
+                return self._dense(graph, node, weight)
         if key in ("Conv", "ConvTranspose"):
             raise InputError(
                 f"layer {node.name}: weights are computed at run time; only constant weights compile"
@@ -188,7 +206,7 @@ class SelectKernels(Pass[ir.Model]):
         graph.insert_before(node, new)
         g.substitute(graph, node, cut, {old: narrow})
 
-    def _dense(self, graph: ir.Graph, node: ir.Node) -> ir.Node:
+    def _dense(self, graph: ir.Graph, node: ir.Node, levels: QuantizedWeight | None) -> ir.Node:
         flat = node.op_type == "Gemm"
         weight = node.inputs[1]
         if weight is None or node.inputs[0] is None:
@@ -209,34 +227,35 @@ class SelectKernels(Pass[ir.Model]):
         channels = out.shape[1] if out.shape is not None else 0
         size = int(channels) if isinstance(channels, int) else 0
         bias = node.inputs[2] if len(node.inputs) > 2 else None
+        steps = np.ones(size, np.float32)
+        if levels is not None:
+            weight, steps = g.constant(graph, f"{node.name}.weight_levels", levels.levels), levels.steps
         operands = {
             "x": node.inputs[0],
             "weight": weight,
-            "scale": g.float_constant(graph, f"{node.name}.scale", np.ones(size, np.float32)),
+            "scale": g.float_constant(graph, f"{node.name}.scale", steps),
             "bias": bias or g.float_constant(graph, f"{node.name}.bias", np.zeros(size, np.float32)),
         }
         return g.kernel_node(DENSE[node.op_type], node.name or "", operands, {"out": out}, facts)
 
-    def _int8(self, graph: ir.Graph, node: ir.Node, levels: QuantizedInputs) -> ir.Node:
+    def _int8(self, graph: ir.Graph, node: ir.Node, x: QuantizedInput, weight: QuantizedWeight) -> ir.Node:
         facts = self._geometry(node, node.inputs[1])
-        channels = g.shape_of(levels.x)[1]
         facts |= {
-            "kernel": levels.weight.shape[2],
+            "kernel": weight.levels.shape[2],
             "flat": 0,
-            "channels": channels,
+            "channels": g.shape_of(x.x)[1],
             "activation": "none",
         }
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        scale = (levels.step * levels.weight_steps.astype(np.float64)).astype(np.float32)
-        name, size = node.name, len(levels.weight_steps)
-        quantization = np.array([levels.step, levels.zero], np.float32)
+        scale = (x.step * weight.steps.astype(np.float64)).astype(np.float32)
+        name = node.name
         operands = {
-            "x": levels.x,
-            "quantization": g.constant(graph, f"{name}.quantization", quantization),
-            "weight": g.constant(graph, f"{name}.weight_levels", levels.weight),
-            "zero": g.constant(graph, f"{name}.zero", np.array(levels.zero, np.int32)),
+            "x": x.x,
+            "quantization": g.constant(graph, f"{name}.quantization", np.array([x.step, x.zero], np.float32)),
+            "weight": g.constant(graph, f"{name}.weight_levels", weight.levels),
+            "zero": g.constant(graph, f"{name}.zero", np.array(x.zero, np.int32)),
             "scale": g.float_constant(graph, f"{name}.scale", scale),
-            "bias": bias or g.float_constant(graph, f"{name}.bias", np.zeros(size, np.float32)),
+            "bias": bias or g.float_constant(graph, f"{name}.bias", np.zeros(len(scale), np.float32)),
         }
         return g.kernel_node(INT8[node.op_type], name or "", operands, {"out": self._out(node)}, facts)
 

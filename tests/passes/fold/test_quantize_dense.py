@@ -52,11 +52,34 @@ def test_layers_without_a_range_stay_float(ranges: dict[str, tuple[float, float]
     assert text(model) == before
 
 
-def test_linear_and_binary_layers_stay() -> None:
+def test_binary_layers_stay() -> None:
     b = Builder(2)
     x = b.input("x", (1, 8, 4, 4))
     model = b.build(b.binary("BinaryConv2d", x, "layer", 8))
     assert QuantizeDense(RANGES)(model).notes == ()
+
+
+def linear(transposed: int = 1) -> ir.Model:
+    b = Builder(3)
+    weight = b.constant("layer.weight", b.normal(5, 7) if transposed else b.normal(7, 5))
+    return b.build(b.add("Gemm", [b.input("x", (1, 7)), weight], "layer", (1, 5), transB=transposed))
+
+
+def test_linear_layers_keep_float_inputs() -> None:
+    model, x = linear(), Builder(4).normal(1, 7)
+    weight = array(node_named(model, "layer").inputs[1])
+    result = QuantizeDense({})(model)
+    assert [note.reason for note in result.notes] == ["8-bit weights"]
+    assert op_types(model) == ["QuantizeLinear", "DequantizeLinear", "Gemm"]
+    steps = weight_steps(weight, 0)[:, None]
+    rounded = (np.rint(weight / steps) * steps).astype(np.float32)
+    # float32 sums of the same seven products
+    np.testing.assert_allclose(run(model, x)[0], x @ rounded.T, rtol=1e-5, atol=1e-6)
+    assert not QuantizeDense({})(model).modified
+
+
+def test_linear_weights_stored_by_input_stay_float() -> None:
+    assert not QuantizeDense({})(linear(0)).modified
 
 
 def test_a_shared_layer_uses_the_range_of_its_path() -> None:

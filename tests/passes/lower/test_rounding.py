@@ -13,8 +13,10 @@ from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower import lower_passes
+from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
+from bhpe_compile.targets.isa import AVX512
 from tests.passes.lower.evaluate import evaluate
 from tests.passes.lower.graphs import Builder, small_network
 from tests.passes.lower.test_passes import kinds, node_of, reference
@@ -118,3 +120,18 @@ def test_transposed_convolutions(size: tuple[int, int]) -> None:
     got = evaluate(lowered(model), {"image": image})[0]
     # exact integers here, float32 sums there
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_linear_layers_with_8_bit_weights() -> None:
+    b = Builder(6)
+    x = b.input("image", (1, 3, 4, 4))
+    flat = b.add("Reshape", [x, b.constant("shape", np.array([1, 48]))], "flat")
+    weight = b.constant("out.weight", b.normal(6, 48, std=0.1).astype(np.float16).astype(np.float32))
+    model = b.build(b.add("Gemm", [flat, weight, b.constant("out.bias", b.normal(6))], "out", transB=1))
+    QuantizeDense({})(model)
+    image = b.normal(1, 3, 4, 4)
+    expected = reference(model, image)[0]
+    lowered(model)
+    assert describe(node_of(model, "out")).parameters(AVX512)[1].dtype == "int8"
+    # float32 sums in another order
+    np.testing.assert_allclose(evaluate(model, {"image": image})[0], expected, rtol=1e-5, atol=1e-6)
