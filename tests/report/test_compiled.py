@@ -10,6 +10,7 @@ import pytest
 
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
 from bhpe_compile.passes.base import Note
+from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.report.compiled import LayerCost, compile_report, layer_costs
 from tests.passes.lower.graphs import Builder, pack_words
 
@@ -84,11 +85,14 @@ def test_report() -> None:
     assert report["model"] == {"preset": "none"}
     assert report["weights"] == {
         "binary": sum(c.weights for c in binary),
+        "int8": 0,
         "float16": sum(c.weights for c in dense),
     }
-    assert report["macs"] == {"binary": sum(c.macs for c in binary), "float": sum(c.macs for c in dense)}
+    macs = {"binary": sum(c.macs for c in binary), "int8": 0, "float": sum(c.macs for c in dense)}
+    assert report["macs"] == macs
     assert report["bytes"] == {
         "binary_weights": sum(c.stored_bytes for c in binary),
+        "int8_weights": 0,
         "float16_weights": sum(c.stored_bytes for c in dense),
         "weights_image": 192,
         "arena": 128,
@@ -101,10 +105,21 @@ def test_report() -> None:
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
+def test_eight_bit_layers_store_a_byte_a_weight() -> None:
+    model = network()
+    dense = {c.name: c for c in layer_costs(model) if c.precision == "float16"}
+    QuantizeDense(dict.fromkeys(dense, (-1.0, 1.0)))(model)
+    found = {c.name: c for c in layer_costs(model) if c.precision == "int8"}
+    assert set(found) == set(dense)
+    for name, cost in found.items():
+        assert (cost.weights, cost.macs) == (dense[name].weights, dense[name].macs)
+        assert cost.stored_bytes == cost.weights == dense[name].stored_bytes // 2
+
+
 def test_nothing_binary() -> None:
     b = Builder()
     model = b.build(b.dense_conv(b.input("image", (1, 8, 4, 4)), "dense", 8, 8))
     report = compile_report(model, program(), [], {})
-    assert report["weights"] == {"binary": 0, "float16": 64}
+    assert report["weights"] == {"binary": 0, "int8": 0, "float16": 64}
     assert report["macs"]["binary"] == 0
     assert report["notes"] == []
