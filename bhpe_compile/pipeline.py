@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
-    from bhpe_compile.passes.lower.worker import Workers
+    from bhpe_compile.passes.workers import Workers
     from bhpe_compile.targets import Target
 
 Observer = Callable[[str, str, float], None]
@@ -117,8 +117,7 @@ def compile_model(
     model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     from bhpe_compile.artifact import check_output, write_artifact
-    from bhpe_compile.exchange.simplify import Simplifier
-    from bhpe_compile.passes.lower.worker import Workers
+    from bhpe_compile.passes.workers import Workers
     from bhpe_compile.report.compiled import compile_report
     from bhpe_compile.targets import get_target
 
@@ -128,7 +127,7 @@ def compile_model(
     check_output(output, force)  # before the work, and once more after it
     progress = _Progress(observer)
     # started now: TVM and onnxsim are imported while torch is
-    with Workers() as workers, Simplifier() as simplifier, _one_thread():
+    with Workers() as workers, _simplifier() as simplifier, _one_thread():
         with progress.stage("load"):
             loaded = load(source)
         with progress.stage("binarize"):
@@ -156,6 +155,13 @@ def compile_model(
         }
         write_artifact(output, lowered.program, target, onnx_bytes, report, run.arrays(), info, force)
     return CompileResult(output, report, notes, progress.seconds)
+
+
+def _simplifier() -> Simplifier:
+    """Begun after the workers, which its module's imports would keep waiting."""
+    from bhpe_compile.exchange.simplify import Simplifier
+
+    return Simplifier()
 
 
 @contextmanager

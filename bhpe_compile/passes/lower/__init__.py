@@ -21,7 +21,7 @@ from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
-from bhpe_compile.passes.lower.worker import Job, Workers
+from bhpe_compile.passes.workers import Job, Workers
 
 if TYPE_CHECKING:
     from bhpe_compile.targets import Target
