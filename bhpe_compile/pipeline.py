@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
-    from bhpe_compile.passes.lower.worker import Workers
+    from bhpe_compile.passes.workers import Workers
     from bhpe_compile.targets import Target
 
 Observer = Callable[[str, str, float], None]
@@ -211,11 +211,15 @@ class Tools:
     @contextmanager
     def start(cls) -> Iterator[Tools]:
         """All of them, ended with the block; meanwhile torch runs on one thread."""
-        from bhpe_compile.exchange.simplify import Simplifier
-        from bhpe_compile.passes.lower.worker import Workers
+        from bhpe_compile.passes.workers import Workers
 
-        with Workers() as workers, Simplifier() as simplifier, _one_thread():
-            yield cls(workers, simplifier)
+        with Workers() as workers:
+            from bhpe_compile.exchange.simplify import (
+                Simplifier,  # later: importing it would keep the workers waiting
+            )
+
+            with Simplifier() as simplifier, _one_thread():
+                yield cls(workers, simplifier)
 
 
 @contextmanager

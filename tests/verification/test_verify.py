@@ -15,7 +15,7 @@ from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
-from bhpe_compile.passes.lower.worker import Workers
+from bhpe_compile.passes.workers import Workers
 from bhpe_compile.targets import get_target
 from bhpe_compile.verification import verify
 

@@ -24,7 +24,7 @@ from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
-from bhpe_compile.passes.lower.worker import Job, Workers
+from bhpe_compile.passes.workers import Job, Workers
 from bhpe_compile.targets.tile import NO_TILES, Tiles
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Kernel graph -> Program: Relax import, TVM's glue pipeline, LLVM, memory plan, call table.
 
-Runs inside a worker (see `worker`): arguments and results are plain data that can be pickled.
+Runs inside a worker (see `passes/workers`): arguments and results are plain data that can be pickled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from bhpe_compile.targets.isa import VectorIsa
 SYMBOL_PREFIX = "bhpe_"
 
 GLUE_LEVEL = 2
-"""LLVM's optimisation level for the glue: level 3 takes twice the time and gains nothing there."""
+"""LLVM's optimisation level for the glue. Level 3 takes twice the time to save 0.25 ms of the 67 ms
+that a run of the full network lasts."""
 
 
 def generate_kernels(kernels: Sequence[Kernel], llvm: Mapping[str, str], isa: VectorIsa) -> tuple[bytes, int]:
