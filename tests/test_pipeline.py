@@ -123,11 +123,18 @@ def test_every_layer_with_weights_is_in_exactly_one_binarize_note(compiled: Comp
 def test_every_layer_is_computed_by_a_kernel_of_ours(compiled: Compilations) -> None:
     result = compiled("bidrn")
     steps = {
-        s["layer"]: s["kind"] for s in result.report["steps"] if s["kind"].startswith(("Binary", "Dense"))
+        s["layer"]: s["kind"]
+        for s in result.report["steps"]
+        if s["kind"].startswith(("Binary", "Dense", "Int8"))
     }
     assert set(steps) == set(precisions(result))
+    kinds = {
+        "binary": ("Binary",),
+        "int8": ("Int8", "Dense"),
+        "float16": ("Dense",),
+    }  # linear: 8-bit weights only
     for layer, precision in precisions(result).items():
-        assert steps[layer].startswith("Binary" if precision == "binary" else "Dense"), layer
+        assert steps[layer].startswith(kinds[precision]), layer
 
 
 def test_report_totals(compiled: Compilations) -> None:
@@ -182,8 +189,10 @@ def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_
     progress = pipeline._Progress(None)
     loaded = pipeline.load(path)
     graph, _ = pipeline.binarize(loaded, OPTIONS["bnn"], progress)
-    model, _ = pipeline.export(pipeline.run_reference(graph, None), progress)
-    pipeline.fold(model, progress)
+    with pipeline._one_thread():  # sums in the same order, so the same ranges
+        run = pipeline.run_reference(graph, None)
+        model, _ = pipeline.export(run, progress)
+        pipeline.fold(model, progress, pipeline.choose_rounding(graph, OPTIONS["bidrn"], run, progress))
     assert pipeline.serialise(model) == content(compiled("bidrn"), "model.onnx")
     assert pipeline.describe(loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
 
@@ -201,9 +210,9 @@ def test_every_scheme_is_verified(compiled: Compilations, name: str) -> None:
 def test_schemes_choose_what_they_say(compiled: Compilations) -> None:
     box, shortcut = "box_net.", "backbone.layer1.0.downsample.0"
     bidrn, bnn = precisions(compiled("bidrn")), precisions(compiled("bnn"))
-    assert (bidrn[shortcut], bnn[shortcut]) == ("float16", "binary")
+    assert (bidrn[shortcut], bnn[shortcut]) == ("int8", "binary")
     assert "binary" in {p for name, p in bidrn.items() if name.startswith(box)}
-    assert {p for name, p in bnn.items() if name.startswith(box)} == {"float16"}
+    assert {p for name, p in bnn.items() if name.startswith(box)} == {"int8"}
 
 
 def test_keep_float_keeps_the_layer_dense_and_says_so(compiled: Compilations) -> None:
@@ -211,7 +220,7 @@ def test_keep_float_keeps_the_layer_dense_and_says_so(compiled: Compilations) ->
     found = precisions(result)
     kept = {name for name in found if name.startswith("backbone.layer1.0.")}
     assert KEPT in kept
-    assert {found[name] for name in kept} == {"float16"}
+    assert {found[name] for name in kept} == {"int8"}
     assert found["backbone.layer1.1.conv1"] == "binary"
     reasons = [note.reason for note in result.notes if note.site == KEPT and not note.applied]
     assert any("backbone.layer1.0.*" in reason for reason in reasons)

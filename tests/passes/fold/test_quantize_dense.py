@@ -82,6 +82,16 @@ def test_linear_weights_stored_by_input_stay_float() -> None:
     assert not QuantizeDense({})(linear(0)).modified
 
 
+def test_constants_of_formulas_stay_float() -> None:
+    """A rotation's linear forms are exact; nobody trained them."""
+    b = Builder(3)
+    forms = b.constant("forms", b.normal(5, 7))
+    model = b.build(b.add("Gemm", [b.input("x", (1, 7)), forms], "layer", (1, 5), transB=1))
+    result = QuantizeDense({})(model)
+    assert not result.modified
+    assert [note.reason for note in result.notes] == ["a constant of a formula, not trained weights"]
+
+
 def test_a_shared_layer_uses_the_range_of_its_path() -> None:
     model = layer()
     node_named(model, "layer").name = "layer#2"
