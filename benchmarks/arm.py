@@ -57,7 +57,7 @@ def build(target: Target) -> tuple[bytes, str, str]:
     from bhpe_compile.passes.lower.codegen import build_library
 
     functions = {KERNEL.symbol(): KERNEL.prim_func(target.isa)}
-    library, _ = build_library(functions, tvm.target.Target(dict(target.llvm)))
+    library, _ = build_library(functions, tvm.target.Target(dict(target.llvm)), scheduled=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.o"
         library.write_to_file(str(path))

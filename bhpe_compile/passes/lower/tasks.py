@@ -30,7 +30,7 @@ that a run of the full network lasts."""
 def generate_kernels(kernels: Sequence[Kernel], llvm: Mapping[str, str], isa: VectorIsa) -> tuple[bytes, int]:
     """Object code of `kernels` and the workspace bytes they need."""
     functions = {SYMBOL_PREFIX + kernel.symbol(): kernel.prim_func(isa) for kernel in kernels}
-    return build_object(functions, tvm.target.Target(dict(llvm)))
+    return build_object(functions, tvm.target.Target(dict(llvm)), scheduled=True)
 
 
 def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> Program:
