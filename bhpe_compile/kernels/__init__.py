@@ -2,7 +2,7 @@
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
 `DenseConvTranspose2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
-`SamplePoints`; `binary_linear` (a binary dense
+`SamplePoints`, `TransposeChannels`; `binary_linear` (a binary dense
 layer as a 1x1 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
 
@@ -29,6 +29,7 @@ from bhpe_compile.kernels.quantize import Quantize
 from bhpe_compile.kernels.roi_align import RoiAlign
 from bhpe_compile.kernels.sample_points import SamplePoints
 from bhpe_compile.kernels.tir import PASS_CONFIG
+from bhpe_compile.kernels.transpose_channels import TransposeChannels
 
 __all__ = [
     "PASS_CONFIG",
@@ -47,5 +48,6 @@ __all__ = [
     "Residual",
     "RoiAlign",
     "SamplePoints",
+    "TransposeChannels",
     "binary_linear",
 ]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from bhpe_compile.kernels import MaxPool2d, PackBits, RoiAlign, SamplePoints
+from bhpe_compile.kernels import MaxPool2d, PackBits, RoiAlign, SamplePoints, TransposeChannels
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE, Array, arguments, run
 
@@ -166,3 +166,18 @@ def test_sample_points_far_away_are_zero(isa: VectorIsa) -> None:
     got = run(kernel, isa, {"x": np.ones((1, 4, 4, 9), np.float32), "grid": grid})["out"]
     assert not got[0, :4].any()
     np.testing.assert_array_equal(got[0, 4], 1)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+@FEW
+@given(
+    batch=st.integers(1, 2),
+    channels=st.integers(1, 40),
+    size=st.tuples(st.integers(1, 7), st.integers(1, 9)),
+    to_last=st.booleans(),
+)
+def test_transpose(isa: VectorIsa, batch: int, channels: int, size: tuple[int, int], to_last: bool) -> None:
+    kernel = TransposeChannels(batch, channels, *size, to_last)
+    arrays = arguments(kernel, isa, channels)
+    expected = kernel.reference(**arrays)["out"]
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], expected)

@@ -23,6 +23,7 @@ from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
+from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
 from bhpe_compile.passes.workers import Job, Workers
 from bhpe_compile.targets.tile import NO_TILES, Tiles
@@ -40,7 +41,7 @@ def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[
     """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
         *(SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()),
-        *(QuantizeActivations(), NarrowStorage(), ChooseTiles(tiles, isa)),
+        *(QuantizeActivations(), NarrowStorage(), SelectTransposes(), ChooseTiles(tiles, isa)),
     ]
 
 

@@ -200,6 +200,13 @@ def _sample_points(node: ir.Node) -> Kernel:
     return k.SamplePoints(batch=batch, height=height, width=width, channels=channels, points=points)
 
 
+def _transpose(node: ir.Node) -> Kernel:
+    to_last = bool(g.integer(node, "to_last"))
+    batch, *sizes = g.shape_of(g.operands_of(node)["x"])
+    channels, height, width = sizes if to_last else (sizes[2], sizes[0], sizes[1])
+    return k.TransposeChannels(batch=batch, channels=channels, height=height, width=width, to_last=to_last)
+
+
 DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "BinaryConv2d": _binary_conv,
     "BinaryConvTranspose2d": _binary_deconv,
@@ -212,6 +219,7 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Quantize": _quantize,
     "RoiAlign": _roi_align,
     "SamplePoints": _sample_points,
+    "TransposeChannels": _transpose,
 }
 
 

@@ -1,0 +1,78 @@
+"""Ranges of what full-precision layers read: the definition of the best range, and where samples come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from bhpe_compile.exchange.calibrate import SAMPLES, SHRINKS, Calibration, best_range, run_observed
+
+
+def squared_error(samples: NDArray[np.float32], low: float, high: float) -> float:
+    step = (high - low) / 255
+    zero = np.rint(-low / step)
+    levels = np.clip(np.rint(samples / step) + zero, 0, 255)
+    return float((((levels - zero) * step - samples) ** 2).sum())
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 99), low=st.floats(-5, 0), high=st.floats(0, 5), outlier=st.sampled_from([1, 3, 50])
+)
+def test_no_tried_range_is_better(seed: int, low: float, high: float, outlier: float) -> None:
+    samples = np.random.default_rng(seed).uniform(low, max(high, low + 0.1), 500).astype(np.float32)
+    samples[0] *= outlier
+    least, most = min(0.0, float(samples.min())), max(0.0, float(samples.max()))
+    found = best_range(samples)
+    assert least <= found[0] <= 0 <= found[1] <= most
+    best = squared_error(samples, *found)
+    assert all(best <= squared_error(samples, least * s, most * s) * (1 + 1e-6) for s in SHRINKS)
+
+
+def test_one_large_value_does_not_coarsen_the_rest() -> None:
+    samples = np.concatenate([np.linspace(0, 1, 60000), [3.5]]).astype(np.float32)
+    assert best_range(samples)[1] < 3.5
+    assert best_range(np.linspace(-1, 1, 1000).astype(np.float32)) == (-1, 1)
+
+
+def test_a_constant_zero_has_no_range() -> None:
+    assert best_range(np.zeros(9, np.float32)) == (0, 0)
+    assert best_range(np.full(9, 2, np.float32)) == pytest.approx((0, 2), rel=0.01)
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.up = nn.ConvTranspose2d(4, 2, 4, 2, 1)
+        self.last = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        y = self.up(torch.relu(self.first(x)))
+        return {"y": self.last(y.mean((2, 3)))}
+
+
+def test_convolutions_are_observed_and_results_are_the_same() -> None:
+    torch.manual_seed(0)
+    graph = fx.symbolic_trace(Network().eval())
+    image = np.random.default_rng(0).uniform(-1, 2, (1, 3, 200, 300)).astype(np.float32)
+    calibration = Calibration()
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(image))
+    found = run_observed(graph, image, calibration)
+    assert torch.equal(found["y"], expected["y"])
+    assert set(calibration.samples) == {"first", "up"}
+    (samples,) = calibration.samples["first"]
+    assert len(samples) <= 2 * SAMPLES
+    assert (samples.min(), samples.max()) == (image.min(), image.max())
+    run_observed(graph, image * 2, calibration)
+    assert (calibration.pictures, len(calibration.samples["up"])) == (2, 2)
+    low, high = calibration.ranges()["first"]
+    assert image.min() * 2 <= low < image.min()
+    assert image.max() < high <= image.max() * 2
+    assert calibration.ranges()["up"][0] == 0  # behind a ReLU
