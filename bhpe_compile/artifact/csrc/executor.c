@@ -365,6 +365,7 @@ static int32_t enter(bhpe_model *model) {
   if (atomic_flag_test_and_set_explicit(&model->running, memory_order_acquire))
     return fail(BHPE_BUSY, "the model is running in another thread", NULL);
   current = model->lane[0];
+  pool_place(&model->pool);
   return BHPE_OK;
 }
 

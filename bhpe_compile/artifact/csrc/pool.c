@@ -3,9 +3,10 @@
  * A claim takes a bit out of `unclaimed`: until that part is done the task cannot end, so `task` and `context` stay.
  * Whoever goes to sleep first says so (`sleepers`, `waiting`) and then looks once more at what it waits for; whoever
  * changes that looks afterwards whether someone sleeps. Both are sequentially consistent, so one sees the other. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* affinity */
 #include "pool.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
@@ -107,9 +108,21 @@ void pool_run(pool *p, pool_task task, void *context) {
   pthread_mutex_unlock(&p->mutex);
 }
 
+void pool_place(pool *p) {
+  cpu_set_t others;
+  int cpu = p->threads == 1 ? -1 : sched_getcpu();
+  if (cpu < 0 || cpu == p->caller_cpu) return;
+  p->caller_cpu = cpu;
+  if (pthread_getaffinity_np(pthread_self(), sizeof others, &others)) return; /* what the user allows the caller */
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) < p->threads - 1) return;
+  for (int32_t i = 1; i < p->threads; i++) pthread_setaffinity_np(p->worker[i].thread, sizeof others, &others);
+}
+
 int pool_init(pool *p) {
   int error;
   p->threads = 1;
+  p->caller_cpu = -1;
   if ((error = pthread_mutex_init(&p->mutex, NULL))) return error;
   if (!(error = pthread_cond_init(&p->wake, NULL))) {
     if (!(error = pthread_cond_init(&p->done, NULL))) return 0;
@@ -141,6 +154,7 @@ int pool_resize(pool *p, int32_t threads) {
   int error;
   shrink(p, threads);
   if (threads == p->threads) return 0;
+  p->caller_cpu = -1; /* new workers have to be placed */
   if ((error = pthread_attr_init(&how))) return error;
   error = pthread_attr_setstacksize(&how, STACK_BYTES);
   sigfillset(&every); /* signals are for the threads of the program */

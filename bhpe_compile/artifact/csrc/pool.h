@@ -31,7 +31,7 @@ struct pool {
   atomic_int sleepers, keep;                       /* workers from number `keep` on end */
   pool_task task;                                  /* written before `unclaimed`, read after a claim */
   void *context;
-  int32_t threads;
+  int32_t threads, caller_cpu; /* where the caller was when the workers were last kept off that CPU, or -1 */
   _Alignas(BHPE_ALIGNMENT) atomic_ullong unclaimed; /* a bit for each part that nobody has begun */
   atomic_uint pending;                              /* parts that are not done */
   atomic_int waiting;                               /* the caller sleeps until they are */
@@ -45,6 +45,10 @@ BHPE_HIDDEN int pool_init(pool *p);
 
 /* Have `threads` (1 to POOL_MOST) from now on. Returns 0; or an error number, and there are as many as before. */
 BHPE_HIDDEN int pool_resize(pool *p, int32_t threads);
+
+/* Keep the workers off the CPU that the caller is on, where there are others for them. For the start of a run: a
+ * scheduler may wake a worker on the CPU of the thread that woke it, and leave the other one idle for milliseconds. */
+BHPE_HIDDEN void pool_place(pool *p);
 
 /* All parts 0 .. threads - 1 of a task; returns when they are done. One thread at a time may call this. */
 BHPE_HIDDEN void pool_run(pool *p, pool_task task, void *context);
