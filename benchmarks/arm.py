@@ -1,6 +1,6 @@
 """AArch64 figures of the binary convolution's inner loop, without a board.
 
-    python benchmarks/arm.py [-o results/arm.json] [--llvm-mca PATH]
+    python benchmarks/arm.py [-o arm.json] [--llvm-mca PATH]
 
 The kernel (3x3, 256 to 256 channels at 16x12, bits out) is compiled as the package ships it, linked into a static
 program and executed by unicorn, which counts every instruction: the difference between a run with two calls and one

@@ -50,6 +50,9 @@ SPACE_FOR_NAME = 6.0
 NAMED = 0.25
 """Steps of at least this part of the slowest one are named by the role of their layer."""
 
+LABEL_WIDTH, LABEL_HEIGHT = 46, 12
+"""Room a name needs; of two that would overlap, the slower step's is drawn."""
+
 
 def group_of(step: StepInfo) -> str:
     """binary, 8-bit, dense or other."""
@@ -141,7 +144,7 @@ def draw(figures: dict[str, Any], title: str) -> str:
         words = f"{group}: {sums[group]:.1f} ms ({sums[group] / total:.0%}), {figures['steps'][group]} steps"
         box(x, 76, 12, 12, colour)
         text(x + 18, 87, words)
-        x += 220
+        x += 280
     value = 0.0
     while value * scale <= height + 1e-6:
         y = base - value * scale
@@ -159,9 +162,13 @@ def draw(figures: dict[str, Any], title: str) -> str:
     for i, step in enumerate(steps):
         tall, x = max(step["ms"] * scale, 0.5), left + i * pitch
         box(x, base - tall, max(pitch - 0.8, 0.6), tall, COLOURS[step["group"]])
-        if step["ms"] >= NAMED * largest:
-            words = layer_role(step["layer"])
-            text(x + pitch / 2, base - tall - 4, words, 11, 'text-anchor="middle"')
+    labels: list[tuple[float, float]] = []
+    for i, step in sorted(enumerate(steps), key=lambda pair: -pair[1]["ms"]):
+        x, y = left + (i + 0.5) * pitch, base - step["ms"] * scale - 4
+        free = all(abs(x - other) > LABEL_WIDTH or abs(y - level) > LABEL_HEIGHT for other, level in labels)
+        if step["ms"] >= NAMED * largest and free:
+            labels.append((x, y))
+            text(x, y, layer_role(step["layer"]), 11, 'text-anchor="middle"')
     for name, first, count in parts_of(steps):
         start, wide = left + first * pitch, count * pitch
         spent = sum(s["ms"] for s in steps[first : first + count])
