@@ -81,7 +81,10 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
         flips = f"{100 * result.rounding['flip_rate']:.2g} % of the signs flip"
         pairs.append(("8-bit and float16 cost", f"{worst:.2e} against float32, {flips}"))
     if verbose:
-        pairs += [(f"  {name}", f"{gap['forced']:.2e}") for name, gap in result.outputs.items()]
+        cost = result.rounding or {}
+        for name, gap in result.outputs.items():
+            rounded = f", {cost[name]:.2e} by 8-bit and float16" if name in cost else ""
+            pairs.append((f"  {name}", f"{gap['forced']:.2e}{rounded}"))
     return render_pairs(pairs)
 
 

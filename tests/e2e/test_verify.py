@@ -54,3 +54,14 @@ def test_wrong_weights_are_found(copy: Path) -> None:
     assert last.startswith("error: ")
     assert "first difference" in last
     assert "Traceback" not in outcome.stderr
+
+
+def test_what_rounding_costs_is_told_output_by_output(compiled: Compiled) -> None:
+    outcome = bhpe("verify", compiled.folder, "-v")
+    lines = [line for line in outcome.stdout.splitlines() if line.endswith("by 8-bit and float16")]
+    document = json.loads(bhpe("verify", compiled.folder, "--format", "json").stdout)
+    assert len(lines) == len(document["outputs"])
+    assert set(document["rounding"]) == {"flip_rate", *document["outputs"]}
+    assert 0 < document["rounding"]["flip_rate"] < 1
+    assert document["int8_exact"]
+    assert document["int8_layers"] > 0
