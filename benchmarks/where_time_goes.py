@@ -203,10 +203,11 @@ def compile_full(folder: Path) -> Path:
     from bhpe_compile.models.hand4whole import Hand4Whole
     from bhpe_compile.models.initialise import initialise
     from bhpe_compile.models.presets import PRESETS
+    from bhpe_compile.options import CompileOptions
 
     checkpoint, artefact = folder / "full.pt", folder / "full-native"
     save_model(checkpoint, initialise(Hand4Whole(PRESETS["full"]), 0), PRESETS["full"])
-    pipeline.compile_model(checkpoint, artefact, pipeline.CompileOptions("native"))
+    pipeline.compile_model(checkpoint, artefact, CompileOptions("native"))
     return artefact
 
 

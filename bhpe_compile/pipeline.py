@@ -8,10 +8,7 @@ Each storey is an ordered list of passes; `compile_model` runs them and writes t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -20,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from bhpe_compile import __version__
 from bhpe_compile.errors import UsageError
 from bhpe_compile.exchange import INPUT
+from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.base import Note, PassRecord
+from bhpe_compile.progress import Observer, Progress
+from bhpe_compile.tools import Tools
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,59 +38,7 @@ if TYPE_CHECKING:
     from bhpe_compile.passes.workers import Workers
     from bhpe_compile.targets import Target
 
-Observer = Callable[[str, str, float], None]
-"""(stage, pass or step, fraction of the whole work done)."""
-
-STAGES = ("load", "binarize", "reference", "export", "fold", "lower", "write")
-"""The stages in order, as progress bars and reports name them."""
-
-_WEIGHT = {"load": 2, "binarize": 1, "reference": 2, "export": 8, "fold": 4, "lower": 10, "write": 3}
-
 TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tvm", "ziglang", "numpy")
-
-
-@dataclass(frozen=True)
-class CompileOptions:
-    """What the user asked for. `scheme` None compiles the model as it is, in full precision.
-
-    A checkpoint that is already binary keeps the options it was binarized with. `tiles` is a table of register tiles
-    that replaces the target's own.
-    """
-
-    target: str
-    scheme: str | None = "bidrn"
-    keep_float: tuple[str, ...] = ()
-    binarize: tuple[str, ...] = ()
-    residual_tap: str = "after"
-    dense: Literal["int8", "fp32"] | None = (
-        None  # None: 8-bit beside binary layers, float in a network without
-    )
-    residual: Literal["fp16", "fp32"] = "fp16"
-    calibrate: tuple[Path, ...] = ()
-    picture: Path | None = None
-    tiles: Path | None = None
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether layers are made binary here."""
-        return self.scheme is not None
-
-    @property
-    def computes_int8(self) -> bool:
-        """Whether full-precision convolutions compute with 8-bit integers."""
-        return self.dense == "int8" or (self.dense is None and self.is_binary)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The options as the manifest records them (no paths: the same input gives the same bytes)."""
-        return {
-            "target": self.target,
-            "scheme": self.scheme or "float",
-            "keep_float": list(self.keep_float),
-            "binarize": list(self.binarize),
-            "residual_tap": self.residual_tap,
-            "dense": "int8" if self.computes_int8 else "fp32",
-            "residual": self.residual if self.is_binary else "fp32",
-        }
 
 
 @dataclass
@@ -101,29 +49,6 @@ class CompileResult:
     report: dict[str, Any]
     notes: tuple[Note, ...]
     seconds: dict[str, float]
-
-
-@dataclass
-class _Progress:
-    """Tells the observer where the work is, and times the stages."""
-
-    observer: Observer | None
-    seconds: dict[str, float] = field(default_factory=dict)
-    _stage: str = ""
-    _done: float = 0.0
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        self._stage = name
-        self.step("")
-        yield
-        self.seconds[name] = time.perf_counter() - start
-        self._done += _WEIGHT[name]
-
-    def step(self, name: str) -> None:
-        if self.observer is not None:
-            self.observer(self._stage, name, self._done / sum(_WEIGHT.values()))
 
 
 def compile_model(
@@ -149,7 +74,7 @@ def compile_model(
     if not source.exists():
         raise UsageError(f"{source}: no such file")
     check_output(output, force)  # before the work, and once more after it
-    progress = _Progress(observer)
+    progress = Progress(observer)
     with Tools.start() as tools:
         with progress.stage("load"):
             loaded = load(source)
@@ -183,56 +108,22 @@ def compile_graph(
     does.
     """
     from bhpe_compile.artifact import check_output
+    from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
     from bhpe_compile.targets import get_target
 
     target = get_target(target_name)
     check_output(output, force)
-    progress = _Progress(observer)
+    progress = Progress(observer)
     with Tools.start() as tools:
         with progress.stage("reference"):
             run = run_graph(graph, example)
             rounding = Rounding(half=residual == "fp16")
             if dense == "int8":
-                rounding.calibration = calibrate(graph, (), example, progress)
+                rounding.calibration = calibrate(graph, with_mirror_image(example), progress.step)
         built = _build(run, rounding, target, tools, progress)
     facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
     report = _write(output, built, run, target, built.notes, facts, force, progress)
     return CompileResult(output, report, built.notes, progress.seconds)
-
-
-@dataclass(frozen=True)
-class Tools:
-    """Processes that stand ready: TVM and onnxsim are imported in them while torch is imported here."""
-
-    workers: Workers
-    simplifier: Simplifier
-
-    @classmethod
-    @contextmanager
-    def start(cls) -> Iterator[Tools]:
-        """All of them, ended with the block; meanwhile torch runs on one thread."""
-        from bhpe_compile.passes.workers import Workers
-
-        with Workers() as workers:
-            from bhpe_compile.exchange.simplify import (
-                Simplifier,  # later: importing it would keep the workers waiting
-            )
-
-            with Simplifier() as simplifier, _one_thread():
-                yield cls(workers, simplifier)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch's threads would spin against the workers, and on small tensors against each other."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass
@@ -253,7 +144,7 @@ class _Built:
     notes: tuple[Note, ...]
 
 
-def _build(run: Run, rounding: Rounding, target: Target, tools: Tools, progress: _Progress) -> _Built:
+def _build(run: Run, rounding: Rounding, target: Target, tools: Tools, progress: Progress) -> _Built:
     """Export, fold and lower."""
     with progress.stage("export"):
         model, notes = export(run, progress, tools.simplifier)
@@ -276,7 +167,7 @@ def _write(
     notes: tuple[Note, ...],
     facts: dict[str, Any],
     force: bool,
-    progress: _Progress,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write the artefact; its report."""
     from bhpe_compile.artifact import write_artifact
@@ -303,7 +194,7 @@ def load(source: Path) -> LoadedModel:
 
 
 def binarize(
-    loaded: LoadedModel, options: CompileOptions, progress: _Progress
+    loaded: LoadedModel, options: CompileOptions, progress: Progress
 ) -> tuple[fx.GraphModule, tuple[Note, ...]]:
     """Trace, binarize as asked (or as the checkpoint was trained), freeze: weights as they will be stored."""
     from bhpe_compile.models.checkpoint import load_state
@@ -358,38 +249,21 @@ def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Run:
     return run(graph, torch.from_numpy(example))
 
 
-def choose_rounding(
-    graph: fx.GraphModule, options: CompileOptions, run: Run, progress: _Progress
-) -> Rounding:
+def choose_rounding(graph: fx.GraphModule, options: CompileOptions, run: Run, progress: Progress) -> Rounding:
     """What the options ask to be rounded; 8-bit layers are calibrated here."""
+    from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
+    from bhpe_compile.runtime import load_picture
+
     rounding = Rounding(half=options.is_binary and options.residual == "fp16")
     if options.computes_int8:
-        rounding.calibration = calibrate(graph, options.calibrate, run.arrays()[INPUT], progress)
+        pictures = (load_picture(path).network_input for path in options.calibrate)
+        images = pictures if options.calibrate else with_mirror_image(run.arrays()[INPUT])
+        rounding.calibration = calibrate(graph, images, progress.step)
     return rounding
 
 
-def calibrate(
-    graph: fx.GraphModule, pictures: tuple[Path, ...], example: NDArray[np.float32], progress: _Progress
-) -> Calibration:
-    """What full-precision layers read, on the user's pictures; without any, on `example` and its mirror image."""
-    import numpy as np
-
-    from bhpe_compile.exchange.calibrate import Calibration, run_observed
-    from bhpe_compile.runtime import load_picture
-
-    calibration = Calibration()
-    for number, path in enumerate(pictures):
-        progress.step(f"calibration {number + 1}/{len(pictures)}")
-        run_observed(graph, load_picture(path).network_input, calibration)
-    if not pictures:
-        progress.step("calibration")
-        for image in (example, np.ascontiguousarray(example[..., ::-1])):
-            run_observed(graph, image, calibration)
-    return calibration
-
-
 def export(
-    run: Run, progress: _Progress, simplifier: Simplifier | None = None
+    run: Run, progress: Progress, simplifier: Simplifier | None = None
 ) -> tuple[ir.Model, tuple[Note, ...]]:
     """What ran -> ONNX with `bhpe` operators, simplified."""
     from bhpe_compile.exchange.export import to_onnx
@@ -401,7 +275,7 @@ def export(
     return simplify(model, simplifier)
 
 
-def fold(model: ir.Model, progress: _Progress, rounding: Rounding | None = None) -> list[PassRecord]:
+def fold(model: ir.Model, progress: Progress, rounding: Rounding | None = None) -> list[PassRecord]:
     """Run the fold passes in place; without `rounding` all values stay float32."""
     from bhpe_compile.passes.fold import fold_passes
 
@@ -418,7 +292,7 @@ def serialise(model: ir.Model) -> bytes:
 
 
 def lower(
-    model: ir.Model, target: Target, workers: Workers, progress: _Progress
+    model: ir.Model, target: Target, workers: Workers, progress: Progress
 ) -> tuple[Lowered, list[PassRecord]]:
     """Run the lower passes in place, then generate code for `target`."""
     from bhpe_compile.passes.lower import generate
@@ -427,7 +301,7 @@ def lower(
     return generate(model, target, workers, progress.step), records
 
 
-def lower_graph(model: ir.Model, target: Target, progress: _Progress) -> list[PassRecord]:
+def lower_graph(model: ir.Model, target: Target, progress: Progress) -> list[PassRecord]:
     """Run the lower passes in place."""
     from bhpe_compile.passes.lower import lower_passes
 
@@ -441,7 +315,7 @@ def lowered_graph(
     """The kernel graph of a checkpoint or of an artefact for `target`, without its code."""
     import onnx_ir
 
-    progress = _Progress(observer)
+    progress = Progress(observer)
     if source.is_dir():
         from bhpe_compile.artifact.load import check_artifact
 
@@ -465,7 +339,7 @@ def lowered_graph(
 
 
 def _run(
-    passes: list[Pass[ir.Model]], model: ir.Model, progress: _Progress, established: tuple[str, ...] = ()
+    passes: list[Pass[ir.Model]], model: ir.Model, progress: Progress, established: tuple[str, ...] = ()
 ) -> list[PassRecord]:
     from bhpe_compile.passes.base import PassManager
 
@@ -512,7 +386,7 @@ def list_passes() -> list[tuple[str, str, str]]:
 
 def trace_original(source: Path) -> fx.GraphModule:
     """The full-precision network of a checkpoint, its weights rounded as they would be stored."""
-    graph, _ = binarize(load(source), CompileOptions(target="", scheme=None), _Progress(None))
+    graph, _ = binarize(load(source), CompileOptions(target="", scheme=None), Progress(None))
     return graph
 
 
@@ -523,5 +397,5 @@ def original_onnx(source: Path) -> ir.Model:
 
 def export_run(run: Run) -> ir.Model:
     """What ran as simplified ONNX."""
-    model, _ = export(run, _Progress(None))
+    model, _ = export(run, Progress(None))
     return model

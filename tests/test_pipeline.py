@@ -23,8 +23,11 @@ from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
+from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze
-from bhpe_compile.pipeline import STAGES, CompileOptions, CompileResult, compile_model
+from bhpe_compile.pipeline import CompileResult, compile_model
+from bhpe_compile.progress import STAGES, Progress
+from bhpe_compile.tools import one_thread
 from bhpe_compile.verification import verify
 
 FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
@@ -186,10 +189,10 @@ def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_
     path = tmp_path / "binary.pt"
     options = BinarizeOptions()
     save_model(path, binarize(compiled.model, options)[0], TINY, options.to_dict())
-    progress = pipeline._Progress(None)
+    progress = Progress(None)
     loaded = pipeline.load(path)
     graph, _ = pipeline.binarize(loaded, OPTIONS["bnn"], progress)
-    with pipeline._one_thread():  # sums in the same order, so the same ranges
+    with one_thread():  # sums in the same order, so the same ranges
         run = pipeline.run_reference(graph, None)
         model, _ = pipeline.export(run, progress)
         pipeline.fold(model, progress, pipeline.choose_rounding(graph, OPTIONS["bidrn"], run, progress))

@@ -11,8 +11,9 @@ from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
+from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
-from bhpe_compile.pipeline import CompileOptions, compile_model
+from bhpe_compile.pipeline import compile_model
 from bhpe_compile.targets.tile import write_tiles
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bhpe_compile.cli.options import existing
-from bhpe_compile.cli.run import available_cores
+from bhpe_compile.cli.options import existing, threads_option
 from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import UsageError
 
@@ -28,14 +27,7 @@ LONGEST_NAME = 60
 
 @click.command("bench", short_help="Measure how long a compiled model takes here.")
 @click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
-@click.option(
-    "--threads",
-    metavar="N",
-    type=click.IntRange(0, 64),
-    default=1,
-    show_default=True,
-    help="Run on N threads, 0 for one a core.",
-)
+@threads_option
 @click.option(
     "--rounds",
     metavar="N",
@@ -76,7 +68,7 @@ def bench_command(
             f"{artifact}: is compiled for {target['name']}, and this machine has no {', '.join(lacking)}; "
             "copy the folder to the device and run its driver there"
         )
-    with Model(artifact, threads=threads or available_cores()) as model, progress(rounds, quiet) as bar:
+    with Model(artifact, threads=threads) as model, progress(rounds, quiet) as bar:
         model.input()[...] = load_reference(artifact).image
         timing = time_model(model, rounds, steps=per_layer, tick=bar)
     if style == "json":

@@ -13,9 +13,10 @@ from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, fo
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
 from bhpe_compile.errors import UsageError
+from bhpe_compile.options import CompileOptions
 
 if TYPE_CHECKING:
-    from bhpe_compile.pipeline import CompileOptions, CompileResult
+    from bhpe_compile.pipeline import CompileResult
 
 MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
 
@@ -135,7 +136,7 @@ def compile_command(
     A network that was not trained in its binary form loses its accuracy when it is made binary here: weights
     are taken over, not trained again.
     """
-    from bhpe_compile.pipeline import CompileOptions, compile_model
+    from bhpe_compile.pipeline import compile_model
     from bhpe_compile.targets import get_target
 
     existing_file(model, "model or command")

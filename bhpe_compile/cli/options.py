@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,9 @@ from click.shell_completion import CompletionItem
 from bhpe_compile.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., object])
+
+MOST_THREADS = 64
+"""What the C interface accepts."""
 
 SCHEMES = ("bidrn", "bnn", "reactnet")
 
@@ -26,6 +30,24 @@ def format_option(command: F) -> F:
         show_default=True,
         help="How the result is printed on stdout.",
     )(command)
+
+
+def threads_option(command: F) -> F:
+    """--threads N: the command is given a number of threads, one a core for 0."""
+    return click.option(
+        "--threads",
+        metavar="N",
+        type=click.IntRange(0, MOST_THREADS),
+        default=1,
+        show_default=True,
+        callback=lambda context, parameter, value: value or available_cores(),
+        help="Run on N threads, 0 for one a core; results are the same bits.",
+    )(command)
+
+
+def available_cores() -> int:
+    """Cores this process may use, at most as many as a model takes threads."""
+    return min(len(os.sched_getaffinity(0)), MOST_THREADS)
 
 
 def complete_target(

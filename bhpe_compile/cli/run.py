@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
 from pathlib import Path
 
 import click
 
 from bhpe_compile.cli.files import write_files
-from bhpe_compile.cli.options import existing, existing_file
+from bhpe_compile.cli.options import existing, existing_file, threads_option
 
 Box = tuple[float, float, float, float]
-
-
-def available_cores() -> int:
-    """Cores this process may use, 64 at most."""
-    return min(len(os.sched_getaffinity(0)), 64)
 
 
 def parse_box(context: click.Context, parameter: click.Parameter, value: str | None) -> Box | None:
@@ -49,14 +43,7 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
     type=click.Path(path_type=Path),
     help="Write the picture there with joints and boxes drawn on it (PNG).",
 )
-@click.option(
-    "--threads",
-    metavar="N",
-    type=click.IntRange(0, 64),
-    default=1,
-    show_default=True,
-    help="Run on N threads, 0 for one a core; results are the same bits.",
-)
+@threads_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def run_command(
     artifact: Path,
@@ -78,7 +65,7 @@ def run_command(
     existing(artifact, "artefact")
     existing_file(image, "picture")
     picture = load_picture(image, box)
-    with open_session(artifact, threads=threads or available_cores()) as session:
+    with open_session(artifact, threads=threads) as session:
         start = time.perf_counter()
         outputs = session.execute({session.inputs[0].name: picture.network_input}).outputs
         spent = time.perf_counter() - start

@@ -92,7 +92,8 @@ def measure(
     models: Sequence[Path], name: str, rounds: int, rpc: str | None, key: str | None, console: Console
 ) -> tuple[list[Measured], str]:
     """Lower the models, measure their shapes; the results and the text of the table."""
-    from bhpe_compile.pipeline import CompileOptions, lowered_graph
+    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.pipeline import lowered_graph
     from bhpe_compile.targets import get_target
     from bhpe_compile.targets.host import cpu_name
     from bhpe_compile.targets.tile import write_tiles

@@ -7,7 +7,7 @@ shall not coarsen all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,22 @@ def run_observed(graph: fx.GraphModule, image: NDArray[np.float32], calibration:
     calibration.pictures += 1
     with torch.no_grad():
         return Observer(graph, calibration).run(torch.from_numpy(image))
+
+
+def calibrate(
+    graph: fx.GraphModule, images: Iterable[NDArray[np.float32]], tick: Callable[[str], None] = lambda _: None
+) -> Calibration:
+    """What `graph` reads on all `images`, each [1, 3, H, W]; `tick` hears of every picture."""
+    calibration = Calibration()
+    for image in images:
+        tick(f"calibration, picture {calibration.pictures + 1}")
+        run_observed(graph, image, calibration)
+    return calibration
+
+
+def with_mirror_image(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """`image` and its mirror image: two pictures where only one is at hand."""
+    return image, np.ascontiguousarray(image[..., ::-1])
 
 
 def best_range(samples: NDArray[np.float32]) -> tuple[float, float]:

@@ -33,13 +33,13 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Window, convolution, per_pixel
+from bhpe_compile.kernels.window import Convolved, Window, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
-class BinaryConv2d(Kernel):
+class BinaryConv2d(Convolved, Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`, Cout a multiple of 8."""
 
     parallel: ClassVar[bool] = True
@@ -61,16 +61,6 @@ class BinaryConv2d(Kernel):
         check_channels(self.in_channels, self.out_channels, self.kernel**2)
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
-
-    @property
-    def rows(self) -> Window:
-        """The vertical window."""
-        return convolution(self.height, self.kernel, self.stride, self.padding)
-
-    @property
-    def columns(self) -> Window:
-        """The horizontal window."""
-        return convolution(self.width, self.kernel, self.stride, self.padding)
 
     @property
     def has_border_table(self) -> bool:

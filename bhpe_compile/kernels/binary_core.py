@@ -23,8 +23,8 @@ from bhpe_compile.kernels.tiling import (
     nested_tiles,
     pixel_tile,
     pixels_outside,
-    shared_tiles,
-    work,
+    share_tiles,
+    tile_loops,
 )
 from bhpe_compile.kernels.tir import Expr, Share, T, cast, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
@@ -83,10 +83,9 @@ class _Nest:
         channels = core.epilogue.channels
         self.tile = core.tile or default_tile(isa, self.columns.count, channels)
         self.pixels = min(self.tile.pixels, self.columns.count)
-        self.tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
-        self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
-        if self.work.units == "channels":
-            self.tiles = shared_tiles(self.tiles, core.share)
+        tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
+        rows = core.batch * self.rows.count
+        self.work, self.tiles = share_tiles(core.share, rows, self.columns.count // self.pixels, tiles)
         self.panels = -(-channels // isa.popcount_lanes)
         products = core.in_channels * self.rows.taps * self.columns.taps
         constant = "border" not in core.epilogue.buffers and products % 2 == 0
@@ -97,17 +96,8 @@ class _Nest:
         nested_tiles(self.tiles, pixels_outside(self.tile, weights), self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
-        def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:
-            for tile in tiles:
-                tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
-
-        whole, rest = divmod(self.columns.count, self.pixels)
-        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
-            with self.work.pixel_tiles(whole) as xo:
-                at(n, y, xo * self.pixels, self.pixels)
-            if rest:
-                with self.work.rest():
-                    at(n, y, whole * self.pixels, rest)
+        size = (self.core.batch, self.rows.count, self.columns.count)
+        tile_loops(self.work, *size, self.pixels, tiles, self._tile)
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         if self.core.isa.name == "avx2":

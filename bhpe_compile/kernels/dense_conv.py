@@ -18,13 +18,13 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Window, convolution, per_pixel
+from bhpe_compile.kernels.window import Convolved, Window, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
-class DenseConv2d(Kernel):
+class DenseConv2d(Convolved, Kernel):
     """x float32 [N, H, W, Cin] -> [N, Ho, Wo, Cout]; any sizes, zero padding."""
 
     parallel: ClassVar[bool] = True
@@ -43,16 +43,6 @@ class DenseConv2d(Kernel):
     def __post_init__(self) -> None:
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
-
-    @property
-    def rows(self) -> Window:
-        """The vertical window."""
-        return convolution(self.height, self.kernel, self.stride, self.padding)
-
-    @property
-    def columns(self) -> Window:
-        """The horizontal window."""
-        return convolution(self.width, self.kernel, self.stride, self.padding)
 
     def symbol(self) -> str:
         sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"

@@ -19,8 +19,7 @@ from bhpe_compile.kernels.tiling import (
     nested_tiles,
     pixel_tile,
     pixels_outside,
-    shared_tiles,
-    work,
+    share_tiles,
 )
 from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
@@ -78,11 +77,10 @@ class _Nest:
         self.length = self.rows.taps * self.columns.taps * core.in_channels
         self.tile = core.tile or default_tile(core.isa, self.columns.count, channels)
         self.pixels = min(self.tile.pixels, self.columns.count)
-        self.tiles = list(channel_tiles(channels, self.lanes, self.tile.vectors))
+        tiles = list(channel_tiles(channels, self.lanes, self.tile.vectors))
         alike = 0 if self.columns.is_cut else self.columns.count // self.pixels
-        self.work = work(core.share, core.batch * self.rows.count, alike)
-        if self.work.units == "channels":
-            self.tiles = shared_tiles(self.tiles, core.share)
+        rows = core.batch * self.rows.count
+        self.work, self.tiles = share_tiles(core.share, rows, alike, tiles)
         self.panels = -(-channels // self.lanes)
 
     def emit(self) -> None:

@@ -23,12 +23,12 @@ from bhpe_compile.kernels.int8_layout import (
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Window, convolution, per_pixel
+from bhpe_compile.kernels.window import Convolved, per_pixel
 from bhpe_compile.targets.isa import VectorIsa
 
 
 @dataclass(frozen=True)
-class Int8Conv2d(Kernel):
+class Int8Conv2d(Convolved, Kernel):
     """x levels [N, H+2b, W', C] as `Quantize` writes them -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
     parallel: ClassVar[bool] = True
@@ -49,16 +49,6 @@ class Int8Conv2d(Kernel):
         check_products(self.in_channels, self.kernel**2)
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
-
-    @property
-    def rows(self) -> Window:
-        """The vertical window."""
-        return convolution(self.height, self.kernel, self.stride, self.padding)
-
-    @property
-    def columns(self) -> Window:
-        """The horizontal window."""
-        return convolution(self.width, self.kernel, self.stride, self.padding)
 
     @property
     def stored_width(self) -> int:

@@ -17,8 +17,8 @@ from bhpe_compile.kernels.tiling import (
     channel_tiles,
     nested_tiles,
     pixel_tile,
-    shared_tiles,
-    work,
+    share_tiles,
+    tile_loops,
 )
 from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
@@ -60,10 +60,9 @@ class _Nest:
         self.length = self.rows.taps * self.words
         self.pixels = pixel_tile(self.columns.count, most_pixels)
         channels = core.epilogue.channels
-        self.tiles = list(channel_tiles(channels, self.use.lanes, most_vectors))
-        self.work = work(core.share, core.batch * self.rows.count, self.columns.count // self.pixels)
-        if self.work.units == "channels":
-            self.tiles = shared_tiles(self.tiles, core.share)
+        tiles = list(channel_tiles(channels, self.use.lanes, most_vectors))
+        rows = core.batch * self.rows.count
+        self.work, self.tiles = share_tiles(core.share, rows, self.columns.count // self.pixels, tiles)
         self.panels = -(-channels // self.use.lanes)
 
     def emit(self) -> None:
@@ -71,17 +70,8 @@ class _Nest:
         nested_tiles(self.tiles, weights <= L1_WEIGHTS, self._pixels)
 
     def _pixels(self, tiles: list[ChannelTile]) -> None:
-        def at(n: Expr, y: Expr, x: Expr, pixels: int) -> None:
-            for tile in tiles:
-                tile.loop(lambda panel, tile=tile: self._tile(n, y, x, pixels, panel, tile))  # type: ignore[misc]
-
-        whole, rest = divmod(self.columns.count, self.pixels)
-        with self.work.rows(self.core.batch, self.rows.count) as (n, y):
-            with self.work.pixel_tiles(whole) as xo:
-                at(n, y, xo * self.pixels, self.pixels)
-            if rest:
-                with self.work.rest():
-                    at(n, y, whole * self.pixels, rest)
+        size = (self.core.batch, self.rows.count, self.columns.count)
+        tile_loops(self.work, *size, self.pixels, tiles, self._tile)
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         lanes, vectors = self.use.lanes, tile.vectors

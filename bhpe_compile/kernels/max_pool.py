@@ -26,12 +26,12 @@ from bhpe_compile.kernels.tir import (
     store,
     store_floats,
 )
-from bhpe_compile.kernels.window import Window, convolution
+from bhpe_compile.kernels.window import Convolved
 from bhpe_compile.targets.isa import VectorIsa
 
 
 @dataclass(frozen=True)
-class MaxPool2d(Kernel):
+class MaxPool2d(Convolved, Kernel):
     """x [N, H, W, C] of `dtype` -> out [N, Ho, Wo, C] of `out_dtype` and/or bits (out >= threshold)."""
 
     parallel: ClassVar[bool] = True
@@ -56,16 +56,6 @@ class MaxPool2d(Kernel):
         if self.bits and self.channels % 8:
             raise ValueError(f"packed output needs a multiple of 8 channels, not {self.channels}")
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
-
-    @property
-    def rows(self) -> Window:
-        """The vertical window."""
-        return convolution(self.height, self.kernel, self.stride, self.padding)
-
-    @property
-    def columns(self) -> Window:
-        """The horizontal window."""
-        return convolution(self.width, self.kernel, self.stride, self.padding)
 
     def symbol(self) -> str:
         shape = f"n{self.batch}_{self.height}x{self.width}x{self.channels}"

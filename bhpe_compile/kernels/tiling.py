@@ -116,6 +116,38 @@ def shared_tiles(tiles: list[ChannelTile], share: Share) -> list[ChannelTile]:
     return limited
 
 
+def share_tiles(
+    share: Share, rows: int, pixel_tiles: int, tiles: list[ChannelTile]
+) -> tuple[Work, list[ChannelTile]]:
+    """How a convolution is shared (see `work`), and the channel tiles its loops visit."""
+    shared = work(share, rows, pixel_tiles)
+    return shared, shared_tiles(tiles, share) if shared.units == "channels" else tiles
+
+
+def tile_loops(
+    shared: Work,
+    batch: int,
+    height: int,
+    width: int,
+    pixels: int,
+    tiles: list[ChannelTile],
+    emit: Callable[[Expr, Expr, Expr, int, Any, ChannelTile], None],
+) -> None:
+    """`emit(map, row, column, pixels, panel, tile)` for all tiles of channels at all tiles of a row's pixels."""
+
+    def at(n: Expr, y: Expr, x: Expr, count: int) -> None:
+        for tile in tiles:
+            tile.loop(lambda panel, tile=tile: emit(n, y, x, count, panel, tile))  # type: ignore[misc]
+
+    whole, rest = divmod(width, pixels)
+    with shared.rows(batch, height) as (n, y):
+        with shared.pixel_tiles(whole) as xo:
+            at(n, y, xo * pixels, pixels)
+        if rest:
+            with shared.rest():
+                at(n, y, whole * pixels, rest)
+
+
 def nested_tiles(
     tiles: list[ChannelTile], pixels_outside: bool, visit: Callable[[list[ChannelTile]], None]
 ) -> None:

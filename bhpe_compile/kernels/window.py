@@ -69,6 +69,26 @@ class Window:
         return i * self.out_step + self.out_offset
 
 
+class Convolved:
+    """The two windows of a description with these sizes: a convolution or a pooling of square windows."""
+
+    height: int
+    width: int
+    kernel: int
+    stride: int
+    padding: int
+
+    @property
+    def rows(self) -> Window:
+        """The vertical window."""
+        return convolution(self.height, self.kernel, self.stride, self.padding)
+
+    @property
+    def columns(self) -> Window:
+        """The horizontal window."""
+        return convolution(self.width, self.kernel, self.stride, self.padding)
+
+
 def convolution(size: int, kernel: int, stride: int, padding: int) -> Window:
     """The window of a plain convolution along one axis."""
     count = (size + 2 * padding - kernel) // stride + 1

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.nn import functional
 
 from bhpe_compile.models.operator import operator
@@ -76,7 +76,7 @@ def _binary_conv2d_shape(
     return x.new_empty(x.shape[0], weight.shape[0], height, width)
 
 
-torch.library.register_fake("bhpe::binary_conv2d", _binary_conv2d_shape)
+library.register_fake("bhpe::binary_conv2d", _binary_conv2d_shape)
 
 
 @operator
@@ -112,7 +112,7 @@ def _binary_conv_transpose2d_shape(
     return x.new_empty(x.shape[0], weight.shape[1], height, width)
 
 
-torch.library.register_fake("bhpe::binary_conv_transpose2d", _binary_conv_transpose2d_shape)
+library.register_fake("bhpe::binary_conv_transpose2d", _binary_conv_transpose2d_shape)
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -162,8 +162,8 @@ def _conv_transpose2d_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]
     return _conv_backward(ctx, g, transposed=True)
 
 
-torch.library.register_autograd("bhpe::binary_conv2d", _conv2d_backward, setup_context=_save_conv)
-torch.library.register_autograd(
+library.register_autograd("bhpe::binary_conv2d", _conv2d_backward, setup_context=_save_conv)
+library.register_autograd(
     "bhpe::binary_conv_transpose2d", _conv_transpose2d_backward, setup_context=_save_conv
 )
 
@@ -185,7 +185,7 @@ def _binary_linear_shape(
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-torch.library.register_fake("bhpe::binary_linear", _binary_linear_shape)
+library.register_fake("bhpe::binary_linear", _binary_linear_shape)
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -202,7 +202,7 @@ def _linear_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, -grad_x.sum(0), grad_weight, (grad_signs * signs).sum(1), g.sum(0), None
 
 
-torch.library.register_autograd("bhpe::binary_linear", _linear_backward, setup_context=_save_linear)
+library.register_autograd("bhpe::binary_linear", _linear_backward, setup_context=_save_linear)
 
 
 # ---- RPReLU ----------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def _rprelu_shape(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tenso
     return torch.empty_like(x)
 
 
-torch.library.register_fake("bhpe::rprelu", _rprelu_shape)
+library.register_fake("bhpe::rprelu", _rprelu_shape)
 
 
 def _save_rprelu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -238,4 +238,4 @@ def _rprelu_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, -_sum_to_channel(grad_x), _sum_to_channel(grad_beta), _sum_to_channel(g)
 
 
-torch.library.register_autograd("bhpe::rprelu", _rprelu_backward, setup_context=_save_rprelu)
+library.register_autograd("bhpe::rprelu", _rprelu_backward, setup_context=_save_rprelu)

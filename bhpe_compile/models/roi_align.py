@@ -9,7 +9,7 @@ stops gradients at its boxes.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from bhpe_compile.models.operator import operator
 
@@ -49,4 +49,4 @@ def _roi_align_shape(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int,
     return x.new_empty(boxes.shape[0], x.shape[1], height, width)
 
 
-torch.library.register_fake("bhpe::roi_align", _roi_align_shape)
+library.register_fake("bhpe::roi_align", _roi_align_shape)

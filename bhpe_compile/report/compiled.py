@@ -15,6 +15,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
+from bhpe_compile.exchange.nodes import has_quantized_weights
 from bhpe_compile.passes.base import Note
 
 BINARY = {
@@ -52,7 +53,7 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
         binary = node.domain == "bhpe" and node.op_type in BINARY
         if not binary and not (node.op_type in DENSE and node.domain in ("", "ai.onnx")):
             continue
-        precision = "binary" if binary else "int8" if _is_quantized(node) else "float16"
+        precision = "binary" if binary else "int8" if has_quantized_weights(node) else "float16"
         weight = _shape(node.inputs[2 if binary else 1])
         x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
         channels = node.attributes["channels"].as_int() if binary else 0
@@ -67,11 +68,6 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
         kind = BINARY[node.op_type] if binary else DENSE[node.op_type]
         costs.append(LayerCost(node.name or "", kind, precision, count, count * positions, stored))
     return costs
-
-
-def _is_quantized(node: ir.Node) -> bool:
-    producer = node.inputs[1].producer() if node.inputs[1] is not None else None
-    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def compile_report(

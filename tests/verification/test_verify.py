@@ -15,7 +15,9 @@ from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
+from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.workers import Workers
+from bhpe_compile.progress import Progress
 from bhpe_compile.targets import get_target
 from bhpe_compile.verification import verify
 
@@ -28,9 +30,9 @@ class Compiled:
     def __init__(self, folder: Path) -> None:
         source = folder / "model.pt"
         save_model(source, initialise(Hand4Whole(TINY), 1), TINY)
-        progress = pipeline._Progress(None)
+        progress = Progress(None)
         loaded = pipeline.load(source)
-        graph, _ = pipeline.binarize(loaded, pipeline.CompileOptions("x86"), progress)
+        graph, _ = pipeline.binarize(loaded, CompileOptions("x86"), progress)
         run = pipeline.run_reference(graph, None)
         self.reference = run.arrays()
         model, _ = pipeline.export(run, progress)

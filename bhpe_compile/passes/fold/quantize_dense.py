@@ -19,7 +19,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bhpe_compile.exchange.nodes import array_of, constant, integer, new_value, shape_of
+from bhpe_compile.exchange.nodes import (
+    array_of,
+    constant,
+    has_quantized_weights,
+    integer,
+    new_value,
+    shape_of,
+)
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 if TYPE_CHECKING:
@@ -43,7 +50,7 @@ class QuantizeDense(Pass[ir.Model]):
         notes = [
             self._quantize(graph.graph, node)
             for node in list(graph.graph)
-            if node.domain == "" and node.op_type in CHANNEL_AXIS and not _is_quantized(node)
+            if node.domain == "" and node.op_type in CHANNEL_AXIS and not has_quantized_weights(node)
         ]
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 
@@ -120,8 +127,3 @@ def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:
     others = tuple(i for i in range(weight.ndim) if i != axis)
     largest = np.abs(weight.astype(np.float64)).max(axis=others)
     return np.where(largest > 0, largest / LARGEST_WEIGHT_LEVEL, 1).astype(np.float32)
-
-
-def _is_quantized(node: ir.Node) -> bool:
-    producer = node.inputs[1].producer() if node.inputs[1] is not None else None
-    return producer is not None and producer.op_type == "DequantizeLinear"

@@ -17,16 +17,12 @@ import onnx_ir.passes.common as common
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.kernels.kernel import packed_bytes
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
 
 PRODUCERS = (*g.CONV_KINDS, "MaxPool2d")
 READERS = ("BinaryConv2d", "BinaryConvTranspose2d")
-
-
-def packed_bytes(channels: int) -> int:
-    """Bytes of one pixel's bits: whole 32-bit words."""
-    return 4 * -(-channels // 32)
 
 
 def needed_border(node: ir.Node) -> int:
