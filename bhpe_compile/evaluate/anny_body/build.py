@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.evaluate.anny_body.expressions import expression_directions
-from bhpe_compile.evaluate.anny_body.face import contour, landmarks
+from bhpe_compile.evaluate.anny_body.contour import face_contour
+from bhpe_compile.evaluate.anny_body.face import face_landmarks
 from bhpe_compile.evaluate.anny_body.hands import hand_poses
 from bhpe_compile.evaluate.anny_body.joints import joint_regressor
 from bhpe_compile.evaluate.anny_body.landmarks import keypoint_vertices
@@ -60,8 +61,8 @@ def build(path: Path, told: Told | None = None) -> None:
     regressor = joint_regressor(people, rig.weights, anny.mirror)
     tell("face")
     points = keypoint_vertices(anny, rig.weights, mean, joints)
-    face = landmarks(anny, rig.weights, mean)
-    outline = contour(anny, rig.weights, mean)
+    face = face_landmarks(anny, rig.weights, mean)
+    outline = face_contour(anny, rig.weights, mean, points["L_Ear"], points["Nose"])
     tell("writing")
     hands = {side: hand_poses(side, rng) for side in ("left", "right")}
     fields: dict[str, NDArray[Any]] = {
