@@ -138,7 +138,7 @@ class SynthDataset:
     def _row(self, index: int) -> dict[str, NDArray[Any]]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        shard, row = divmod(index, store.SHARD)
+        shard, row = divmod(index, self.manifest["shard"])
         if self._shard[0] != shard:
             self._shard = (shard, self._read(shard))
         return {name: array[row] for name, array in self._shard[1].items()}
