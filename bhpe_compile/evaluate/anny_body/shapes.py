@@ -56,4 +56,4 @@ def principal_directions(
     largest = np.argsort(values)[::-1][:count]
     directions = vectors[:, largest].T @ flat / np.sqrt(N)
     signs = np.where(directions @ positive.reshape(-1) < 0, -1.0, 1.0)
-    return (directions * signs[:, None]).reshape(-1, V, 3).transpose(1, 2, 0)
+    return np.moveaxis((directions * signs[:, None]).reshape(-1, V, 3), 0, 2)
