@@ -98,10 +98,10 @@ class SynthDataset:
 
     @cached_property
     def body(self) -> Path | None:
-        """The default body, where it is the one the set was made with."""
+        """The body the set was made with, where the cache of default bodies has it."""
         from bhpe_compile.evaluate.default_body import cache_folder
 
-        for path in sorted(cache_folder().glob("body-*.npz")):
+        for path in sorted(cache_folder().glob("*.npz")):
             if store.sha256(path) == self.manifest["body"]:
                 return path
         return None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import BhpeError, ToolchainError
+from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
 from bhpe_compile.evaluate.synth.streams import VERSION, Split
@@ -38,6 +39,7 @@ def generate(
     Raises UsageError (the folder
     holds something else), InputError (the body) and ToolchainError (no OpenGL).
     """
+    read_body_file(body)  # complains of a wrong file before anything is written
     config = store.Config(count, seed, split, store.sha256(body), VERSION, made_with(), shard)
     missing = store.prepare(folder, config)
     if tick is not None:
