@@ -1,0 +1,1 @@
+"""Accuracy: bodies, data sets with ground truth, and metrics in millimetres."""
