@@ -7,7 +7,7 @@ the direction it points to and its roll about itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.evaluate.skeleton import INDEX as AT
+from bhpe_compile.evaluate.skeleton import SIDES
 from bhpe_compile.evaluate.synth.hands import sample_hand
 from bhpe_compile.evaluate.synth.rotations import Matrix, about, mirrored, swing
 
@@ -90,7 +91,10 @@ def _leg(rng: Random, forward: float, outward: float, knee: float, spread: float
 def stand(rng: Random) -> tuple[Leg, Leg]:
     """Both feet down, sometimes apart, sometimes one leg at ease."""
     apart = abs(rng.normal(0, 0.12)) - 0.05
-    legs = [_leg(rng, 0.0, apart, 0.03, 0.05), _leg(rng, 0.1 * rng.random(), apart, 0.15 * rng.random(), 0.06)]
+    legs = [
+        _leg(rng, 0.0, apart, 0.03, 0.05),
+        _leg(rng, 0.1 * rng.random(), apart, 0.15 * rng.random(), 0.06),
+    ]
     rng.shuffle(legs)  # type: ignore[arg-type]  # NumPy shuffles lists as well
     return legs[0], legs[1]
 
@@ -125,7 +129,11 @@ def kick(rng: Random) -> tuple[Leg, Leg]:
     """Standing on one leg, the other anywhere."""
     ground = _leg(rng, 0.0, 0.0, 0.1, 0.08)
     raised = Leg(
-        rng.uniform(-0.5, 1.7), rng.uniform(-0.1, 0.8), rng.normal(0.1, 0.3), rng.uniform(0, 1.7), rng.normal(0, 0.25)
+        rng.uniform(-0.5, 1.7),
+        rng.uniform(-0.1, 0.8),
+        rng.normal(0.1, 0.3),
+        rng.uniform(0, 1.7),
+        rng.normal(0, 0.25),
     )
     return (ground, raised) if rng.random() < 0.5 else (raised, ground)
 
@@ -233,32 +241,29 @@ def _choose(rng: Random, table: tuple[tuple[float, T], ...]) -> T:
     return table[rng.choice(len(table), p=weights / weights.sum())][1]
 
 
-def sample_body(rng: Random, candidates: int) -> Matrix:
-    """[candidates, 55, 3, 3]: attempts at one pose. They share what the legs and arms do and differ in the angles.
+def attempts(rng: Random) -> Iterator[Matrix]:
+    """[55, 3, 3] each, without end: attempts at one pose, the root's rotation into camera space.
 
-    The root is in camera space.
+    They share the hands, the face, the direction and what legs and arms do, and differ in the angles.
     """
     legs = _choose(rng, LEGS)
     arms = [_choose(rng, ARMS), _choose(rng, ARMS)]
     if rng.random() < 0.25:
         arms[1] = arms[0]
     bent = rng.random() < 0.12
-    out = np.tile(np.eye(3), (candidates, 55, 1, 1))
-    for rotations in out:
-        _place(rotations, "left", "right", legs(rng))
-        for side, arm in zip(("left", "right"), arms, strict=True):
+    common = np.tile(np.eye(3), (55, 1, 1))
+    common[AT["pelvis"]] = facing(rng)
+    common[AT["jaw"] : AT["right_eye"] + 1] = _jaw_and_eyes(rng)
+    for first, side in ((25, "left"), (40, "right")):
+        common[first : first + 15] = sample_hand(rng, side)
+    while True:
+        rotations = common.copy()
+        for side, leg in zip(SIDES, legs(rng), strict=True):
+            _set(rotations, side, leg.rotations())
+        for side, arm in zip(SIDES, arms, strict=True):
             _set(rotations, side, arm(rng).rotations())
         _trunk(rotations, rng, bent, sitting=legs is sit)
-    out[:, AT["pelvis"]] = facing(rng)
-    out[:, 22:25] = _jaw_and_eyes(rng)
-    for first, side in ((25, "left"), (40, "right")):
-        out[:, first : first + 15] = sample_hand(rng, side)
-    return out
-
-
-def _place(rotations: Matrix, left: str, right: str, legs: tuple[Leg, Leg]) -> None:
-    for side, leg in zip((left, right), legs, strict=True):
-        _set(rotations, side, leg.rotations())
+        yield rotations
 
 
 def _set(rotations: Matrix, side: str, joints: dict[str, Matrix]) -> None:
@@ -281,7 +286,9 @@ def _trunk(rotations: Matrix, rng: Random, bent: bool, sitting: bool) -> None:
 
 def _jaw_and_eyes(rng: Random) -> Matrix:
     opening = 0.0 if rng.random() < 0.5 else rng.uniform(0.02, 0.35)
-    gaze = about("y", _clip(rng.normal(0, 0.18), -0.4, 0.4)) @ about("x", _clip(rng.normal(0, 0.1), -0.25, 0.25))
+    gaze = about("y", _clip(rng.normal(0, 0.18), -0.4, 0.4)) @ about(
+        "x", _clip(rng.normal(0, 0.1), -0.25, 0.25)
+    )
     return np.stack([about("x", opening) @ about("y", rng.normal(0, 0.02)), gaze, gaze])
 
 
