@@ -19,7 +19,7 @@ PEOPLE = 400
 _SPREAD = (0.05, 0.95)
 _AGES = (0.55, 0.95)
 _HEIGHT = (0.375, 0.08)
-"""Mean and deviation of Anny's height: 1.71 m and 0.10 m, men taller than women. Its whole range is 1.3 to 2.4 m."""
+"""Mean and deviation of Anny's height, whose whole range is 1.3 to 2.4 m: people of 1.68 m, with 0.11 m deviation."""
 
 
 @dataclass(frozen=True)
