@@ -164,7 +164,9 @@ def open_dataset(path: Path, split: str | None = None, body: Path | None = None)
     if (path / store.MANIFEST).exists():
         synth = SynthDataset(path)
         if split is not None and split != synth.split:
-            raise UsageError(f"{path}: is the {synth.split} split, not {split!r} (there are {', '.join(SPLITS)})")
+            raise UsageError(
+                f"{path}: is the {synth.split} split, not {split!r} (there are {', '.join(SPLITS)})"
+            )
         return synth
     if ehf.looks_like(path):
         return ehf.EhfDataset(path)
@@ -191,4 +193,4 @@ def crop_rgb(network_input: NDArray[np.float32]) -> NDArray[np.uint8]:
     """uint8 [512, 384, 3] of what `Picture.network_input` gives."""
     pixels = np.rint(network_input[0].transpose(1, 2, 0) * 255)
     assert pixels.shape == (HEIGHT, WIDTH, 3)
-    return pixels.astype(np.uint8)
+    return np.asarray(pixels.astype(np.uint8))

@@ -34,7 +34,9 @@ def ply(style: str) -> bytes:
         rows = "".join(f"{x} {y} {z} 7\n" for x, y, z in MESH)
         return (header + rows + "3 0 1 2\n").encode()
     order = ROTATIONS[style]
-    table = np.zeros(3, np.dtype([(n, order + k) for n, k in (("x", "f4"), ("y", "f4"), ("z", "f8"), ("red", "u1"))]))
+    table = np.zeros(
+        3, np.dtype([(n, order + k) for n, k in (("x", "f4"), ("y", "f4"), ("z", "f8"), ("red", "u1"))])
+    )
     table["x"], table["y"], table["z"] = MESH.T
     face = np.array([0, 1, 2], order + "i4").tobytes()
     return header.encode() + table.tobytes() + b"\x03" + face
@@ -48,7 +50,14 @@ def test_ply(style: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"ply\n", b"obj", ply("ascii")[:-30], ply("binary_little_endian")[:-60], ply("ascii").replace(b"float", b"word")],
+    [
+        b"",
+        b"ply\n",
+        b"obj",
+        ply("ascii")[:-30],
+        ply("binary_little_endian")[:-60],
+        ply("ascii").replace(b"float", b"word"),
+    ],
 )
 def test_damaged_ply(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.ply").write_bytes(data)
@@ -63,7 +72,12 @@ def photograph(path: Path, width: int, height: int, seed: int = 0) -> None:
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)).save(path)
 
 
-BOXES = {"body": [40, 20, 90, 120], "lefthand": [100, 60, 20, 16], "righthand": [50, 70, 18, 20], "face": [70, 22, 24, 30]}
+BOXES = {
+    "body": [40, 20, 90, 120],
+    "lefthand": [100, 60, 20, 16],
+    "righthand": [50, 70, 18, 20],
+    "face": [70, 22, 24, 30],
+}
 ORDER = ("lefthand", "righthand", "face")
 
 
@@ -122,12 +136,16 @@ def test_ehf_as_released(ehf: Path) -> None:
         return [x, y, 0.9, x + w, y + h, 0.5, 0.0, 0.0, 0.0]  # the last was not found
 
     keys = {"pose": "pose", "lefthand": "hand_left", "righthand": "hand_right", "face": "face"}
-    person = {f"{keys[part]}_keypoints_2d": points(BOXES["body" if part == "pose" else part]) for part in keys}
+    person = {
+        f"{keys[part]}_keypoints_2d": points(BOXES["body" if part == "pose" else part]) for part in keys
+    }
     for number in ("01", "02"):
         (ehf / f"{number}_2Djnt.json").write_text(json.dumps({"people": [person]}))
     data = open_dataset(ehf)
     picture = load_picture(ehf / "01_img.png", (40.0, 20.0, 90.0, 120.0))
-    np.testing.assert_allclose(data.labels(0).boxes, [mapped(BOXES[p], picture.affine) for p in ORDER], rtol=1e-5)
+    np.testing.assert_allclose(
+        data.labels(0).boxes, [mapped(BOXES[p], picture.affine) for p in ORDER], rtol=1e-5
+    )
     assert data.image(0).shape == (512, 384, 3)
 
 
@@ -139,25 +157,39 @@ def test_damaged_ehf_index(text: str, ehf: Path) -> None:
 
 
 PARAMETERS: dict[str, Any] = {
-    **{"global_orient": [0.1, 0.2, 0.3], "body_pose": np.linspace(-1, 1, 63).tolist(), "jaw_pose": [0.1, 0, 0]},
+    **{
+        "global_orient": [0.1, 0.2, 0.3],
+        "body_pose": np.linspace(-1, 1, 63).tolist(),
+        "jaw_pose": [0.1, 0, 0],
+    },
     **{"leye_pose": [0, 0.1, 0], "reye_pose": [0, 0, 0.1], "left_hand_pose": [0.01] * 45},
     **{"right_hand_pose": [0.02] * 45, "betas": np.arange(11).tolist(), "expression": np.arange(10).tolist()},
     "transl": [0.5, -0.25, 6],
 }
 CAMERA_FILE = {"focal": [3000.0, 3010.0], "princpt": [1920.0, 1080.0]}
 PERSON = [900.0, 600.0, 300.0, 600.0]
-PART_BOXES = {"lhand_bbox": [1000.0, 700, 60, 50], "rhand_bbox": [950.0, 720, 55, 50], "face_bbox": [990.0, 610, 90, 120]}
+PART_BOXES = {
+    "lhand_bbox": [1000.0, 700, 60, 50],
+    "rhand_bbox": [950.0, 720, 55, 50],
+    "face_bbox": [990.0, 610, 90, 120],
+}
 
 
 @pytest.fixture
 def agora(tmp_path: Path) -> Path:
     folder = tmp_path / "agora"
     photograph(folder / "1280x720/validation/a_1280x720.png", 1280, 720)
-    names = {"smplx_param_path": "smplx_params_cam/validation/a/0.json", "cam_param_path": "cam_params/validation/a.json"}
+    names = {
+        "smplx_param_path": "smplx_params_cam/validation/a/0.json",
+        "cam_param_path": "cam_params/validation/a.json",
+    }
     for name, content in zip(names.values(), (PARAMETERS, CAMERA_FILE), strict=True):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(json.dumps(content))
-    image = {"file_name_1280x720": "1280x720/validation/a_1280x720.png", "file_name_3840x2160": "3840x2160/validation/a.png"}
+    image = {
+        "file_name_1280x720": "1280x720/validation/a_1280x720.png",
+        "file_name_3840x2160": "3840x2160/validation/a.png",
+    }
     person = {"image_id": 4, "person_id": 0, "is_valid": True, "bbox": PERSON, **PART_BOXES, **names}
     annotations = [{"id": 7, **person}, {"id": 3, **person, "is_valid": False}]
     index = {"images": [{"id": 4, **image}], "annotations": annotations}
@@ -182,7 +214,9 @@ def test_agora_small_pictures(agora: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(labels.pose[0], [0.1, 0.2, 0.3], rtol=1e-6)
     np.testing.assert_allclose(labels.pose[1:22].ravel(), np.linspace(-1, 1, 63), rtol=1e-6)
     np.testing.assert_allclose(labels.pose[22:25], [[0.1, 0, 0], [0, 0.1, 0], [0, 0, 0.1]], rtol=1e-6)
-    np.testing.assert_allclose(labels.pose[25:] - mean, np.repeat([[0.01], [0.02]], 15, 0) * np.ones(3), atol=1e-6)
+    np.testing.assert_allclose(
+        labels.pose[25:] - mean, np.repeat([[0.01], [0.02]], 15, 0) * np.ones(3), atol=1e-6
+    )
     assert labels.betas.tolist() == list(range(10))  # the eleventh is the child's
     assert labels.translation.tolist() == [0.5, -0.25, 6]
 

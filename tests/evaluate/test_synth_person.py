@@ -126,7 +126,9 @@ def test_the_silhouette_is_where_the_vertices_are(generator: Generator, people: 
         )
         bare = {**look.uniforms, "hair": (20.0, 20.0, -1.0, 0.0), "trousers": (-9.0, 9.0, 0.0, 0.0)}
         bare["shirt"] = (9.0, -9.0, -9.0, 0.0)
-        view = module.View(float(labels.focal[0]), labels.principal.astype(float), labels.translation.astype(float))
+        view = module.View(
+            float(labels.focal[0]), labels.principal.astype(float), labels.translation.astype(float)
+        )
         drawn = generator.renderer.draw(
             vertices.numpy(), normals(vertices, body.faces), view, dataclasses.replace(look, uniforms=bare)
         )
@@ -148,7 +150,9 @@ def test_a_face_looks_at_the_camera_when_the_pose_says_so(people: list[Person]) 
     facing = [k[24, 2] < (k[20, 2] + k[21, 2]) / 2 for k in names]
     assert 0.5 < np.mean(facing) <= 1.0
     left_of_right = [k[8, 0] > k[9, 0] for k in names]
-    assert np.mean(np.array(left_of_right) == np.array(facing)) > 0.7  # a facing person's left is on the right
+    assert (
+        np.mean(np.array(left_of_right) == np.array(facing)) > 0.7
+    )  # a facing person's left is on the right
 
 
 def test_what_is_outside_or_behind_a_thing_is_not_visible(

@@ -150,7 +150,7 @@ def test_most_people_face_the_camera_and_some_turn_their_back() -> None:
     assert (facing(rng(0)) @ [0, 1, 0])[1] < 0  # up is against y
     assert 0.6 < (forward[:, 2] < -0.5).mean() < 0.95  # towards the camera is against z
     assert 0.02 < (forward[:, 2] > 0).mean() < 0.25
-    assert (FLIP @ FLIP == np.eye(3)).all()
+    assert (np.eye(3) == FLIP @ FLIP).all()
 
 
 def stick_figure() -> NDArray[np.float64]:
