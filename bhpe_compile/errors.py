@@ -45,7 +45,7 @@ class ToolchainError(BhpeError):
     exit_code = 6
 
 
-class Interrupted(BhpeError):
+class StoppedError(BhpeError):
     """A long run was stopped from outside and can go on where it was."""
 
     exit_code = 130  # 128 + SIGINT, as shells report it

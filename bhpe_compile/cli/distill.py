@@ -21,7 +21,9 @@ from bhpe_compile.errors import InputError, UsageError
     type=click.Path(path_type=Path),
     help="A folder of pictures, each of one person; or one that `bhpe-compile data synth` made.",
 )
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
+)
 @click.option(
     "--scheme",
     type=click.Choice(SCHEMES),
@@ -29,7 +31,9 @@ from bhpe_compile.errors import InputError, UsageError
     show_default=True,
     help="Which layers compute with single bits, and how.",
 )
-@click.option("--keep-float", multiple=True, metavar="GLOB", help="Layers to leave in full precision.  [repeatable]")
+@click.option(
+    "--keep-float", multiple=True, metavar="GLOB", help="Layers to leave in full precision.  [repeatable]"
+)
 @click.option(
     "--label-weight",
     type=click.FloatRange(min=0),

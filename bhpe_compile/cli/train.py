@@ -18,7 +18,9 @@ from bhpe_compile.cli.training import make_place, make_recipe, recipe_options, r
     type=click.Path(path_type=Path),
     help="A folder with labelled pictures; `bhpe-compile data synth` makes one.",
 )
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
+)
 @click.option(
     "--preset",
     type=click.Choice(["tiny", "full"]),

@@ -30,7 +30,9 @@ SECONDS_BETWEEN_LINES = 30
 def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
     """The options of a recipe and of its place, with this task's defaults."""
     options = (
-        click.option("--images", type=int, default=images, show_default=True, help="How many pictures are seen in all."),
+        click.option(
+            "--images", type=int, default=images, show_default=True, help="How many pictures are seen in all."
+        ),
         click.option("--batch", type=int, default=64, show_default=True, help="Pictures in one step."),
         click.option(
             "--micro-batch",
@@ -39,8 +41,16 @@ def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
             show_default=True,
             help="Pictures computed at once; processes share a batch in pieces of this size.",
         ),
-        click.option("--lr", type=float, default=learning_rate, show_default=True, help="The highest learning rate."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Decides the start and every random choice."),
+        click.option(
+            "--lr", type=float, default=learning_rate, show_default=True, help="The highest learning rate."
+        ),
+        click.option(
+            "--seed",
+            type=int,
+            default=0,
+            show_default=True,
+            help="Decides the start and every random choice.",
+        ),
         click.option(
             "--precision",
             type=click.Choice(["auto", "bf16", "fp32"]),
@@ -48,14 +58,20 @@ def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
             show_default=True,
             help="auto: bf16 where the hardware multiplies it.",
         ),
-        click.option("--body", type=click.Path(path_type=Path), help="A body file in the SMPL-X layout.  [default: the open one]"),
+        click.option(
+            "--body",
+            type=click.Path(path_type=Path),
+            help="A body file in the SMPL-X layout.  [default: the open one]",
+        ),
         click.option(
             "--work",
             type=click.Path(path_type=Path),
             help="The folder for checkpoint, log and curve.  [default: <output>.training]",
         ),
         click.option("--restart", is_flag=True, help="Begin anew, although there is a checkpoint."),
-        click.option("--workers", type=int, default=1, show_default=True, help="Processes that read pictures."),
+        click.option(
+            "--workers", type=int, default=1, show_default=True, help="Processes that read pictures."
+        ),
     )
 
     def decorate(command: F) -> F:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bhpe_compile.distill.losses import Terms, total
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, Samples, load
-from bhpe_compile.errors import InputError, Interrupted, UsageError
+from bhpe_compile.errors import InputError, StoppedError, UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -64,7 +64,7 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     """Train `task.network` in place, from its checkpoint where there is one, and return the log.
 
     Raises UsageError where the folder holds a run of other facts, InputError for a damaged checkpoint or a loss that is
-    no number, Interrupted (a checkpoint is written) on SIGINT and SIGTERM.
+    no number, StoppedError (a checkpoint is written) on SIGINT and SIGTERM.
     """
     accelerator = _accelerator(recipe)
     device = accelerator.device
@@ -103,7 +103,7 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
                 tick(step + 1, recipe.steps, run.last_loss)
             if stop.asked:
                 run.save(step + 1)
-                raise Interrupted(
+                raise StoppedError(
                     f"stopped after step {step + 1} of {recipe.steps}; the same command goes on from there "
                     f"({place.folder})"
                 )
@@ -229,8 +229,8 @@ class _Run:
         if facts != json.loads(json.dumps(self._facts)):
             differing = sorted(k for k in {*facts, *self._facts} if facts.get(k) != self._facts.get(k))
             raise UsageError(
-                f"{self._folder}: holds another run ({', '.join(differing)} differ); name another folder with --work, or "
-                "--restart to begin anew"
+                f"{self._folder}: holds another run ({', '.join(differing)} differ); name another folder with "
+                "--work, or --restart to begin anew"
             )
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])

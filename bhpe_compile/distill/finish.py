@@ -1,7 +1,7 @@
 """After the last step: batch norms measured anew, in float32 and over many pictures.
 
-Training keeps a running mean of the statistics of micro-batches, computed in bfloat16 while the weights still moved. What
-is stored should be the statistics of the network as it ends: their plain mean over micro-batches with the final
+Training keeps a running mean of the statistics of micro-batches, computed in bfloat16 while the weights still moved.
+What is stored should be the statistics of the network as it ends: their plain mean over micro-batches with the final
 weights, in float32 (Precise BN; Wu and Johnson, arXiv 2105.07576).
 """
 

@@ -30,4 +30,4 @@ class Folder:
     def image(self, index: int) -> NDArray[np.uint8]:
         """uint8 [512, 384, 3]."""
         picture = load_picture(self._paths[index]).network_input[0]
-        return (picture.transpose(1, 2, 0) * 255 + 0.5).astype(np.uint8)
+        return np.asarray(picture.transpose(1, 2, 0) * 255 + 0.5, np.uint8)

@@ -13,7 +13,7 @@ targets is Hinton et al., arXiv 1503.02531, and Romero et al., FitNets, arXiv 14
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -134,12 +134,9 @@ def _pair(hands: Tensor) -> Tensor:
     return torch.stack(torch.chunk(hands, 2, 0), 1)
 
 
-def sum_of(tensors: object) -> Tensor:
-    """The sum of tensors; there must be one."""
-    first, *others = tensors  # type: ignore[misc]
-    for other in others:
-        first = first + other
-    return first  # type: ignore[no-any-return]
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars."""
+    return torch.stack(list(tensors)).sum()
 
 
 def _l1(a: Tensor, b: Tensor) -> Tensor:

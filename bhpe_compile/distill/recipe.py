@@ -33,7 +33,9 @@ class Recipe:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}")
         if self.batch % self.micro_batch:
-            raise UsageError(f"a batch of {self.batch} does not divide into micro-batches of {self.micro_batch}")
+            raise UsageError(
+                f"a batch of {self.batch} does not divide into micro-batches of {self.micro_batch}"
+            )
         if self.images < self.batch:
             raise UsageError(f"{self.images} images do not fill one batch of {self.batch}")
         if not 0 < self.learning_rate < math.inf:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class Augmentation:
     colour: float = 0.08
     offset: float = 0.04
     noise: float = 0.02
-    jitter: BoxJitter = BoxJitter()
+    jitter: BoxJitter = field(default_factory=BoxJitter)
 
 
 class Samples(Dataset[Sample]):
@@ -60,7 +60,7 @@ class Samples(Dataset[Sample]):
         *,
         labels: Callable[[int], Labels] | None = None,
         boxes: NDArray[np.float32] | None = None,
-        augmentation: Augmentation | None = Augmentation(),  # noqa: B008 (frozen)
+        augmentation: Augmentation | None = Augmentation(),
     ) -> None:
         if labels is None and boxes is None:
             raise ValueError("without labels, boxes say where to crop")

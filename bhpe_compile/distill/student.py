@@ -55,7 +55,9 @@ def distill(
         assert hasattr(pictures, "labels")
         samples = Samples(pictures, preset, recipe.seed, labels=pictures.labels)
     else:
-        samples = Samples(pictures, preset, recipe.seed, boxes=find_boxes(teacher, pictures, place.folder, facts))
+        samples = Samples(
+            pictures, preset, recipe.seed, boxes=find_boxes(teacher, pictures, place.folder, facts)
+        )
     comparison = Comparison(body, preset.body_cells)
     guide = Teacher(teacher, uses_bfloat16(recipe))
 

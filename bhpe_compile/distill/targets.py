@@ -1,8 +1,8 @@
 """Labels in the units of the network: cells of its heat maps, rotation matrices, boxes to crop.
 
-    body joint       x, y: pixels * cells / size of the picture - offset  z: (metres from the pelvis / 1 m + 1) / 2 * depth
-    hand joint       x, y: place in the crop * cells of the crop - offset z: (metres from the wrist / 0.15 m + 1) / 2 * depth
-    left hand        mirrored: x -> cells - 1 - x, rotations M R M with M = diag(-1, 1, 1)
+    body joint   x, y: pixels * cells / size of the picture - offset  z: (metres from the pelvis / 1 m + 1) / 2 * depth
+    hand joint   x, y: part of the crop * cells - offset              z: (metres from the wrist / 0.15 m + 1) / 2 * depth
+    left hand    mirrored: x -> cells - 1 - x, rotations M R M with M = diag(-1, 1, 1)
 
 The depths and the mirror are Hand4Whole's (arXiv 2011.11534).
 """
@@ -83,7 +83,7 @@ def make_targets(labels: Labels, crops: Array, preset: Preset) -> dict[str, Arra
     place = points[:, :2] / size * cells
     z = (points[:, 2:] / BODY_DEPTH + 1) / 2 * depth
     centres, sizes = tight_to_cells(labels.boxes, preset)
-    inside = ((centres >= 0) & (centres < cells)).all(1).astype(np.float32)
+    inside = np.asarray(((centres >= 0) & (centres < cells)).all(1), np.float32)
     rotations = labels.pose[list(ROTATIONS)].copy()
     rotations[LEFT_HAND] *= MIRROR
     return {
@@ -105,8 +105,7 @@ def make_targets(labels: Labels, crops: Array, preset: Preset) -> dict[str, Arra
 def _in_crop(points: Array, crops: Array) -> Array:
     hands = points[25:, :2].reshape(2, 20, 2)
     low, high = crops[:2, None, :2], crops[:2, None, 2:]
-    inside: Array = ((hands >= low) & (hands < high)).all(2).astype(np.float32)
-    return inside
+    return np.asarray(((hands >= low) & (hands < high)).all(2), np.float32)
 
 
 def _hand_joints(points: Array, crops: Array, preset: Preset) -> Array:

@@ -4,9 +4,9 @@
     .pt                  {"format", "version", "preset", "binarization", "state_dict"}, written here
     .safetensors         the same facts as metadata, written here
 
-A finished binary network may be written `compact`: one bit for each binary weight and one magnitude for each output
-channel, float16 for the other weights; that is all of them that a compiled model keeps. A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them
-and then calls `load_state`.
+A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them and
+then calls `load_state`. A finished one may be written `compact`: one bit for each binary weight and one magnitude for
+each output channel, float16 for the other weights, which is all of them that a compiled model keeps.
 """
 
 from __future__ import annotations
@@ -183,9 +183,9 @@ def expand_state(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]
         if bits is None or magnitude is None or bits.dtype != torch.uint8 or bits.numel() != -(-count // 8):
             raise ValueError(name)
         signs = torch.from_numpy(np.unpackbits(bits.numpy(), count=count)).view(*shape).float() * 2 - 1
-        if torch.broadcast_shapes(signs.shape, magnitude.shape) != signs.shape:
-            raise ValueError(name)
         full[name] = signs * magnitude
+        if full[name].shape != signs.shape:
+            raise ValueError(name)
     return {n: value.float() if value.dtype == torch.float16 else value for n, value in full.items()}
 
 

@@ -119,10 +119,10 @@ class Hand4Whole(nn.Module):
     def locate(self, view: Tensor) -> dict[str, Tensor]:
         """The body, and where hands and face are; view is the input at the body's resolution.
 
-            features       of the trunk
-            joint_logits   [N, 25, D, H, W] before the softmax
-            joints         [N, 25, 3] in cells of the heat map
-            centres, sizes [N, 3, 2] of the boxes of left hand, right hand, face, in cells of the heat map
+        features       of the trunk
+        joint_logits   [N, 25, D, H, W] before the softmax
+        joints         [N, 25, 3] in cells of the heat map
+        centres, sizes [N, 3, 2] of the boxes of left hand, right hand, face, in cells of the heat map
         """
         features = self.backbone(view)  # 2
         logits = self.body_position_net(features)  # 3

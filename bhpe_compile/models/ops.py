@@ -135,7 +135,7 @@ def _conv_backward(ctx: Any, g: Tensor, transposed: bool) -> tuple[Tensor | None
     signs = sign(weight)
     out_axis = 1 if transposed else 0
     along_out = [-1 if axis == out_axis else 1 for axis in range(4)]
-    grad_bits, grad_signs, _ = torch.ops.aten.convolution_backward(
+    grad_bits, signs_grad, _ = torch.ops.aten.convolution_backward(
         g.to(x.dtype),
         sign(x, _channel(threshold, x)),
         (signs * scale.view(along_out)).to(x.dtype),  # the scale of g' moved into the weights: fewer elements
@@ -149,7 +149,7 @@ def _conv_backward(ctx: Any, g: Tensor, transposed: bool) -> tuple[Tensor | None
         [need_x or need_threshold, need_weight or need_scale, False],
     )
     grad_x = grad_bits * surrogate_gradient(centred, ctx.surrogate) if need_x or need_threshold else None
-    grad_signs = grad_signs.to(weight.dtype) if grad_signs is not None else None
+    grad_signs: Any = None if signs_grad is None else signs_grad.to(weight.dtype)
     others = [axis for axis in range(4) if axis != out_axis]
     return (
         grad_x if need_x else None,
