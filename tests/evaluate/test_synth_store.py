@@ -79,6 +79,28 @@ def test_two_processes_give_the_same_bytes(whole: Path, body_path: Path, tmp_pat
     assert contents(folder) == contents(whole)
 
 
+ABANDONED = """
+import os, signal, sys
+from pathlib import Path
+from bhpe_compile.evaluate.synth.generate import generate
+def tick(number):
+    if number:
+        os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]), Path(sys.argv[2]), 4000, 5, "test", workers=2, tick=tick, shard=2000)
+"""
+
+
+def test_drawing_processes_end_with_their_parent(body_path: Path, tmp_path: Path) -> None:
+    script, folder = tmp_path / "abandoned.py", tmp_path / "set"
+    script.write_text(ABANDONED)
+    arguments = [sys.executable, str(script), str(folder), str(body_path)]
+    killed = subprocess.run(arguments, env=environment(), check=False, capture_output=True, timeout=120)
+    # The processes hold the captured streams open, so that was the end of all of them.
+    assert killed.returncode == -signal.SIGKILL
+    assert 0 < len(list((folder / "images").iterdir())) < 1000
+
+
 def test_a_shorter_set_is_the_beginning_of_a_longer_one(whole: Path, body_path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "short"
     generate(folder, body_path, 5, SEED, "test", shard=SHARD)
@@ -167,6 +189,16 @@ def test_another_set_in_the_folder_is_refused(copy: Path, body_path: Path, tmp_p
     (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(UsageError, match="is not empty"):
         generate(tmp_path / "full", body_path, 1, 0, "test")
+
+
+def test_a_full_disk_is_one_clear_line(
+    body_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000000.jpg").symlink_to("/dev/full")
+    monkeypatch.setattr(store, "prepare", lambda folder, config: [0])  # it would refuse the folder
+    with pytest.raises(UsageError, match=r"No space left on device.*again to go on"):
+        generate(tmp_path, body_path, 1, SEED, "test")
 
 
 def test_the_commands(body_path: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.errors import BhpeError, ToolchainError
+from bhpe_compile.errors import BhpeError, ToolchainError, UsageError
 from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
@@ -87,6 +87,10 @@ def _draw(folder: Path, body: Path, config: store.Config, shards: list[int], tic
 
         for shard in shards:
             store.write_shard(folder, shard, people(shard), config.people(shard).start)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot write there ({error.strerror or error}); run the same command again to go on"
+        ) from error
     finally:
         torch.set_num_threads(threads)
 
@@ -94,8 +98,15 @@ def _draw(folder: Path, body: Path, config: store.Config, shards: list[int], tic
 def _work(folder: Path, body: Path, config: store.Config, shards: list[int], told: Any) -> None:
     """A worker process: tells 1 for each picture, or the error that ended it."""
     os.environ["LP_NUM_THREADS"] = "0"  # llvmpipe draws in the process's own thread
+    parent = os.getppid()
+
+    def tick(number: int) -> None:
+        if os.getppid() != parent:  # killed: nobody is left to draw for
+            os._exit(1)
+        told.put(number)
+
     try:
-        _draw(folder, body, config, shards, told.put)
+        _draw(folder, body, config, shards, tick)
     except BhpeError as error:
         told.put(error)
 
