@@ -94,7 +94,7 @@ class SynthDataset:
                 raise InputError(
                     f"{store.image_path(folder, index)}: is missing; run the `data synth` that wrote the folder again"
                 )
-        self._shard: tuple[int, dict[str, NDArray[Any]]] = (-1, {})
+        self._shards: dict[int, dict[str, NDArray[Any]]] = {}  # all that were read: 3 kB a person
 
     @cached_property
     def body(self) -> Path | None:
@@ -139,9 +139,9 @@ class SynthDataset:
         if not 0 <= index < len(self):
             raise IndexError(index)
         shard, row = divmod(index, self.manifest["shard"])
-        if self._shard[0] != shard:
-            self._shard = (shard, self._read(shard))
-        return {name: array[row] for name, array in self._shard[1].items()}
+        if shard not in self._shards:
+            self._shards[shard] = self._read(shard)
+        return {name: array[row] for name, array in self._shards[shard].items()}
 
     def _read(self, shard: int) -> dict[str, NDArray[Any]]:
         path = store.label_path(self.folder, shard)
