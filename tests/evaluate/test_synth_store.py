@@ -59,7 +59,7 @@ def test_killed_and_run_again_gives_the_same_bytes(
 ) -> None:
     folder = tmp_path / "killed"
     arguments = [sys.executable, "-c", KILLED, str(folder), str(body_path), str(when)]
-    killed = subprocess.run(arguments, env=environment(), check=False, timeout=300)
+    killed = subprocess.run(arguments, env=environment(), check=False, timeout=600)
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(InputError, match="not finished"):
         SynthDataset(folder)
@@ -95,7 +95,7 @@ def test_drawing_processes_end_with_their_parent(body_path: Path, tmp_path: Path
     script, folder = tmp_path / "abandoned.py", tmp_path / "set"
     script.write_text(ABANDONED)
     arguments = [sys.executable, str(script), str(folder), str(body_path)]
-    killed = subprocess.run(arguments, env=environment(), check=False, capture_output=True, timeout=120)
+    killed = subprocess.run(arguments, env=environment(), check=False, capture_output=True, timeout=600)
     # The processes hold the captured streams open, so that was the end of all of them.
     assert killed.returncode == -signal.SIGKILL
     assert 0 < len(list((folder / "images").iterdir())) < 1000
