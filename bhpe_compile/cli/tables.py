@@ -11,7 +11,7 @@ import click
 
 from bhpe_compile.report.figures import render_bytes, render_count
 
-__all__ = ["print_json", "render_bytes", "render_count", "render_pairs", "render_table"]
+__all__ = ["print_json", "render_bytes", "render_count", "render_pairs", "render_table", "to_json_text"]
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
@@ -38,7 +38,12 @@ def render_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 def print_json(value: Any) -> None:
     """`value` on stdout as JSON with sorted keys; what JSON has no number for (NaN, infinity) is null."""
-    click.echo(json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False))
+    click.echo(to_json_text(value))
+
+
+def to_json_text(value: Any) -> str:
+    """`value` as JSON with sorted keys; what JSON has no number for (NaN, infinity) is null."""
+    return json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

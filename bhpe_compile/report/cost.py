@@ -12,7 +12,7 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,11 +212,3 @@ def paper_parameters(layers: Iterable[Layer], parameters: int, scheme: str) -> t
         extra = 3 * sum(layer.out_channels for layer in binary)
     weights = sum(layer.weights for layer in binary)
     return parameters + extra, parameters - weights + weights / BINARY_PARAMETER + extra
-
-
-def times_of(steps: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Milliseconds by layer, from {"layer", "ms"} of each step."""
-    sums: dict[str, float] = {}
-    for step in steps:
-        sums[step["layer"]] = sums.get(step["layer"], 0.0) + step["ms"]
-    return sums

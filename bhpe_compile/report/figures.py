@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+SMALLEST_RATIO = 0.001
+
 
 def render_bytes(count: float) -> str:
     """A size in powers of 1000: 950 B, 12.3 kB, 4.56 MB."""
@@ -21,7 +23,10 @@ def render_count(count: float) -> str:
 
 def render_ratio(value: float, reference: float) -> str:
     """How many times `reference` is `value`: "0.25x"; "-" where the reference is 0."""
-    return f"{value / reference:.3g}x" if reference else "-"
+    if not reference:
+        return "-"
+    ratio = value / reference
+    return f"{ratio:.3g}x" if ratio >= SMALLEST_RATIO or value == 0 else f"<{SMALLEST_RATIO}x"
 
 
 def render_share(part: float, whole: float) -> str:

@@ -72,7 +72,9 @@ def per_channel_bytes(layer: Layer, isa: VectorIsa, scheme: str) -> int:
     channels = layer.out_channels
     numbers = 2 * channels
     if layer.precision == BINARY:
-        numbers += (2 if scheme in ("bidrn", "reactnet") and layer.kind != LINEAR else 0) * channels + channels
+        numbers += (
+            2 if scheme in ("bidrn", "reactnet") and layer.kind != LINEAR else 0
+        ) * channels + channels
         if layer.kind == TRANSPOSED:
             numbers += PHASES * 4 * channels
         elif layer.kernel != (1, 1):

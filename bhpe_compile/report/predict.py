@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bhpe_compile.report.cost import BINARY, FLOAT16, FLOAT32, INT8, LINEAR, Costs, Layer
+from bhpe_compile.report.cost import BINARY, FLOAT16, INT8, LINEAR, Costs, Layer
 from bhpe_compile.report.count import Counted, binary_layers
 from bhpe_compile.report.layout import packing, per_channel_bytes
 from bhpe_compile.targets import Target
@@ -75,6 +75,3 @@ def chosen_layers(counted: Counted, roles: frozenset[Any], options: Any) -> froz
         and options.kept_by(layer.name) is None
         and (layer.role in roles or options.forced_by(layer.name) is not None)
     )
-
-
-__all__ = ["FLOAT32", "chosen_layers", "predict", "trained_binary"]

@@ -38,6 +38,6 @@ def test_compiled_full_network(
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--preset", "full"]) == 0
-    lines = {line.rsplit(maxsplit=4)[0]: line.split() for line in capsys.readouterr().out.splitlines()[2:]}
+    lines = {line[:20].strip(): line.split() for line in capsys.readouterr().out.splitlines()[2:]}
     assert lines["parameters, paper"][2:4] == ["77.84", "M"]
-    assert lines["operations, paper"][-2:] == ["2.50", "G"]
+    assert lines["operations, paper"][4:6] == ["2.50", "G"]
