@@ -13,6 +13,7 @@ from click_default_group import DefaultGroup
 
 from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
+from bhpe_compile.cli.compare import compare_command
 from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.passes import passes_command
@@ -57,6 +58,7 @@ def cli() -> None:
 
 for command in (
     bench_command,
+    compare_command,
     compile_command,
     example_command,
     passes_command,

@@ -152,7 +152,8 @@ def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
     assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)  # KINDS has no others
     sizes = []
     for axis in (0, 1):
-        size, kernel, stride = x.shape[2 + axis], layer.kernel_size[axis], layer.stride[axis]
+        size, stride = x.shape[2 + axis], layer.stride[axis]
+        kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
         pad = int(layer.padding[axis])
         if isinstance(layer, nn.ConvTranspose2d):
             sizes.append((size - 1) * stride - 2 * pad + kernel)
