@@ -63,7 +63,7 @@ def parse_amount(context: click.Context, parameter: click.Parameter, value: str 
 )
 @click.option(
     "--accuracy",
-    metavar="LETTER=FILE",
+    metavar="LETTER=FILE[:ROW]",
     multiple=True,
     help="Results of `eval` for A, B, ...  [default: accuracy.json in an artefact, "
     "<model>.accuracy.json beside a model]",
@@ -109,7 +109,7 @@ def compare_command(
     for source in sources:
         existing(source, "model or artefact")
     subjects = [
-        read_subject(source, letter, results.get(letter))
+        read_subject(source, letter, *results.get(letter, (None, None)))
         for letter, source in zip(LETTERS, sources, strict=False)
     ]
     if measure:
@@ -126,14 +126,17 @@ def compare_command(
         raise click.exceptions.Exit(BudgetError.exit_code)
 
 
-def parse_accuracy(given: tuple[str, ...], count: int) -> dict[str, Path]:
-    """`B=file.json` -> the file by letter. UsageError for another letter or a file that is not there."""
-    files: dict[str, Path] = {}
+def parse_accuracy(given: tuple[str, ...], count: int) -> dict[str, tuple[Path, str | None]]:
+    """`B=file.json` or `B=file.json:row` by letter. UsageError for another letter or a file that is not there."""
+    files: dict[str, tuple[Path, str | None]] = {}
     for word in given:
         letter, equals, name = word.partition("=")
         if not equals or letter not in LETTERS[:count] or not letter:
             raise UsageError(f"--accuracy {word}: must be {', '.join(LETTERS[:count])} followed by =FILE")
-        files[letter] = existing_file(Path(name), "result file")
+        file, colon, row = name.rpartition(":")
+        plain = not colon or Path(name).exists()
+        path = Path(name if plain else file)
+        files[letter] = existing_file(path, "result file"), None if plain else row
     return files
 
 

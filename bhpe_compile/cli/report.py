@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +157,14 @@ def time_artifact(source: Path, rounds: int) -> Timing:
 
 def time_twins(source: Path) -> dict[str, Twin]:
     """Every binary convolution of an artefact beside its 8-bit form, both timed here."""
+    from bhpe_compile.report.artifact import read_artifact
+    from bhpe_compile.report.report import target_of
     from bhpe_compile.tuning.twins import measure_twins
 
-    return measure_twins(source)
+    target = target_of(read_artifact(source))
+    if sys.stderr.isatty():
+        click.echo("timing the 8-bit form of every binary layer (half a minute)", err=True)
+    return {} if target is None else measure_twins(source, target)
 
 
 def draw(source: Path, picture: Path) -> bytes:

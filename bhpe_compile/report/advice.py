@@ -18,6 +18,7 @@ from typing import Any
 
 from bhpe_compile.report.balance import Balance, Cycles, estimate
 from bhpe_compile.report.cost import BINARY, INT8, LINEAR, Costs, Layer
+from bhpe_compile.report.figures import render_bytes, render_count
 from bhpe_compile.report.layout import packing
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -31,6 +32,15 @@ LEAST_SHARE = 0.002
 
 SLOW = 0.5
 """A memory-bound layer runs at less than this part of the best rate of its precision."""
+
+MARGIN = 0.95
+"""A measured 8-bit form must take less than this part of the time: closer is noise."""
+
+FILL = "when the network is designed, choose multiples of the words and vectors named: filling the lanes costs no time"
+MOVE_LESS = (
+    "fewer bytes help here, fewer bits do not: float16 residuals, smaller maps, one pass over two layers"
+)
+KEEP = "--keep-float with its name: more bytes, less time"
 
 COUNTED, MEASURED = "counted", "measured here"
 
@@ -87,16 +97,13 @@ def _wasted(layer: Layer, isa: VectorIsa) -> list[Advice]:
     binary = layer.precision == BINARY
     unit = isa.word_bits if binary else isa.int8.group
     lanes = isa.popcount_lanes if binary else isa.int8.lanes if layer.precision == INT8 else isa.float_lanes
-    reasons, wishes = [], []
+    reasons = []
     if packed.inputs < packed.input_slots:
         reasons.append(f"{layer.in_channels} input channels in words of {unit}")
-        wishes.append(f"input channels a multiple of {unit}")
     if packed.outputs < packed.output_slots:
         reasons.append(f"{layer.out_channels} output channels in vectors of {lanes}")
-        wishes.append(f"output channels a multiple of {lanes}")
     what = f"{100 * packed.wasted:.0f} % of its lanes are empty: {' and '.join(reasons)}"
-    todo = f"when the network is designed, make {' and '.join(wishes)}: filling the lanes costs no time"
-    return [Advice(WASTED, layer.name, what, round(packed.wasted, 4), todo, COUNTED)]
+    return [Advice(WASTED, layer.name, what, round(packed.wasted, 4), FILL, COUNTED)]
 
 
 def _estimated(
@@ -132,7 +139,8 @@ def _memory_bound(layer: Layer, cycles: Cycles, balance: Balance, best: Mapping[
     if cycles.memory <= cycles.sums:
         return []
     ratio = cycles.memory / cycles.sums
-    what = f"moves {layer.traffic + layer.nbytes} bytes for {layer.macs} MACs: {ratio:.1f} times what its sums hide"
+    moved, sums = render_bytes(layer.traffic + layer.nbytes), render_count(layer.macs)
+    what = f"moves {moved} for {sums} MACs, {ratio:.1f} times as long as its sums"
     basis = f"declared balance: {balance.source}"
     if layer.ms:
         rate = layer.macs / layer.ms / best[layer.precision]
@@ -140,12 +148,7 @@ def _memory_bound(layer: Layer, cycles: Cycles, balance: Balance, best: Mapping[
             return []
         what = f"runs at {100 * rate:.0f} % of the best {layer.precision} rate; {what}"
         basis = f"{MEASURED}, and {basis}"
-    todo = (
-        "fewer bytes help, fewer bits do not: float16 residuals, no local residual here, or one pass over two layers"
-        if layer.precision == BINARY
-        else "a binary form saves little time here; fewer or smaller maps do"
-    )
-    return [Advice(MEMORY, layer.name, what, round(ratio, 3), todo, basis)]
+    return [Advice(MEMORY, layer.name, what, round(ratio, 3), MOVE_LESS, basis)]
 
 
 def _cheaper(layer: Layer, cycles: Cycles, isa: VectorIsa, balance: Balance) -> list[Advice]:
@@ -157,21 +160,20 @@ def _cheaper(layer: Layer, cycles: Cycles, isa: VectorIsa, balance: Balance) -> 
     ratio = estimate(other, balance, isa).total / cycles.total
     if ratio >= 1:
         return []
-    what = f"its 8-bit form is estimated at {ratio:.2f} of its cycles, for {other.nbytes} bytes of weights"
+    what = f"its 8-bit form is estimated at {ratio:.2f} of its cycles, for {render_bytes(other.nbytes)} of weights"
     return [_keep(layer, what, ratio, f"declared balance: {balance.source}")]
 
 
 def _twin(layer: Layer, twin: Twin) -> list[Advice]:
     ratio = twin.int8_ns / twin.binary_ns
-    if ratio >= 1:
+    if ratio >= MARGIN:
         return []
     what = f"{twin.int8_ns / 1e3:.1f} us in 8 bits, {twin.binary_ns / 1e3:.1f} us as it is"
     return [_keep(layer, what, ratio, MEASURED)]
 
 
 def _keep(layer: Layer, what: str, ratio: float, basis: str) -> Advice:
-    todo = "--keep-float with its name: more bytes, less time"
-    return Advice(CHEAPER, layer.name, what, round(ratio, 4), todo, basis)
+    return Advice(CHEAPER, layer.name, what, round(ratio, 4), KEEP, basis)
 
 
 __all__ = ["CHEAPER", "MEMORY", "WASTED", "Advice", "Twin", "advise"]

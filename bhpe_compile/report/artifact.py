@@ -29,7 +29,7 @@ ON_DEVICE = ("model.so", "weights.bin")
 
 PURPOSES = {
     "bhpe.h": "the C interface",
-    "model.onnx": "the network for ONNX Runtime and `verify`",
+    "model.onnx": "the network for ONNX Runtime, and what verify compares with",
     "reference.npz": "the recorded picture and outputs",
     "report.json": "layers, steps and decisions",
     "manifest.json": "facts and hashes",

@@ -16,6 +16,9 @@ VALUE_WIDTH = 76
 """Room for the text behind the longest bar."""
 
 NAME_HEIGHT, BAR_HEIGHT, BAR_STEP, GAP = 20, 11, 15, 9
+LEAST_DRAWN = 0.001
+"""A stage below this part of the largest bar is left to the tables."""
+
 BASELINE = 9.5
 """From a bar's top to the baseline of its value."""
 
@@ -32,6 +35,7 @@ def bars(title: str, series: Sequence[Series], show: Callable[[float], str]) -> 
     """The drawing; `show` renders a value with its unit. Everything is escaped."""
     stages = list(dict.fromkeys(stage for one in series for stage in one.values))
     most = max((value for one in series for value in one.values.values()), default=0) or 1
+    stages = [s for s in stages if any(one.values.get(s, 0) >= LEAST_DRAWN * most for one in series)]
     scale = (WIDTH - VALUE_WIDTH) / most
     parts: list[Markup] = []
     y = 0.0

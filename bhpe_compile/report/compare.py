@@ -114,12 +114,12 @@ class Comparison:
         }
 
 
-def read_subject(path: Path, letter: str, accuracy: Path | None = None) -> Subject:
+def read_subject(path: Path, letter: str, accuracy: Path | None = None, row: str | None = None) -> Subject:
     """Read a checkpoint or an artefact; `accuracy` is a result file of `eval`, by default the one beside it.
 
-    Raises what `load_model` and `read_artifact` raise, and InputError for a damaged result file.
+    row: which row of that file. Raises what `load_model` and `read_artifact` raise, and InputError for a damaged result file.
     """
-    measured = read_accuracy(accuracy or _beside(path))
+    measured = read_accuracy(accuracy or _beside(path), row)
     if path.is_dir():
         artifact = read_artifact(path)
         return Subject(
@@ -155,13 +155,21 @@ def _beside(path: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def read_accuracy(file: Path | None) -> dict[str, float]:
-    """Values by metric of {"metrics": {name: {"value": number}}}; {} without a file, InputError for another one."""
+def read_accuracy(file: Path | None, row: str | None = None) -> dict[str, float]:
+    """Values by metric of a result file; {} without a file, UsageError or InputError for a useless one.
+
+    Read are {"metrics": {name: {"value": number}}}, and {"rows": {row: {"figures": {name: number}}}} of one row,
+    or of the row that is named.
+    """
     if file is None:
         return {}
     try:
-        metrics = json.loads(file.read_bytes())["metrics"]
-        values = {str(name): float(entry["value"]) for name, entry in metrics.items()}
+        content = json.loads(file.read_bytes())
+        if "metrics" in content:
+            values = {str(name): float(entry["value"]) for name, entry in content["metrics"].items()}
+        else:
+            figures = _row(file, content["rows"], row)["figures"]
+            values = {str(name): float(value) for name, value in figures.items() if value is not None}
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -169,6 +177,14 @@ def read_accuracy(file: Path | None) -> dict[str, float]:
             f'{file}: is no result of eval ({{"metrics": {{name: {{"value": number}}}}}}); run eval again'
         ) from None
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _row(file: Path, rows: Mapping[str, Any], row: str | None) -> Any:
+    if row is None and len(rows) > 1:
+        raise InputError(f"{file}: holds several rows: {', '.join(rows)}; name one, LETTER=FILE:ROW")
+    if row is not None and row not in rows:
+        raise InputError(f"{file}: has no row {row}; there are {', '.join(rows)}")
+    return rows[row] if row is not None else next(iter(rows.values()))
 
 
 def compare(subjects: Sequence[Subject], limits: Limits | None = None) -> Comparison:

@@ -1,4 +1,4 @@
-"""Reports as one HTML file: no network, no fonts, no libraries; a policy in the page allows our script and nothing else.
+"""Reports as one HTML file: no network, no fonts, no libraries; a policy in the page allows our script, nothing else.
 
 Names in a model are not trusted: the templates escape everything, and the drawings are built from escaped parts.
 """

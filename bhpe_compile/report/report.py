@@ -15,7 +15,7 @@ from bhpe_compile.report.advice import Advice, Twin, advise
 from bhpe_compile.report.artifact import Artifact, FilePart, read_artifact
 from bhpe_compile.report.balance import balance_of
 from bhpe_compile.report.cost import BINARY, FLOAT32, Costs, Layer
-from bhpe_compile.targets import PRESETS
+from bhpe_compile.targets import PRESETS, Target
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
 
 if TYPE_CHECKING:
@@ -187,9 +187,14 @@ def report_artifact(
 
 def isa_of(artifact: Artifact) -> VectorIsa | None:
     """The vector unit an artefact was compiled for; None for one this version does not know."""
-    target = artifact.manifest["target"]
-    preset = next((p for p in PRESETS.values() if dict(p.llvm) == target.get("llvm")), None)
-    return preset.isa if preset is not None else ISAS.get(str(target.get("isa")))
+    target = target_of(artifact)
+    return target.isa if target is not None else ISAS.get(str(artifact.manifest["target"].get("isa")))
+
+
+def target_of(artifact: Artifact) -> Target | None:
+    """The preset whose code an artefact holds, under whatever name; None where this version has none."""
+    llvm = artifact.manifest["target"].get("llvm")
+    return next((preset for preset in PRESETS.values() if dict(preset.llvm) == llvm), None)
 
 
 def with_times(costs: Costs, timing: Timing | None) -> Costs:

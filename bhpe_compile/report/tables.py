@@ -156,8 +156,8 @@ def files(report: Report) -> Table | None:
         key = part.file, "layers, all together" if part.layer else part.part
         sums[key] = sums.get(key, 0) + part.nbytes
     whole = sum(sums.values())
-    rows = [(file, part, str(n), render_share(n, whole)) for (file, part), n in sums.items()]
-    rows.append(("all", "", str(whole), render_share(whole, whole)))
+    rows = [(file, part, f"{n:,}", render_share(n, whole)) for (file, part), n in sums.items()]
+    rows.append(("all", "", f"{whole:,}", render_share(whole, whole)))
     return Table("Every byte", ("file", "part", "bytes", "share"), tuple(rows), (2, 3))
 
 
