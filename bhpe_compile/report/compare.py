@@ -117,7 +117,8 @@ class Comparison:
 def read_subject(path: Path, letter: str, accuracy: Path | None = None, row: str | None = None) -> Subject:
     """Read a checkpoint or an artefact; `accuracy` is a result file of `eval`, by default the one beside it.
 
-    row: which row of that file. Raises what `load_model` and `read_artifact` raise, and InputError for a damaged result file.
+    row: which row of that file. Raises what `load_model` and `read_artifact` raise, and InputError for a damaged
+    result file.
     """
     measured = read_accuracy(accuracy or _beside(path), row)
     if path.is_dir():

@@ -81,7 +81,7 @@ def test_the_reference_is_not_limited() -> None:
 
 def test_a_ratio_of_latencies_needs_both() -> None:
     a, b = pair()
-    with pytest.raises(UsageError, match="A a.pt was not measured"):
+    with pytest.raises(UsageError, match=r"A a\.pt was not measured"):
         compare((a, timed(b, 1.0)), Limits(latency_ratio=1))
 
 

@@ -18,7 +18,7 @@ def test_parts_of_a_real_program_add_up() -> None:
         pytest.skip("this Python is no 64-bit ELF file")
     parts = elf_parts(content, "python")
     assert sum(parts.values()) == len(content)
-    assert parts["machine code"] > 1000
+    assert parts["machine code"] > 0
     assert parts[REST] >= 64  # the header itself
 
 
