@@ -51,29 +51,26 @@ class FilePart:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled model as a report sees it; `memory` in bytes by what it is for."""
+    """A compiled model as a report sees it.
+
+    `memory`: bytes of the arena, the workspace and the weights while it runs. `notes`: decisions of passes. `preset`:
+    that of its network, None for a graph of another kind. `llvm`: TVM's dictionary of its target.
+    """
 
     path: Path
     manifest: Manifest
     report: Mapping[str, Any]
     costs: Costs
     parts: tuple[FilePart, ...]
+    memory: Mapping[str, int]
+    notes: tuple[Mapping[str, Any], ...]
+    preset: str | None
+    llvm: Mapping[str, str]
 
     @property
     def target(self) -> str:
         """The target it was compiled for, by name."""
-        return str(self.manifest["target"]["name"])
-
-    @property
-    def preset(self) -> str | None:
-        """The preset of its network, if it is one."""
-        model = self.report.get("model")
-        return model.get("preset") if isinstance(model, Mapping) else None
-
-    @property
-    def memory(self) -> dict[str, int]:
-        """Bytes of the arena, the workspace and the weights while it runs."""
-        return {name: int(size) for name, size in sorted(self.manifest["memory"].items())}
+        return str(self.manifest["target"].get("name", "unknown"))
 
     @property
     def files(self) -> dict[str, int]:
@@ -111,7 +108,7 @@ def _reading(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(
             f"{path / REPORT}: is damaged or of an earlier version ({what}); compile the model again"
         ) from None
@@ -122,7 +119,18 @@ def _artifact(path: Path, manifest: Manifest, report: dict[str, Any]) -> Artifac
     parts = [*_weights(path, manifest, report, names), *_others(path, manifest)]
     kept = {part.layer: part.nbytes for part in parts if part.layer}
     layers = tuple(_layer(layer, report["steps"], kept) for layer in report["layers"])
-    return Artifact(path, manifest, report, Costs(layers, scheme_of(report)), tuple(parts))
+    preset = (report.get("model") or {}).get("preset")
+    return Artifact(
+        path=path,
+        manifest=manifest,
+        report=report,
+        costs=Costs(layers, scheme_of(report)),
+        parts=tuple(parts),
+        memory={str(name): int(size) for name, size in sorted(manifest.get("memory", {}).items())},
+        notes=tuple(dict(note) for note in report.get("notes", [])),
+        preset=None if preset is None else str(preset),
+        llvm={str(name): str(value) for name, value in manifest["target"].get("llvm", {}).items()},
+    )
 
 
 def scheme_of(report: Mapping[str, Any]) -> str:

@@ -178,8 +178,8 @@ def report_artifact(
         paper=paper,
         parts=artifact.parts,
         memory=artifact.memory,
-        notes=tuple(artifact.report.get("notes", ())),
-        advice=advise(after, isa, balance_of(artifact.manifest["target"]["llvm"]), twins) if isa else (),
+        notes=artifact.notes,
+        advice=advise(after, isa, balance_of(artifact.llvm), twins) if isa else (),
         latency=latency_of(timing),
         verification=verification,
     )
@@ -193,8 +193,7 @@ def isa_of(artifact: Artifact) -> VectorIsa | None:
 
 def target_of(artifact: Artifact) -> Target | None:
     """The preset whose code an artefact holds, under whatever name; None where this version has none."""
-    llvm = artifact.manifest["target"].get("llvm")
-    return next((preset for preset in PRESETS.values() if dict(preset.llvm) == llvm), None)
+    return next((preset for preset in PRESETS.values() if dict(preset.llvm) == dict(artifact.llvm)), None)
 
 
 def with_times(costs: Costs, timing: Timing | None) -> Costs:

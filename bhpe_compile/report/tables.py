@@ -123,7 +123,7 @@ def published(report: Report) -> Table | None:
 def stages(report: Report) -> Table:
     """Cost by part of the network."""
     measured = any(layer.ms is not None for layer in report.after.layers)
-    header = ("stage", "layers", "weights", "MACs", "bytes before", "bytes after", "ratio")
+    header = ["stage", "layers", "weights", "MACs", "bytes before", "bytes after", "ratio"]
     rows = []
     old, new = report.before.by_stage(lambda x: x.nbytes), report.after.by_stage(lambda x: x.nbytes)
     weights, macs = report.after.by_stage(lambda x: x.weights), report.after.by_stage(lambda x: x.macs)
@@ -134,8 +134,8 @@ def stages(report: Report) -> Table:
         row += [render_bytes(old.get(stage, 0)), render_bytes(size), render_ratio(size, old.get(stage, 0))]
         rows.append((*row, f"{times[stage]:.3f}") if measured else tuple(row))
     if measured:
-        header = (*header, "ms")
-    return Table("By stage", header, tuple(rows), tuple(range(1, len(header))))
+        header.append("ms")
+    return Table("By stage", tuple(header), tuple(rows), tuple(range(1, len(header))))
 
 
 def stage_operations(costs: Costs) -> dict[str, float]:
