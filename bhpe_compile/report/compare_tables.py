@@ -67,26 +67,24 @@ def changes(comparison: Comparison) -> Table:
     """The layers that differ, with what each side makes of them."""
     header = ["layer"]
     for one in comparison.subjects:
-        header += [f"{one.letter} precision", f"{one.letter} bytes", f"{one.letter} computed by"]
+        header += [f"{one.letter} precision", f"{one.letter} bytes"]
+        header += [f"{one.letter} computed by"] if one.source == "artefact" else []
     rows = []
     for change in comparison.changes:
         cells = [change.name]
-        for layer in change.layers:
-            cells += _side(layer)
+        for layer, one in zip(change.layers, comparison.subjects, strict=True):
+            cells += _side(layer, one)
         rows.append(tuple(cells))
-    right = tuple(2 + 3 * k for k in range(len(comparison.subjects)))
+    right = tuple(index for index, title in enumerate(header) if title.endswith(" bytes"))
     note = f"{comparison.same} layers are the same."
     return Table("Layer by layer", tuple(header), tuple(rows), right, note)
 
 
-def _side(layer: Layer | None) -> list[str]:
-    if layer is None:
-        return ["-", "-", "-"]
-    return [
-        PRECISION_NAMES.get(layer.precision, layer.precision),
-        render_bytes(layer.nbytes),
-        " + ".join(layer.kernels) or "-",
-    ]
+def _side(layer: Layer | None, subject: Subject) -> list[str]:
+    """A checkpoint has no kernels to name."""
+    cells = ["-", "-"] if layer is None else [PRECISION_NAMES[layer.precision], render_bytes(layer.nbytes)]
+    kernels = () if layer is None else layer.kernels
+    return [*cells, " + ".join(kernels) or "-"] if subject.source == "artefact" else cells
 
 
 def compare_tables(comparison: Comparison) -> list[Table]:

@@ -111,8 +111,8 @@ def report_page(report: Report, overlay: bytes | None = None) -> str:
             published=tables.published(report),
             stages=tables.stages(report),
             charts=_charts(report),
-            series=("original, float32", "predicted" if report.predicted else "compiled"),
-            advice=tables.advice(report),
+            series=("original, float32", tables.after_word(report)),
+            advice=tables.advice(report, longest=None),
             columns=_layer_columns(report),
             rows=[_layer_row(layer, _measured(report)) for layer in report.after.layers],
             facets=_facets([layer.to_json() for layer in report.after.layers], ("stage", "precision")),
@@ -178,7 +178,7 @@ def _executed(verification: Mapping[str, Any]) -> str:
 
 
 def _charts(report: Report) -> list[tuple[str, Any]]:
-    labels = ("original", "compiled")
+    labels = ("original", tables.after_word(report))
     old, new = report.before, report.after
     charts: list[tuple[str, Any]] = []
     for title, before, after, show in (
@@ -293,7 +293,7 @@ def compare_page(comparison: Comparison) -> str:
         charts=_compare_charts(subjects),
         series=[one.name for one in subjects],
         columns=_change_columns(subjects),
-        rows=[_change_row(change) for change in comparison.changes],
+        rows=[_change_row(change, subjects) for change in comparison.changes],
         facets=_facets([_change_facets(change) for change in comparison.changes], ("stage", "precision")),
         same=comparison.same,
         missed=comparison.missed,
@@ -335,28 +335,22 @@ def _compare_charts(subjects: Sequence[Subject]) -> list[tuple[str, Any]]:
 
 
 def _change_columns(subjects: Sequence[Subject]) -> list[Column]:
-    columns = [Column("layer"), Column("stage")]
+    columns = [Column("layer")]
     for one in subjects:
-        columns += [
-            Column(f"{one.letter} precision"),
-            Column(f"{one.letter} bytes", number=True),
-            Column(f"{one.letter} computed by"),
-        ]
+        columns += [Column(f"{one.letter} precision"), Column(f"{one.letter} bytes", number=True)]
+        columns += [Column(f"{one.letter} computed by")] if one.source == "artefact" else []
     return columns
 
 
-def _change_row(change: Change) -> Row:
-    facets = _change_facets(change)
-    cells = [Cell(change.name, change.name.lower()), Cell(facets["stage"], facets["stage"])]
-    for layer in change.layers:
-        if layer is None:
-            cells += [Cell("-", ""), Cell("-", -1), Cell("-", "")]
-            continue
-        kernels = " + ".join(layer.kernels) or "-"
-        precision = PRECISION_NAMES[layer.precision]
-        cells += [Cell(precision, precision), Cell(render_bytes(layer.nbytes), layer.nbytes)]
-        cells.append(Cell(kernels, kernels.lower()))
-    return Row(tuple(cells), facets)
+def _change_row(change: Change, subjects: Sequence[Subject]) -> Row:
+    cells = [Cell(change.name, change.name.lower())]
+    for layer, one in zip(change.layers, subjects, strict=True):
+        precision = "-" if layer is None else PRECISION_NAMES[layer.precision]
+        kernels = (" + ".join(layer.kernels) if layer is not None else "") or "-"
+        size = Cell("-", -1) if layer is None else Cell(render_bytes(layer.nbytes), layer.nbytes)
+        cells += [Cell(precision, precision), size]
+        cells += [Cell(kernels, kernels.lower())] if one.source == "artefact" else []
+    return Row(tuple(cells), _change_facets(change))
 
 
 def _change_facets(change: Change) -> dict[str, str]:

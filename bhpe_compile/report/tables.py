@@ -90,7 +90,12 @@ def summary(report: Report) -> Table:
     note = NO_SPEED
     if report.predicted:
         note += " Bytes after are predicted for weights.bin; model.so comes on top."
-    return Table("Summary", ("", "original", "compiled", "ratio"), tuple(rows), (1, 2, 3), note)
+    return Table("Summary", ("", "original", after_word(report), "ratio"), tuple(rows), (1, 2, 3), note)
+
+
+def after_word(report: Report) -> str:
+    """What the second column is."""
+    return "predicted" if report.predicted else "compiled"
 
 
 def _paper(label: str, first: float, second: float, unit: str) -> tuple[str, ...]:
@@ -135,7 +140,8 @@ def stages(report: Report) -> Table:
         rows.append((*row, f"{times[stage]:.3f}") if measured else tuple(row))
     if measured:
         header.append("ms")
-    return Table("By stage", tuple(header), tuple(rows), tuple(range(1, len(header))))
+    note = "ms: these layers only; generated code and other kernels come on top." if measured else ""
+    return Table("By stage", tuple(header), tuple(rows), tuple(range(1, len(header))), note)
 
 
 def stage_operations(costs: Costs) -> dict[str, float]:
@@ -177,17 +183,17 @@ def layers(report: Report) -> Table:
     return Table("Layers", tuple(header), tuple(rows), right, "Activations: bytes a layer reads and writes.")
 
 
-def advice(report: Report) -> list[Table]:
-    """What could be cheaper: a table for each thing to do, on each ground."""
+def advice(report: Report, longest: int | None = LONGEST_ADVICE) -> list[Table]:
+    """What could be cheaper: a table for each thing to do, on each ground, of at most `longest` lines (None: all)."""
     groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
     for one in report.advice:
         groups.setdefault((one.kind, one.todo, one.basis), []).append((one.layer, one.what))
     listed = []
     for (kind, todo, basis), rows in groups.items():
-        more = len(rows) - LONGEST_ADVICE
+        more = 0 if longest is None else len(rows) - longest
         tail = f" {more} more with --format json." if more > 0 else ""
         note = f"To do: {todo}. Basis: {basis}.{tail}"
-        listed.append(Table(f"Advice: {kind}", ("layer", "what"), tuple(rows[:LONGEST_ADVICE]), (), note))
+        listed.append(Table(f"Advice: {kind}", ("layer", "what"), tuple(rows[:longest]), (), note))
     return listed
 
 

@@ -17,6 +17,9 @@ from tests.report.made_up import HOSTILE, hostile_report
 
 Open = Callable[..., Any]
 
+A4 = 688
+"""Pixels between the margins of a printed page."""
+
 CONTRAST = """
 () => {
   const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -156,6 +159,8 @@ def test_prints(opened: Open) -> None:
     page.get_by_label("Name").fill("conv1")
     assert page.pdf(format="A4").startswith(b"%PDF-")
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": A4, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == A4
     assert not page.locator(".controls").is_visible()
     assert not page.locator(".passes").is_visible()
     assert page.evaluate("getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
@@ -209,9 +214,13 @@ def test_comparison(opened: Open, tmp_path: Path) -> None:
     assert page.get_by_role("heading", name="Limits missed").is_visible()
     assert "more than --max-size 1 MB" in page.locator(".missed li").inner_text()
     page.get_by_role("button", name="B bytes").click()
-    found = [float(key) for key in column(page, 6)]
+    found = [float(key) for key in column(page, 4)]
     assert found == sorted(found, reverse=True)
+    assert len(set(found)) > 10
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": A4, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == A4
 
 
 def test_the_largest_report_is_below_two_megabytes() -> None:
