@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+PATIENCE = 180_000
+"""Milliseconds: a loaded machine is slow, not wrong."""
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
@@ -17,6 +20,6 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip("no chromium on this machine (scripts/system-packages installs it)")
     with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=program)
+        started = running.chromium.launch(executable_path=program, timeout=PATIENCE)
         yield started
         started.close()

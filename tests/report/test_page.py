@@ -13,6 +13,7 @@ from bhpe_compile.report.advice import WASTED, Advice
 from bhpe_compile.report.compare import Limits, Subject, compare
 from bhpe_compile.report.html import MOST_BYTES, compare_page, report_page
 from bhpe_compile.report.report import report_preset
+from tests.report.conftest import PATIENCE
 from tests.report.made_up import HOSTILE, hostile_report
 
 Open = Callable[..., Any]
@@ -65,6 +66,7 @@ def opened(browser: Any, page_file: Path) -> Iterator[Open]:
     def open_page(file: Path = page_file, **options: Any) -> Any:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("console", lambda message: trouble.append(message.text))
         page.on("pageerror", lambda error: trouble.append(str(error)))
