@@ -16,6 +16,7 @@ from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
+    from bhpe_compile.runtime import Model
     from bhpe_compile.runtime.timing import StepTime, Timing
 
 K = TypeVar("K")
@@ -55,26 +56,16 @@ def bench_command(
     the fastest run and the 90th percentile: where they are far apart, something else was running. Only models for this
     machine can be timed; an emulator's time says nothing about a board.
     """
-    from bhpe_compile.artifact import load_reference
-    from bhpe_compile.artifact.load import check_artifact
-    from bhpe_compile.runtime import Model
+    from bhpe_compile.artifact import load_manifest
     from bhpe_compile.runtime.timing import time_model
-    from bhpe_compile.targets.host import missing_features
 
-    existing(artifact, "artefact")
-    target = check_artifact(artifact)["target"]
-    if lacking := missing_features(target["family"], target["requires"]):
-        raise UsageError(
-            f"{artifact}: is compiled for {target['name']}, and this machine has no {', '.join(lacking)}; "
-            "copy the folder to the device and run its driver there"
-        )
-    with Model(artifact, threads=threads) as model, progress(rounds, quiet) as bar:
-        model.input()[...] = load_reference(artifact).image
+    with open_timed(artifact, threads) as model, progress(rounds, quiet) as bar:
         timing = time_model(model, rounds, steps=per_layer, tick=bar)
+    target = load_manifest(artifact)["target"]["name"]
     if style == "json":
-        print_json(to_json(artifact, target["name"], timing))
+        print_json(to_json(artifact, target, timing))
         return
-    pairs = describe(artifact, target["name"], timing)
+    pairs = describe(artifact, target, timing)
     if style == "md":
         click.echo(markdown(("", ""), pairs))
     else:
@@ -82,6 +73,28 @@ def bench_command(
     for header, rows in tables(timing) if per_layer else ():
         shown = markdown(header, rows) if style == "md" else render_table(header, rows, right=(0, 1))
         click.echo("\n" + shown)
+
+
+@contextmanager
+def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
+    """The model of an artefact with the picture it was compiled with as its input, ready to be timed.
+
+    UsageError for one that does not run on this machine.
+    """
+    from bhpe_compile.artifact import load_reference
+    from bhpe_compile.artifact.load import check_artifact
+    from bhpe_compile.runtime import Model
+    from bhpe_compile.targets.host import missing_features
+
+    target = check_artifact(existing(artifact, "artefact"))["target"]
+    if lacking := missing_features(target["family"], target["requires"]):
+        raise UsageError(
+            f"{artifact}: is compiled for {target['name']}, and this machine has no {', '.join(lacking)}; "
+            "copy the folder to the device and run its driver there"
+        )
+    with Model(artifact, threads=threads) as model:
+        model.input()[...] = load_reference(artifact).image
+        yield model
 
 
 @contextmanager

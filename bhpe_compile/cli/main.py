@@ -13,6 +13,7 @@ from click_default_group import DefaultGroup
 
 from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
+from bhpe_compile.cli.compare import compare_command
 from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.data import data_command
 from bhpe_compile.cli.distill import distill_command
@@ -60,6 +61,7 @@ def cli() -> None:
 
 for command in (
     bench_command,
+    compare_command,
     compile_command,
     distill_command,
     data_command,

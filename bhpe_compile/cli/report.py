@@ -1,63 +1,220 @@
-"""`bhpe-compile report`: parameters and operations of a network before and after; no checkpoint needed."""
+"""`bhpe-compile report`: what a network costs before and after, from a preset, a checkpoint or an artefact."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bhpe_compile.cli.options import SCHEMES, format_option
-from bhpe_compile.cli.tables import print_json, render_count, render_table
+from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.options import SCHEMES, complete_target, existing, existing_file
+from bhpe_compile.cli.tables import render_table, to_json_text
+from bhpe_compile.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.report.advice import Twin
+    from bhpe_compile.report.report import Report
+    from bhpe_compile.report.tables import Table
+    from bhpe_compile.runtime.timing import Timing
+
+FORMATS = ("table", "json", "md", "html", "csv")
 
 
-@click.command("report", short_help="Count parameters and operations, before and after.")
+@click.command("report", short_help="Count parameters, operations and bytes, before and after.")
+@click.argument("source", metavar="[MODEL|ARTEFACT]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--preset",
     type=click.Choice(["full", "tiny"]),
-    default="full",
-    show_default=True,
-    help="full: Hand4Whole as published; tiny: the small network of `example`.",
+    help="Count a network without a file: full is Hand4Whole as published, tiny the small network of `example`.  "
+    "[default: full, without a model]",
 )
 @click.option(
     "--scheme",
-    type=click.Choice(SCHEMES),
+    type=click.Choice([*SCHEMES, "float"]),
     default="bidrn",
     show_default=True,
-    help="Which layers become binary, and how.",
+    help="Which layers become binary; an artefact says so itself.",
 )
-@format_option
-def report_command(preset: str, scheme: str, style: str) -> None:
-    """Count parameters and operations of the original and the compiled network.
+@click.option(
+    "--target",
+    default="x86",
+    show_default=True,
+    shell_complete=complete_target,
+    help="The CPU whose packed bytes are predicted; an artefact says so itself.",
+)
+@click.option(
+    "--dense",
+    type=click.Choice(["int8", "fp32"]),
+    help="What stays dense computes with 8 bits or float.  [default: int8 beside binary layers]",
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="csv lists the layers; html is one file that needs no network.",
+)
+@click.option(
+    "--layers", "with_layers", is_flag=True, help="List every layer, too (json, csv, html always do)."
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write there.  [default: stdout]")
+@click.option("--measure", is_flag=True, help="Time the artefact here, whole and layer by layer.")
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=30,
+    show_default=True,
+    help="Runs to time.",
+)
+@click.option("--verify", "verify_too", is_flag=True, help="Verify the artefact and show the result.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    help="Run the artefact on this picture and show the pose on it (html).",
+)
+def report_command(
+    source: Path | None,
+    preset: str | None,
+    scheme: str,
+    target: str,
+    dense: str | None,
+    style: str,
+    with_layers: bool,
+    output: Path | None,
+    measure: bool,
+    rounds: int,
+    verify_too: bool,
+    picture: Path | None,
+) -> None:
+    """Count parameters, operations and bytes of a network, before and after.
 
-    `paper` figures follow the accounting of the BinaryHPE paper: a binary parameter is 1/32 of a parameter, a
-    binary multiplication 1/64 of an operation.
+    A checkpoint or a preset is counted, and what compiling would make of it is predicted; nothing is compiled. Of an
+    artefact every figure is what its files hold. Operations are told in three conventions: the BinaryHPE paper's (a
+    binary parameter is 1/32 of a parameter, a binary multiplication 1/64 of an operation), bit operations, and
+    multiplications by bits. None of them is a time: --measure is.
+
+    With the report comes advice: layers that waste lanes, move more bytes than they compute, or would be cheaper in 8
+    bits.
     """
-    from bhpe_compile.report.count import count
+    if source is not None and preset is not None:
+        raise UsageError("name a model or --preset, not both")
+    compiled = source is not None and existing(source, "model or artefact").is_dir()
+    for flag, used in (("--measure", measure), ("--verify", verify_too), ("--picture", picture is not None)):
+        if used and not compiled:
+            raise UsageError(f"{flag} needs a compiled model, the folder that `compile` writes")
+    if picture is not None and style != "html":
+        raise UsageError("--picture is shown by --format html only")
+    if compiled and source is not None:
+        report, overlay = _of_artifact(source, measure, rounds, verify_too, picture)
+    else:
+        report, overlay = _counted(source, preset or "full", scheme, target, dense), None
+    text = render(report, style, with_layers, overlay)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_files({output: text.encode()})
 
-    counted = count(preset, scheme).to_json()
+
+def _counted(source: Path | None, preset: str, scheme: str, target: str, dense: str | None) -> Report:
+    from bhpe_compile.report.report import report_checkpoint, report_preset
+
+    if source is None:
+        return report_preset(preset, scheme, target, dense)
+    return report_checkpoint(source, scheme, target, dense)
+
+
+def _of_artifact(
+    source: Path, measure: bool, rounds: int, verify_too: bool, picture: Path | None
+) -> tuple[Report, bytes | None]:
+    from bhpe_compile.report.report import report_artifact
+
+    timing, twins = (time_artifact(source, rounds), time_twins(source)) if measure else (None, None)
+    verification: dict[str, Any] | None = None
+    if verify_too:
+        from bhpe_compile.cli.verify import run_verification
+
+        verification = run_verification(source, None, quiet=True, verbose=False).to_json()
+    overlay = draw(source, picture) if picture is not None else None
+    if verification is None:
+        verification = recorded(source, "verification.json")
+    report = report_artifact(source, timing=timing, twins=twins, verification=verification)
+    return report, overlay
+
+
+def time_artifact(source: Path, rounds: int) -> Timing:
+    """Whole runs and steps of an artefact that runs here; UsageError for another."""
+    from bhpe_compile.cli.bench import open_timed
+    from bhpe_compile.runtime.timing import time_model
+
+    with open_timed(source) as model:
+        return time_model(model, rounds, steps=True)
+
+
+def time_twins(source: Path) -> dict[str, Twin]:
+    """Every binary convolution of an artefact beside its 8-bit form, both timed here."""
+    from bhpe_compile.report.artifact import read_artifact
+    from bhpe_compile.report.report import target_of
+    from bhpe_compile.tuning.twins import measure_twins
+
+    target = target_of(read_artifact(source))
+    if sys.stderr.isatty():
+        click.echo("timing the 8-bit form of every binary layer (half a minute)", err=True)
+    return {} if target is None else measure_twins(source, target)
+
+
+def draw(source: Path, picture: Path) -> bytes:
+    """The picture with the pose that the artefact finds on it, as PNG."""
+    import io
+
+    from bhpe_compile.runtime import draw_overlay, load_picture, open_session
+
+    loaded = load_picture(existing_file(picture, "picture"))
+    with open_session(source, threads=1) as session:
+        outputs = session.execute({session.inputs[0].name: loaded.network_input}).outputs
+    stream = io.BytesIO()
+    draw_overlay(loaded, outputs).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def recorded(folder: Path, name: str) -> dict[str, Any] | None:
+    """A JSON object that lies in an artefact's folder under `name`, or None. InputError where it is damaged."""
+    file = folder / name
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{file}: is not JSON; write it again or remove it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: is not a JSON object; write it again or remove it")
+    return content
+
+
+def render(report: Report, style: str, with_layers: bool, overlay: bytes | None = None) -> str:
+    """The report in one of FORMATS, with a final line feed."""
+    from bhpe_compile.report import tables
+
     if style == "json":
-        print_json(counted)
-        return
-    click.echo(render_counts(counted))
+        return to_json_text(report.to_json()) + "\n"
+    if style == "csv":
+        return tables.layers_csv(report)
+    if style == "html":
+        from bhpe_compile.report.html import report_page
+
+        return report_page(report, overlay)
+    listed = tables.tables(report, with_layers=with_layers)
+    if style == "md":
+        return tables.join([f"## {report.name}", *map(tables.markdown, listed)]) + "\n"
+    return tables.join(map(plain, listed)) + "\n"
 
 
-def render_counts(counted: dict[str, Any]) -> str:
-    """A table of `original` and `compiled` beside each other."""
-    rows = [
-        ("parameters", "params", "total"),
-        ("  of them binary", "params", "binary"),
-        ("multiply-accumulates", "ops", "macs"),
-        ("  of them binary", "ops", "binary_macs"),
-    ]
-    before, after = counted["original"], counted["compiled"]
-    lines = [
-        (label, render_count(before[group][key]), render_count(after[group][key]))
-        for label, group, key in rows
-    ]
-    lines.append(
-        ("parameters, paper", f"{before['params']['paper_m']:.2f} M", f"{after['params']['paper_m']:.2f} M")
-    )
-    lines.append(
-        ("operations, paper", f"{before['ops']['paper_g']:.2f} G", f"{after['ops']['paper_g']:.2f} G")
-    )
-    return render_table(("", "original", "compiled"), lines, right=(1, 2))
+def plain(table: Table) -> str:
+    """A table for the terminal: its title, unless it is the first, its rows and its note."""
+    lines = [] if table.title == "Summary" else [table.title.upper()]
+    lines.append(render_table(table.header, table.rows, right=table.right))
+    return "\n".join([*lines, *([table.note] if table.note else [])])

@@ -9,6 +9,10 @@ from typing import Any
 
 import click
 
+from bhpe_compile.report.figures import render_bytes, render_count
+
+__all__ = ["print_json", "render_bytes", "render_count", "render_pairs", "render_table", "to_json_text"]
+
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """Columns two spaces apart under a header and a rule; those numbered in `right` are right-aligned."""
@@ -32,25 +36,14 @@ def render_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in known)
 
 
-def render_bytes(count: int) -> str:
-    """A size as people read it, in powers of 1000: 950 B, 12.3 kB, 4.56 MB."""
-    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= divisor:
-            return f"{count / divisor:.3g} {unit}"
-    return f"{count} B"
-
-
-def render_count(count: float) -> str:
-    """A number of parameters or operations: 950, 12.3 k, 4.56 M, 17.8 G."""
-    for unit, divisor in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
-        if count >= divisor:
-            return f"{count / divisor:.4g}{unit}"
-    return f"{count:g}"
-
-
 def print_json(value: Any) -> None:
     """`value` on stdout as JSON with sorted keys; what JSON has no number for (NaN, infinity) is null."""
-    click.echo(json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False))
+    click.echo(to_json_text(value))
+
+
+def to_json_text(value: Any) -> str:
+    """`value` as JSON with sorted keys; what JSON has no number for (NaN, infinity) is null."""
+    return json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -1,20 +1,21 @@
 """What a compiled model consists of: layer by layer from the folded graph, in total from the artefact's program.
 
-MACs count both hand crops (batch 2). A transposed convolution is counted by the taps that meet a pixel, as
-kernel^2 * Cin * Cout at every input pixel. Stored bits are 1 for binary, 8 for quantized and 16 for
-other weights.
+MACs are counted as `cost` says. `stored_bytes` are the weights alone, at 1, 8 or 16 bits; what a layer really
+keeps in weights.bin, its scales and tables included, follows from the constants of its steps: [role, offset, bytes]
+in the payload. Equal constants are stored once, so steps may name the same offset. `activations` are the bytes of the
+arena that a step reads and writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
 import onnx_ir as ir
 
-from bhpe_compile.artifact.program import Program
+from bhpe_compile.artifact.program import Program, Step
 from bhpe_compile.exchange.nodes import has_quantized_weights
 from bhpe_compile.passes.base import Note
 
@@ -30,7 +31,8 @@ PRECISIONS = ("binary", "int8", "float16")
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer with weights: its kind, precision ("binary" | "int8" | "float16"), weights, MACs and stored bytes."""
+    """One layer with weights: its kind, precision ("binary" | "int8" | "float16"), weights, MACs and stored bytes,
+    its channels, kernel size, and the elements of its input and output maps. `trained`: no constant of a formula."""
 
     name: str
     kind: str
@@ -38,6 +40,12 @@ class LayerCost:
     weights: int
     macs: int
     stored_bytes: int
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, ...]
+    inputs: int
+    outputs: int
+    trained: bool = True
 
 
 def _shape(value: ir.Value | None) -> tuple[int, ...]:
@@ -66,8 +74,29 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
             stored = count * (1 if precision == "int8" else 2)
         positions = x[0] * prod(x[2:]) if transposed else y[0] * prod(y[2:])
         kind = BINARY[node.op_type] if binary else DENSE[node.op_type]
-        costs.append(LayerCost(node.name or "", kind, precision, count, count * positions, stored))
+        costs.append(
+            LayerCost(
+                name=node.name or "",
+                kind=kind,
+                precision=precision,
+                weights=count,
+                macs=count * positions,
+                stored_bytes=stored,
+                in_channels=x[1],
+                out_channels=y[1],
+                kernel=tuple(weight[2:]) or (1, 1),
+                inputs=prod(x),
+                outputs=prod(y),
+                trained=binary or precision == "int8" or _is_trained(node),
+            )
+        )
     return costs
+
+
+def _is_trained(node: ir.Node) -> bool:
+    """Exporters call a parameter `PATH.weight`; what a formula multiplies by has another name."""
+    weight = node.inputs[1]
+    return weight is not None and (weight.name or "").endswith(".weight")
 
 
 def compile_report(
@@ -95,9 +124,20 @@ def compile_report(
             "workspace": program.workspace_bytes,
         },
         "calls": {"kernels": len(program.steps) - glue, "glue": glue},
-        "layers": [asdict(layer) for layer in layers],
-        "steps": [{"kernel": s.symbol, "kind": s.kind, "layer": s.layer} for s in program.steps],
+        "layers": [asdict(layer) | {"kernel": list(layer.kernel)} for layer in layers],
+        "steps": [_step(step, program) for step in program.steps],
         "notes": [asdict(note) for note in _unique(notes)],
+    }
+
+
+def _step(step: Step, program: Program) -> Mapping[str, Any]:
+    slots = [(role, program.tensors[arg]) for role, arg in zip(step.roles, step.args, strict=True)]
+    return {
+        "kernel": step.symbol,
+        "kind": step.kind,
+        "layer": step.layer,
+        "constants": [[role, slot.offset, slot.nbytes] for role, slot in slots if slot.storage == "weights"],
+        "activations": sum(slot.nbytes for _, slot in slots if slot.storage == "arena"),
     }
 
 

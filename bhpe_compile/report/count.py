@@ -1,24 +1,22 @@
-"""Parameters and operations of a network, and the paper's accounting of its binary forms.
+"""Layers of a preset in full precision, and the paper's accounting of its binary forms.
 
     params (paper) = full-precision parameters + binary weights / 32
-    ops (paper)    = full-precision MACs + binary MACs / 64 + element-wise operations
-    element-wise   = 1 per output element of the trunks' convolutions; in bidrn also of BoxNet's transposed
-                     convolutions, and k times for a Fusion Down, whose k convolutions are averaged
+    ops (paper)    = full-precision MACs + binary MACs / 64 + element-wise operations       (see `cost`)
 
-The rows of the paper differ in what they count, and so do ours: bnn adds nothing to the weights, reactnet one
-threshold per input channel of a binary convolution, bidrn the three numbers per channel of every RPReLU.
-BoxNet's small linear layers (0.2 M) are counted in full precision, although the compiler makes them binary.
 The printed figures stand beside ours with their difference: 17.22 M is not explained by any count we know, and
 16.85 G is 1.00 G below the released network.
 
-MACs are counted for one picture: body, two hand crops, one face. Nothing is allocated or computed: the
-network runs on torch's meta device. Source of the convention: BinaryHPE, arXiv 2311.14323, its tables.
+The weights lie on torch's meta device, so nothing of them is allocated, and no layer is computed: it answers with a
+zero that is expanded to the shape of its output. (Running the rest on the meta device as well would import torch's
+compiler, a second of it.)
+Source of the convention: BinaryHPE, arXiv 2311.14323, its tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -27,33 +25,28 @@ from torch import Tensor, nn
 from bhpe_compile.errors import UsageError
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.presets import FULL, get_preset
-from bhpe_compile.models.roles import layer_role
-
-BINARY_ROLES: dict[str, frozenset[str]] = {
-    "float": frozenset(),
-    "bnn": frozenset({"core", "shortcut"}),
-    "reactnet": frozenset({"core", "shortcut"}),
-    "bidrn": frozenset({"core", "box"}),
-}
-"""Roles that are binary in each scheme (stems and heads never are)."""
+from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
+from bhpe_compile.report.cost import (
+    BINARY,
+    CONVOLUTION,
+    FLOAT32,
+    LINEAR,
+    TRANSPOSED,
+    Costs,
+    Layer,
+    counts_as_binary,
+    paper_operations,
+    paper_parameters,
+)
 
 PAPER = {"float": (77.84, 16.85), "bnn": (21.61, 2.63), "reactnet": (21.66, 2.63), "bidrn": (17.22, 2.50)}
 """What the paper's tables print for the full network: millions of parameters, 1e9 operations."""
 
-
-@dataclass(frozen=True)
-class LayerCount:
-    """One layer with weights: its weights without bias, and MACs of one picture."""
-
-    name: str
-    role: str
-    kind: str
-    weights: int
-    macs: int
-    in_channels: int
-    out_channels: int
-    outputs: int
-    binary: bool
+KINDS: dict[type[nn.Module], str] = {
+    nn.Conv2d: CONVOLUTION,
+    nn.ConvTranspose2d: TRANSPOSED,
+    nn.Linear: LINEAR,
+}
 
 
 @dataclass(frozen=True)
@@ -90,130 +83,150 @@ class Published:
 
 
 @dataclass(frozen=True)
-class CostReport:
-    """Counts of a preset before and after binarization by a scheme; `published` only for the paper's network."""
+class Accounting:
+    """A network before and after, as the paper counts; `published` only for the paper's network."""
 
-    preset: str
-    scheme: str
     original: Totals
     compiled: Totals
     published: Published | None
-    layers: tuple[LayerCount, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `report --format json`."""
+        """The three by name."""
         return {
-            "preset": self.preset,
-            "scheme": self.scheme,
             "original": self.original.to_json(),
             "compiled": self.compiled.to_json(),
             "published": None if self.published is None else asdict(self.published),
-            "layers": [asdict(layer) for layer in self.layers],
         }
 
 
-def _macs(layer: nn.Module, x: Tensor, y: Tensor) -> int:
-    if isinstance(layer, nn.ConvTranspose2d):
-        # every input pixel meets every tap; taps that fall outside the output are counted as the field does
-        return x.shape[0] * x.shape[2] * x.shape[3] * layer.weight.numel()
-    if isinstance(layer, nn.Conv2d):
-        return y.shape[0] * y.shape[2] * y.shape[3] * layer.weight.numel()
-    return x.shape[0] * layer.weight.numel() if isinstance(layer, nn.Linear) else 0
+@dataclass(frozen=True)
+class Counted:
+    """A preset in full precision: its layers, and all of its parameters (norms and biases included)."""
+
+    preset: str
+    layers: tuple[Layer, ...]
+    parameters: int
+
+    @property
+    def costs(self) -> Costs:
+        """The same as a network to report."""
+        return Costs(self.layers, "float", self.parameters - sum(layer.weights for layer in self.layers))
 
 
-def _count_layers(model: Hand4Whole) -> tuple[LayerCount, ...]:
-    counts: list[LayerCount] = []
+class _Counter(nn.Module):
+    """Stands for a layer: writes down its cost and answers with zeros of the right shape."""
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            x = inputs[0]
-            counts.append(
-                LayerCount(
-                    name=name,
-                    role=layer_role(name),
-                    kind=type(layer).__name__,
-                    weights=layer.get_parameter("weight").numel(),
-                    macs=_macs(layer, x, output),
-                    in_channels=x.shape[1],
-                    out_channels=output.shape[1],
-                    outputs=output.numel(),
-                    binary=False,
-                )
+    def __init__(self, name: str, layer: nn.Module, found: list[Layer]) -> None:
+        super().__init__()
+        self._name, self._layers, self._found = name, (layer,), found  # a tuple: no submodule
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros that take no memory."""
+        layer = self._layers[0]
+        weights = layer.get_parameter("weight")
+        shape = _output_shape(layer, x)
+        pixels = x.shape if isinstance(layer, nn.ConvTranspose2d) else shape
+        positions = prod(pixels[:1] + pixels[2:]) if weights.dim() == 4 else x.shape[0]
+        self._found.append(
+            Layer(
+                name=self._name,
+                kind=KINDS[type(layer)],
+                precision=FLOAT32,
+                weights=weights.numel(),
+                macs=positions * weights.numel(),
+                in_channels=x.shape[1],
+                out_channels=shape[1],
+                kernel=(weights.shape[2], weights.shape[3]) if weights.dim() == 4 else (1, 1),
+                inputs=x.numel(),
+                outputs=prod(shape),
+                nbytes=4 * weights.numel(),
+                traffic=4 * (x.numel() + prod(shape)),
             )
+        )
+        return torch.zeros(()).expand(shape)
 
-        return record
 
-    handles = [
-        layer.register_forward_hook(hook(name))
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    ]
+def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
+    if isinstance(layer, nn.Linear):
+        return (*x.shape[:-1], layer.out_features)
+    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)  # KINDS has no others
+    sizes = []
+    for axis in (0, 1):
+        size, stride = x.shape[2 + axis], layer.stride[axis]
+        kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        pad = int(layer.padding[axis])
+        if isinstance(layer, nn.ConvTranspose2d):
+            sizes.append((size - 1) * stride - 2 * pad + kernel)
+        else:
+            sizes.append((size + 2 * pad - kernel) // stride + 1)
+    return x.shape[0], layer.out_channels, *sizes
+
+
+@cache
+def count_preset(preset: str) -> Counted:
+    """Count `preset` ("full" | "tiny") in full precision; UsageError for another name."""
+    with torch.device("meta"):
+        model = Hand4Whole(get_preset(preset)).eval()
+    parameters = sum(p.numel() for p in model.parameters())
+    layers: list[Layer] = []
+    for path, module in list(model.named_modules()):
+        for name, child in module.named_children():
+            if type(child) in KINDS:
+                setattr(module, name, _Counter(f"{path}.{name}" if path else name, child, layers))
+            elif isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.Identity())
     with torch.no_grad():
-        model(torch.empty(1, 3, *model.preset.image, device="meta"))
-    for handle in handles:
-        handle.remove()
-    return tuple(counts)
+        model(torch.zeros(1, 3, *model.preset.image))
+    return Counted(preset, tuple(layers), parameters)
 
 
-def _is_binary(layer: LayerCount, scheme: str) -> bool:
-    return layer.role in BINARY_ROLES[scheme] and layer.kind != "Linear"
-
-
-def _totals(layers: tuple[LayerCount, ...], parameters: int, scheme: str) -> Totals:
-    binary = [layer for layer in layers if layer.binary]
-    weights, binary_macs = sum(b.weights for b in binary), sum(b.macs for b in binary)
-    macs = sum(layer.macs for layer in layers)
-    extra = 0
-    if scheme == "reactnet":
-        extra = sum(b.in_channels for b in binary)
-    elif scheme == "bidrn":
-        extra = 3 * sum(b.out_channels for b in binary)
-    elementwise = sum(_elementwise(layer, scheme) for layer in layers) if binary else 0
-    paper_params = parameters - weights + weights / 32 + extra
-    paper_ops = macs - binary_macs + binary_macs / 64 + elementwise
-    return Totals(
-        parameters + extra,
-        weights,
-        round(paper_params / 1e6, 4),
-        macs,
-        binary_macs,
-        round(paper_ops / 1e9, 4),
+def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accounting:
+    """The paper's accounting of a preset of which the layers named in `binary` are binary by `scheme`."""
+    layers = tuple(
+        replace(layer, precision=BINARY) if layer.name in binary else layer for layer in counted.layers
+    )
+    compiled = _totals(layers, counted.parameters, scheme)
+    return Accounting(
+        original=_totals(counted.layers, counted.parameters, "float"),
+        compiled=compiled,
+        published=_published(counted.preset, scheme, compiled),
     )
 
 
-def _elementwise(layer: LayerCount, scheme: str) -> int:
-    trunk = layer.role in ("stem", "core", "shortcut")
-    if scheme != "bidrn":
-        return layer.outputs if trunk else 0
-    averaged = layer.in_channels // layer.out_channels if layer.role == "core" else 1
-    return layer.outputs * max(averaged, 1) if trunk or layer.kind == "ConvTranspose2d" else 0
+def _totals(layers: tuple[Layer, ...], parameters: int, scheme: str) -> Totals:
+    binary = [layer for layer in layers if counts_as_binary(layer)]
+    total, paper = paper_parameters(layers, parameters, scheme)
+    return Totals(
+        total,
+        sum(layer.weights for layer in binary),
+        round(paper / 1e6, 4),
+        sum(layer.macs for layer in layers),
+        sum(layer.macs for layer in binary),
+        round(paper_operations(layers, scheme) / 1e9, 4),
+    )
 
 
 def _published(preset: str, scheme: str, ours: Totals) -> Published | None:
-    if preset != FULL.name:
+    if preset != FULL.name or scheme not in PAPER:
         return None
     params, ops = PAPER[scheme]
     return Published(params, ops, round(params - ours.params_paper_m, 4), round(ops - ours.ops_paper_g, 4))
 
 
-def count(preset: str, scheme: str) -> CostReport:
-    """Count `preset` ("full" | "tiny") in full precision and in the binary form of `scheme`.
+def account(preset: str, scheme: str) -> Accounting:
+    """The paper's accounting of a preset by a scheme; UsageError for an unknown one of either."""
+    counted = count_preset(preset)
+    return as_paper(counted, binary_layers(counted, scheme), scheme)
 
-    Schemes are the keys of BINARY_ROLES; UsageError for another preset or scheme.
+
+def binary_layers(counted: Counted, scheme: str) -> frozenset[str]:
+    """Names of the layers that `scheme` ("float": none) makes binary.
+
+    UsageError for an unknown scheme. A test compares this with what the compiler does.
     """
-    if scheme not in BINARY_ROLES:
-        raise UsageError(f"unknown scheme {scheme!r}: known are {', '.join(BINARY_ROLES)}")
-    with torch.device("meta"):
-        model = Hand4Whole(get_preset(preset)).eval()
-    parameters = sum(p.numel() for p in model.parameters())
-    original = _count_layers(model)
-    layers = tuple(replace(layer, binary=_is_binary(layer, scheme)) for layer in original)
-    compiled = _totals(layers, parameters, scheme)
-    return CostReport(
-        preset,
-        scheme,
-        original=_totals(original, parameters, "float"),
-        compiled=compiled,
-        published=_published(preset, scheme, compiled),
-        layers=layers,
-    )
+    if scheme == "float":
+        return frozenset()
+    if scheme not in SCHEMES:
+        raise UsageError(f"unknown scheme {scheme!r}: known are float, {', '.join(SCHEMES)}")
+    roles = get_scheme(scheme).binary_roles
+    return frozenset(layer.name for layer in counted.layers if layer.role in roles)

@@ -8,7 +8,7 @@ or three microseconds to each.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +80,21 @@ def time_model(
         for step, times in zip(model.steps, single, strict=False)
     )
     return Timing(rounds, model.threads, Spread.of(whole), listed)
+
+
+def time_together(models: Sequence[Model], rounds: int, *, warm_up: int = 3) -> list[Timing]:
+    """Time whole runs of several models in turn, so that a disturbance meets all of them; who is first rotates."""
+    for model in models:
+        for _ in range(warm_up):
+            model.execute()
+    times: list[list[float]] = [[] for _ in models]
+    for number in range(rounds):
+        for k in range(len(models)):
+            index = (number + k) % len(models)
+            times[index].append(_milliseconds(models[index].execute))
+    return [
+        Timing(rounds, model.threads, Spread.of(one), ()) for model, one in zip(models, times, strict=True)
+    ]
 
 
 def _milliseconds(run: Callable[[], None]) -> float:

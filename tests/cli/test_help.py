@@ -14,6 +14,7 @@ from tests.command import COMMAND, ROOT, bhpe, environment
 HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
 COMMANDS = (
     "bench",
+    "compare",
     "compile",
     "data",
     "distill",

@@ -48,13 +48,29 @@ def network() -> ir.Model:
 def test_costs_of_every_kind() -> None:
     """24 channels lie in one 32-bit word: stored bytes are words of 4, weights are true channels."""
     conv, deconv, pixels = OUT * 24 * 9, OUT * 24 * 16, 2 * 6 * 4
+    image, half, twice = 24 * pixels, OUT * 2 * 3 * 2, OUT * 2 * 12 * 8
+    c3, c4, c1 = (24, OUT, (3, 3), image, half), (24, OUT, (4, 4), image, twice), (1, 1)
     assert layer_costs(network()) == [
-        LayerCost("conv", "binary convolution", "binary", conv, conv * 2 * 3 * 2, 4 * OUT * 9),
-        LayerCost("dense", "convolution", "float16", conv, conv * 2 * 3 * 2, 2 * conv),
-        LayerCost("deconv", "transposed convolution", "float16", deconv, deconv * pixels, 2 * deconv),
-        LayerCost("up", "binary transposed convolution", "binary", deconv, deconv * pixels, 4 * OUT * 16),
-        LayerCost("gemm", "linear", "float16", 5 * 576, 5 * 576 * 2, 2 * 5 * 576),
-        LayerCost("linear", "binary linear", "binary", OUT * 576, OUT * 576 * 2, 4 * OUT * 18),
+        LayerCost("conv", "binary convolution", "binary", conv, conv * 2 * 3 * 2, 4 * OUT * 9, *c3),
+        LayerCost("dense", "convolution", "float16", conv, conv * 2 * 3 * 2, 2 * conv, *c3),
+        LayerCost("deconv", "transposed convolution", "float16", deconv, deconv * pixels, 2 * deconv, *c4),
+        LayerCost(
+            "up", "binary transposed convolution", "binary", deconv, deconv * pixels, 4 * OUT * 16, *c4
+        ),
+        LayerCost("gemm", "linear", "float16", 5 * 576, 5 * 576 * 2, 2 * 5 * 576, 576, 5, c1, 1152, 10),
+        LayerCost(
+            "linear",
+            "binary linear",
+            "binary",
+            OUT * 576,
+            OUT * 576 * 2,
+            4 * OUT * 18,
+            576,
+            OUT,
+            c1,
+            1152,
+            2 * OUT,
+        ),
     ]
 
 
@@ -68,12 +84,15 @@ def test_spare_bits_are_stored_but_are_no_weights(channels: int, words: int) -> 
 
 def program() -> Program:
     slot = TensorSlot("arena", 0, 64, (16,), "float32")
+    weight = TensorSlot("weights", 128, 64, (16,), "float32")
     steps = (
-        Step("bhpe_a", "BinaryConv2d", "conv", (0,), ("x",)),
+        Step("bhpe_a", "BinaryConv2d", "conv", (0, 1), ("x", "weight")),
         Step("bhpe_b", "glue", "", (0,), ("arg0",)),
         Step("bhpe_c", "PackBits", "conv", (0,), ("x",)),
     )
-    return Program((slot,), steps, (Port("image", 0),), (Port("y", 0),), 128, 32, b"w" * 192, (b"code",))
+    return Program(
+        (slot, weight), steps, (Port("image", 0),), (Port("y", 0),), 128, 32, b"w" * 192, (b"code",)
+    )
 
 
 def test_report() -> None:
@@ -100,7 +119,13 @@ def test_report() -> None:
     }
     assert report["calls"] == {"kernels": 2, "glue": 1}
     assert [layer["name"] for layer in report["layers"]] == [c.name for c in costs]
-    assert report["steps"][0] == {"kernel": "bhpe_a", "kind": "BinaryConv2d", "layer": "conv"}
+    assert report["steps"][0] == {
+        "kernel": "bhpe_a",
+        "kind": "BinaryConv2d",
+        "layer": "conv",
+        "constants": [["weight", 128, 64]],
+        "activations": 64,
+    }
     assert [(n["site"], n["applied"]) for n in report["notes"]] == [("dense", False), ("conv", True)]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 

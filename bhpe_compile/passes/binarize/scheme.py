@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.models.roles import Role
 from bhpe_compile.models.surrogate import Surrogate
 
 Activation = Literal["rprelu", "hardtanh"]
@@ -31,6 +32,16 @@ class Scheme:
     binary_shortcuts: bool = False
     binary_box_net: bool = True
     surrogate: Surrogate = "bireal"
+
+    @property
+    def binary_roles(self) -> frozenset[Role]:
+        """Roles whose layers are made binary, shape permitting; stems and heads never are."""
+        chosen: dict[Role, bool] = {
+            "core": True,
+            "shortcut": self.binary_shortcuts,
+            "box": self.binary_box_net,
+        }
+        return frozenset(role for role, binary in chosen.items() if binary)
 
 
 BIDRN = Scheme("bidrn")

@@ -24,7 +24,7 @@ class Shortcuts(BinarizePass):
     def scheme_refusal(self, site: Site) -> str | None:
         """BiDRN's block residual is full precision by definition."""
         scheme = self.options.scheme
-        if scheme.binary_shortcuts:
+        if "shortcut" in scheme.binary_roles:
             return None
         return f"block residual: scheme {scheme.name} keeps shortcuts in full precision"
 

@@ -1,0 +1,181 @@
+"""`bhpe-compile compare A B [C...]`: checkpoints and artefacts beside each other, and a gate for CI."""
+
+from __future__ import annotations
+
+import re
+import string
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.options import existing, existing_file
+from bhpe_compile.cli.report import plain
+from bhpe_compile.cli.tables import to_json_text
+from bhpe_compile.errors import BudgetError, UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.report.compare import Comparison, Subject
+
+FORMATS = ("table", "json", "md", "html")
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+LETTERS = string.ascii_uppercase
+
+
+def parse_amount(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """`5MB`, `2.5G`, `800k`, `1000`: powers of 1000, with or without a B."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)b?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no amount like 5MB, 2.5G or 1000000")
+    return float(match[1]) * UNITS[match[2].lower()]
+
+
+@click.command("compare", short_help="Put models and artefacts beside each other; a gate for CI.")
+@click.argument("sources", metavar="A B [C...]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--max-size", metavar="SIZE", callback=parse_amount, help="Most bytes of B, C, ...: 5MB, 800k.")
+@click.option(
+    "--max-ops",
+    metavar="OPS",
+    callback=parse_amount,
+    help="Most operations of B, C, ... by the paper's count: 2.6G.",
+)
+@click.option(
+    "--max-latency-ratio",
+    metavar="RATIO",
+    type=click.FloatRange(0, min_open=True),
+    help="Longest median of B, C, ... over that of A; needs --measure.",
+)
+@click.option("--measure", is_flag=True, help="Time the artefacts that run here, in turn in one run.")
+@click.option(
+    "--rounds",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=30,
+    show_default=True,
+    help="Runs to time.",
+)
+@click.option(
+    "--accuracy",
+    metavar="LETTER=FILE[:ROW]",
+    multiple=True,
+    help="Results of `eval` for A, B, ...  [default: accuracy.json in an artefact, "
+    "<model>.accuracy.json beside a model]",
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="html is one file that needs no network.",
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write there.  [default: stdout]")
+def compare_command(
+    sources: tuple[Path, ...],
+    max_size: float | None,
+    max_ops: float | None,
+    max_latency_ratio: float | None,
+    measure: bool,
+    rounds: int,
+    accuracy: tuple[str, ...],
+    style: str,
+    output: Path | None,
+) -> None:
+    """Put checkpoints and artefacts beside each other; A is the reference of all ratios.
+
+    A checkpoint counts as the network it holds, an artefact as what its files hold. Shown are weights, operations,
+    bytes, latency (measured, only of artefacts that run here), accuracy (read from results of `eval`), and what
+    changed layer by layer.
+
+    --max-size, --max-ops and --max-latency-ratio are limits for B, C, ...: where one is missed, a line on stderr
+    says by how much, and the exit code is 5.
+    """
+    from bhpe_compile.report.compare import Limits, compare, read_subject
+
+    if len(sources) < 2:
+        raise UsageError("compare needs two or more models or artefacts: the reference A, then B, ...")
+    if len(sources) > len(LETTERS):
+        raise UsageError(f"compare takes at most {len(LETTERS)} models or artefacts")
+    if max_latency_ratio is not None and not measure:
+        raise UsageError("--max-latency-ratio needs --measure")
+    results = parse_accuracy(accuracy, len(sources))
+    for source in sources:
+        existing(source, "model or artefact")
+    subjects = [
+        read_subject(source, letter, *results.get(letter, (None, None)))
+        for letter, source in zip(LETTERS, sources, strict=False)
+    ]
+    if measure:
+        subjects = time_subjects(subjects, rounds)
+    comparison = compare(subjects, Limits(max_size, max_ops, max_latency_ratio))
+    text = render(comparison, style)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_files({output: text.encode()})
+    for line in comparison.missed:
+        click.echo(f"error: {line}", err=True)
+    if comparison.missed:
+        raise click.exceptions.Exit(BudgetError.exit_code)
+
+
+def parse_accuracy(given: tuple[str, ...], count: int) -> dict[str, tuple[Path, str | None]]:
+    """`B=file.json` or `B=file.json:row` by letter. UsageError for another letter or a file that is not there."""
+    files: dict[str, tuple[Path, str | None]] = {}
+    for word in given:
+        letter, equals, name = word.partition("=")
+        if not equals or letter not in LETTERS[:count] or not letter:
+            raise UsageError(f"--accuracy {word}: must be {', '.join(LETTERS[:count])} followed by =FILE")
+        file, colon, row = name.rpartition(":")
+        plain = not colon or Path(name).exists()
+        path = Path(name if plain else file)
+        files[letter] = existing_file(path, "result file"), None if plain else row
+    return files
+
+
+def time_subjects(subjects: list[Subject], rounds: int) -> list[Subject]:
+    """The same, those that run here with their latency; they are timed in turn in every round."""
+    from bhpe_compile.cli.bench import open_timed
+    from bhpe_compile.report.report import latency_of
+    from bhpe_compile.runtime.timing import time_together
+
+    timed: dict[str, Subject] = {}
+    with ExitStack() as stack:
+        models = {}
+        for one in subjects:
+            if one.source != "artefact":
+                continue
+            try:
+                models[one.letter] = stack.enter_context(open_timed(one.path))
+            except UsageError as error:  # for another CPU: it is shown without latency
+                click.echo(f"not measured: {error}", err=True)
+        if not models:
+            raise UsageError(
+                "--measure: none of them runs on this machine; it needs an artefact for this CPU"
+            )
+        for letter, timing in zip(models, time_together(list(models.values()), rounds), strict=True):
+            mine = next(one for one in subjects if one.letter == letter)
+            timed[letter] = replace(mine, latency=latency_of(timing))
+    return [timed.get(one.letter, one) for one in subjects]
+
+
+def render(comparison: Comparison, style: str) -> str:
+    """The comparison in one of FORMATS, with a final line feed."""
+    from bhpe_compile.report.compare_tables import compare_tables
+    from bhpe_compile.report.tables import join, markdown
+
+    if style == "json":
+        return to_json_text(comparison.to_json()) + "\n"
+    if style == "html":
+        from bhpe_compile.report.html import compare_page
+
+        return compare_page(comparison)
+    listed = compare_tables(comparison)
+    return join(map(markdown if style == "md" else plain, listed)) + "\n"

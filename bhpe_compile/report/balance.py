@@ -1,0 +1,73 @@
+"""What a core can do in a cycle, declared: multiply-accumulates by precision, and bytes from the cache behind L1.
+
+A cycle count from these is an estimate that ranks layers; it is never shown as a time. Sources:
+
+    x86, AVX-512     xor + vpopcntd + add from L1, vpdpbusd, FMA: measured on Zen 4 (docs/performance.md's machine)
+    x86, AVX2        nibble look-up popcount on the same machine; pmaddwd and FMA by their two ports
+    AArch64          llvm-mca on our inner loops (docs/performance.md); smlal, sdot and fmla by llvm-mca
+    bytes a cycle    assumed: what one core streams from L2 and beyond; nobody measured it on the boards
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bhpe_compile.report.cost import BINARY, FLOAT16, FLOAT32, INT8, LINEAR, Layer
+from bhpe_compile.report.layout import packing
+from bhpe_compile.targets.isa import VectorIsa
+
+
+@dataclass(frozen=True)
+class Balance:
+    """MACs a cycle by precision and bytes a cycle of one core; `source` in words."""
+
+    binary: float
+    int8: float
+    floats: float
+    nbytes: float
+    source: str
+
+    def macs(self, layer: Layer) -> float:
+        """MACs a cycle in the arithmetic of `layer`; 8-bit linear layers multiply floats."""
+        if layer.precision == INT8 and layer.kind == LINEAR:
+            return self.floats
+        rates = {BINARY: self.binary, INT8: self.int8, FLOAT16: self.floats, FLOAT32: self.floats}
+        return rates[layer.precision]
+
+
+_MEASURED = "MACs a cycle measured on Zen 4, bytes a cycle assumed"
+_ANALYSED = "MACs a cycle by llvm-mca, bytes a cycle assumed"
+
+BALANCES: Mapping[str, Balance] = {
+    "icelake-server": Balance(331, 64, 16, 16, _MEASURED),
+    "x86-64-v3": Balance(128, 32, 16, 16, _MEASURED),
+    "cortex-a53": Balance(34.9, 4, 2.7, 4, _ANALYSED),
+    "cortex-a72": Balance(81.9, 8, 4, 8, _ANALYSED),
+    "cortex-a76": Balance(81.9, 32, 8, 16, _ANALYSED),
+}
+"""By the `mcpu` of a target's LLVM dictionary."""
+
+
+def balance_of(llvm: Mapping[str, str]) -> Balance | None:
+    """The balance of the CPU a target is compiled for; None for one nobody declared."""
+    return BALANCES.get(llvm.get("mcpu", ""))
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Estimated cycles of a layer if only its sums, or only its bytes, took time."""
+
+    sums: float
+    memory: float
+
+    @property
+    def total(self) -> float:
+        """The larger of both."""
+        return max(self.sums, self.memory)
+
+
+def estimate(layer: Layer, balance: Balance, isa: VectorIsa) -> Cycles:
+    """Cycles of `layer`; unused lanes are computed like the others."""
+    computed = layer.macs / (1 - packing(layer, isa).wasted)
+    return Cycles(computed / balance.macs(layer), (layer.traffic + layer.nbytes) / balance.nbytes)

@@ -1,0 +1,34 @@
+"""Numbers as people read them; the same in every format."""
+
+from __future__ import annotations
+
+SMALLEST_RATIO = 0.001
+
+
+def render_bytes(count: float) -> str:
+    """A size in powers of 1000: 950 B, 12.3 kB, 4.56 MB."""
+    for unit, divisor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= divisor:
+            return f"{count / divisor:.3g} {unit}"
+    return f"{count:g} B"
+
+
+def render_count(count: float) -> str:
+    """A number of parameters or operations: 950, 12.3 k, 4.56 M, 17.8 G."""
+    for unit, divisor in ((" T", 1e12), (" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if count >= divisor:
+            return f"{count / divisor:.4g}{unit}"
+    return f"{count:g}"
+
+
+def render_ratio(value: float, reference: float) -> str:
+    """How many times `reference` is `value`: "0.25x"; "-" where the reference is 0."""
+    if not reference:
+        return "-"
+    ratio = value / reference
+    return f"{ratio:.3g}x" if ratio >= SMALLEST_RATIO or value == 0 else f"<{SMALLEST_RATIO}x"
+
+
+def render_share(part: float, whole: float) -> str:
+    """A part in per cent: "12.3 %"; "-" of nothing."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
