@@ -16,7 +16,7 @@ def passes_command(style: str) -> None:
     A pass is one step that rewrites the network: `binarize` decides which layers compute with single bits,
     `fold` merges scales and shifts into them, `lower` chooses the machine code of one CPU.
     """
-    from bhpe_compile.pipeline import list_passes
+    from bhpe_compile.schedule import list_passes
 
     rows = list_passes()
     if style == "json":
