@@ -60,8 +60,9 @@ def compile_model(
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
-    observer: hears where the work is; inspector: is shown every graph (see `inspection`). Raises UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported
-    model) or ToolchainError. Nothing is written unless everything succeeded.
+    observer: hears where the work is; inspector: is shown every graph (see `inspection`). Raises UsageError (missing
+    file, unknown target, output not ours), InputError (damaged or unsupported model) or ToolchainError. Nothing is
+    written unless everything succeeded.
     """
     from bhpe_compile.artifact import check_output
     from bhpe_compile.targets import get_target
@@ -173,7 +174,7 @@ def _write(
     from bhpe_compile.report.compiled import compile_report
 
     with progress.stage("write"):
-        report = compile_report(built.folded, built.lowered.program, notes, facts)
+        report = compile_report(built.folded, built.lowered.program, notes, facts, built.lowered.tiles)
         info = {
             **facts,
             "passes": [{"stage": one.stage, "name": one.name} for one in list_passes()],
@@ -212,9 +213,7 @@ def binarize(
     elif options.scheme is None:
         graph = trace(loaded, progress)
     else:
-        graph, notes = stage.binarize(
-            trace(loaded, progress), _binarize_options(options), progress.passed
-        )
+        graph, notes = stage.binarize(trace(loaded, progress), _binarize_options(options), progress.passed)
     progress.step("freeze")
     frozen = stage.freeze(graph)
     progress.show("freeze", frozen)

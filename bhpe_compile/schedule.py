@@ -58,7 +58,9 @@ def check_points(names: tuple[str, ...], options: CompileOptions) -> None:
     known = [*POINTS, *(one.name for one in list_passes())]
     for name in names:
         if name not in known:
-            raise UsageError(f"no pass is called {name!r}; {near(name, known, '`bhpe-compile passes` lists them')}")
+            raise UsageError(
+                f"no pass is called {name!r}; {near(name, known, '`bhpe-compile passes` lists them')}"
+            )
         if name in skipped(options):
             raise UsageError(f"pass {name} does not run with these options; it needs {OPTIONAL[name]}")
 

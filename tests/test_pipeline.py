@@ -96,9 +96,7 @@ def test_files_and_manifest(compiled: Compilations) -> None:
     assert manifest["options"] == OPTIONS["bidrn"].to_dict()
     assert manifest["target"]["name"] == "x86"
     assert set(manifest["files"]) == {*FILES} - {"manifest.json"}
-    assert [(p["stage"], p["name"]) for p in manifest["passes"]] == [
-        (p.stage, p.name) for p in list_passes()
-    ]
+    assert [(p["stage"], p["name"]) for p in manifest["passes"]] == [(p.stage, p.name) for p in list_passes()]
     assert manifest["versions"] == versions()
     assert [port["name"] for port in manifest["inputs"]] == ["image"]
 

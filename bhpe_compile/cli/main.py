@@ -15,6 +15,7 @@ from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
 from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.example import example_command
+from bhpe_compile.cli.explain import explain_command
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
@@ -59,6 +60,7 @@ for command in (
     bench_command,
     compile_command,
     example_command,
+    explain_command,
     passes_command,
     report_command,
     run_command,

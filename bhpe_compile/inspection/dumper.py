@@ -68,11 +68,15 @@ class Dumper:
             old = list(self.folder.iterdir())
             others = sorted(path.name for path in old if not NAME.fullmatch(path.name))
             if others:
-                raise UsageError(f"{self.folder}: also holds {others[0]}, which is no dump; name another --dump-dir")
+                raise UsageError(
+                    f"{self.folder}: also holds {others[0]}, which is no dump; name another --dump-dir"
+                )
             for path in old:
                 path.unlink()
         except OSError as error:
-            raise UsageError(f"{self.folder}: cannot be written ({error.strerror}); name another --dump-dir") from None
+            raise UsageError(
+                f"{self.folder}: cannot be written ({error.strerror}); name another --dump-dir"
+            ) from None
 
     def _write(self, name: str, content: bytes) -> None:
         path = self.folder / name
@@ -88,7 +92,8 @@ def _header(stage: str, point: str, record: PassRecord | None) -> str:
     if record is not None:
         lines.append(f"# {'changed the graph' if record.modified else 'changed nothing'}")
         lines += [
-            f"# {'applied' if note.applied else 'refused'} {note.site}: {note.reason}" for note in record.notes
+            f"# {'applied' if note.applied else 'refused'} {note.site}: {note.reason}"
+            for note in record.notes
         ]
     return "\n".join([*lines, "", ""])
 

@@ -1,8 +1,8 @@
 """Graphs and programs as text that people read and `diff` compares.
 
-    torch.fx graph   one line a node: %name = what it calls (its arguments); layers with their sizes
-    ONNX graph       inputs, outputs, the constants' shapes and ranges, then one line a node in ONNX's own syntax
-    program          memory, then one line a call: kernel, layer, and where every argument lies
+torch.fx graph   one line a node: %name = what it calls (its arguments); layers with their sizes
+ONNX graph       inputs, outputs, the constants' shapes and ranges, then one line a node in ONNX's own syntax
+program          memory, then one line a call: kernel, layer, and where every argument lies
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ other weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -17,6 +17,7 @@ import onnx_ir as ir
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.exchange.nodes import has_quantized_weights
 from bhpe_compile.passes.base import Note
+from bhpe_compile.report.steps import epilogues, step_rows
 
 BINARY = {
     "PackedBinaryConv2d": "binary convolution",
@@ -71,9 +72,16 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
 
 
 def compile_report(
-    model: ir.Model, program: Program, notes: Sequence[Note], facts: dict[str, Any]
+    model: ir.Model,
+    program: Program,
+    notes: Sequence[Note],
+    facts: dict[str, Any],
+    tiles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The report.json of an artefact: totals, layers, steps, and what every pass did or refused."""
+    """The report.json of an artefact: totals, layers, steps, and what every pass did or refused.
+
+    tiles: register tiles by kernel symbol.
+    """
     layers = layer_costs(model)
 
     def total(precision: str, field: str) -> int:
@@ -96,7 +104,8 @@ def compile_report(
         },
         "calls": {"kernels": len(program.steps) - glue, "glue": glue},
         "layers": [asdict(layer) for layer in layers],
-        "steps": [{"kernel": s.symbol, "kind": s.kind, "layer": s.layer} for s in program.steps],
+        "epilogues": epilogues(model, {layer.name: layer for layer in layers}),
+        "steps": step_rows(program, tiles or {}),
         "notes": [asdict(note) for note in _unique(notes)],
     }
 

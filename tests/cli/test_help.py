@@ -12,7 +12,7 @@ from bhpe_compile.cli.main import cli, main
 from tests.command import COMMAND, ROOT, bhpe, environment
 
 HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
-COMMANDS = ("bench", "compile", "example", "passes", "report", "run", "targets", "tune", "verify")
+COMMANDS = ("bench", "compile", "example", "explain", "passes", "report", "run", "targets", "tune", "verify")
 
 IMPORTS = """
 import sys

@@ -100,7 +100,8 @@ def test_report() -> None:
     }
     assert report["calls"] == {"kernels": 2, "glue": 1}
     assert [layer["name"] for layer in report["layers"]] == [c.name for c in costs]
-    assert report["steps"][0] == {"kernel": "bhpe_a", "kind": "BinaryConv2d", "layer": "conv"}
+    step = {"kernel": "bhpe_a", "kind": "BinaryConv2d", "layer": "conv", "tile": None}
+    assert report["steps"][0] == step | {"constant_bytes": 0, "read_bytes": 64, "written_bytes": 0}
     assert [(n["site"], n["applied"]) for n in report["notes"]] == [("dense", False), ("conv", True)]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
