@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import VerificationError
 
@@ -37,7 +38,7 @@ def bisect_artifact(
             tick=lambda step: console(step, "", None),
         )
     for remark in result.remarks:
-        click.echo(f"remark: {remark}", err=True)
+        LOG.warning(f"remark: {remark}")
     if style == "json":
         print_json(result.to_json())
     elif not quiet:

@@ -10,18 +10,16 @@ import click
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
 from bhpe_compile.cli.explain import explain_compiled, render_explanations
-from bhpe_compile.cli.files import find_pictures
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, format_option
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
 from bhpe_compile.errors import UsageError
-from bhpe_compile.options import CompileOptions
+from bhpe_compile.options import CompileOptions, default_output, find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.pipeline import CompileResult
-
-MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
 
 
 @click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
@@ -193,7 +191,7 @@ def compile_command(
     if verbose:
         for note in result.notes:
             if not note.applied:
-                click.echo(f"{note.pass_name}: {note.site}: {note.reason}", err=True)
+                LOG.message(f"{note.pass_name}: {note.site}: {note.reason}")
     verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
     explained = explain_compiled(destination, explain) if explain else None
     if style == "json":
@@ -207,14 +205,6 @@ def compile_command(
         click.echo(("" if quiet else "\n") + render_explanations(explained))
     if verified:
         require_verified(destination, verified)
-
-
-def default_output(model: Path, target: str) -> Path:
-    """dist/<model>-<target>; every suffix of a checkpoint is dropped (snapshot_6.pth.tar -> snapshot_6)."""
-    name = model
-    while name.suffix.lower() in MODEL_SUFFIXES:
-        name = name.with_suffix("")
-    return Path("dist") / f"{name.name}-{target}"
 
 
 def describe_options(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import complete_pass
 from bhpe_compile.cli.tables import print_json
 from bhpe_compile.errors import UsageError
@@ -98,6 +99,6 @@ def report_stop(stopped: Stopped, style: str, quiet: bool) -> None:
         print_json({"stopped_after": stopped.point, "files": [str(path) for path in stopped.files]})
         return
     if not quiet:
-        click.echo(f"stopped after {stopped.point}; no artefact was written, only", err=True)
+        LOG.message(f"stopped after {stopped.point}; no artefact was written, only")
     for path in stopped.files:
         click.echo(path)

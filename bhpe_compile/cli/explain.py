@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import existing, format_option
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 
@@ -53,7 +54,7 @@ def explain_compiled(artifact: Path, patterns: Sequence[str]) -> list[Explanatio
         try:
             names += explainer.match([pattern])
         except UsageError as error:
-            click.echo(f"--explain: {error}", err=True)
+            LOG.warning(f"--explain: {error}")
     return [explainer.explain(name) for name in dict.fromkeys(names)]
 
 

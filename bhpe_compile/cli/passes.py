@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import complete_pass, complete_target, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
@@ -85,8 +86,8 @@ def run_one(name: str, source: Path, output: Path, target: str | None, style: st
         print_json({"pass": name, "modified": done.modified, "assumed": list(done.assumed), "notes": notes})
         return
     if done.assumed:
-        click.echo(f"assumed of {source}: {', '.join(done.assumed)}", err=True)
+        LOG.message(f"assumed of {source}: {', '.join(done.assumed)}")
     rows = [(note.site, "applied" if note.applied else "refused", note.reason) for note in done.notes]
     if rows:
         click.echo(render_table(("where", "", "why"), rows))
-    click.echo(f"{'changed' if done.modified else 'nothing changed'}; wrote {output}", err=True)
+    LOG.message(f"{'changed' if done.modified else 'nothing changed'}; wrote {output}")

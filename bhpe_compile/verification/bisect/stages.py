@@ -53,7 +53,9 @@ class Snapshots:
 
         if isinstance(subject, ir.Model):
             notes = record.notes if record is not None else ()
-            self.taken.append(Snapshot(stage, point, ir.to_proto(subject).SerializeToString(deterministic=True), notes))
+            self.taken.append(
+                Snapshot(stage, point, ir.to_proto(subject).SerializeToString(deterministic=True), notes)
+            )
 
 
 @dataclass(frozen=True)

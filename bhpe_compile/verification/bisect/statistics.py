@@ -68,7 +68,9 @@ def compare_floats(
 ) -> Difference:
     """Absolute differences against `part` of the largest expected magnitude."""
     expected = np.asarray(expected, np.float64)
-    found = np.asarray(found, np.float64).reshape(expected.shape)
+    with np.errstate(invalid="ignore"):  # a damaged constant may be a signalling NaN
+        found = np.asarray(found, np.float64)
+    found = found.reshape(expected.shape)
     bound = part * float(np.abs(expected).max(initial=0.0)) + 1e-30
     gap = np.abs(found - expected)
     wrong = ~(gap <= bound)  # NaN is wrong
