@@ -44,7 +44,7 @@ def fx_text(graph: fx.GraphModule) -> str:
 
 
 def _fx_line(graph: fx.GraphModule, node: fx.Node) -> str:
-    words = [str(a) if not hasattr(a, "name") else f"%{a.name}" for a in node.args]
+    words = [f"%{a.name}" if isinstance(a, type(node)) else str(a) for a in node.args]
     words += [f"{key}={value}" for key, value in node.kwargs.items()]
     called = getattr(node.target, "__name__", str(node.target))
     if node.op == "call_module":
