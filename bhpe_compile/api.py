@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from bhpe_compile.bisection import BisectResult
     from bhpe_compile.report.explain import Explanation
     from bhpe_compile.runtime import Model
     from bhpe_compile.verification import VerificationResult
-    from bhpe_compile.verification.bisect import BisectResult
 
 AnyPath = str | os.PathLike[str]
 
@@ -135,7 +136,12 @@ def verify(
     """
     from bhpe_compile.verification import verify as verify_artifact
 
-    return verify_artifact(Path(artifact), picture=_path(picture), checkpoint=_path(model))
+    network = None
+    if model is not None:
+        from bhpe_compile.bisection.stages import run_torch
+
+        network = partial(run_torch, Path(model))
+    return verify_artifact(Path(artifact), picture=_path(picture), network=network)
 
 
 def bisect(
@@ -149,7 +155,7 @@ def bisect(
 
     model: the checkpoint, to begin with torch and not with model.onnx. repro: a folder for a minimal reproduction.
     """
-    from bhpe_compile.verification.bisect import bisect as bisect_artifact
+    from bhpe_compile.bisection import bisect as bisect_artifact
 
     return bisect_artifact(
         Path(artifact), checkpoint=_path(model), picture=_path(picture), repro=_path(repro)

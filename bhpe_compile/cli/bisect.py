@@ -13,7 +13,7 @@ from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import VerificationError
 
 if TYPE_CHECKING:
-    from bhpe_compile.verification.bisect import BisectResult
+    from bhpe_compile.bisection import BisectResult
 
 
 def bisect_artifact(
@@ -27,7 +27,7 @@ def bisect_artifact(
     verbose: bool,
 ) -> None:
     """Bisect and print what was found; VerificationError when something differs."""
-    from bhpe_compile.verification.bisect import bisect
+    from bhpe_compile.bisection import bisect
 
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
         result = bisect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,13 @@ def run_verification(
     """Verify with progress on stderr."""
     from bhpe_compile.verification import verify
 
+    network = None
+    if model is not None:
+        from bhpe_compile.bisection.stages import run_torch
+
+        network = partial(run_torch, model)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
-        return verify(artifact, picture=picture, checkpoint=model, tick=lambda step: console(step, "", None))
+        return verify(artifact, picture=picture, network=network, tick=lambda step: console(step, "", None))
 
 
 def render_verification(result: VerificationResult, *, verbose: bool) -> str:

@@ -23,15 +23,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.runtime.session import Execution, Place, Session, StepInfo
-from bhpe_compile.verification.bisect.cut import Layer, layers_of, margins_of, run_onnx
-from bhpe_compile.verification.bisect.graph_stage import compare_output
-from bhpe_compile.verification.bisect.statistics import (
+from bhpe_compile.bisection.cut import Layer, layers_of, margins_of, run_onnx
+from bhpe_compile.bisection.graph_stage import compare_output
+from bhpe_compile.bisection.statistics import (
     ARTEFACT_BOUND,
     Difference,
     compare_floats,
     compare_signs,
 )
+from bhpe_compile.runtime.session import Execution, Place, Session, StepInfo
 from bhpe_compile.verification.integers import unpack_signs
 from bhpe_compile.verification.levels import LevelMemory
 from bhpe_compile.verification.oracle import OracleRun

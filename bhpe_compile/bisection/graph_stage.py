@@ -19,7 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bhpe_compile.verification.bisect.cut import (
+from bhpe_compile.bisection.cut import (
     Layer,
     Values,
     layers_of,
@@ -28,8 +28,8 @@ from bhpe_compile.verification.bisect.cut import (
     run_onnx,
     signs_of,
 )
-from bhpe_compile.verification.bisect.reference import Reference
-from bhpe_compile.verification.bisect.statistics import (
+from bhpe_compile.bisection.reference import Reference
+from bhpe_compile.bisection.statistics import (
     ROUNDING_BOUND,
     Difference,
     compare_floats,

@@ -20,9 +20,9 @@ import onnx
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.save import pack_arrays
+from bhpe_compile.bisection.artefact_stage import Wrong
+from bhpe_compile.bisection.cut import layers_of, run_onnx
 from bhpe_compile.errors import UsageError
-from bhpe_compile.verification.bisect.artefact_stage import Wrong
-from bhpe_compile.verification.bisect.cut import layers_of, run_onnx
 
 Array = NDArray[Any]
 

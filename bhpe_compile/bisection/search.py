@@ -19,12 +19,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.verification.bisect.artefact_stage import Wrong, judge_program, lowered_again
-from bhpe_compile.verification.bisect.graph_stage import Judged, judge, reference_margins, reference_signs
-from bhpe_compile.verification.bisect.reference import torch_reference
-from bhpe_compile.verification.bisect.repro import check_folder, extract, write_repro, write_step
-from bhpe_compile.verification.bisect.stages import Snapshot, options_of, remake
-from bhpe_compile.verification.bisect.statistics import Difference
+from bhpe_compile.bisection.artefact_stage import Wrong, judge_program, lowered_again
+from bhpe_compile.bisection.graph_stage import Judged, judge, reference_margins, reference_signs
+from bhpe_compile.bisection.reference import torch_reference
+from bhpe_compile.bisection.repro import check_folder, extract, write_repro, write_step
+from bhpe_compile.bisection.stages import Snapshot, options_of, remake
+from bhpe_compile.bisection.statistics import Difference
 from bhpe_compile.verification.oracle import run_oracle
 
 Array = NDArray[Any]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.bisection.reference import torch_reference
 from bhpe_compile.errors import InputError
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.progress import Progress
@@ -109,3 +110,10 @@ def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]
         with progress.stage("fold"):
             pipeline.fold(model, progress, rounding)
     return Remade(graph, tuple(snapshots.taken))
+
+
+def run_torch(
+    checkpoint: Path, manifest: Mapping[str, Any], image: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """What the network of a checkpoint computes from `image`, made binary with the options of an artefact."""
+    return torch_reference(torch_graph(checkpoint, options_of(manifest)), image).outputs

@@ -16,6 +16,9 @@ import onnx
 import pytest
 
 from bhpe_compile.artifact import load_reference
+from bhpe_compile.bisection import BisectResult, bisect
+from bhpe_compile.bisection.stages import Remade, options_of, remake
+from bhpe_compile.bisection.statistics import compare_floats, compare_signs
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
@@ -26,12 +29,9 @@ from bhpe_compile.passes.fold import fold_batch_norm, fold_passes, quantize_dens
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from bhpe_compile.pipeline import compile_model
 from bhpe_compile.runtime import Model
-from bhpe_compile.verification.bisect import BisectResult, bisect
-from bhpe_compile.verification.bisect.stages import Remade, options_of, remake
-from bhpe_compile.verification.bisect.statistics import compare_floats, compare_signs
 from tests.command import environment
 
-bisect_module = sys.modules["bhpe_compile.verification.bisect.bisect"]
+bisect_module = sys.modules["bhpe_compile.bisection.search"]
 
 LAYER = "backbone.layer2.0.conv2"
 
