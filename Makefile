@@ -2,6 +2,7 @@
 # make test    install, then every test
 # make lint    formatting and types
 # make bench   speed, size and memory against ONNX Runtime and OpenVINO on this machine, in an environment of its own
+# make docs    the Python interface as HTML, in build/docs; a warning is an error
 # make clean   remove what demo and compile wrote, and the benchmarks' environment (not .venv)
 #
 # PYTHON=...       the interpreter that makes .venv (3.11 or newer)
@@ -24,7 +25,7 @@ BENCH_VENV := .venv-bench
 DEMO := demo
 COMMA := ,
 
-.PHONY: help install system demo test lint bench clean
+.PHONY: help install system demo test lint bench docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -40,7 +41,7 @@ define make_environment
 endef
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(VENV),dev$(COMMA)emulate$(COMMA)rpc$(COMMA)eval)
+	$(call make_environment,$(VENV),dev$(COMMA)docs$(COMMA)emulate$(COMMA)rpc$(COMMA)eval$(COMMA)train)
 	touch $@
 
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt
@@ -68,5 +69,8 @@ lint: install
 bench: $(BENCH_VENV)/installed
 	$(BENCH_VENV)/bin/python benchmarks/run.py $(BENCH_ARGS)
 
+docs: install
+	$(BIN)/python scripts/api-docs build/docs
+
 clean:
-	rm -rf $(DEMO) dist $(BENCH_VENV)
+	rm -rf $(DEMO) dist build/docs $(BENCH_VENV)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from bhpe_compile.errors import UsageError
+
+MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 @dataclass(frozen=True)
@@ -47,3 +54,26 @@ class CompileOptions:
             "dense": "int8" if self.computes_int8 else "fp32",
             "residual": self.residual if self.is_binary else "fp32",
         }
+
+
+def default_output(model: Path, target: str) -> Path:
+    """dist/<model>-<target>; every suffix of a checkpoint is dropped (snapshot_6.pth.tar -> snapshot_6)."""
+    name = model
+    while name.suffix.lower() in MODEL_SUFFIXES:
+        name = name.with_suffix("")
+    return Path("dist") / f"{name.name}-{target}"
+
+
+def find_pictures(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Every path that is a file, and the pictures of those that are folders, by name. UsageError for the others."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_file():
+            found.append(path)
+            continue
+        inside = sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else []
+        if not inside:
+            what = "holds no picture" if path.is_dir() else "no such file or folder"
+            raise UsageError(f"{path}: {what} ({', '.join(sorted(PICTURES))})")
+        found += inside
+    return tuple(found)

@@ -9,17 +9,17 @@ Each storey is an ordered list of passes; `compile_model` runs them and writes t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bhpe_compile import __version__
 from bhpe_compile.errors import UsageError
 from bhpe_compile.exchange import INPUT
+from bhpe_compile.facts import describe, versions
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.base import Note, PassRecord
-from bhpe_compile.progress import Observer, Progress
+from bhpe_compile.progress import Inspector, Observer, Progress
+from bhpe_compile.schedule import list_passes
 from bhpe_compile.tools import Tools
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from bhpe_compile.passes.lower import Lowered
     from bhpe_compile.passes.workers import Workers
     from bhpe_compile.targets import Target
-
-TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tvm", "ziglang", "numpy")
 
 
 @dataclass
@@ -58,11 +56,13 @@ def compile_model(
     *,
     force: bool = False,
     observer: Observer | None = None,
+    inspector: Inspector | None = None,
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
-    Raises UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported
-    model) or ToolchainError. Nothing is written unless everything succeeded.
+    observer: hears where the work is; inspector: is shown every graph (see `inspection`). Raises UsageError (missing
+    file, unknown target, output not ours), InputError (damaged or unsupported model) or ToolchainError. Nothing is
+    written unless everything succeeded.
     """
     from bhpe_compile.artifact import check_output
     from bhpe_compile.targets import get_target
@@ -74,7 +74,7 @@ def compile_model(
     if not source.exists():
         raise UsageError(f"{source}: no such file")
     check_output(output, force)  # before the work, and once more after it
-    progress = Progress(observer)
+    progress = Progress(observer, inspector)
     with Tools.start() as tools:
         with progress.stage("load"):
             loaded = load(source)
@@ -174,10 +174,10 @@ def _write(
     from bhpe_compile.report.compiled import compile_report
 
     with progress.stage("write"):
-        report = compile_report(built.folded, built.lowered.program, notes, facts)
+        report = compile_report(built.folded, built.lowered.program, notes, facts, built.lowered.tiles)
         info = {
             **facts,
-            "passes": [{"stage": stage, "name": name} for stage, name, _ in list_passes()],
+            "passes": [{"stage": one.stage, "name": one.name} for one in list_passes()],
             "versions": versions(),
         }
         write_artifact(
@@ -200,9 +200,6 @@ def binarize(
     from bhpe_compile.models.checkpoint import load_state
     from bhpe_compile.passes import binarize as stage
 
-    def observe(name: str, _: object) -> None:
-        progress.step(name)
-
     notes: tuple[Note, ...] = ()
     if loaded.binarization is not None:
         if options.keep_float or options.binarize:
@@ -211,14 +208,25 @@ def binarize(
                 "leave out --keep-float and --binarize"
             )
         chosen = stage.BinarizeOptions.from_dict(loaded.binarization)
-        graph, notes = stage.binarize(loaded.model, chosen, observe)
+        graph, notes = stage.binarize(trace(loaded, progress), chosen, progress.passed)
         load_state(graph, loaded.state_dict, loaded.source)
     elif options.scheme is None:
-        graph = stage.trace(loaded.model)
+        graph = trace(loaded, progress)
     else:
-        graph, notes = stage.binarize(loaded.model, _binarize_options(options), observe)
+        graph, notes = stage.binarize(trace(loaded, progress), _binarize_options(options), progress.passed)
     progress.step("freeze")
-    return stage.freeze(graph), notes
+    frozen = stage.freeze(graph)
+    progress.show("freeze", frozen)
+    return frozen, notes
+
+
+def trace(loaded: LoadedModel, progress: Progress) -> fx.GraphModule:
+    """The network as a graph, before any decision."""
+    from bhpe_compile.passes.binarize import trace
+
+    graph = trace(loaded.model)
+    progress.show("trace", graph)
+    return graph
 
 
 def _binarize_options(options: CompileOptions) -> BinarizeOptions:
@@ -271,8 +279,11 @@ def export(
 
     progress.step("ONNX")
     model = to_onnx(run)
+    progress.show("onnx", model)
     progress.step("onnxsim")
-    return simplify(model, simplifier)
+    model, notes = simplify(model, simplifier)
+    progress.show("onnxsim", model)
+    return model, notes
 
 
 def fold(model: ir.Model, progress: Progress, rounding: Rounding | None = None) -> list[PassRecord]:
@@ -298,7 +309,9 @@ def lower(
     from bhpe_compile.passes.lower import generate
 
     records = lower_graph(model, target, progress)
-    return generate(model, target, workers, progress.step), records
+    lowered = generate(model, target, workers, progress.step)
+    progress.show("program", lowered.program)
+    return lowered, records
 
 
 def lower_graph(model: ir.Model, target: Target, progress: Progress) -> list[PassRecord]:
@@ -344,44 +357,8 @@ def _run(
     from bhpe_compile.passes.base import PassManager
 
     manager = PassManager(passes, established)
-    manager.run(model, lambda name, _: progress.step(name))
+    manager.run(model, progress.passed)
     return manager.records
-
-
-def describe(
-    loaded: LoadedModel, options: CompileOptions, calibration: Calibration | None = None
-) -> dict[str, Any]:
-    """Facts about the model and the options for report and manifest; no paths, so that bytes repeat."""
-    source = "user" if options.calibrate else "embedded example"
-    return {
-        "model": {
-            "preset": loaded.preset.name,
-            "layout": loaded.layout,
-            "binarization": loaded.binarization,
-            "ignored_keys": list(loaded.ignored),
-        },
-        "options": options.to_dict(),
-        "calibration": {"source": source, "pictures": calibration.pictures} if calibration else None,
-    }
-
-
-def versions() -> dict[str, str]:
-    """This program and the packages that shape its output."""
-    return {"bhpe-compile": __version__, **{name: version(name) for name in TOOL_PACKAGES}}
-
-
-def list_passes() -> list[tuple[str, str, str]]:
-    """(stage, name, what it does) of every pass, in order."""
-    from bhpe_compile.passes.binarize import BinarizeOptions, binarize_passes
-    from bhpe_compile.passes.fold import fold_passes
-    from bhpe_compile.passes.lower import lower_passes
-
-    stages: tuple[tuple[str, Any], ...] = (
-        ("binarize", binarize_passes(BinarizeOptions())),
-        ("fold", fold_passes({}, half=True)),
-        ("lower", lower_passes()),
-    )
-    return [(stage, one.name, one.summary) for stage, passes in stages for one in passes]
 
 
 def trace_original(source: Path) -> fx.GraphModule:

@@ -1,4 +1,4 @@
-"""Where a compilation is, and how long its stages took."""
+"""Where a compilation is, how long its stages took, and who looks at its graphs meanwhile."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from bhpe_compile.passes.base import PassRecord
 
 Observer = Callable[[str, str, float], None]
 """(stage, pass or step, fraction of the whole work done)."""
@@ -16,11 +20,20 @@ STAGES = ("load", "binarize", "reference", "export", "fold", "lower", "write")
 _WEIGHT = {"load": 2, "binarize": 1, "reference": 2, "export": 8, "fold": 4, "lower": 10, "write": 3}
 
 
+class Inspector(Protocol):
+    """Looks at what a compilation has made so far; it may end the compilation by raising."""
+
+    def look(self, stage: str, point: str, subject: object, record: PassRecord | None) -> None:
+        """`subject` (fx graph, ONNX graph, program) stands at `point` of `stage`: a pass, then with its record, or
+        one of `schedule.POINTS`. It must not be changed."""
+
+
 @dataclass
 class Progress:
-    """Tells the observer where the work is, and times the stages."""
+    """Tells the observer where the work is, shows the inspector every graph, and times the stages."""
 
     observer: Observer | None
+    inspector: Inspector | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _stage: str = ""
     _done: float = 0.0
@@ -39,3 +52,13 @@ class Progress:
         """Tell the observer what is being done now."""
         if self.observer is not None:
             self.observer(self._stage, name, self._done / sum(_WEIGHT.values()))
+
+    def passed(self, record: PassRecord, graph: object) -> None:
+        """A pass has run: what a pass manager tells."""
+        self.step(record.name)
+        self.show(record.name, graph, record)
+
+    def show(self, point: str, subject: object, record: PassRecord | None = None) -> None:
+        """Let the inspector look at `subject`."""
+        if self.inspector is not None:
+            self.inspector.look(self._stage, point, subject, record)

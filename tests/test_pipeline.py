@@ -19,6 +19,7 @@ from torch import nn
 
 from bhpe_compile import pipeline
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.facts import describe, versions
 from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
@@ -27,6 +28,7 @@ from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze
 from bhpe_compile.pipeline import CompileResult, compile_model
 from bhpe_compile.progress import STAGES, Progress
+from bhpe_compile.schedule import list_passes
 from bhpe_compile.tools import one_thread
 from bhpe_compile.verification import verify
 
@@ -94,8 +96,8 @@ def test_files_and_manifest(compiled: Compilations) -> None:
     assert manifest["options"] == OPTIONS["bidrn"].to_dict()
     assert manifest["target"]["name"] == "x86"
     assert set(manifest["files"]) == {*FILES} - {"manifest.json"}
-    assert [(p["stage"], p["name"]) for p in manifest["passes"]] == [p[:2] for p in pipeline.list_passes()]
-    assert manifest["versions"] == pipeline.versions()
+    assert [(p["stage"], p["name"]) for p in manifest["passes"]] == [(p.stage, p.name) for p in list_passes()]
+    assert manifest["versions"] == versions()
     assert [port["name"] for port in manifest["inputs"]] == ["image"]
 
 
@@ -171,7 +173,7 @@ def test_observer_sees_all_stages_in_order(compiled: Compilations) -> None:
     assert fractions == sorted(fractions)
     assert fractions[-1] < 1
     named = {step for _, step, _ in events}
-    assert {name for _, name, _ in pipeline.list_passes()} <= named
+    assert {one.name for one in list_passes()} <= named
     assert tuple(compiled("bidrn").seconds) == STAGES
 
 
@@ -197,7 +199,7 @@ def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_
         model, _ = pipeline.export(run, progress)
         pipeline.fold(model, progress, pipeline.choose_rounding(graph, OPTIONS["bidrn"], run, progress))
     assert pipeline.serialise(model) == content(compiled("bidrn"), "model.onnx")
-    assert pipeline.describe(loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
+    assert describe(loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
 
 
 @pytest.mark.parametrize("name", ["bidrn", "float", "bnn", "reactnet"])

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from bhpe_compile.cli.console import Console
-from bhpe_compile.cli.files import find_pictures
+from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
+from bhpe_compile.cli.explain import explain_compiled, render_explanations
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, format_option
+from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
 from bhpe_compile.errors import UsageError
-from bhpe_compile.options import CompileOptions
+from bhpe_compile.options import CompileOptions, default_output, find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.pipeline import CompileResult
-
-MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
 
 
 @click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
@@ -93,6 +94,13 @@ MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
     show_default=True,
     help="Check the result as `bhpe-compile verify` does.",
 )
+@click.option(
+    "--explain",
+    multiple=True,
+    metavar="GLOB",
+    help="Say of these layers what every pass decided and why, as `explain` does.  [repeatable]",
+)
+@dump_options
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -116,6 +124,8 @@ def compile_command(
     residual: Literal["fp16", "fp32"],
     tiles: Path | None,
     verify: bool,
+    explain: tuple[str, ...],
+    dump: DumpOptions,
     dry_run: bool,
     style: str,
     quiet: bool,
@@ -136,8 +146,13 @@ def compile_command(
     A network that was not trained in its binary form loses its accuracy when it is made binary here: weights
     are taken over, not trained again.
     """
+    from bhpe_compile.inspection import Stopped
     from bhpe_compile.pipeline import compile_model
     from bhpe_compile.targets import get_target
+
+    if dump.print_passes:
+        print_passes(style, requires=True)
+        return
 
     existing_file(model, "model or command")
     if target is None:
@@ -164,29 +179,32 @@ def compile_command(
         check_output(destination, force)
         plan([*described, *describe_model(model)], style)
         return
-    with Console(described, quiet=quiet, verbose=verbose) as console:
-        result = compile_model(model, destination, options, force=force, observer=console)
+    dumper = dump.dumper(destination, options)
+    try:
+        with Console(described, quiet=quiet, verbose=verbose) as console:
+            result = compile_model(
+                model, destination, options, force=force, observer=console, inspector=dumper
+            )
+    except Stopped as stopped:
+        report_stop(stopped, style, quiet)
+        return
     if verbose:
         for note in result.notes:
             if not note.applied:
-                click.echo(f"{note.pass_name}: {note.site}: {note.reason}", err=True)
+                LOG.message(f"{note.pass_name}: {note.site}: {note.reason}")
     verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
+    explained = explain_compiled(destination, explain) if explain else None
     if style == "json":
-        print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}))
+        extra: dict[str, Any] = {} if explained is None else {"explain": [one.to_json() for one in explained]}
+        print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}) | extra)
     elif not quiet:
         click.echo(render_result(result))
         if verified:
             click.echo("\n" + render_verification(verified, verbose=verbose))
+    if explained and style != "json":
+        click.echo(("" if quiet else "\n") + render_explanations(explained))
     if verified:
         require_verified(destination, verified)
-
-
-def default_output(model: Path, target: str) -> Path:
-    """dist/<model>-<target>; every suffix of a checkpoint is dropped (snapshot_6.pth.tar -> snapshot_6)."""
-    name = model
-    while name.suffix.lower() in MODEL_SUFFIXES:
-        name = name.with_suffix("")
-    return Path("dist") / f"{name.name}-{target}"
 
 
 def describe_options(
@@ -237,9 +255,9 @@ def describe_model(path: Path) -> list[tuple[str, str]]:
 
 def plan(described: list[tuple[str, str]], style: str) -> None:
     """Print the resolved options and the passes that would run."""
-    from bhpe_compile.pipeline import list_passes
+    from bhpe_compile.schedule import list_passes
 
-    passes = list_passes()
+    passes = [(one.stage, one.name, one.summary) for one in list_passes()]
     if style == "json":
         print_json(
             {

@@ -1,7 +1,7 @@
 """What goes to stderr: the resolved options, then progress. stdout is left to data.
 
 A terminal gets a progress bar, anything else (a file, a CI log) one line a stage, or one line a pass with -v.
--q silences both.
+-q silences both; with --log-json each is a JSON object (see `log`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.tables import render_pairs
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Console:
         self._task: TaskID | None = None
 
     def __enter__(self) -> Console:
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and not LOG.json and sys.stderr.isatty():
             self._start_bar()
         return self
 
@@ -63,15 +62,17 @@ class Console:
             self._bar.update(self._task, completed=fraction, stage=stage, step=step)
         elif not reading and (self._verbose or stage != self._stage):
             done = "" if fraction is None else f"{fraction:4.0%}  "
-            click.echo(f"{done}{stage}{': ' if step else ''}{step}", err=True)
+            line = f"{done}{stage}{': ' if step else ''}{step}"
+            LOG.event("progress", line, stage=stage, step=step, fraction=fraction)
         self._stage = stage
 
     def _print_options(self) -> None:
-        text, self._options = render_pairs(self._options), ()
+        options, self._options = self._options, ()
+        text = render_pairs(options)
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            click.echo(text, err=True)
+            LOG.event("options", text, options=dict(options))
 
     def _start_bar(self) -> None:
         from rich.console import Console as RichConsole

@@ -7,17 +7,23 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from click_default_group import DefaultGroup
 
 from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
+from bhpe_compile.cli.common import with_common_options
 from bhpe_compile.cli.compare import compare_command
 from bhpe_compile.cli.compile import compile_command
+from bhpe_compile.cli.configuration import KEY, find_file, read_configuration
 from bhpe_compile.cli.data import data_command
 from bhpe_compile.cli.distill import distill_command
 from bhpe_compile.cli.example import example_command
+from bhpe_compile.cli.explain import explain_command
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
@@ -41,8 +47,16 @@ TRACEBACK_VARIABLE = "BHPE_TRACEBACK"
     epilog="Exit codes: 0 ok, 1 internal error, 2 usage, 3 unsupported or damaged input, "
     "4 verification failed, 5 budget missed, 6 tool chain missing, 130 interrupted.",
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file with options.  [default: the nearest bhpe.toml, or pyproject.toml with [tool.bhpe]]",
+)
+@click.option("--no-config", is_flag=True, help="Read no file with options.")
 @click.version_option(__version__, prog_name="bhpe-compile")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
     """Compile a PyTorch pose network (Hand4Whole) into a small library for one CPU.
 
     \b
@@ -57,6 +71,11 @@ def cli() -> None:
     The models that `example` writes are initialised from a seed and not trained: they show that everything
     works, and their poses mean nothing.
     """
+    if no_config or context.resilient_parsing:
+        return
+    found = read_configuration(cli, config if config is not None else find_file(Path.cwd()))
+    context.meta[KEY] = found
+    context.default_map = {name: dict(values) for name, values in found.values.items()}
 
 
 for command in (
@@ -66,6 +85,7 @@ for command in (
     distill_command,
     data_command,
     example_command,
+    explain_command,
     passes_command,
     report_command,
     run_command,
@@ -74,7 +94,7 @@ for command in (
     tune_command,
     verify_command,
 ):
-    cli.add_command(command)
+    cli.add_command(with_common_options(command))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,9 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter(
             "ignore"
         )  # what libraries tell their developers helps no user; -W brings it back
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    LOG.start(words)
     try:
         code = cli.main(
-            args=None if arguments is None else list(arguments),
+            args=words,
             prog_name="bhpe-compile",
             standalone_mode=False,
         )
@@ -115,7 +137,8 @@ def _fail(text: str, code: int) -> int:
     """Print the one line of a failure, behind its traceback when the user asked for that."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exc()
-    click.echo("error: " + " ".join(text.split()), err=True)
+    line = " ".join(text.split())
+    LOG.event("error", f"error: {line}", text=line, exit_code=code)
     return code
 
 
@@ -123,6 +146,9 @@ def _usage_text(error: click.ClickException) -> str:
     """What click complains about, with the command whose help explains it."""
     text = error.format_message()
     context = getattr(error, "ctx", None)
+    name = getattr(getattr(error, "param", None), "name", None) or ""
+    if context is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+        text = f"{text.rstrip('.')}, in {context.find_root().meta[KEY].path}"
     return f"{text} (see '{context.command_path} --help')" if context is not None else text
 
 

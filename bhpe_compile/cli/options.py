@@ -59,6 +59,16 @@ def complete_target(
     return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
 
 
+def complete_pass(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of passes, and of the points between them, for the shell's completion."""
+    from bhpe_compile.schedule import POINTS, list_passes
+
+    names = ["all", *POINTS, *(one.name for one in list_passes())]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 def existing(path: Path, what: str) -> Path:
     """`path` if something is there; otherwise a UsageError that names it."""
     if not path.exists():

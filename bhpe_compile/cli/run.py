@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import existing, existing_file, threads_option
 
 Box = tuple[float, float, float, float]
@@ -83,4 +84,4 @@ def run_command(
         click.echo(pose, nl=False)
     if not quiet:
         written = f"; wrote {', '.join(map(str, files))}" if files else ""
-        click.echo(f"ran {executed} in {spent * 1000:.0f} ms{written}", err=True)
+        LOG.message(f"ran {executed} in {spent * 1000:.0f} ms{written}")

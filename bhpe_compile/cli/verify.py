@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bhpe_compile.cli.bisect import bisect_artifact
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.options import existing, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_pairs
-from bhpe_compile.errors import VerificationError
+from bhpe_compile.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
     from bhpe_compile.verification import VerificationResult
@@ -23,22 +25,59 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Another picture to compute on.  [default: the one recorded when it was compiled]",
 )
+@click.option(
+    "--model",
+    metavar="CHECKPOINT",
+    type=click.Path(path_type=Path),
+    help="What it was compiled from: PyTorch runs it again, instead of taking its recorded outputs.",
+)
+@click.option(
+    "--bisect",
+    "bisecting",
+    is_flag=True,
+    help="Find the first pass and the first node that differ; with --model from PyTorch on, else from model.onnx on.",
+)
+@click.option(
+    "--repro",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write there the smallest graph that shows the difference, its inputs and how to run it.  [with --bisect]",
+)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the difference of each output.")
-def verify_command(artifact: Path, picture: Path | None, style: str, quiet: bool, verbose: bool) -> None:
+def verify_command(
+    artifact: Path,
+    picture: Path | None,
+    model: Path | None,
+    bisecting: bool,
+    repro: Path | None,
+    style: str,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Check that a compiled model computes what its network computes.
 
     The same picture goes through the library and through its model.onnx in ONNX Runtime, and both are
     compared with what PyTorch computed when the model was compiled. The integers of binary layers must agree
     bit for bit, outputs within a stated tolerance. A library for another CPU runs under emulation.
 
+    With --bisect every stage between PyTorch and the library is compared with the reference, layer by layer, and
+    the first pass and node are named where something differs beyond its bound.
+
     Exit code 4 when they differ; the first layer that does is named.
     """
     existing(artifact, "artefact")
     if picture is not None:
         existing_file(picture, "picture")
-    result = run_verification(artifact, picture, quiet=quiet, verbose=verbose)
+    if model is not None:
+        existing_file(model, "model")
+    if bisecting:
+        bisect_artifact(artifact, model, picture, repro, style=style, quiet=quiet, verbose=verbose)
+        return
+    if repro is not None:
+        raise UsageError("--repro is for --bisect: add it")
+    result = run_verification(artifact, picture, model, quiet=quiet, verbose=verbose)
     if style == "json":
         print_json(result.to_json())
     elif not quiet:
@@ -47,13 +86,18 @@ def verify_command(artifact: Path, picture: Path | None, style: str, quiet: bool
 
 
 def run_verification(
-    artifact: Path, picture: Path | None, *, quiet: bool, verbose: bool
+    artifact: Path, picture: Path | None, model: Path | None = None, *, quiet: bool, verbose: bool
 ) -> VerificationResult:
     """Verify with progress on stderr."""
     from bhpe_compile.verification import verify
 
+    network = None
+    if model is not None:
+        from bhpe_compile.bisection.stages import run_torch
+
+        network = partial(run_torch, model)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
-        return verify(artifact, picture=picture, tick=lambda step: console(step, "", None))
+        return verify(artifact, picture=picture, network=network, tick=lambda step: console(step, "", None))
 
 
 def render_verification(result: VerificationResult, *, verbose: bool) -> str:

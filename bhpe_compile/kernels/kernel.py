@@ -60,6 +60,11 @@ class Kernel(ABC):
         """The tile the kernel chooses by itself; None for kernels without tiles."""
         return None
 
+    def chosen_tile(self, isa: VectorIsa) -> Tile | None:
+        """The tile the code is made with: the one the description names, else the kernel's own choice."""
+        tile: Tile | None = getattr(self, "tile", None)
+        return tile or self.default_tile(isa)
+
     def whole_tile(self, isa: VectorIsa) -> Tile | None:
         """The tile of a whole row and all channels, beyond which larger ones make no difference."""
         return None

@@ -75,8 +75,8 @@ class PassRecord:
     notes: tuple[Note, ...]
 
 
-Observer = Callable[[str, G], None]
-"""Called after each pass with its name and the graph (progress bars, IR dumps)."""
+Observer = Callable[[PassRecord, G], None]
+"""Called after each pass with its record and the graph (progress bars, IR dumps)."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ class PassManager(Generic[G]):
                 PassRecord(one.name, result.modified, time.perf_counter() - start, result.notes)
             )
             if observer is not None:
-                observer(one.name, graph)
+                observer(self.records[-1], graph)
         return graph
 
     @property

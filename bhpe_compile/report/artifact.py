@@ -156,7 +156,7 @@ def _layer(data: Mapping[str, Any], steps: Iterable[Mapping[str, Any]], kept: Ma
         inputs=int(data["inputs"]),
         outputs=int(data["outputs"]),
         nbytes=kept.get(data["name"], 0),
-        traffic=sum(int(step["activations"]) for step in mine),
+        traffic=sum(int(step["read_bytes"]) + int(step["written_bytes"]) for step in mine),
         kernels=tuple(str(step["kind"]) for step in mine),
         trained=bool(data["trained"]),
     )

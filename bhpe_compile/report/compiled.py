@@ -15,9 +15,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bhpe_compile.artifact.program import Program, Step
+from bhpe_compile.artifact.program import Program
 from bhpe_compile.exchange.nodes import has_quantized_weights
 from bhpe_compile.passes.base import Note
+from bhpe_compile.report.steps import epilogues, step_rows
 
 BINARY = {
     "PackedBinaryConv2d": "binary convolution",
@@ -100,9 +101,16 @@ def _is_trained(node: ir.Node) -> bool:
 
 
 def compile_report(
-    model: ir.Model, program: Program, notes: Sequence[Note], facts: dict[str, Any]
+    model: ir.Model,
+    program: Program,
+    notes: Sequence[Note],
+    facts: dict[str, Any],
+    tiles: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The report.json of an artefact: totals, layers, steps, and what every pass did or refused."""
+    """The report.json of an artefact: totals, layers, steps, and what every pass did or refused.
+
+    tiles: register tiles by kernel symbol.
+    """
     layers = layer_costs(model)
 
     def total(precision: str, field: str) -> int:
@@ -125,19 +133,9 @@ def compile_report(
         },
         "calls": {"kernels": len(program.steps) - glue, "glue": glue},
         "layers": [asdict(layer) | {"kernel": list(layer.kernel)} for layer in layers],
-        "steps": [_step(step, program) for step in program.steps],
+        "epilogues": epilogues(model, {layer.name: layer for layer in layers}),
+        "steps": step_rows(program, tiles or {}),
         "notes": [asdict(note) for note in _unique(notes)],
-    }
-
-
-def _step(step: Step, program: Program) -> Mapping[str, Any]:
-    slots = [(role, program.tensors[arg]) for role, arg in zip(step.roles, step.args, strict=True)]
-    return {
-        "kernel": step.symbol,
-        "kind": step.kind,
-        "layer": step.layer,
-        "constants": [[role, slot.offset, slot.nbytes] for role, slot in slots if slot.storage == "weights"],
-        "activations": sum(slot.nbytes for _, slot in slots if slot.storage == "arena"),
     }
 
 

@@ -31,6 +31,9 @@ from bhpe_compile.verification.probes import accumulator_probes, compare_accumul
 
 Tick = Callable[[str], None]
 
+Network = Callable[[Mapping[str, Any], NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]
+"""(manifest, image) -> the outputs of the uncompiled network by name."""
+
 
 @dataclass(frozen=True)
 class VerificationResult:
@@ -62,11 +65,18 @@ class VerificationResult:
         return asdict(self)
 
 
-def verify(path: Path, *, picture: Path | None = None, tick: Tick = lambda _: None) -> VerificationResult:
+def verify(
+    path: Path,
+    *,
+    picture: Path | None = None,
+    network: Network | None = None,
+    tick: Tick = lambda _: None,
+) -> VerificationResult:
     """Verify the artefact at `path` (hashes are checked first).
 
     picture: another picture than the one of compile time; torch's outputs are then not compared, since they
-    were recorded for that one. Raises InputError for a damaged artefact, ToolchainError without an emulator.
+    were recorded for that one, unless `network` computes them again (`bisection.stages.run_torch`). Raises InputError
+    for a damaged artefact, ToolchainError without an emulator.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture
@@ -79,9 +89,12 @@ def verify(path: Path, *, picture: Path | None = None, tick: Tick = lambda _: No
     tick("ONNX Runtime")
     oracle = run_oracle(path / "model.onnx", feeds)
     rounding = rounding_cost(oracle, run_without_rounding(path / "model.onnx", feeds))
+    torch_outputs: Mapping[str, NDArray[Any]] | None = None if picture else reference.outputs
+    if network is not None:
+        tick("torch")
+        torch_outputs = network(manifest, image)
     tick("artefact")
     with open_session(path) as session:
-        torch_outputs = None if picture else reference.outputs
         return _verify(path, session, oracle, feeds, torch_outputs, rounding, tick)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bhpe_compile.cli.compile import default_output
+from bhpe_compile.options import default_output
 
 
 @pytest.mark.parametrize(

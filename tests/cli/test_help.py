@@ -19,6 +19,7 @@ COMMANDS = (
     "data",
     "distill",
     "example",
+    "explain",
     "passes",
     "report",
     "run",

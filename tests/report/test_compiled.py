@@ -119,13 +119,9 @@ def test_report() -> None:
     }
     assert report["calls"] == {"kernels": 2, "glue": 1}
     assert [layer["name"] for layer in report["layers"]] == [c.name for c in costs]
-    assert report["steps"][0] == {
-        "kernel": "bhpe_a",
-        "kind": "BinaryConv2d",
-        "layer": "conv",
-        "constants": [["weight", 128, 64]],
-        "activations": 64,
-    }
+    step = {"kernel": "bhpe_a", "kind": "BinaryConv2d", "layer": "conv", "tile": None}
+    sizes = {"constant_bytes": 64, "read_bytes": 64, "written_bytes": 0}
+    assert report["steps"][0] == step | sizes | {"constants": [["weight", 128, 64]]}
     assert [(n["site"], n["applied"]) for n in report["notes"]] == [("dense", False), ("conv", True)]
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 

@@ -6,8 +6,8 @@ Relax, TVM fuses the glue, LLVM compiles, and `emit` lays out memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -52,6 +52,9 @@ class Lowered:
     program: Program
     kernels: int  # different ones
     glue: int  # calls of functions that TVM generated
+    tiles: Mapping[str, str] = field(
+        default_factory=dict
+    )  # register tiles by symbol, of kernels that have one
 
 
 def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lambda _: None) -> Lowered:
@@ -74,4 +77,9 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
         workspace_bytes=max(program.workspace_bytes, *(workspace for _, workspace in built)),
     )
     glue = sum(step.kind == "glue" for step in program.steps)
-    return Lowered(program, len(kernels), glue)
+    tiles = {
+        g.SYMBOL_PREFIX + one.symbol(): str(tile)
+        for one in kernels
+        if (tile := one.chosen_tile(target.isa)) is not None
+    }
+    return Lowered(program, len(kernels), glue, tiles)

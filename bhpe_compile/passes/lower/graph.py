@@ -32,6 +32,7 @@ __all__ = [
     "DENSE_KINDS",
     "DOMAIN",
     "INT8_KINDS",
+    "SYMBOL_PREFIX",
     "AttributeValue",
     "array_of",
     "constant",
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 DOMAIN = "bhpe.kernel"
+
+SYMBOL_PREFIX = "bhpe_"
+"""What the names of functions in object code begin with; the linker hides all others."""
 
 BINARY_KINDS = ("BinaryConv2d", "BinaryConvTranspose2d")
 DENSE_KINDS = ("DenseConv2d", "DenseConvTranspose2d")

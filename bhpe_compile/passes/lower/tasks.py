@@ -17,10 +17,9 @@ from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower.codegen import build_object
 from bhpe_compile.passes.lower.emit import emit
 from bhpe_compile.passes.lower.glue import lower_glue, refuse_heavy_glue
+from bhpe_compile.passes.lower.graph import SYMBOL_PREFIX
 from bhpe_compile.passes.lower.to_relax import to_relax
 from bhpe_compile.targets.isa import VectorIsa
-
-SYMBOL_PREFIX = "bhpe_"
 
 GLUE_LEVEL = 2
 """LLVM's optimisation level for the glue. Level 3 takes twice the time to save 0.25 ms of the 67 ms

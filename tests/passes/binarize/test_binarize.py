@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from bhpe_compile.models.binary import BinaryLayer
-from bhpe_compile.passes.base import Note, PassManager, PassOrderError
+from bhpe_compile.passes.base import Note, PassManager, PassOrderError, PassRecord
 from bhpe_compile.passes.binarize import (
     BIDRN,
     BINARIZE_PASSES,
@@ -195,8 +195,8 @@ def test_a_traced_graph_may_be_given() -> None:
 def test_the_observer_sees_every_pass() -> None:
     seen: list[tuple[str, bool]] = []
 
-    def observe(name: str, graph: fx.GraphModule) -> None:
-        seen.append((name, isinstance(graph, fx.GraphModule)))
+    def observe(record: PassRecord, graph: fx.GraphModule) -> None:
+        seen.append((record.name, isinstance(graph, fx.GraphModule)))
 
     binarize(Whole(), BinarizeOptions(), observe)
     assert seen == [(one.name, True) for one in BINARIZE_PASSES]

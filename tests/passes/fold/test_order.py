@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bhpe_compile.passes.base import PassManager, PassOrderError
+from bhpe_compile.passes.base import PassManager, PassOrderError, PassRecord
 from bhpe_compile.passes.fold import fold_passes
 from tests.passes.fold.graphs import Builder, op_types, run
 
@@ -29,8 +29,8 @@ def test_every_pass_leaves_a_file_that_runs() -> None:
     x = b.normal(1, 3, 8, 8)
     seen = []
 
-    def observe(name: str, graph: object) -> None:
-        seen.append((name, run(model, x)[0].shape))
+    def observe(record: PassRecord, graph: object) -> None:
+        seen.append((record.name, run(model, x)[0].shape))
 
     PassManager(fold_passes()).run(model, observe)
     assert seen == [(one.name, (1, 8, 16, 16)) for one in fold_passes()]

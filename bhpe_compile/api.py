@@ -1,0 +1,166 @@
+"""The Python interface: what the commands do, as functions that take paths as text or `Path`.
+
+Errors are those of `bhpe_compile.errors`; each says in one line what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bhpe_compile.options import CompileOptions, default_output, find_pictures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bhpe_compile.bisection import BisectResult
+    from bhpe_compile.report.explain import Explanation
+    from bhpe_compile.runtime import Model
+    from bhpe_compile.verification import VerificationResult
+
+AnyPath = str | os.PathLike[str]
+
+__all__ = ["Artifact", "bisect", "compile_model", "load_artifact", "verify"]
+
+
+class Artifact:
+    """A compiled model: the folder `path`, of which every file's SHA-256 was checked.
+
+    Neither torch nor TVM is imported by anything here but `bisect`.
+    """
+
+    def __init__(self, path: AnyPath) -> None:
+        from bhpe_compile.artifact import check_artifact
+        from bhpe_compile.artifact.load import read_file
+
+        self.path = Path(path)
+        self.manifest: dict[str, Any] = check_artifact(self.path)
+        """manifest.json: target, inputs, outputs, passes, options, versions."""
+        self.report: dict[str, Any] = json.loads(read_file(self.path, self.manifest, "report.json"))
+        """report.json: layers, steps, and every decision of every pass."""
+
+    def __repr__(self) -> str:
+        return f"Artifact({str(self.path)!r}, target={self.target!r})"
+
+    @property
+    def target(self) -> str:
+        """The name of the CPU it is compiled for."""
+        return str(self.manifest["target"]["name"])
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs, in the order of the C interface."""
+        return tuple(port["name"] for port in self.manifest["outputs"])
+
+    def open(self, threads: int = 1) -> Model:
+        """The model in this process, as a context manager, for many runs. InputError when it is for another CPU."""
+        from bhpe_compile.runtime import Model
+
+        return Model(self.path, threads)
+
+    def run(self, image: NDArray[np.float32], threads: int = 1) -> dict[str, NDArray[Any]]:
+        """Outputs by name for one picture, float32 [1, 3, H, W], RGB, 0 to 1. For many pictures `open` it once."""
+        with self.open(threads) as model:
+            return model.run(image)
+
+    def verify(self, **options: Any) -> VerificationResult:
+        """`verify` of this artefact."""
+        return verify(self.path, **options)
+
+    def explain(self, *names: str) -> list[Explanation]:
+        """Why layers are what they are. names: of layers, or patterns; none: all. UsageError for one that matches
+        nothing."""
+        from bhpe_compile.report.explain import Explainer
+
+        explainer = Explainer.of(self.path)
+        return [explainer.explain(name) for name in (explainer.match(names) if names else explainer.layers)]
+
+
+def compile_model(
+    model: AnyPath,
+    *,
+    target: str,
+    output: AnyPath | None = None,
+    scheme: str = "bidrn",
+    keep_float: Sequence[str] = (),
+    binarize: Sequence[str] = (),
+    residual_tap: Literal["after", "before"] = "after",
+    dense: Literal["int8", "fp32"] | None = None,
+    residual: Literal["fp16", "fp32"] = "fp16",
+    calibrate: Sequence[AnyPath] = (),
+    tiles: AnyPath | None = None,
+    force: bool = False,
+    progress: Callable[[str, str, float], None] | None = None,
+) -> Artifact:
+    """Compile a checkpoint and return the artefact; the options are those of `bhpe-compile compile`.
+
+    output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet" or "float". calibrate:
+    pictures, or folders of them. progress: called with (stage, step, fraction of the work done). Raises UsageError,
+    InputError or ToolchainError; nothing is written then.
+    """
+    from bhpe_compile.pipeline import compile_model as compile_checkpoint
+
+    source = Path(model)
+    folder = Path(output) if output is not None else default_output(source, target)
+    options = CompileOptions(
+        target=target,
+        scheme=None if scheme == "float" else scheme,
+        keep_float=tuple(keep_float),
+        binarize=tuple(binarize),
+        residual_tap=residual_tap,
+        dense=dense,
+        residual=residual,
+        calibrate=find_pictures(Path(path) for path in calibrate),
+        tiles=Path(tiles) if tiles is not None else None,
+    )
+    compile_checkpoint(source, folder, options, force=force, observer=progress)
+    return Artifact(folder)
+
+
+def load_artifact(path: AnyPath) -> Artifact:
+    """The artefact in the folder `path`. UsageError: no such folder; InputError: damaged, or no artefact."""
+    return Artifact(path)
+
+
+def verify(
+    artifact: AnyPath, *, picture: AnyPath | None = None, model: AnyPath | None = None
+) -> VerificationResult:
+    """Whether an artefact computes what its network computes; `ok` of the result says so.
+
+    picture: another one than the recorded. model: the checkpoint it was compiled from; torch then runs again.
+    """
+    from bhpe_compile.verification import verify as verify_artifact
+
+    network = None
+    if model is not None:
+        from bhpe_compile.bisection.stages import run_torch
+
+        network = partial(run_torch, Path(model))
+    return verify_artifact(Path(artifact), picture=_path(picture), network=network)
+
+
+def bisect(
+    artifact: AnyPath,
+    *,
+    picture: AnyPath | None = None,
+    model: AnyPath | None = None,
+    repro: AnyPath | None = None,
+) -> BisectResult:
+    """The first pass and the first node that differ from the reference; `culprit` of the result is None without any.
+
+    model: the checkpoint, to begin with torch and not with model.onnx. repro: a folder for a minimal reproduction.
+    """
+    from bhpe_compile.bisection import bisect as bisect_artifact
+
+    return bisect_artifact(
+        Path(artifact), checkpoint=_path(model), picture=_path(picture), repro=_path(repro)
+    )
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return Path(path) if path is not None else None

@@ -1,0 +1,107 @@
+"""Options from files: which file is taken, the command line wins, every mistake is named with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bhpe_compile.cli.configuration import find_file, options_of, read_configuration
+from bhpe_compile.cli.main import cli, main
+from bhpe_compile.errors import InputError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder below another."""
+    (tmp_path / "project" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project" / "sub")
+    return tmp_path / "project"
+
+
+def resolved(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, tuple[object, str]]:
+    """Values and origins as --print-config tells them."""
+    assert main([*arguments, "--print-config", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return {name: (one["value"], one["from"]) for name, one in found.items()}
+
+
+def test_the_nearest_file(folder: Path) -> None:
+    assert find_file(Path.cwd()) is None
+    (folder / "pyproject.toml").write_text("[tool.ruff]\nline-length = 110\n")
+    assert find_file(Path.cwd()) is None
+    (folder / "pyproject.toml").write_text("[tool.bhpe.compile]\ntarget = 'arm'\n")
+    assert find_file(Path.cwd()) == folder / "pyproject.toml"
+    (folder / "bhpe.toml").touch()
+    assert find_file(Path.cwd()) == folder / "bhpe.toml"
+    (folder / "sub" / "bhpe.toml").touch()
+    assert find_file(Path.cwd()) == folder / "sub" / "bhpe.toml"
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("bhpe.toml", ""), ("pyproject.toml", "tool.bhpe.")])
+def test_the_command_line_wins(
+    name: str, prefix: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / name).write_text(
+        f"[{prefix}compile]\ntarget = 'arm'\nscheme = 'bnn'\nkeep-float = ['a', 'b']\noutput = 'out'\nverify = true\n"
+    )
+    found = resolved(capsys, "compile", "--scheme", "bidrn")
+    file = str(folder / name)
+    assert found["target"] == ("arm", file)
+    assert found["scheme"] == ("bidrn", "command line")
+    assert found["keep-float"] == (["a", "b"], file)
+    assert found["output"] == ("../out", file)  # from the folder of the file
+    assert found["verify"] == (True, file)
+    assert found["residual"] == ("fp16", "default")
+    assert resolved(capsys, "--no-config", "compile")["target"] == (None, "default")
+
+
+def test_the_values_reach_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "model.pt").touch()
+    (folder / "bhpe.toml").write_text("[compile]\ntarget = 'x87'\n")
+    assert main([str(folder / "model.pt")]) == 2  # the word `compile` left out
+    assert "x87" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[compil]\n", r"no command 'compil'; did you mean compile\?"),
+        ("[compile]\ntraget = 'x86'\n", r"\[compile\] has no option 'traget'; did you mean target"),
+        ("[compile]\nzzz = 1\n", "has no option 'zzz'; there are binarize, calibrate"),
+        ("[compile]\nforce = 'yes'\n", r"\[compile\] force has to be true or false"),
+        ("[compile]\ntarget = true\n", r"\[compile\] target has to be no true or false"),
+        ("[compile]\nkeep-float = 'a'\n", r"\[compile\] keep-float has to be a list"),
+        ("[compile]\ntarget = ['arm']\n", r"\[compile\] target has to be one value"),
+        ("[compile]\nprint-config = true\n", "no option 'print-config'"),
+        ("compile = 3\n", r"compile has to be a section"),
+    ],
+)
+def test_mistakes(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bhpe.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_configuration(cli, tmp_path / "bhpe.toml")
+
+
+def test_what_is_no_file_of_options(tmp_path: Path) -> None:
+    (tmp_path / "bhpe.toml").write_text("[compile\n")
+    with pytest.raises(InputError, match="is not TOML"):
+        read_configuration(cli, tmp_path / "bhpe.toml")
+    with pytest.raises(UsageError, match="No such file"):
+        read_configuration(cli, tmp_path / "none.toml")
+
+
+def test_a_value_that_click_refuses_names_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bhpe.toml").write_text("[report]\npreset = 'huge'\n")
+    assert main(["report"]) == 2
+    err = capsys.readouterr().err
+    assert "'huge' is not one of" in err
+    assert str(folder / "bhpe.toml") in err
+
+
+def test_every_option_of_every_command_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, command in cli.commands.items():
+        assert main([name, "--print-config"]) == 0, name
+        lines = capsys.readouterr().out.splitlines()[4:]
+        assert [line.split()[0] for line in lines] == [option for option, _ in options_of(command)]
