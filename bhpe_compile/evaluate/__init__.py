@@ -1,1 +1,1 @@
-"""Accuracy in millimetres: a body, people with ground truth, metrics, and the gate that holds a model to them."""
+"""Accuracy: bodies, data sets with ground truth, and metrics in millimetres."""
