@@ -24,6 +24,7 @@ from bhpe_compile.models.heads import (
 from bhpe_compile.models.presets import Preset
 from bhpe_compile.models.resnet import ResNet
 from bhpe_compile.models.rotations import rotation_6d_to_axis_angle
+from bhpe_compile.models.sampling import soft_argmax_3d
 
 FOCAL, CAMERA_SIZE, CAMERA_PIXELS = 5000.0, 2.5, 256 * 192
 """Focal length in pixels, edge of the camera's cube in metres, area of the image it is declared for."""
@@ -76,40 +77,12 @@ class Hand4Whole(nn.Module):
         (hand joints are mapped there through their box), z in cells of depth of the part's own heat map.
         """
         p = self.preset
-        step = p.image[0] // p.body[0]
-        cells, hand_cells = p.cells(p.body), p.cells(p.hand)
-        features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
-        heatmap, joints = self.body_position_net(features)  # 3
-        centres, sizes = self.box_net(features, heatmap.detach())  # 4
-        boxes = restore_boxes(centres, sizes, cells, p.image, self._aspects(), ENLARGE).detach()  # 5
-        left_box, right_box, face_box = (boxes[:, i] for i in range(len(PARTS)))
-        left_crop = torch.flip(self.hand_roi_net.crop(image, left_box), [3])  # 6
-        right_crop = self.hand_roi_net.crop(image, right_box)
-        hands = self.hand_roi_net(torch.cat((left_crop, right_crop), 0))  # 7
-        _, hand_joints = self.hand_position_net(hands)  # 8
-        hand_pose = self.hand_rotation_net(hands, hand_joints.detach())  # 9
-        flipped, right = torch.chunk(hands, 2, 0)
-        left = torch.flip(flipped, [3])
-        flipped_joints, right_joints = torch.chunk(hand_joints, 2, 0)
-        left_joints = torch.cat(
-            (hand_cells[1] - 1 - flipped_joints[:, :, :1], flipped_joints[:, :, 1:]), 2
-        )  # 10
-        flipped_pose, right_pose = torch.chunk(hand_pose, 2, 0)
-        mcp = slice(MCP_JOINTS[0], MCP_JOINTS[-1] + 1, 4)
-        root, body, shape, camera = self.body_rotation_net(  # 11
-            features,
-            joints.detach(),
-            left,
-            left_joints[:, mcp].detach(),
-            right,
-            right_joints[:, mcp].detach(),
-        )
-        face = self.face_roi_net(self.face_roi_net.crop(image, face_box))
-        expression, jaw = self.face_regressor(face)  # 12
-        depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
-        hand_boxes = boxes[:, :2]
-        placed = _place(torch.stack((left_joints, right_joints), 1), hand_boxes, p, hand_cells, cells)
-        six = torch.cat((root, body, flipped_pose, right_pose, jaw), 1)
+        found = self.predict(image, None)
+        boxes = found["boxes"]
+        flipped, right = torch.chunk(found["hand_joints"], 2, 0)
+        hands = torch.stack((self._unflip(flipped), right), 1)
+        placed = _place(hands, boxes[:, :2], p, p.hand_cells, p.body_cells)
+        six = torch.cat((found["root"], found["body"], found["hands"], found["jaw"]), 1)
         count = six.shape[1] // 6
         vectors = rotation_6d_to_axis_angle(six.reshape(-1, 6)).reshape(-1, count, 3)
         left_pose = vectors[:, 22:37] * image.new_tensor([1.0, -1.0, -1.0])  # 10
@@ -119,15 +92,81 @@ class Hand4Whole(nn.Module):
             left_pose.flatten(1),
             vectors[:, 37:52].flatten(1),
             vectors[:, 52],
-            shape,
-            expression,
-            torch.cat((camera[:, :2], depth), 1),
-            torch.cat((joints, placed), 1),
-            left_box,
-            right_box,
-            face_box,
+            found["shape"],
+            found["expression"],
+            found["camera"],
+            torch.cat((found["joints"], placed), 1),
+            boxes[:, 0],
+            boxes[:, 1],
+            boxes[:, 2],
         )
         return dict(zip(OUTPUTS, values, strict=True))
+
+    def predict(self, image: Tensor, boxes: Tensor | None) -> dict[str, Tensor]:
+        """What the network's parts find, before it is put into the form of the outputs; training compares these.
+
+        `boxes` [N, 3, 4] (left hand, right hand, face; pixels of the input) replace the network's own for cropping.
+        Returned, in cells of the body's heat map where nothing else is said:
+
+            features, hand_features, face_features    of the trunks
+            joint_logits, hand_logits                 [., J, D, H, W] before the softmax
+            joints [N, 25, 3]                         z in cells of depth
+            hand_joints [2N, 20, 3]                   in cells of the crop; first all left hands, mirrored
+            centres, sizes [N, 3, 2]                  of the boxes, with gradients; boxes [N, 3, 4] as cropped, without
+            root, body, hands, jaw                    6D rotations, [N, 6 k]; hands: left mirrored, right
+            shape, expression [N, 10], camera [N, 3]
+        """
+        p = self.preset
+        step = p.image[0] // p.body[0]
+        features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
+        joint_logits = self.body_position_net(features)  # 3
+        heatmap, joints = soft_argmax_3d(joint_logits)
+        centres, sizes = self.box_net(features, heatmap.detach())  # 4
+        if boxes is None:
+            boxes = restore_boxes(centres, sizes, p.body_cells, p.image, self._aspects(), ENLARGE).detach()  # 5
+        left_crop = torch.flip(self.hand_roi_net.crop(image, boxes[:, 0]), [3])  # 6
+        right_crop = self.hand_roi_net.crop(image, boxes[:, 1])
+        hands = self.hand_roi_net(torch.cat((left_crop, right_crop), 0))  # 7
+        hand_logits = self.hand_position_net(hands)
+        _, hand_joints = soft_argmax_3d(hand_logits)  # 8
+        hand_pose = self.hand_rotation_net(hands, hand_joints.detach())  # 9
+        flipped, right = torch.chunk(hands, 2, 0)
+        flipped_joints, right_joints = torch.chunk(hand_joints.detach(), 2, 0)
+        mcp = slice(MCP_JOINTS[0], MCP_JOINTS[-1] + 1, 4)
+        root, body, shape, camera = self.body_rotation_net(  # 11
+            features,
+            joints.detach(),
+            torch.flip(flipped, [3]),
+            self._unflip(flipped_joints)[:, mcp],
+            right,
+            right_joints[:, mcp],
+        )
+        face = self.face_roi_net(self.face_roi_net.crop(image, boxes[:, 2]))
+        expression, jaw = self.face_regressor(face)  # 12
+        depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
+        return {
+            "features": features,
+            "hand_features": hands,
+            "face_features": face,
+            "joint_logits": joint_logits,
+            "hand_logits": hand_logits,
+            "joints": joints,
+            "hand_joints": hand_joints,
+            "centres": centres,
+            "sizes": sizes,
+            "boxes": boxes,
+            "root": root,
+            "body": body,
+            "hands": torch.cat(torch.chunk(hand_pose, 2, 0), 1),
+            "jaw": jaw,
+            "shape": shape,
+            "expression": expression,
+            "camera": torch.cat((camera[:, :2], depth), 1),
+        }
+
+    def _unflip(self, joints: Tensor) -> Tensor:
+        """Joints [N, 20, 3] in cells of a mirrored hand crop -> in cells of the crop."""
+        return torch.cat((self.preset.hand_cells[1] - 1 - joints[:, :, :1], joints[:, :, 1:]), 2)  # 10
 
     def _aspects(self) -> tuple[float, ...]:
         sizes = (self.preset.hand, self.preset.hand, self.preset.face)

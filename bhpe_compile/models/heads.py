@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.models.sampling import sample_features, soft_argmax_3d
+from bhpe_compile.models.sampling import sample_features
 
 BODY_JOINTS, HAND_JOINTS = 25, 20
 BODY_ROTATIONS, HAND_ROTATIONS = 21, 15
@@ -20,15 +20,16 @@ def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class PositionNet(nn.Module):
-    """Features [N, C, H, W] -> heat map [N, J, D, H, W] (soft-maxed) and joints [N, J, 3] in cells."""
+    """Features [N, C, H, W] -> logits of a heat map for each joint, [N, J, D, H, W]."""
 
     def __init__(self, in_channels: int, joints: int, depth: int) -> None:
         super().__init__()
         self.joints, self.depth = joints, depth
         self.conv = nn.Sequential(nn.Conv2d(in_channels, joints * depth, 1))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return soft_argmax_3d(self.conv(features).unflatten(1, (self.joints, self.depth)))
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.conv(features).unflatten(1, (self.joints, self.depth))
+        return out
 
 
 def _joint_rows(features: Tensor, joints: Tensor) -> Tensor:

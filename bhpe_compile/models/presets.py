@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from bhpe_compile.errors import UsageError
-
-STRIDE = 32
-"""Pixels of a trunk's input per cell of its output."""
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """A residual network without its classifier: block kind, channels of the stem, blocks per stage."""
+    """A residual network without its classifier: block kind, channels of the stem, blocks and stride of each stage."""
 
     kind: Literal["bottleneck", "basic"]
     width: int
     depths: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int] = (1, 2, 2, 2)
 
     @property
     def out_channels(self) -> int:
         """Channels of the last stage."""
         return self.width * 8 * (4 if self.kind == "bottleneck" else 1)
+
+    def cells(self, size: Size) -> Size:
+        """Rows and columns of the features of a picture of `size`; the stem and its pooling divide by 4."""
+        stride = 4 * prod(self.strides)
+        return size[0] // stride, size[1] // stride
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,15 @@ class Preset:
     heatmap_depth: int = 8
     image: Size = (512, 384)
 
-    def cells(self, size: Size) -> Size:
-        """Rows and columns of the heat map of a picture of `size`."""
-        return size[0] // STRIDE, size[1] // STRIDE
+    @property
+    def body_cells(self) -> Size:
+        """Rows and columns of the body's heat map."""
+        return self.body_trunk.cells(self.body)
+
+    @property
+    def hand_cells(self) -> Size:
+        """Rows and columns of a hand's heat map."""
+        return self.hand_trunk.cells(self.hand)
 
 
 FULL = Preset(
@@ -63,16 +73,20 @@ FULL = Preset(
 
 TINY = Preset(
     name="tiny",
-    body=(256, 192),
-    hand=(128, 128),
-    face=(96, 96),
-    body_trunk=Trunk("bottleneck", 16, (2, 2, 1, 1)),
-    hand_trunk=Trunk("bottleneck", 16, (2, 2, 1, 1)),
-    face_trunk=Trunk("basic", 16, (2, 1, 1, 1)),
+    body=(128, 96),
+    hand=(64, 64),
+    face=(64, 64),
+    body_trunk=Trunk("bottleneck", 16, (2, 2, 1, 1), strides=(1, 2, 2, 1)),
+    hand_trunk=Trunk("bottleneck", 16, (2, 1, 1, 1), strides=(1, 2, 2, 1)),
+    face_trunk=Trunk("basic", 16, (1, 1, 1, 1)),
     head_channels=24,
     box_channels=16,
 )
-"""Same structure, same input, under 8 MB of float32 weights: for examples and tests."""
+"""The same structure and the same input at half the resolution, under 8 MB of float32 weights: for examples and tests.
+
+The last stage of its trunks keeps its resolution, so that the heat maps have as many cells as the full network's
+(a hand's: half as many on each side).
+"""
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (FULL, TINY)}
 

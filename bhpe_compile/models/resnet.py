@@ -59,7 +59,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Picture [N, 3, H, W] -> features [N, trunk.out_channels, H/32, W/32]."""
+    """Picture [N, 3, H, W] -> features [N, trunk.out_channels, *trunk.cells((H, W))]."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
@@ -69,9 +69,9 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = trunk.width
-        for stage, depth in enumerate(trunk.depths):
+        for stage, (depth, stride) in enumerate(zip(trunk.depths, trunk.strides, strict=True)):
             width = trunk.width << stage
-            layer = _stage(block, channels, width, depth, 1 if stage == 0 else 2)
+            layer = _stage(block, channels, width, depth, stride)
             self.add_module(f"layer{stage + 1}", layer)
             channels = width * block.expansion
 

@@ -42,7 +42,22 @@ def roi_align(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width:
     """
     rows = _axis_weights(boxes[:, 1], boxes[:, 3] - boxes[:, 1], height, x.shape[2])
     columns = _axis_weights(boxes[:, 0], boxes[:, 2] - boxes[:, 0], width, x.shape[3])
-    return torch.matmul(torch.matmul(rows[:, None], x[batch_index]), columns[:, None].transpose(2, 3))
+    crops = x.new_empty(boxes.shape[0], x.shape[1], height, width)
+    pictures = batch_index.tolist()
+    windows = zip(_support(rows), _support(columns), strict=True)
+    for i, ((top, bottom), (left, right)) in enumerate(windows):
+        window = x[pictures[i], :, top:bottom, left:right].contiguous()
+        crops[i] = rows[i, :, top:bottom] @ window @ columns[i, :, left:right].T
+    return crops
+
+
+def _support(weights: Tensor) -> list[tuple[int, int]]:
+    """For each of weights [n, cells, pixels] the range of pixels outside which all are zero."""
+    used = (weights != 0).any(1)
+    count = used.shape[1]
+    first = torch.where(used.any(1), used.to(torch.uint8).argmax(1), 0)
+    last = torch.where(used.any(1), count - used.flip(1).to(torch.uint8).argmax(1), 0)
+    return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
 def _roi_align_shape(x: Tensor, boxes: Tensor, batch_index: Tensor, height: int, width: int) -> Tensor:

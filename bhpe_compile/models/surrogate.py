@@ -21,14 +21,18 @@ SURROGATES: tuple[str, ...] = get_args(Surrogate)
 
 
 def sign(x: Tensor, threshold: Tensor | float = 0.0) -> Tensor:
-    """Return +1 where `x >= threshold`, else -1, in the dtype of `x` (NaN becomes -1)."""
-    return torch.where(x >= threshold, 1.0, -1.0).to(x.dtype)
+    """Return +1 where `x >= threshold`, else -1, in the dtype of `x`; no NaN may be in it.
+
+    Copying the sign bit of the difference is many times faster than comparing and selecting; adding 0 turns the one
+    case that has the wrong bit, -0, into +0.
+    """
+    return torch.copysign(x.new_ones(()), (x - threshold) + 0.0)
 
 
 def surrogate_gradient(x: Tensor, surrogate: str) -> Tensor:
     """Return the derivative that replaces d sign(x) / dx, elementwise, in the dtype of `x`."""
     if surrogate == "bireal":
-        return (2.0 - 2.0 * x.abs()).clamp(min=0.0)
+        return x.abs().mul_(-2.0).add_(2.0).clamp_(min=0.0)
     if surrogate == "ste":
         return (x.abs() <= 1.0).to(x.dtype)
     raise ValueError(f"unknown surrogate gradient {surrogate!r}; known: {', '.join(SURROGATES)}")

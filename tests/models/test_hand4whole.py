@@ -106,8 +106,8 @@ def test_boxes_stop_the_gradient(pictures: torch.Tensor) -> None:
     model(pictures[:1])["smplx_expr"].sum().backward()
     assert model.face_roi_net.backbone.conv1.weight.grad is not None
     assert model.box_net.bbox_center[0].weight.grad is None
-    features = torch.randn(1, TINY.body_trunk.out_channels, *TINY.cells(TINY.body))
-    _, sizes = model.box_net(features, torch.rand(1, 25, 8, *TINY.cells(TINY.body)))
+    features = torch.randn(1, TINY.body_trunk.out_channels, *TINY.body_cells)
+    _, sizes = model.box_net(features, torch.rand(1, 25, 8, *TINY.body_cells))
     sizes.sum().backward()
     assert model.box_net.bbox_center[0].weight.grad is None
     assert model.box_net.lhand_size[0].weight.grad is not None
