@@ -87,8 +87,8 @@ class People:
 def measure(found: People, true: People, regions: Mapping[str, NDArray[np.int64]]) -> Errors:
     """Every metric of METRICS for every person.
 
-    `regions` holds the vertex numbers of "left_hand", "right_hand" and "face". A metric that has no meaning for a person
-    (a box nobody drew) is NaN there.
+    `regions` holds the vertex numbers of "left_hand", "right_hand" and "face". A metric that has no meaning for a
+    person (a box nobody drew) is NaN there.
     """
     vertices, truth = _metres(found.vertices), _metres(true.vertices)
     joints, true_joints = _metres(found.joints), _metres(true.joints)
@@ -147,7 +147,7 @@ def procrustes(found: Array, true: Array) -> Array:
 
 
 def box_iou(found: NDArray[np.floating[Any]], true: NDArray[np.floating[Any]]) -> Array:
-    """Intersection over union of boxes [..., 4] (x0, y0, x1, y1); 0 for a box turned inside out, NaN where one is NaN."""
+    """Intersection over union of boxes [..., 4] (x0, y0, x1, y1): 0 for one turned inside out, NaN where one is NaN."""
     a, b = np.asarray(found, np.float64), np.asarray(true, np.float64)
     overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     both = overlap.clip(0).prod(-1)
@@ -166,8 +166,8 @@ def mean(values: Array) -> float:
 def interval(values: Array, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
     """The 95 % interval of `mean` over people drawn again with replacement (percentile bootstrap).
 
-    It tells how far the figure depends on the people that happen to be in the set, and nothing else: not on the seed of a
-    training, nor on how the set differs from the world.
+    It tells how far the figure depends on the people that happen to be in the set, and nothing else: not on the seed
+    of a training, nor on how the set differs from the world.
     """
     known = values[~np.isnan(values)]
     if not known.size:

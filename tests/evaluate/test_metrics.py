@@ -139,7 +139,7 @@ def test_known_distances() -> None:
     """A mesh 3 mm away in x; joints follow, so that only what is not aligned remains."""
     true = random_people(1)
     joints = true.joints.copy()
-    found = People(true.vertices + [0.003, 0, 0], joints, true.hands, true.boxes)
+    found = People(true.vertices + np.array([0.003, 0, 0]), joints, true.hands, true.boxes)
     errors = measure(found, true, REGIONS)
     for name in ("mpvpe", "hands_mpvpe", "face_mpvpe"):
         np.testing.assert_allclose(errors[name], 3.0, atol=CLOSE)
