@@ -14,6 +14,7 @@ from click_default_group import DefaultGroup
 from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
 from bhpe_compile.cli.compile import compile_command
+from bhpe_compile.cli.data import data_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
@@ -58,6 +59,7 @@ def cli() -> None:
 for command in (
     bench_command,
     compile_command,
+    data_command,
     example_command,
     passes_command,
     report_command,

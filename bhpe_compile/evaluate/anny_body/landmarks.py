@@ -10,7 +10,7 @@ from bhpe_compile.evaluate.skeleton import INDEX, LANDMARKS
 
 _COCO = {
     **{"L_Big_toe": "left_big_toe", "L_Small_toe": "left_small_toe", "L_Heel": "left_heel"},
-    **{"L_Ear": "left_ear", "Nose": "nose"},
+    "L_Ear": "left_ear",
 }
 
 
@@ -19,8 +19,8 @@ def keypoint_vertices(
 ) -> dict[str, int]:
     """Keypoint -> vertex, from skinning weights [V,55], mean body [V,3] and its joints [55,3].
 
-    Toes, heel, ear and nose are the vertices nearest to Anny's own keypoints; an eye is the foremost point of the
-    eyeball; a finger tip is the point of the last bone that lies furthest along it.
+    Toes, heel and ear are the vertices nearest to Anny's own keypoints; an eye is the foremost point of the
+    eyeball, the nose that of the head; a finger tip is the point of the last bone that lies furthest along it.
     """
     found = {
         name: int(np.linalg.norm(mean - anny.coco[coco] @ mean, axis=1).argmin())
@@ -28,6 +28,8 @@ def keypoint_vertices(
     }
     eyeball = np.flatnonzero(weights[:, INDEX["left_eye"]] > 0.5)
     found["L_Eye"] = int(eyeball[mean[eyeball, 2].argmax()])
+    head = np.flatnonzero(weights[:, INDEX["head"]] > 0.5)
+    found["Nose"] = int(head[(mean[head, 2] - np.abs(mean[head, 0])).argmax()])
     for name in LANDMARKS:
         if name.startswith("L_") and name.endswith("_4"):
             last = INDEX[f"left_{name[2:-2].lower()}3"]

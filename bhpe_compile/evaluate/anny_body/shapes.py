@@ -19,6 +19,8 @@ from bhpe_compile.evaluate.body_file import COEFFICIENTS
 PEOPLE = 400
 _SPREAD = (0.05, 0.95)
 _AGES = (0.55, 0.95)
+_HEIGHT = (0.375, 0.08)
+"""Mean and deviation of Anny's height: 1.71 m and 0.10 m, men taller than women. Its whole range is 1.3 to 2.4 m."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,14 @@ class People:
 
 
 def sample_people(anny: Anny, rig: Rig, tpose: TPose, count: int, rng: np.random.Generator) -> People:
-    """Random adults: phenotypes evenly spread, gender towards its ends, proportions about the middle."""
+    """Random adults: phenotypes evenly spread, gender towards its ends, height and proportions normal."""
     phenotypes = {name: rng.uniform(*_SPREAD, count) for name in anny.phenotypes}
     phenotypes["age"] = rng.uniform(*_AGES, count)
     phenotypes["gender"] = rng.beta(0.4, 0.4, count)
+    phenotypes["height"] = rng.normal(*_HEIGHT, count).clip(*_SPREAD)
     phenotypes["proportions"] = rng.normal(0.5, 0.1, count).clip(0, 1)
     vertices, heads = anny.at_rest(phenotypes)
-    vertices, joints = tpose(vertices, rig.joints(heads))
+    vertices, joints = tpose(vertices, rig.joints(heads, vertices))
     pelvis = joints[:, :1].copy()
     return People(vertices - pelvis, joints - pelvis)
 

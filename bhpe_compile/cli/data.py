@@ -1,0 +1,106 @@
+"""`bhpe-compile data`: pictures of people with ground truth."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from bhpe_compile.cli.tables import print_json, render_pairs
+
+format_option = click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How the result is printed on stdout.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+
+
+@click.group("data", short_help="Make and check sets of pictures with ground truth.")
+def data_command() -> None:
+    """Make and check sets of pictures of people whose pose and shape are known."""
+
+
+@data_command.command("synth", short_help="Draw people with known poses.")
+@click.option("--count", metavar="N", type=click.IntRange(1, 1_000_000), required=True, help="How many people.")
+@click.option("--seed", metavar="S", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which people.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "test"]),
+    default="train",
+    show_default=True,
+    help="Two worlds without a person, a colour of clothes or a kind of background in common.",
+)
+@click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--workers", metavar="K", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that draw.")
+@click.option(
+    "--body",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A body in the SMPL-X layout [default: an open one, built once].",
+)
+@format_option
+@quiet_option
+def synth_command(
+    count: int, seed: int, split: str, folder: Path, workers: int, body: Path | None, style: str, quiet: bool
+) -> None:
+    """Draw N people with known pose, shape, keypoints and boxes into DIR.
+
+    Every person has 55 joints' rotations, 10 shape and 10 expression coefficients, a true perspective camera, 65
+    keypoints and the boxes of hands and face. The same options give the same files, whatever the number of processes.
+    Stop it at any moment; the same command goes on where it stopped.
+    """
+    from bhpe_compile.evaluate.default_body import resolve_body
+    from bhpe_compile.evaluate.synth.generate import generate
+
+    with progress("body", 1000, quiet or body is not None) as tick:
+        path = resolve_body(body)
+        tick(1000)
+    start = time.perf_counter()
+    with progress("people", count, quiet) as tick:
+        config = generate(folder, path, count, seed, "test" if split == "test" else "train", workers, tick)
+    seconds = time.perf_counter() - start
+    if style == "json":
+        print_json({"folder": str(folder), **config.to_dict(), "seconds": round(seconds, 3)})
+    elif not quiet:
+        pairs = [
+            ("folder", str(folder)),
+            ("people", f"{count}, {split} split, seed {seed}"),
+            ("body", str(path)),
+            ("time", f"{seconds:.1f} s"),
+        ]
+        click.echo(render_pairs(pairs))
+
+
+@data_command.command("check", short_help="Compare a set's files with their hashes.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@format_option
+@quiet_option
+def check_command(folder: Path, style: str, quiet: bool) -> None:
+    """Compare every file of a set that `data synth` wrote with its SHA-256."""
+    from bhpe_compile.evaluate.synth.store import check, read_manifest
+
+    count = int(read_manifest(folder)["count"])
+    with progress("files", count, quiet) as tick:
+        manifest = check(folder, tick)
+    if style == "json":
+        print_json({"folder": str(folder), "ok": True, **{k: v for k, v in manifest.items() if k != "shards"}})
+    elif not quiet:
+        click.echo(f"{folder}: {count} people, {manifest['split']} split, seed {manifest['seed']}: all as written")
+
+
+@contextmanager
+def progress(label: str, length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; else nothing. Yields what to call with the number just done."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda number: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update

@@ -1,0 +1,1 @@
+"""The open evaluation set: drawn people whose pose, shape and keypoints are known exactly."""

@@ -1,0 +1,125 @@
+"""Drawing people with OpenGL without a screen (EGL; Mesa's llvmpipe where there is no graphics card).
+
+Four samples a pixel give smooth edges. Needs the package moderngl and the libraries libegl1 and libgl1-mesa-dri.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bhpe_compile.errors import ToolchainError
+from bhpe_compile.evaluate.synth.appearance import Appearance
+from bhpe_compile.evaluate.synth.camera import View
+from bhpe_compile.evaluate.synth.shaders import FRAGMENT, VERTEX
+from bhpe_compile.runtime.picture import HEIGHT, WIDTH
+
+if TYPE_CHECKING:
+    import moderngl
+
+SAMPLES = 4
+NEAR, FAR = 0.1, 50.0
+
+HINT = "install moderngl (pip install 'bhpe-compile[eval]') and Debian's libegl1 and libgl1-mesa-dri"
+
+
+def open_context() -> moderngl.Context:
+    """An OpenGL context that needs no screen. Raises ToolchainError where there is none to be had."""
+    try:
+        import moderngl
+    except ImportError:
+        raise ToolchainError(f"drawing people needs the package moderngl: {HINT}") from None
+    try:
+        return moderngl.create_standalone_context(backend="egl")
+    except Exception as error:  # moderngl raises plain Exceptions, glcontext others
+        raise ToolchainError(f"OpenGL through EGL does not start ({error}): {HINT}") from None
+
+
+class Renderer:
+    """Draws bodies of one topology at 384x512."""
+
+    def __init__(self, faces: NDArray[np.int64], rest: NDArray[np.float32], part: NDArray[np.float32]) -> None:
+        """`faces` [F, 3]; `rest` [V, 3] the T-pose; `part` [V, 3]: how much head, eye, arm a vertex is."""
+        self._context = context = open_context()
+        import moderngl
+
+        self._cull = moderngl.CULL_FACE
+        context.enable(moderngl.DEPTH_TEST)
+        context.front_face = "ccw"
+        self._program = context.program(vertex_shader=VERTEX, fragment_shader=FRAGMENT)
+        samples = min(SAMPLES, context.max_samples)
+        size = (WIDTH, HEIGHT)
+        self._target = context.framebuffer(
+            [context.renderbuffer(size, 4, samples=samples)], context.depth_renderbuffer(size, samples=samples)
+        )
+        self._resolved = context.framebuffer([context.renderbuffer(size, 4)])
+        count = len(rest)
+        fixed = np.hstack([rest, part]).astype("f4")
+        self._moving = context.buffer(reserve=count * 24)
+        self._body = context.vertex_array(
+            self._program,
+            [
+                (self._moving, "3f 3f", "position", "normal"),
+                (context.buffer(fixed.tobytes()), "3f 3f", "rest", "part"),
+            ],
+            context.buffer(faces.astype("i4").tobytes()),
+        )
+
+    @property
+    def device(self) -> str:
+        """What draws."""
+        return str(self._context.info["GL_RENDERER"])
+
+    def draw(
+        self,
+        vertices: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        view: View,
+        look: Appearance,
+        skirt: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None,
+    ) -> NDArray[np.uint8]:
+        """uint8 [512, 384, 4]: colours times coverage, and coverage, of a body in camera space.
+
+        `skirt`: [N, 9] positions, normals and places on the T-pose, and triangles.
+        """
+        program = self._program
+        for name, value in look.uniforms.items():
+            self._set(name, value)
+        f, (cx, cy) = view.focal, view.principal + 0.5  # pixel centres have integer coordinates
+        self._set("camera", (2 * f / WIDTH, 2 * f / HEIGHT, 2 * cx / WIDTH - 1, 2 * cy / HEIGHT - 1))
+        self._set("planes", (NEAR, FAR))
+        self._set("extra", 0)
+        self._moving.write(np.hstack([vertices, normals]).astype("f4"))
+        self._target.use()
+        self._target.clear(0.0, 0.0, 0.0, 0.0)
+        self._context.enable(self._cull)
+        self._body.render()
+        if skirt is not None:
+            self._context.disable(self._cull)
+            self._set("extra", 1)
+            data = np.hstack([skirt[0], np.zeros((len(skirt[0]), 3))]).astype("f4")
+            buffers = self._context.buffer(data.tobytes()), self._context.buffer(skirt[1].astype("i4").tobytes())
+            array = self._context.vertex_array(
+                program, [(buffers[0], "3f 3f 3f 3f", "position", "normal", "rest", "part")], buffers[1]
+            )
+            array.render()
+            for used in (array, *buffers):
+                used.release()
+        self._context.copy_framebuffer(self._resolved, self._target)
+        pixels = np.frombuffer(self._resolved.read(components=4), np.uint8)
+        return pixels.reshape(HEIGHT, WIDTH, 4)[::-1]
+
+    def _set(self, name: str, value: Any) -> None:
+        if name in self._program:  # the compiler drops what no shader uses
+            self._program[name].value = value  # type: ignore[union-attr]
+
+
+def driver() -> str:
+    """Name and version of the OpenGL driver. Raises ToolchainError where there is none."""
+    context = open_context()
+    try:
+        return f"{context.info['GL_RENDERER']}, {context.info['GL_VERSION']}"
+    finally:
+        context.release()
