@@ -107,7 +107,9 @@ class Examples:
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= len(self.dataset):
-            raise UsageError(f"{self.dataset.name}: holds {len(self.dataset)} people, --count asks for {self.count}")
+            raise UsageError(
+                f"{self.dataset.name}: holds {len(self.dataset)} people, --count asks for {self.count}"
+            )
 
     def __iter__(self) -> Iterator[Batch]:
         self.fingerprint = hashlib.sha256()
@@ -120,8 +122,8 @@ class Examples:
         labels = [self.dataset.labels(i) for i in numbers]
         given = getattr(self.dataset, "vertices", None)
         meshes = [given(i) if given else None for i in numbers]
-        self.fingerprint.update(pictures.tobytes())
-        for one, mesh in zip(labels, meshes, strict=True):
+        for picture, one, mesh in zip(pictures, labels, meshes, strict=True):
+            self.fingerprint.update(picture.tobytes())
             for name in LABEL_FIELDS:
                 self.fingerprint.update(np.ascontiguousarray(getattr(one, name)).tobytes())
             self.fingerprint.update(b"" if mesh is None else mesh.tobytes())

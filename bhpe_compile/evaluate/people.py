@@ -74,7 +74,8 @@ class Bodies:
         Raises InputError where such a mesh has another number of vertices than the body.
         """
         pose, shape, expression = (
-            _tensor(np.stack([getattr(one, name) for one in labels])) for name in ("pose", "betas", "expression")
+            _tensor(np.stack([getattr(one, name) for one in labels]))
+            for name in ("pose", "betas", "expression")
         )
         meshes = self._vertices(pose, shape, expression)
         for i, mesh in enumerate(vertices or ()):

@@ -105,7 +105,8 @@ class ConstantSubject:
         values = [part.ravel() for k, part in enumerate(parts) if k != 3]  # without the eyes
         values += [self.betas, self.expression]
         return {
-            name: np.tile(value, (len(images), 1)) for name, value in zip((*POSE, *SHAPE), values, strict=True)
+            name: np.tile(value, (len(images), 1))
+            for name, value in zip((*POSE, *SHAPE), values, strict=True)
         }
 
 
@@ -132,7 +133,9 @@ def require_outputs(names: list[str], what: str) -> None:
     """InputError unless pose and shape are among the outputs."""
     missing = [name for name in (*POSE, *SHAPE) if name not in names]
     if missing:
-        raise InputError(f"{what}: has no output {', '.join(missing)}; only whole-body networks are evaluated")
+        raise InputError(
+            f"{what}: has no output {', '.join(missing)}; only whole-body networks are evaluated"
+        )
 
 
 def renamed(subject: TorchSubject, name: str) -> TorchSubject:
