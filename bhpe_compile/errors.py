@@ -1,7 +1,7 @@
 """Errors a user can meet, each with the exit code of the command line.
 
 0 ok, 1 internal error, 2 usage, 3 unsupported or damaged input, 4 verification failed,
-5 budget missed, 6 tool chain missing.
+5 budget missed, 6 tool chain missing, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -43,3 +43,9 @@ class ToolchainError(BhpeError):
     """A compiler, linker or emulator that the request needs is missing or failed."""
 
     exit_code = 6
+
+
+class Interrupted(BhpeError):
+    """A long run was stopped from outside and can go on where it was."""
+
+    exit_code = 130  # 128 + SIGINT, as shells report it

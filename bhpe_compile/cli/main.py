@@ -15,11 +15,13 @@ from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
 from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.data import data_command
+from bhpe_compile.cli.distill import distill_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
 from bhpe_compile.cli.targets import targets_command
+from bhpe_compile.cli.train import train_command
 from bhpe_compile.cli.tune import tune_command
 from bhpe_compile.cli.verify import verify_command
 from bhpe_compile.errors import BhpeError
@@ -59,12 +61,14 @@ def cli() -> None:
 for command in (
     bench_command,
     compile_command,
+    distill_command,
     data_command,
     example_command,
     passes_command,
     report_command,
     run_command,
     targets_command,
+    train_command,
     tune_command,
     verify_command,
 ):

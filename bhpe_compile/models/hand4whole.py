@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.models.boxes import PARTS, BoxNet, RoiNet, restore_boxes
+from bhpe_compile.models.boxes import BoxNet, RoiNet, restore_boxes
 from bhpe_compile.models.heads import (
     BODY_JOINTS,
     HAND_JOINTS,
@@ -77,8 +77,13 @@ class Hand4Whole(nn.Module):
         (hand joints are mapped there through their box), z in cells of depth of the part's own heat map.
         """
         p = self.preset
-        found = self.predict(image, None)
-        boxes = found["boxes"]
+        step = p.body_step
+        body = self.locate(image[:, :, ::step, ::step])  # 1 - 4
+        boxes = self.boxes(body["centres"], body["sizes"])  # 5
+        left_crop = torch.flip(self.hand_roi_net.crop(image, boxes[:, 0]), [3])  # 6
+        right_crop = self.hand_roi_net.crop(image, boxes[:, 1])
+        face_crop = self.face_roi_net.crop(image, boxes[:, 2])
+        found = self.recognise(body, torch.cat((left_crop, right_crop), 0), face_crop)  # 7 - 13
         flipped, right = torch.chunk(found["hand_joints"], 2, 0)
         hands = torch.stack((self._unflip(flipped), right), 1)
         placed = _place(hands, boxes[:, :2], p, p.hand_cells, p.body_cells)
@@ -95,68 +100,83 @@ class Hand4Whole(nn.Module):
             found["shape"],
             found["expression"],
             found["camera"],
-            torch.cat((found["joints"], placed), 1),
+            torch.cat((body["joints"], placed), 1),
             boxes[:, 0],
             boxes[:, 1],
             boxes[:, 2],
         )
         return dict(zip(OUTPUTS, values, strict=True))
 
-    def predict(self, image: Tensor, boxes: Tensor | None) -> dict[str, Tensor]:
-        """What the network's parts find, before it is put into the form of the outputs; training compares these.
+    def predict(self, view: Tensor, hands: Tensor, face: Tensor) -> dict[str, Tensor]:
+        """Everything `locate` and `recognise` find where the crops are given: what training compares.
 
-        `boxes` [N, 3, 4] (left hand, right hand, face; pixels of the input) replace the network's own for cropping.
-        Returned, in cells of the body's heat map where nothing else is said:
-
-            features, hand_features, face_features    of the trunks
-            joint_logits, hand_logits                 [., J, D, H, W] before the softmax
-            joints [N, 25, 3]                         z in cells of depth
-            hand_joints [2N, 20, 3]                   in cells of the crop; first all left hands, mirrored
-            centres, sizes [N, 3, 2]                  of the boxes, with gradients; boxes [N, 3, 4] as cropped, without
-            root, body, hands, jaw                    6D rotations, [N, 6 k]; hands: left mirrored, right
-            shape, expression [N, 10], camera [N, 3]
+        view [N, 3, *preset.body]; hands [N, 2, 3, *preset.hand], the left one mirrored; face [N, 3, *preset.face].
         """
-        p = self.preset
-        step = p.image[0] // p.body[0]
-        features = self.backbone(image[:, :, ::step, ::step])  # 1, 2
-        joint_logits = self.body_position_net(features)  # 3
-        heatmap, joints = soft_argmax_3d(joint_logits)
+        body = self.locate(view)
+        crops = torch.cat((hands[:, 0], hands[:, 1]), 0)
+        return body | self.recognise(body, crops, face)
+
+    def locate(self, view: Tensor) -> dict[str, Tensor]:
+        """The body, and where hands and face are; view is the input at the body's resolution.
+
+            features       of the trunk
+            joint_logits   [N, 25, D, H, W] before the softmax
+            joints         [N, 25, 3] in cells of the heat map
+            centres, sizes [N, 3, 2] of the boxes of left hand, right hand, face, in cells of the heat map
+        """
+        features = self.backbone(view)  # 2
+        logits = self.body_position_net(features)  # 3
+        heatmap, joints = soft_argmax_3d(logits)
         centres, sizes = self.box_net(features, heatmap.detach())  # 4
-        if boxes is None:
-            boxes = restore_boxes(centres, sizes, p.body_cells, p.image, self._aspects(), ENLARGE).detach()  # 5
-        left_crop = torch.flip(self.hand_roi_net.crop(image, boxes[:, 0]), [3])  # 6
-        right_crop = self.hand_roi_net.crop(image, boxes[:, 1])
-        hands = self.hand_roi_net(torch.cat((left_crop, right_crop), 0))  # 7
-        hand_logits = self.hand_position_net(hands)
-        _, hand_joints = soft_argmax_3d(hand_logits)  # 8
+        return {
+            "features": features,
+            "joint_logits": logits,
+            "joints": joints,
+            "centres": centres,
+            "sizes": sizes,
+        }
+
+    def boxes(self, centres: Tensor, sizes: Tensor) -> Tensor:
+        """Where to crop, [N, 3, 4] in pixels of the input; no gradient goes through."""
+        p = self.preset
+        aspects = tuple(width / height for height, width in (p.hand, p.hand, p.face))
+        return restore_boxes(centres, sizes, p.body_cells, p.image, aspects, ENLARGE).detach()
+
+    def recognise(self, body: dict[str, Tensor], crops: Tensor, face_crop: Tensor) -> dict[str, Tensor]:
+        """Rotations, shape, expression and camera from what `locate` returned and the crops.
+
+        crops [2N, 3, *preset.hand]: all left hands, mirrored, then all right ones; face_crop [N, 3, *preset.face].
+
+            hand_features, face_features      of the trunks
+            hand_logits, hand_joints          [2N, 20, ...] in cells of the crop
+            root, body, hands, jaw            6D rotations, [N, 6 k]; hands: left mirrored, right
+            shape, expression [N, 10], camera [N, 3] in metres
+        """
+        hands = self.hand_roi_net(crops)  # 7
+        logits = self.hand_position_net(hands)
+        _, hand_joints = soft_argmax_3d(logits)  # 8
         hand_pose = self.hand_rotation_net(hands, hand_joints.detach())  # 9
         flipped, right = torch.chunk(hands, 2, 0)
         flipped_joints, right_joints = torch.chunk(hand_joints.detach(), 2, 0)
         mcp = slice(MCP_JOINTS[0], MCP_JOINTS[-1] + 1, 4)
-        root, body, shape, camera = self.body_rotation_net(  # 11
-            features,
-            joints.detach(),
+        root, pose, shape, camera = self.body_rotation_net(  # 11
+            body["features"],
+            body["joints"].detach(),
             torch.flip(flipped, [3]),
             self._unflip(flipped_joints)[:, mcp],
             right,
             right_joints[:, mcp],
         )
-        face = self.face_roi_net(self.face_roi_net.crop(image, boxes[:, 2]))
+        face = self.face_roi_net(face_crop)
         expression, jaw = self.face_regressor(face)  # 12
         depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
         return {
-            "features": features,
             "hand_features": hands,
             "face_features": face,
-            "joint_logits": joint_logits,
-            "hand_logits": hand_logits,
-            "joints": joints,
+            "hand_logits": logits,
             "hand_joints": hand_joints,
-            "centres": centres,
-            "sizes": sizes,
-            "boxes": boxes,
             "root": root,
-            "body": body,
+            "body": pose,
             "hands": torch.cat(torch.chunk(hand_pose, 2, 0), 1),
             "jaw": jaw,
             "shape": shape,
@@ -167,10 +187,6 @@ class Hand4Whole(nn.Module):
     def _unflip(self, joints: Tensor) -> Tensor:
         """Joints [N, 20, 3] in cells of a mirrored hand crop -> in cells of the crop."""
         return torch.cat((self.preset.hand_cells[1] - 1 - joints[:, :, :1], joints[:, :, 1:]), 2)  # 10
-
-    def _aspects(self) -> tuple[float, ...]:
-        sizes = (self.preset.hand, self.preset.hand, self.preset.face)
-        return tuple(width / height for height, width in sizes)
 
 
 def _place(

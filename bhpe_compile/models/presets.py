@@ -48,6 +48,11 @@ class Preset:
     image: Size = (512, 384)
 
     @property
+    def body_step(self) -> int:
+        """The body is seen in one pixel of so many of the picture."""
+        return self.image[0] // self.body[0]
+
+    @property
     def body_cells(self) -> Size:
         """Rows and columns of the body's heat map."""
         return self.body_trunk.cells(self.body)

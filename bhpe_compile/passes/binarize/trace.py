@@ -22,13 +22,15 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(model: nn.Module) -> fx.GraphModule:
-    """Return the graph of `model.forward`; layers are shared with `model`, not copied.
+def trace(model: nn.Module, method: str = "forward") -> fx.GraphModule:
+    """Return the graph of a method of `model`; layers are shared with `model`, not copied.
 
     Raises InputError where the forward pass branches on the values of tensors.
     """
     try:
-        graph: Any = _Tracer().trace(model)
+        tracer = _Tracer()
+        tracer.traced_func_name = method
+        graph: Any = tracer.trace(model)
     except fx.proxy.TraceError as error:
         name = type(model).__name__
         raise InputError(f"{name} cannot be traced, its forward pass depends on values: {error}") from error

@@ -1,0 +1,124 @@
+"""`bhpe-compile distill MODEL --images DIR -o student.pt`: the binary form learns from the full-precision network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bhpe_compile.cli.options import SCHEMES, existing_file, format_option
+from bhpe_compile.cli.training import make_place, make_recipe, recipe_options, run_training, seen
+from bhpe_compile.errors import InputError, UsageError
+
+
+@click.command("distill", short_help="Train the binary form of a network, with the network as teacher.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--images",
+    "pictures",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A folder of pictures, each of one person; or one that `bhpe-compile data synth` made.",
+)
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write.")
+@click.option(
+    "--scheme",
+    type=click.Choice(SCHEMES),
+    default="bidrn",
+    show_default=True,
+    help="Which layers compute with single bits, and how.",
+)
+@click.option("--keep-float", multiple=True, metavar="GLOB", help="Layers to leave in full precision.  [repeatable]")
+@click.option(
+    "--label-weight",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Weight of labels beside the teacher, where the pictures have some.",
+)
+@recipe_options(images=120_000, learning_rate=1e-3)
+@format_option
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def distill_command(
+    model: Path,
+    pictures: Path,
+    output: Path,
+    scheme: str,
+    keep_float: tuple[str, ...],
+    label_weight: float,
+    style: str,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Train the binary form of MODEL, a full-precision checkpoint, which is its teacher.
+
+    \b
+    bhpe-compile distill model.pt --images pictures/ -o student.pt
+    bhpe-compile student.pt --target arm
+
+    The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
+    whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
+    """
+    from bhpe_compile.distill.student import distill
+    from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.evaluate.default_body import resolve_body
+    from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
+    from bhpe_compile.pipeline import load
+
+    recipe, place = make_recipe(values), make_place(values, output)
+    loaded = load(existing_file(model, "model"))
+    if loaded.binarization is not None:
+        raise InputError(f"{model}: is binary already; the teacher must be the full-precision network")
+    people = open_pictures(pictures)
+    seen(people)
+    if label_weight and not hasattr(people, "labels"):
+        raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
+    body = BodyModel.load(resolve_body(values["body"]))
+    options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float)
+    facts = {"data": people.name, "people": len(people), "teacher": digest(model)}
+    described = [
+        ("teacher", str(model)),
+        ("pictures", f"{pictures} ({len(people)})"),
+        ("output", str(output)),
+        ("scheme", scheme),
+        ("images", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
+        ("checkpoint", str(place.folder)),
+    ]
+    run_training(
+        described,
+        lambda tick: distill(
+            loaded.model,
+            people,
+            body,
+            options,
+            recipe,
+            place,
+            output,
+            facts,
+            label_weight=label_weight,
+            tick=tick,
+        ),
+        place,
+        f"{output.name}: {scheme}, taught by {model.name}",
+        style=style,
+        quiet=quiet,
+    )
+
+
+def open_pictures(path: Path) -> Any:
+    """A data set of ours, or a folder of any pictures."""
+    from bhpe_compile.distill.folder import Folder
+    from bhpe_compile.evaluate.dataset import open_dataset
+
+    if (path / "manifest.json").is_file():
+        return open_dataset(path)
+    return Folder(path)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, to tell one teacher from another."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

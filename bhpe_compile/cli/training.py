@@ -1,0 +1,138 @@
+"""What `train` and `distill` have in common: options, progress, what is printed at the end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.tables import print_json, render_pairs
+from bhpe_compile.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.distill.engine import Place
+    from bhpe_compile.distill.recipe import Recipe
+    from bhpe_compile.distill.train import Trained
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CURVE = "curve.png"
+SECONDS_BETWEEN_LINES = 30
+"""Of progress in a log file."""
+
+
+def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
+    """The options of a recipe and of its place, with this task's defaults."""
+    options = (
+        click.option("--images", type=int, default=images, show_default=True, help="How many pictures are seen in all."),
+        click.option("--batch", type=int, default=64, show_default=True, help="Pictures in one step."),
+        click.option(
+            "--micro-batch",
+            type=int,
+            default=64,
+            show_default=True,
+            help="Pictures computed at once; processes share a batch in pieces of this size.",
+        ),
+        click.option("--lr", type=float, default=learning_rate, show_default=True, help="The highest learning rate."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Decides the start and every random choice."),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "bf16", "fp32"]),
+            default="auto",
+            show_default=True,
+            help="auto: bf16 where the hardware multiplies it.",
+        ),
+        click.option("--body", type=click.Path(path_type=Path), help="A body file in the SMPL-X layout.  [default: the open one]"),
+        click.option(
+            "--work",
+            type=click.Path(path_type=Path),
+            help="The folder for checkpoint, log and curve.  [default: <output>.training]",
+        ),
+        click.option("--restart", is_flag=True, help="Begin anew, although there is a checkpoint."),
+        click.option("--workers", type=int, default=1, show_default=True, help="Processes that read pictures."),
+    )
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def make_recipe(values: dict[str, Any]) -> Recipe:
+    """A recipe from the values of `recipe_options`."""
+    from bhpe_compile.distill.recipe import Recipe
+
+    return Recipe(
+        images=values["images"],
+        batch=values["batch"],
+        micro_batch=min(values["micro_batch"], values["batch"]),
+        learning_rate=values["lr"],
+        seed=values["seed"],
+        precision=values["precision"],
+    )
+
+
+def make_place(values: dict[str, Any], output: Path) -> Place:
+    """Where checkpoints go; emptied on --restart. UsageError when the output cannot be written there."""
+    from bhpe_compile.distill.engine import Place
+
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent}: no such folder for the output")
+    if output.suffix not in (".pt", ".safetensors"):
+        raise UsageError(f"{output}: the output must end in .pt or .safetensors")
+    folder = values["work"] or output.with_name(output.name + ".training")
+    if values["restart"] and folder.exists():
+        shutil.rmtree(folder)
+    return Place(folder, values["workers"])
+
+
+def run_training(
+    described: list[tuple[str, str]],
+    run: Callable[[Callable[[int, int, float], None]], Trained],
+    place: Place,
+    title: str,
+    *,
+    style: str,
+    quiet: bool,
+) -> None:
+    """Run with progress on stderr, draw the curve, print the result."""
+    from bhpe_compile.distill.curve import draw
+
+    start, first = time.monotonic(), -1
+    interval = 1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
+    with Console(described, quiet=quiet, verbose=False, first_stage="") as console:
+        last = -1.0
+
+        def tick(done: int, steps: int, loss: float) -> None:
+            nonlocal first, last
+            now = time.monotonic() - start
+            first = done - 1 if first < 0 else first
+            if now - last < interval and done < steps:
+                return
+            last = now
+            left = now / (done - first) * (steps - done)
+            console(f"{done}/{steps}", f"loss {loss:.3f}, {left / 60:.0f} minutes left", done / steps)
+
+        trained = run(tick)
+    curve = place.folder / CURVE
+    draw(trained.log, curve, title)
+    end = trained.log[-1]
+    if style == "json":
+        print_json({"output": str(trained.output), "curve": str(curve), **end})
+    elif not quiet:
+        pairs = [("output", str(trained.output)), ("curve", str(curve)), ("loss", f"{end['loss']:.4f}")]
+        click.echo(render_pairs(pairs))
+
+
+def seen(data: Any) -> None:
+    """InputError where a data set holds nobody."""
+    if not len(data):
+        raise InputError(f"{data.name}: nobody in it")

@@ -1,0 +1,284 @@
+"""The training loop: steps, checkpoints, a log; the same weights at the end however often it is stopped.
+
+Everything random comes from the recipe's seed and the step, so a checkpoint holds weights, optimizer and step, and
+nothing else. Processes started by `torchrun` share the micro-batches of a step (accelerate's DistributedDataParallel
+adds up their gradients); batch norms never see more than a micro-batch, so any number of processes computes the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bhpe_compile.distill.losses import Terms, total
+from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.samples import Order, Sample, Samples, load
+from bhpe_compile.errors import InputError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Tick = Callable[[int, int, float], None]
+"""Called with steps done, steps in all and the last loss."""
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+LOG_EVERY = 20
+LARGEST_GRADIENT = 5.0
+"""Gradients are scaled down to this norm."""
+
+
+@dataclass
+class Task:
+    """What is learnt: `network` takes view, hands and face of a sample; `compare` returns loss terms.
+
+    `facts` name what a checkpoint belongs to (model, data, scheme): a run with others does not go on from it.
+    """
+
+    network: nn.Module
+    samples: Samples
+    compare: Callable[[dict[str, Tensor], Sample], Terms]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run keeps its checkpoint and its log; `workers` processes decode pictures for it."""
+
+    folder: Path
+    workers: int = 1
+
+
+def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) -> list[dict[str, float]]:
+    """Train `task.network` in place, from its checkpoint where there is one, and return the log.
+
+    Raises UsageError where the folder holds a run of other facts, InputError for a damaged checkpoint or a loss that is
+    no number, Interrupted (a checkpoint is written) on SIGINT and SIGTERM.
+    """
+    accelerator = _accelerator(recipe)
+    device = accelerator.device
+    network = task.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+    facts = {**task.facts, "recipe": recipe.to_dict()}
+    place.folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(place.folder, facts, accelerator, network, optimizer)
+    step = run.resume()
+    wrapped, optimizer = accelerator.prepare(network, optimizer)
+    wrapped.train()
+    per_step = recipe.batch // recipe.micro_batch
+    if per_step % accelerator.num_processes:
+        raise UsageError(
+            f"{accelerator.num_processes} processes cannot share {per_step} micro-batches a step evenly; "
+            "choose --micro-batch so that they can"
+        )
+    order = Order(
+        len(task.samples),
+        recipe.micro_batch,
+        step * per_step,
+        recipe.steps * per_step,
+        recipe.seed,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    batches = iter(load(task.samples, order, place.workers))
+    mine = per_step // accelerator.num_processes
+    with _Stop() as stop:
+        for step in range(step, recipe.steps):  # noqa: B020 (goes on from the checkpoint's)
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate(step)
+            terms = _step(accelerator, wrapped, optimizer, task, batches, mine, device)
+            run.note(step, recipe, terms)
+            if accelerator.is_main_process:
+                tick(step + 1, recipe.steps, run.last_loss)
+            if stop.asked:
+                run.save(step + 1)
+                raise Interrupted(
+                    f"stopped after step {step + 1} of {recipe.steps}; the same command goes on from there "
+                    f"({place.folder})"
+                )
+            if run.is_due():
+                run.save(step + 1)
+        run.save(recipe.steps)
+    accelerator.wait_for_everyone()
+    return run.log
+
+
+def _step(
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    batches: Iterator[Sample],
+    count: int,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """One change of the weights; the mean of each loss term over this process's micro-batches."""
+    optimizer.zero_grad()
+    sums: dict[str, Tensor] = {}
+    for index in range(count):
+        sample = {name: value.to(device, non_blocking=True) for name, value in next(batches).items()}
+        last = index == count - 1
+        share: AbstractContextManager[Any] = nullcontext() if last else accelerator.no_sync(network)
+        with share:
+            found = network(sample["view"], sample["hands"], sample["face"])
+            terms = task.compare(found, sample)
+            loss = total(terms)
+            accelerator.backward(loss / count)
+        for name, value in {**terms, "loss": loss}.items():
+            sums[name] = sums.get(name, 0) + value.detach() / count
+    accelerator.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+    optimizer.step()
+    return sums
+
+
+def _accelerator(recipe: Recipe) -> Accelerator:
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        from bhpe_compile.errors import ToolchainError
+
+        raise ToolchainError("training needs accelerate: pip install 'bhpe-compile[train]'") from error
+    half = "bf16" if uses_bfloat16(recipe) else "no"
+    return Accelerator(mixed_precision=half, cpu=not torch.cuda.is_available())
+
+
+def uses_bfloat16(recipe: Recipe) -> bool:
+    """Whether a run computes in bfloat16; "auto": where the hardware multiplies it, elsewhere it would be slow."""
+    from bhpe_compile.targets.host import host_features
+
+    if recipe.precision != "auto":
+        return recipe.precision == "bf16"
+    return torch.cuda.is_available() or bool({"avx512_bf16", "amx_bf16"} & host_features())
+
+
+def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Weights of layers decay; biases, norms, thresholds and activations do not."""
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+class _Stop:
+    """Notes SIGINT and SIGTERM, so that a step ends before the run does; outside the main thread it does nothing."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._before[number] = signal.signal(number, self._ask)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+class _Run:
+    """The checkpoint and the log of one run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict[str, Any],
+        accelerator: Accelerator,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._folder, self._facts, self._accelerator = folder, facts, accelerator
+        self._network, self._optimizer = network, optimizer
+        self._saved = time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self.log: list[dict[str, float]] = []
+        self.last_loss = float("nan")
+
+    def resume(self) -> int:
+        """Load the checkpoint, if there is one, and return the step to go on with."""
+        path = self._folder / CHECKPOINT
+        if not path.exists():
+            return 0
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            facts, step = state["facts"], int(state["step"])
+        except Exception as error:  # whatever a damaged file raises
+            raise InputError(f"{path}: damaged; --restart begins anew") from error
+        if facts != json.loads(json.dumps(self._facts)):
+            differing = sorted(k for k in {*facts, *self._facts} if facts.get(k) != self._facts.get(k))
+            raise UsageError(
+                f"{self._folder}: holds another run ({', '.join(differing)} differ); name another folder with --work, or "
+                "--restart to begin anew"
+            )
+        self._network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.log = [entry for entry in state["log"] if entry["step"] <= step]
+        self._sums, self._count = dict(state["sums"]), int(state["count"])
+        return step
+
+    def note(self, step: int, recipe: Recipe, terms: dict[str, Tensor]) -> None:
+        """Add a step's terms; every `LOG_EVERY` steps their mean over all processes goes to the log."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._count += 1
+        self.last_loss = float(terms["loss"])
+        if self.last_loss != self.last_loss:
+            raise InputError(f"the loss is no number at step {step + 1}: lower --lr")
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == recipe.steps:
+            means = torch.tensor([value / self._count for value in self._sums.values()], dtype=torch.float64)
+            if self._accelerator.num_processes > 1:
+                means = self._accelerator.reduce(means.to(self._accelerator.device), "mean")
+            entry = {"step": step + 1, "images": (step + 1) * recipe.batch, "lr": recipe.rate(step)}
+            self.log.append(entry | dict(zip(self._sums, means.tolist(), strict=True)))
+            self._sums, self._count = {}, 0
+
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint; the first process decides for all."""
+        due = torch.tensor(time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS, dtype=torch.float32)
+        if self._accelerator.num_processes > 1:
+            from accelerate.utils import broadcast
+
+            due = broadcast(due.to(self._accelerator.device))
+        return bool(due)
+
+    def save(self, step: int) -> None:
+        """Write checkpoint and log, each replaced whole."""
+        self._saved = time.monotonic()
+        if not self._accelerator.is_main_process:
+            return
+        state = {
+            "facts": json.loads(json.dumps(self._facts)),
+            "step": step,
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "log": self.log,
+            "sums": self._sums,
+            "count": self._count,
+        }
+        temporary = self._folder / f".{CHECKPOINT}.{os.getpid()}"
+        torch.save(state, temporary)
+        temporary.replace(self._folder / CHECKPOINT)
+        _write_log(self._folder / LOG, self.log)
+
+
+def _write_log(path: Path, log: Iterable[dict[str, float]]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    temporary.replace(path)

@@ -1,0 +1,175 @@
+"""A picture -> what the network sees of it in training: the body's view, and crops of hands and face.
+
+Everything random about sample (epoch, index) comes from the seed and these two numbers, so training that was stopped
+goes on with the same samples. Decoding and cropping happen in worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from bhpe_compile.distill.targets import BoxJitter, crop_boxes, make_targets, stray
+from bhpe_compile.evaluate.dataset import Labels
+from bhpe_compile.models.presets import Preset
+from bhpe_compile.models.roi_align import roi_align
+
+Sample = dict[str, Tensor]
+Key = tuple[int, int]
+"""Epoch and index."""
+
+ERASED = 0.3
+"""Part of the samples in which a rectangle is painted over."""
+
+
+class Pictures(Protocol):
+    """Pictures of people, as the network's input; `boxes` to crop at, or labels that have them."""
+
+    def __len__(self) -> int: ...
+    def image(self, index: int) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Standard deviations: logs of brightness and of each colour, an offset, noise, all with white = 1."""
+
+    brightness: float = 0.15
+    colour: float = 0.08
+    offset: float = 0.04
+    noise: float = 0.02
+    jitter: BoxJitter = BoxJitter()
+
+
+class Samples(Dataset[Sample]):
+    """Samples by key. `labels(i)` adds targets; without it `boxes` [n, 3, 4] says where to crop."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        preset: Preset,
+        seed: int,
+        *,
+        labels: Callable[[int], Labels] | None = None,
+        boxes: NDArray[np.float32] | None = None,
+        augmentation: Augmentation | None = Augmentation(),  # noqa: B008 (frozen)
+    ) -> None:
+        if labels is None and boxes is None:
+            raise ValueError("without labels, boxes say where to crop")
+        self._pictures, self._preset, self._seed = pictures, preset, seed
+        self._labels, self._boxes, self._augmentation = labels, boxes, augmentation
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self._seed, epoch, index))
+        image = self._pictures.image(index)
+        augmentation = self._augmentation
+        jitter = None if augmentation is None else augmentation.jitter
+        targets = {}
+        if self._labels is not None:
+            labels = self._labels(index)
+            crops = crop_boxes(labels.boxes, self._preset, jitter, rng)
+            targets = make_targets(labels, crops, self._preset)
+        else:
+            assert self._boxes is not None
+            crops = stray(self._boxes[index], jitter, rng)
+        if augmentation is not None and rng.random() < ERASED:
+            image = _erase(image, rng)
+        step = self._preset.body_step
+        parts = [_planes(image[::step, ::step]), *_crops(image, crops, self._preset)]
+        if augmentation is not None:
+            parts = _recolour(parts, augmentation, rng)
+        view, left, right, face = parts
+        sample = {"view": view, "hands": torch.stack((left.flip(2), right)), "face": face}
+        return sample | {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in targets.items()}
+
+
+def _planes(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 [H, W, 3] -> float32 [3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+
+
+def _crops(image: NDArray[np.uint8], boxes: NDArray[np.float32], preset: Preset) -> list[Tensor]:
+    """Left hand, right hand and face as the network would crop them at `boxes` [3, 4]; only their windows are read."""
+    crops = []
+    for box, size in zip(boxes, (preset.hand, preset.hand, preset.face), strict=True):
+        x, y = (int(np.floor(v)) - 2 for v in box[:2])
+        right, bottom = (int(np.ceil(v)) + 3 for v in box[2:])
+        x, y = max(0, min(x, image.shape[1] - 1)), max(0, min(y, image.shape[0] - 1))
+        window = _planes(image[y : max(bottom, y + 1), x : max(right, x + 1)])[None]
+        inside = torch.from_numpy(box - np.array([x, y, x, y], np.float32))[None]
+        crops.append(roi_align(window, inside, torch.zeros(1, dtype=torch.int64), *size)[0])
+    return crops
+
+
+def _erase(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Paint a rectangle of up to a third of each side over the picture."""
+    height, width = image.shape[:2]
+    h, w = (int(side * part) for side, part in zip((height, width), rng.uniform(0.08, 0.33, 2), strict=True))
+    y, x = int(rng.integers(0, height - h)), int(rng.integers(0, width - w))
+    image = image.copy()
+    image[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    return image
+
+
+def _recolour(parts: list[Tensor], how: Augmentation, rng: np.random.Generator) -> list[Tensor]:
+    """The same change of light for all parts, and noise."""
+    gain = np.exp(rng.normal(0, how.brightness) + rng.normal(0, how.colour, (3, 1, 1)))
+    gains = torch.from_numpy(gain.astype(np.float32))
+    offset = float(rng.normal(0, how.offset))
+    noise = how.noise * float(rng.random())
+    return [
+        (part * gains + offset + noise * torch.from_numpy(rng.standard_normal(part.shape, np.float32))).clamp(0, 1)
+        for part in parts
+    ]
+
+
+class Order(Sampler[list[Key]]):
+    """Micro-batches of keys from `first` (counted over all processes) to `last`, shuffled anew in every epoch.
+
+    Process `rank` of `world` gets every `world`-th one.
+    """
+
+    def __init__(
+        self, count: int, micro_batch: int, first: int, last: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self._count, self._size, self._seed = count, micro_batch, seed
+        self._micro_batches = range(first + rank, last, world)
+
+    def __len__(self) -> int:
+        return len(self._micro_batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for index in self._micro_batches:
+            keys = []
+            for place in range(index * self._size, (index + 1) * self._size):
+                if place // self._count != epoch:
+                    epoch = place // self._count
+                    order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
+                keys.append((epoch, int(order[place % self._count])))
+            yield keys
+
+
+def load(samples: Samples, order: Order, workers: int) -> DataLoader[Sample]:
+    """The micro-batches of `order`, decoded by `workers` processes (0: in this one)."""
+    return DataLoader(
+        samples,
+        batch_sampler=order,
+        num_workers=workers,
+        worker_init_fn=_one_thread if workers else None,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

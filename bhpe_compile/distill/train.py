@@ -1,0 +1,91 @@
+"""Full precision: Hand4Whole of a preset learns from labelled pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bhpe_compile.distill.engine import Place, Task, Tick, fit
+from bhpe_compile.distill.finish import measure_norms
+from bhpe_compile.distill.losses import Comparison, Terms
+from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.samples import Sample, Samples
+from bhpe_compile.distill.targets import LEFT_HAND, MIRROR, ROTATIONS
+from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
+from bhpe_compile.evaluate.dataset import Dataset
+from bhpe_compile.models.checkpoint import save_model
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.models.initialise import initialise
+from bhpe_compile.models.presets import Preset
+from bhpe_compile.passes.binarize import trace
+
+PEOPLE_FOR_THE_MEAN = 2000
+FIRST_SPREAD = 0.1
+"""The last layer of each rotation head starts with its weights scaled by this, around the mean pose."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run ended with: the log has one entry for every few steps, `loss` and its terms in each."""
+
+    output: Path
+    log: list[dict[str, float]]
+
+
+def train(
+    dataset: Dataset,
+    body: BodyModel,
+    preset: Preset,
+    recipe: Recipe,
+    place: Place,
+    output: Path,
+    facts: dict[str, Any],
+    tick: Tick = lambda *_: None,
+) -> Trained:
+    """Train a network of `preset` from `recipe.seed` and write it to `output`.
+
+    Raises as `engine.fit` does; a folder with a checkpoint of the same run is gone on with.
+    """
+    model = initialise(Hand4Whole(preset), recipe.seed)
+    start_at_the_mean(model, dataset)
+    samples = Samples(dataset, preset, recipe.seed, labels=dataset.labels)
+    comparison = Comparison(body, preset.body_cells)
+
+    def compare(found: dict[str, Tensor], sample: Sample) -> Terms:
+        return comparison.with_labels(found, sample)
+
+    network = trace(model.train(), "predict")
+    task = Task(network, samples, compare, {"task": "train", "preset": preset.name, **facts})
+    log = fit(task, recipe, place, tick)
+    measure_norms(network, samples, recipe, place.workers)
+    save_model(output, model, preset)
+    return Trained(output, log)
+
+
+def start_at_the_mean(model: Hand4Whole, dataset: Dataset) -> None:
+    """Let rotations and shape begin at the mean of the labels: most of the way there costs no training."""
+    people = [dataset.labels(i) for i in range(min(len(dataset), PEOPLE_FOR_THE_MEAN))]
+    pose = np.stack([person.pose[list(ROTATIONS)] for person in people])
+    pose[:, LEFT_HAND] *= MIRROR
+    mean = axis_angle_to_matrix(torch.from_numpy(pose).float()).mean(0)  # [53, 3, 3], nearly a rotation
+    six = mean[:, :, :2].flatten(1)  # interleaved: a1 in 0, 2, 4, a2 in 1, 3, 5
+    hands = six[22:52].view(2, 15, 6).mean(0)  # one head for both hands
+    rotation, hand, face = model.body_rotation_net, model.hand_rotation_net, model.face_regressor
+    with torch.no_grad():
+        for head, value in (
+            (rotation.root_pose_out, six[0]),
+            (rotation.body_pose_out, six[1:22]),
+            (hand.hand_pose_out, hands),
+            (face.jaw_pose_out, six[52]),
+            (rotation.shape_out, torch.from_numpy(np.stack([p.betas for p in people])).mean(0)),
+            (face.expr_out, torch.from_numpy(np.stack([p.expression for p in people])).mean(0)),
+        ):
+            layer = head[-1]
+            assert isinstance(layer, torch.nn.Linear)
+            layer.bias.copy_(value.flatten())
+            layer.weight.mul_(FIRST_SPREAD)
