@@ -16,6 +16,7 @@ from bhpe_compile.cli.bench import bench_command
 from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.data import data_command
 from bhpe_compile.cli.distill import distill_command
+from bhpe_compile.cli.eval import eval_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
@@ -63,6 +64,7 @@ for command in (
     compile_command,
     distill_command,
     data_command,
+    eval_command,
     example_command,
     passes_command,
     report_command,
