@@ -29,8 +29,17 @@ def data_command() -> None:
 
 
 @data_command.command("synth", short_help="Draw people with known poses.")
-@click.option("--count", metavar="N", type=click.IntRange(1, 1_000_000), required=True, help="How many people.")
-@click.option("--seed", metavar="S", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which people.")
+@click.option(
+    "--count", metavar="N", type=click.IntRange(1, 1_000_000), required=True, help="How many people."
+)
+@click.option(
+    "--seed",
+    metavar="S",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Which people.",
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "test"]),
@@ -38,8 +47,23 @@ def data_command() -> None:
     show_default=True,
     help="Two worlds without a person, a colour of clothes or a kind of background in common.",
 )
-@click.option("-o", "--output", "folder", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--workers", metavar="K", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that draw.")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder to write.",
+)
+@click.option(
+    "--workers",
+    metavar="K",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes that draw.",
+)
 @click.option(
     "--body",
     metavar="FILE",
@@ -91,9 +115,13 @@ def check_command(folder: Path, style: str, quiet: bool) -> None:
     with progress("files", count, quiet) as tick:
         manifest = check(folder, tick)
     if style == "json":
-        print_json({"folder": str(folder), "ok": True, **{k: v for k, v in manifest.items() if k != "shards"}})
+        print_json(
+            {"folder": str(folder), "ok": True, **{k: v for k, v in manifest.items() if k != "shards"}}
+        )
     elif not quiet:
-        click.echo(f"{folder}: {count} people, {manifest['split']} split, seed {manifest['seed']}: all as written")
+        click.echo(
+            f"{folder}: {count} people, {manifest['split']} split, seed {manifest['seed']}: all as written"
+        )
 
 
 @contextmanager

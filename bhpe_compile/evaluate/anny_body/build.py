@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.evaluate.anny_body.expressions import expression_directions
-from bhpe_compile.evaluate.anny_body.face import contour, landmarks
+from bhpe_compile.evaluate.anny_body.contour import face_contour
+from bhpe_compile.evaluate.anny_body.face import face_landmarks
 from bhpe_compile.evaluate.anny_body.hands import hand_poses
 from bhpe_compile.evaluate.anny_body.joints import joint_regressor
 from bhpe_compile.evaluate.anny_body.landmarks import keypoint_vertices
@@ -23,7 +24,7 @@ from bhpe_compile.evaluate.anny_body.tpose import make_tpose
 from bhpe_compile.evaluate.body_file import KEYPOINT_DTYPE
 from bhpe_compile.evaluate.skeleton import JOINT_COUNT, JOINT_NAMES, LANDMARKS
 
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 """Raised with every change to what is built: it names the cached file."""
 
 SEED = 0
@@ -53,15 +54,15 @@ def build(path: Path, told: Told | None = None) -> None:
     people = sample_people(anny, rig, tpose, PEOPLE, rng)
     mean, joints = people.vertices.mean(0), people.joints.mean(0)
     tell("shape")
-    shape = principal_directions(people.vertices - mean)
+    shape = principal_directions(people.vertices - mean, mean)
     tell("expression")
     expression = expression_directions(anny, tpose, rng)
     tell("joints")
     regressor = joint_regressor(people, rig.weights, anny.mirror)
     tell("face")
     points = keypoint_vertices(anny, rig.weights, mean, joints)
-    face = landmarks(anny, rig.weights, mean)
-    outline = contour(anny, rig.weights, mean)
+    face = face_landmarks(anny, rig.weights, mean)
+    outline = face_contour(anny, rig.weights, mean, points["L_Ear"], points["Nose"])
     tell("writing")
     hands = {side: hand_poses(side, rng) for side in ("left", "right")}
     fields: dict[str, NDArray[Any]] = {

@@ -1,4 +1,5 @@
-"""Expression: random mixes of facial actions -> ten principal directions; the neutral face is the origin.
+"""Expression: random mixes of facial actions -> ten principal directions; the neutral face is the origin,
+and a positive coefficient shows more of what faces show on average.
 
 Actions that joints do in SMPL-X (looking, moving the jaw) are left out, and the tongue, which is seldom seen.
 """
@@ -26,4 +27,5 @@ def expression_directions(anny: Anny, tpose: TPose, rng: np.random.Generator) ->
     strengths = rng.uniform(0, 1, (FACES, len(used))) * shown
     actions = np.stack([anny.actions[name] for name in used])
     faces = np.tensordot(strengths, actions, 1)
-    return np.einsum("vab,vbk->vak", tpose.turn_of_vertices(), principal_directions(faces))
+    directions = principal_directions(faces, faces.mean(0))
+    return np.einsum("vab,vbk->vak", tpose.turn_of_vertices(), directions)

@@ -1,7 +1,6 @@
 """Shape: random adults, T-posed and centred at the pelvis -> a mean and ten principal directions.
 
-A coefficient of 1 is one standard deviation. The sign of each direction is fixed so that its largest displacement is
-upwards, forwards or to the left; the mesh is symmetric, and so are the people.
+A coefficient of 1 is one standard deviation. A direction has no sign of its own: here positive makes a body larger.
 """
 
 from __future__ import annotations
@@ -44,13 +43,17 @@ def sample_people(anny: Anny, rig: Rig, tpose: TPose, count: int, rng: np.random
     return People(vertices - pelvis, joints - pelvis)
 
 
-def principal_directions(offsets: NDArray[np.float64], count: int = COEFFICIENTS) -> NDArray[np.float64]:
-    """Offsets [N,V,3] from the origin -> [V,3,count], scaled so that coefficients have variance 1."""
+def principal_directions(
+    offsets: NDArray[np.float64], positive: NDArray[np.float64], count: int = COEFFICIENTS
+) -> NDArray[np.float64]:
+    """Offsets [N,V,3] from the origin -> [V,3,count], scaled so that coefficients have variance 1.
+
+    Signs are chosen so that no direction points away from `positive` [V,3].
+    """
     N, V, _ = offsets.shape
     flat = offsets.reshape(N, -1)
     values, vectors = np.linalg.eigh(flat @ flat.T)  # N x N is far smaller than 3V x 3V
-    order = np.argsort(values)[::-1][:count]
-    directions = vectors[:, order].T @ flat / np.sqrt(N)
-    largest = np.abs(directions).argmax(1)
-    signs = np.sign(directions[np.arange(len(order)), largest])
+    largest = np.argsort(values)[::-1][:count]
+    directions = vectors[:, largest].T @ flat / np.sqrt(N)
+    signs = np.where(directions @ positive.reshape(-1) < 0, -1.0, 1.0)
     return (directions * signs[:, None]).reshape(-1, V, 3).transpose(1, 2, 0)

@@ -20,10 +20,14 @@ HUE_CELLS = 12
 Random = np.random.Generator
 Colour = tuple[float, float, float]
 
-SKIN = np.array([[0.98, 0.84, 0.75], [0.93, 0.74, 0.61], [0.80, 0.58, 0.43], [0.60, 0.40, 0.28], [0.36, 0.23, 0.16]])
+SKIN = np.array(
+    [[0.98, 0.84, 0.75], [0.93, 0.74, 0.61], [0.80, 0.58, 0.43], [0.60, 0.40, 0.28], [0.36, 0.23, 0.16]]
+)
 """Tones from light to dark; a person's lies between two neighbours."""
 
-HAIR = np.array([[0.04, 0.03, 0.03], [0.13, 0.08, 0.05], [0.30, 0.18, 0.10], [0.55, 0.38, 0.18], [0.55, 0.22, 0.10]])
+HAIR = np.array(
+    [[0.04, 0.03, 0.03], [0.13, 0.08, 0.05], [0.30, 0.18, 0.10], [0.55, 0.38, 0.18], [0.55, 0.22, 0.10]]
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,11 @@ def _between(rng: Random, low: float, high: float) -> float:
 
 def _pattern(rng: Random, chest: bool) -> tuple[float, float, float, float]:
     kinds = [0, 1, 2, 3, 4, 5, 6, 7, 8] if chest else [0, 1, 2, 3, 4, 5, 7]
-    weights = np.array([0.45, 0.13, 0.06, 0.06, 0.05, 0.08, 0.05, 0.06, 0.06] if chest else [0.7, 0.04, 0.07, 0.05, 0.03, 0.06, 0.05])
+    weights = np.array(
+        [0.45, 0.13, 0.06, 0.06, 0.05, 0.08, 0.05, 0.06, 0.06]
+        if chest
+        else [0.7, 0.04, 0.07, 0.05, 0.03, 0.06, 0.05]
+    )
     kind = int(rng.choice(kinds, p=weights / weights.sum()))
     return float(kind), _between(rng, 4, 14), _between(rng, 0, 1), _between(rng, 0.4, 1.0)
 
@@ -95,7 +103,11 @@ def _head(rng: Random, u: dict[str, Any], body: Measures) -> None:
     i = int(place)
     skin = (SKIN[i] + (place - i) * (SKIN[i + 1] - SKIN[i])) * rng.normal(1, 0.04, 3)
     grey = rng.random() < 0.15
-    hair = np.full(3, _between(rng, 0.3, 0.85)) if grey else HAIR[rng.integers(len(HAIR))] * _between(rng, 0.6, 1.3)
+    hair = (
+        np.full(3, _between(rng, 0.3, 0.85))
+        if grey
+        else HAIR[rng.integers(len(HAIR))] * _between(rng, 0.6, 1.3)
+    )
     u["skin"] = tuple(skin)
     u["lips"] = tuple(skin * (0.85, 0.62, 0.62) * rng.normal(1, 0.05, 3))
     u["iris"] = ((0.25, 0.15, 0.08), (0.2, 0.35, 0.5), (0.25, 0.35, 0.2))[rng.integers(3)]
@@ -112,12 +124,16 @@ def _head(rng: Random, u: dict[str, Any], body: Measures) -> None:
         u["hair"] = (_between(rng, -5.5, -2.0), line, _between(rng, 0.01, 0.03), _between(rng, 0.0, 0.3))
     else:
         u["hair"] = (_between(rng, -0.4, 0.1), _between(rng, 0.45, 0.9), _between(rng, 0.006, 0.015), 0.0)
-        hair = np.array(colorsys.hsv_to_rgb(_between(rng, 0, 1), _between(rng, 0, 0.9), _between(rng, 0.1, 0.9)))
+        hair = np.array(
+            colorsys.hsv_to_rgb(_between(rng, 0, 1), _between(rng, 0, 0.9), _between(rng, 0.1, 0.9))
+        )
     u["hair_colour"] = tuple(hair)
     u["beard"] = _between(rng, 0.3, 0.8) if rng.random() < 0.18 and kind != "long" else 0.0
 
 
-def _clothes(rng: Random, u: dict[str, Any], b: Measures, hues: tuple[float, ...]) -> tuple[float, float] | None:
+def _clothes(
+    rng: Random, u: dict[str, Any], b: Measures, hues: tuple[float, ...]
+) -> tuple[float, float] | None:
     sleeve = {
         "none": b.shoulder - _between(rng, 0.0, 0.03),
         "short": b.shoulder + _between(rng, 0.25, 0.85) * (b.elbow - b.shoulder),
@@ -137,7 +153,10 @@ def _clothes(rng: Random, u: dict[str, Any], b: Measures, hues: tuple[float, ...
     }[int(leg)]
     u["trousers"] = (waist, end, abs(rng.normal(0.5, 0.9)), abs(rng.normal(0.4, 0.8)))
     u["shirt_a"], u["shirt_b"] = _cloth(rng, hues[0]), _cloth(rng, hues[1])
-    u["trousers_a"], u["trousers_b"] = _cloth(rng, hues[2], dark=True), _cloth(rng, hues[3], dark=rng.random() < 0.5)
+    u["trousers_a"], u["trousers_b"] = (
+        _cloth(rng, hues[2], dark=True),
+        _cloth(rng, hues[3], dark=rng.random() < 0.5),
+    )
     u["shirt_pattern"], u["trousers_pattern"] = _pattern(rng, True), _pattern(rng, False)
     if rng.random() < 0.12:  # overalls, a dress, sportswear: all of one cloth
         for name in ("a", "b", "pattern"):
@@ -146,9 +165,8 @@ def _clothes(rng: Random, u: dict[str, Any], b: Measures, hues: tuple[float, ...
     u["opening"] = (
         _between(rng, 0.015, 0.09) if jacket else -1.0,
         hem + 0.005,
-        abs(rng.normal(0.12, 0.12)),
-        _between(rng, 25, 70),
     )
+    u["wrinkles"] = (abs(rng.normal(0.12, 0.12)), _between(rng, 25, 70))
     barefoot = rng.random() < 0.12
     top = b.floor - 1 if barefoot else b.ankle + _between(rng, -0.02, 0.12)
     socks = b.floor - 1 if barefoot or rng.random() < 0.4 else top + _between(rng, 0.0, 0.3)

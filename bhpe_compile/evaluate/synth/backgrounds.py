@@ -41,7 +41,9 @@ def _colour(rng: Random) -> Colour:
 
 
 def _near(rng: Random, colour: Colour, spread: float) -> Colour:
-    r, g, b = (np.array(colour) * rng.normal(1, spread) + rng.normal(0, 60 * spread, 3)).clip(0, 255).astype(int)
+    r, g, b = (
+        (np.array(colour) * rng.normal(1, spread) + rng.normal(0, 60 * spread, 3)).clip(0, 255).astype(int)
+    )
     return int(r), int(g), int(b)
 
 
@@ -113,7 +115,11 @@ def bricks(rng: Random) -> Image.Image:
     draw = ImageDraw.Draw(image)
     height = float(rng.uniform(12, 60))
     width = height * float(rng.uniform(1.0, 3.0))
-    gap, shift, spread = float(rng.uniform(1, 4)), float(rng.choice([0.0, 0.5])), float(rng.uniform(0.02, 0.2))
+    gap, shift, spread = (
+        float(rng.uniform(1, 4)),
+        float(rng.choice([0.0, 0.5])),
+        float(rng.uniform(0.02, 0.2)),
+    )
     for row in range(int(HEIGHT / height) + 2):
         offset = (row % 2) * shift * width
         for column in range(-1, int(WIDTH / width) + 2):
@@ -172,7 +178,9 @@ def room(rng: Random) -> Image.Image:
     for _ in range(int(rng.integers(1, 7))):
         w, h = rng.uniform(30, 150), rng.uniform(30, 260)
         x, y = rng.uniform(-30, WIDTH - 20), rng.uniform(-30, HEIGHT * 0.55)
-        draw.rectangle((x, y, x + w, y + h), fill=_colour(rng), outline=_colour(rng), width=int(rng.uniform(1, 9)))
+        draw.rectangle(
+            (x, y, x + w, y + h), fill=_colour(rng), outline=_colour(rng), width=int(rng.uniform(1, 9))
+        )
         for k in range(int(rng.integers(0, 4))):
             at = x + w * (k + 1) / 4
             draw.line((at, y, at, y + h), fill=_colour(rng), width=2)
@@ -207,22 +215,24 @@ def marble(rng: Random) -> Image.Image:
     noise = np.asarray(_noise(rng, 3, float(rng.uniform(0.8, 3))), np.float32)
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     turn = rng.uniform(0, np.pi)
-    wave = np.sin((np.cos(turn) * x + np.sin(turn) * y) * rng.uniform(0.01, 0.1) + noise * rng.uniform(0.02, 0.09))
+    wave = np.sin(
+        (np.cos(turn) * x + np.sin(turn) * y) * rng.uniform(0.01, 0.1) + noise * rng.uniform(0.02, 0.09)
+    )
     return _mix(_colour(rng), _colour(rng), Image.fromarray((127.5 + 127 * wave).astype(np.uint8)))
 
 
 def checks(rng: Random) -> Image.Image:
     """A chessboard, upright or lying on the ground in perspective."""
-    cells = rng.integers(0, 2, (1, 1)) + np.add.outer(np.arange(40), np.arange(40))
+    cells = np.add.outer(np.arange(160), np.arange(160))
     a, b = np.array(_colour(rng), np.uint8), np.array(_colour(rng), np.uint8)
     board = Image.fromarray(np.where((cells % 2 == 0)[..., None], a, b).astype(np.uint8))
     scale = float(rng.uniform(0.02, 0.09))
     turn = rng.uniform(-0.8, 0.8)
     c, s = scale * np.cos(turn), scale * np.sin(turn)
     if rng.random() < 0.5:
-        return board.transform(SIZE, Image.Transform.AFFINE, (c, -s, 18, s, c, 14))
+        return board.transform(SIZE, Image.Transform.AFFINE, (c, -s, 80, s, c, 80))
     slope = float(rng.uniform(0.001, 0.004))
-    coefficients = (c, -s, 16, s, c, 14, 0.0, slope)
+    coefficients = (c, -s, 80, s, c, 80, 0.0, slope)
     return board.transform(SIZE, Image.Transform.PERSPECTIVE, coefficients)
 
 

@@ -17,7 +17,9 @@ TRUNK_RADIUS, HEAD_RADIUS = 0.115, 0.115
 THIGH_RADIUS, SHIN_RADIUS, FOREARM_RADIUS, HAND_RADIUS = 0.075, 0.05, 0.038, 0.035
 
 
-def _bar(joints: NDArray[np.float64], a: str, b: str, start: float = 0.0, end: float = 1.0) -> NDArray[np.float64]:
+def _bar(
+    joints: NDArray[np.float64], a: str, b: str, start: float = 0.0, end: float = 1.0
+) -> NDArray[np.float64]:
     """[N, points, 3] along the way from joint a to b."""
     first, last = joints[:, AT[a], None], joints[:, AT[b], None]
     t = (start + (end - start) * POINTS)[:, None]

@@ -76,7 +76,9 @@ def thumb(flexion: float, rng: np.random.Generator) -> Matrix:
     rotations = THUMB_AXIS @ about("x", bend.clip((-0.3, -0.2, -0.3), (0.7, 0.8, 1.1))) @ THUMB_AXIS.T
     inward = 0.35 * max(flexion, 0) - 0.3 * max(-flexion, 0) / 0.3 + rng.normal(0, 0.05)
     rotations[0] = about("y", inward) @ rotations[0]
-    curl = np.array([0.0, 0.5, 0.6]) * max(flexion - 0.5, 0)  # over the closed fingers, towards the little one
+    curl = np.array([0.0, 0.5, 0.6]) * max(
+        flexion - 0.5, 0
+    )  # over the closed fingers, towards the little one
     return np.asarray(about("y", curl) @ rotations)
 
 

@@ -25,7 +25,7 @@ def sample_occluder(rng: Random, keypoints: NDArray[np.float64]) -> Image.Image 
     x, y = keypoints[rng.integers(len(keypoints))] + rng.normal(0, 25, 2)
     r, g, b = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.8), rng.uniform(0.1, 0.95))
     colour = int(255 * r), int(255 * g), int(255 * b), 255
-    kind = rng.integers(3)
+    kind = rng.choice(3, p=[0.45, 0.15, 0.4])
     if kind == 0:  # a box or a board
         w, h = rng.uniform(25, 110), rng.uniform(25, 130)
         turn = rng.uniform(-0.6, 0.6)
@@ -36,9 +36,11 @@ def sample_occluder(rng: Random, keypoints: NDArray[np.float64]) -> Image.Image 
             a, b_ = corners[0] + t * (corners[1] - corners[0]), corners[3] + t * (corners[2] - corners[3])
             draw.line([tuple(a), tuple(b_)], fill=tuple(int(0.7 * v) for v in colour[:3]) + (255,), width=3)
     elif kind == 1:  # a table, a wall: all below
-        edge = max(y, 0.62 * HEIGHT)
-        draw.polygon([(0, edge + rng.normal(0, 12)), (WIDTH, edge + rng.normal(0, 12)), (WIDTH, HEIGHT), (0, HEIGHT)],
-                     fill=colour)
+        edge = max(y, 0.66 * HEIGHT)
+        draw.polygon(
+            [(0, edge + rng.normal(0, 12)), (WIDTH, edge + rng.normal(0, 12)), (WIDTH, HEIGHT), (0, HEIGHT)],
+            fill=colour,
+        )
     else:  # an arm, a pole
         turn, length, width = rng.uniform(0, np.pi), rng.uniform(120, 500), rng.uniform(10, 34)
         step = np.array([np.cos(turn), np.sin(turn)]) * length

@@ -30,7 +30,10 @@ from bhpe_compile.evaluate.synth.skirt import Skirt
 from bhpe_compile.evaluate.synth.streams import Split, stream
 from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
-CANDIDATES = 10
+SPARSE = 3
+"""Every third vertex is enough to frame a person."""
+
+CANDIDATES = 8
 """Attempts at a pose; the first one without limbs in each other is taken, else the least bad."""
 
 TOLERANCE = -0.012
@@ -76,8 +79,10 @@ class Generator:
         output = self.body(rotations, torch.from_numpy(betas)[None], torch.from_numpy(expression)[None])
         vertices, joints = output.vertices[0], output.joints[0].numpy()
         points = self.body.keypoints(output)[0].numpy()
-        upper = np.concatenate([points[[0, *range(7, 14), *range(20, 65)]], vertices.numpy()[self._regions[2]]])
-        view = sample_view(self._stream(index, "camera"), vertices.numpy(), upper)
+        upper = np.concatenate(
+            [points[[0, *range(7, 14), *range(20, 65)]], vertices.numpy()[self._regions[2]]]
+        )
+        view = sample_view(self._stream(index, "camera"), vertices.numpy()[::SPARSE], upper)
         look = sample_appearance(self._stream(index, "appearance"), self.split, self._measures)
 
         translation = view.translation.astype(np.float32)

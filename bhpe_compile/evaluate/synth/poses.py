@@ -90,7 +90,10 @@ def _leg(rng: Random, forward: float, outward: float, knee: float, spread: float
 def stand(rng: Random) -> tuple[Leg, Leg]:
     """Both feet down, sometimes apart, sometimes one leg at ease."""
     apart = abs(rng.normal(0, 0.12)) - 0.05
-    legs = [_leg(rng, 0.0, apart, 0.03, 0.05), _leg(rng, 0.1 * rng.random(), apart, 0.15 * rng.random(), 0.06)]
+    legs = [
+        _leg(rng, 0.0, apart, 0.03, 0.05),
+        _leg(rng, 0.1 * rng.random(), apart, 0.15 * rng.random(), 0.06),
+    ]
     rng.shuffle(legs)  # type: ignore[arg-type]  # NumPy shuffles lists as well
     return legs[0], legs[1]
 
@@ -125,7 +128,11 @@ def kick(rng: Random) -> tuple[Leg, Leg]:
     """Standing on one leg, the other anywhere."""
     ground = _leg(rng, 0.0, 0.0, 0.1, 0.08)
     raised = Leg(
-        rng.uniform(-0.5, 1.7), rng.uniform(-0.1, 0.8), rng.normal(0.1, 0.3), rng.uniform(0, 1.7), rng.normal(0, 0.25)
+        rng.uniform(-0.5, 1.7),
+        rng.uniform(-0.1, 0.8),
+        rng.normal(0.1, 0.3),
+        rng.uniform(0, 1.7),
+        rng.normal(0, 0.25),
     )
     return (ground, raised) if rng.random() < 0.5 else (raised, ground)
 
@@ -281,7 +288,9 @@ def _trunk(rotations: Matrix, rng: Random, bent: bool, sitting: bool) -> None:
 
 def _jaw_and_eyes(rng: Random) -> Matrix:
     opening = 0.0 if rng.random() < 0.5 else rng.uniform(0.02, 0.35)
-    gaze = about("y", _clip(rng.normal(0, 0.18), -0.4, 0.4)) @ about("x", _clip(rng.normal(0, 0.1), -0.25, 0.25))
+    gaze = about("y", _clip(rng.normal(0, 0.18), -0.4, 0.4)) @ about(
+        "x", _clip(rng.normal(0, 0.1), -0.25, 0.25)
+    )
     return np.stack([about("x", opening) @ about("y", rng.normal(0, 0.02)), gaze, gaze])
 
 

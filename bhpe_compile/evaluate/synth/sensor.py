@@ -18,11 +18,11 @@ def expose(rng: Random, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     image = Image.fromarray(rgb)
     kind = rng.random()
     if kind < 0.25:
-        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.3))))
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.0))))
     elif kind < 0.32:  # motion along one axis
         reach = float(rng.uniform(0.8, 2.5))
         image = image.filter(ImageFilter.BoxBlur((reach, 0) if rng.random() < 0.6 else (0, reach)))
-    contrast, brightness, gamma = rng.normal(1, 0.12), rng.normal(0, 12), np.exp(rng.normal(0, 0.12))
+    contrast, brightness, gamma = rng.normal(1, 0.11), rng.normal(4, 10), np.exp(rng.normal(0, 0.1))
     cast = rng.normal(1, 0.04, 3)
     ramp = 255 * (np.arange(256) / 255) ** gamma
     table = [((ramp * c - 127) * contrast + 127 + brightness).clip(0, 255).astype(np.uint8) for c in cast]

@@ -30,14 +30,19 @@ class Skirt:
         self._top, self._bottom = joints[AT["spine1"], 1] - 0.02, joints[AT["left_ankle"], 1]
         self._hips, self._knee = joints[AT["left_hip"], 1], joints[AT["left_knee"], 1]
         self._across = joints[AT["left_hip"], 0]
-        arms = body.weights[:, [AT[n] for n in AT if n.endswith(("shoulder", "elbow", "wrist"))]].sum(1).numpy()
+        arms = (
+            body.weights[:, [AT[n] for n in AT if n.endswith(("shoulder", "elbow", "wrist"))]].sum(1).numpy()
+        )
         trunk = np.flatnonzero((arms < 0.1) & (template[:, 1] < self._top + 0.05))
         self._levels = np.linspace(self._top, self._bottom, LEVELS)
         level = abs(template[trunk, None, 1] - self._levels).argmin(1)
         self._bands = [trunk[level == k] for k in range(LEVELS)]
         self._used = np.concatenate(self._bands)
         self._cuts = np.cumsum([len(band) for band in self._bands])[:-1]
-        self._template, self._dirs = template[self._used], body.shape_dirs.numpy()[self._used].astype(np.float64)
+        self._template, self._dirs = (
+            template[self._used],
+            body.shape_dirs.numpy()[self._used].astype(np.float64),
+        )
         self._rest, self._rest_dirs = self._chain(body, joints)
         self._average = float(self._half(np.zeros(10))[0].mean())
         grid = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)
@@ -46,12 +51,16 @@ class Skirt:
         self.triangles = np.stack([a, b, right_a, right_a, b, right_b], -1).reshape(-1, 3).astype(np.int32)
 
     @staticmethod
-    def _chain(body: BodyModel, joints: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _chain(
+        body: BodyModel, joints: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         at = [AT[name] for name in CHAIN]
         moved = np.tensordot(body.joint_regressor.numpy()[at], body.shape_dirs.numpy(), 1)
         return joints[at], moved.astype(np.float64)
 
-    def _half(self, betas: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def _half(
+        self, betas: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """At the levels: half widths, half depths and middles (z) of a shape."""
         shaped = self._template + self._dirs @ betas
         bands = np.split(shaped, self._cuts)
@@ -93,7 +102,13 @@ class Skirt:
         hip = _step(self._top, self._hips - 0.08, rest[:, 1])
         knee = _step(self._knee + 0.06, self._knee - 0.06, rest[:, 1])
         weights = np.stack(
-            [1 - hip, hip * left * (1 - knee), hip * (1 - left) * (1 - knee), hip * left * knee, hip * (1 - left) * knee]
+            [
+                1 - hip,
+                hip * left * (1 - knee),
+                hip * (1 - left) * (1 - knee),
+                hip * left * knee,
+                hip * (1 - left) * knee,
+            ]
         )
         root = rotations[0].astype(np.float64)
         turns = [root, root @ rotations[1], root @ rotations[2]]

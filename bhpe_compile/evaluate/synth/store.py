@@ -155,7 +155,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{folder}: holds no {MANIFEST}; `bhpe-compile data synth` writes such folders") from None
+        raise UsageError(
+            f"{folder}: holds no {MANIFEST}; `bhpe-compile data synth` writes such folders"
+        ) from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError as error:
@@ -191,7 +193,9 @@ def check(folder: Path, tick: Tick | None = None) -> dict[str, Any]:
     for shard, expected in enumerate(hashes):
         path = label_path(folder, shard)
         if not path.exists() or sha256(path) != expected:
-            raise InputError(f"{path}: is missing or not what was written; remove it and run `data synth` again")
+            raise InputError(
+                f"{path}: is missing or not what was written; remove it and run `data synth` again"
+            )
         digests = read_shard(folder, shard)["image_sha256"]
         for index, digest in enumerate(digests, shard * SHARD):
             picture = image_path(folder, index)
