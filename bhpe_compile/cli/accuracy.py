@@ -89,9 +89,7 @@ def open_data(data: str, count: int | None, seed: int, body: Path | None, consol
     """The people, with progress where they are drawn first."""
     from bhpe_compile.evaluate.data import open_people
 
-    return open_people(
-        data, count, seed, body, lambda what, done, of: console(f"data: {what}", f"{done} of {of}", done / of)
-    )
+    return open_people(data, count, seed, body, lambda step, done: console("data", step, done))
 
 
 def tell_batches(console: Console, count: int) -> Callable[[int], None]:
@@ -101,4 +99,6 @@ def tell_batches(console: Console, count: int) -> Callable[[int], None]:
 
 def describe_data(data: Data) -> str:
     """One line: what the figures were measured on."""
-    return f"{data.name}: {data.count} people ({data.sha256[:12]}), body {data.body} ({data.body_sha256[:12]})"
+    return (
+        f"{data.name}: {data.count} people ({data.sha256[:12]}), body {data.body} ({data.body_sha256[:12]})"
+    )

@@ -143,7 +143,11 @@ def eval_command(
         verdicts = _against_first(result, sources, allowances)
     if save_baseline is not None:
         _save(save_baseline, result, gated[0])
-    note = f"emulated, so only {result.data.count} people were evaluated; --count asks for more" if emulated else ""
+    note = (
+        f"emulated, so only {result.data.count} people were evaluated; --count asks for more"
+        if emulated
+        else ""
+    )
     if not quiet and style == "table" and note:
         click.echo(note, err=True)
     _print(result, sources, verdicts, seed, style, note)
@@ -163,7 +167,9 @@ def _stage_options(
 
     if not stages and target is None:
         if calibrate or keep_float:
-            raise UsageError("--calibrate and --keep-float say how a checkpoint is compiled: add --stages or --target")
+            raise UsageError(
+                "--calibrate and --keep-float say how a checkpoint is compiled: add --stages or --target"
+            )
         return None
     if all(path.is_dir() for path in models):
         raise UsageError("--stages and --target are for checkpoints; an artefact is compiled already")
@@ -193,12 +199,17 @@ def _mean_row(examples: Any, console: Console) -> Any:
     from bhpe_compile.evaluate.mean_pose import PEOPLE, mean_pose
 
     return mean_pose(
-        examples.bodies.body.source, told=lambda done: console("mean pose", f"{done} of {PEOPLE}", done / PEOPLE)
+        examples.bodies.body.source,
+        told=lambda done: console("mean pose", f"{done} of {PEOPLE}", done / PEOPLE),
     )
 
 
 def _against_baseline(
-    path: Path, reference: tuple[dict[str, Any], dict[str, float]], result: Evaluation, rows: Sequence[Row], allowances: Any
+    path: Path,
+    reference: tuple[dict[str, Any], dict[str, float]],
+    result: Evaluation,
+    rows: Sequence[Row],
+    allowances: Any,
 ) -> list[Verdict]:
     from bhpe_compile.evaluate.gate import judge, require_same_data
 
@@ -225,7 +236,12 @@ def _save(path: Path, result: Evaluation, row: Row) -> None:
 
 
 def _print(
-    result: Evaluation, sources: Sequence[Source], verdicts: Sequence[Verdict], seed: int, style: str, note: str
+    result: Evaluation,
+    sources: Sequence[Source],
+    verdicts: Sequence[Verdict],
+    seed: int,
+    style: str,
+    note: str,
 ) -> None:
     from bhpe_compile.evaluate.junit import junit
 
@@ -244,20 +260,19 @@ def _print(
         click.echo(junit(verdicts, figures))
         return
     render = render_markdown if style == "md" else render_table
-    header, rows = figure_table(result, sources, seed)
-    right = range(1, len(header))
-    blocks = [describe_data(result.data), render(header, rows, right)]
+    header, rows = figure_table(result, seed)
+    blocks = [describe_data(result.data), render(header, rows, range(1, len(header)))]
     if style == "md" and note:
         blocks.insert(1, note)
+    if gaps := differences(result, sources, seed):
+        blocks.append(render(*difference_table(gaps), (2, 3)))
     if verdicts:
         blocks.append(render(*verdict_table(verdicts), range(2, 6)))
     click.echo("\n\n".join(blocks))
 
 
-def figure_table(
-    result: Evaluation, sources: Sequence[Source], seed: int
-) -> tuple[list[str], list[list[str]]]:
-    """A line a metric, a column a row of the evaluation; MPVPE with its interval; then what each stage costs."""
+def figure_table(result: Evaluation, seed: int) -> tuple[list[str], list[list[str]]]:
+    """A line a metric, a column a row of the evaluation; MPVPE with its interval."""
     from bhpe_compile.evaluate.metrics import METRICS
 
     header = ["metric", *(row.name for row in result.rows)]
@@ -270,12 +285,21 @@ def figure_table(
         if name == "mpvpe":
             spans = [row.interval(name, seed) for row in result.rows]
             rows.append(["  95 % interval", *(f"{low:.1f} .. {high:.1f}" for low, high in spans)])
-    for line in differences(result, sources, seed):
-        low, high = line["interval"]
-        text = f"{line['difference']:+.2f} ({low:+.2f} .. {high:+.2f})"
-        cells_by_row = {row.name: "" for row in result.rows} | {line["row"]: text}
-        rows.append([f"MPVPE - {line['against']}, mm", *cells_by_row.values()])
     return header, rows
+
+
+def difference_table(gaps: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What each stage costs."""
+    rows = [
+        [
+            gap["row"],
+            gap["against"],
+            f"{gap['difference']:+.2f}",
+            "{:+.2f} .. {:+.2f}".format(*gap["interval"]),
+        ]
+        for gap in gaps
+    ]
+    return ["stage", "against", "MPVPE, mm", "95 % interval"], rows
 
 
 def differences(result: Evaluation, sources: Sequence[Source], seed: int) -> list[dict[str, Any]]:

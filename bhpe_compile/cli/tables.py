@@ -30,7 +30,9 @@ def render_markdown(header: Sequence[str], rows: Iterable[Sequence[str]], right:
     aligned = frozenset(right)
     rule = ["---:" if k in aligned else "---" for k in range(len(header))]
     lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
 
 
 def render_pairs(pairs: Iterable[tuple[str, str]]) -> str:

@@ -16,8 +16,8 @@ COUNT, SEED = 500, 0
 EMULATED_COUNT = 4
 """People that are evaluated where an emulator runs an artefact: it takes seconds to a minute for each."""
 
-Told = Callable[[str, int, int], None]
-"""(what is being prepared, how much is done, of how much)."""
+Told = Callable[[str, float], None]
+"""(what is being prepared, fraction of it that is done)."""
 
 
 def open_people(
@@ -29,11 +29,11 @@ def open_people(
     than there are), InputError (damaged, or labelled for another body) and ToolchainError (an extra is missing).
     """
     if data == SYNTH:
-        path = resolve_body(body, lambda done: told("body", done, 1000))
+        path = resolve_body(body, told)
         dataset = synthetic(count or COUNT, seed, path, told)
     else:
         dataset = open_dataset(Path(data))
-        path = body or dataset.body or resolve_body(None, lambda done: told("body", done, 1000))
+        path = body or dataset.body or resolve_body(None, told)
     return Examples(dataset, open_body(path), count or len(dataset), BATCH)
 
 
@@ -48,7 +48,7 @@ def synthetic(count: int, seed: int, body: Path, told: Told = lambda *_: None) -
     def tick(more: int) -> None:
         nonlocal done
         done += more
-        told("people", done, count)
+        told(f"{done} of {count} people drawn", done / count)
 
     generate(folder, body, count, seed, "test", tick=tick)
     return open_dataset(folder)

@@ -55,3 +55,30 @@ class Dataset(Protocol):
         """uint8 [512, 384, 3], RGB."""
 
     def labels(self, index: int) -> Labels: ...
+
+
+def open_dataset(path: Path, split: str | None = None) -> Dataset:
+    """Stand-in until the real one is merged: folders of `data synth` only."""
+    from PIL import Image
+
+    from bhpe_compile.evaluate.synth.store import image_path, read_manifest, read_shard
+
+    count = int(read_manifest(path)["count"])
+    shards: dict[int, dict[str, NDArray[np.float32]]] = {}
+
+    class Folder:
+        name = path.name
+        body = None
+
+        def __len__(self) -> int:
+            return count
+
+        def image(self, index: int) -> NDArray[np.uint8]:
+            return np.asarray(Image.open(image_path(path, index)).convert("RGB"))
+
+        def labels(self, index: int) -> Labels:
+            shard = shards.setdefault(index // 256, {}) or read_shard(path, index // 256)
+            shards[index // 256] = shard
+            return Labels(**{name: shard[name][index % 256] for name in LABEL_FIELDS})  # type: ignore[arg-type]
+
+    return Folder()

@@ -50,7 +50,9 @@ class Allowance:
         if name is not None and name not in METRICS:
             raise UsageError(f"allowance {text!r}: no metric {name!r}; metrics are {', '.join(METRICS)}")
         if unit == "" and (name is None or METRICS[name].unit):
-            raise UsageError(f"allowance {text!r}: has no unit; write {match['amount']}% or {match['amount']}mm")
+            raise UsageError(
+                f"allowance {text!r}: has no unit; write {match['amount']}% or {match['amount']}mm"
+            )
         if unit == "mm" and name is not None and not METRICS[name].unit:
             raise UsageError(f"allowance {text!r}: {name} is no length; write {name}=0.05 or {name}=5%")
         return cls(name, float(match["amount"]), unit)  # type: ignore[arg-type]  # the pattern has no other units

@@ -43,4 +43,7 @@ def _case(suite: ElementTree.Element, row: str, metric: str) -> ElementTree.Elem
 
 def _clean(text: str) -> str:
     """`text` without what XML 1.0 has no way to write."""
-    return "".join(c if c in "\t\n" or " " <= c < "\ud800" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "?" for c in text)
+    return "".join(
+        c if c in "\t\n" or " " <= c < "\ud800" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "?"
+        for c in text
+    )

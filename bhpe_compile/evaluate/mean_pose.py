@@ -58,7 +58,10 @@ def _compute(body: Path, count: int, told: Told) -> dict[str, Any]:
         told(index + 1)
     betas, expression = coefficients / count
     pose = axis_angle(chordal_mean(total))
-    return {name: np.round(array, 6).tolist() for name, array in (("pose", pose), ("betas", betas), ("expression", expression))}
+    return {
+        name: np.round(array, 6).tolist()
+        for name, array in (("pose", pose), ("betas", betas), ("expression", expression))
+    }
 
 
 def chordal_mean(total: NDArray[np.float64]) -> NDArray[np.float64]:
