@@ -216,12 +216,13 @@ def binarize(
     elif options.scheme is None:
         graph = stage.trace(loaded.model)
     else:
-        graph, notes = stage.binarize(loaded.model, _binarize_options(options), observe)
+        graph, notes = stage.binarize(loaded.model, binarize_options(options), observe)
     progress.step("freeze")
     return stage.freeze(graph), notes
 
 
-def _binarize_options(options: CompileOptions) -> BinarizeOptions:
+def binarize_options(options: CompileOptions) -> BinarizeOptions:
+    """What the options say to the binarize passes; they must name a scheme."""
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     return BinarizeOptions(

@@ -85,11 +85,15 @@ def max_drop_option(default: str) -> Callable[[F], F]:
     )
 
 
-def open_data(data: str, count: int | None, seed: int, body: Path | None, console: Console) -> Examples:
-    """The people, with progress where they are drawn first."""
+def open_data(
+    data: str, count: int | None, seed: int, body: Path | None, console: Console, *, at_most: bool = False
+) -> Examples:
+    """The people, with progress where they are drawn first; `at_most`: fewer where the set has fewer."""
     from bhpe_compile.evaluate.data import open_people
 
-    return open_people(data, count, seed, body, lambda step, done: console("data", step, done))
+    return open_people(
+        data, count, seed, body, lambda step, done: console("data", step, done), at_most=at_most
+    )
 
 
 def tell_batches(console: Console, count: int) -> Callable[[int], None]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from bhpe_compile.cli.accuracy import max_drop_option
+from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import find_pictures
 from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, format_option
@@ -93,6 +95,28 @@ MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
     show_default=True,
     help="Check the result as `bhpe-compile verify` does.",
 )
+@max_drop_option("Layers that cost most stay in 8 bits until it holds.")
+@click.option(
+    "--accuracy-data",
+    metavar="DIR|synth",
+    default="synth",
+    show_default=True,
+    help="With --max-drop: people with ground truth to measure on, as in `eval --data`.",
+)
+@click.option(
+    "--accuracy-count",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=FEW,
+    show_default=True,
+    help="With --max-drop: how many of them, at most.",
+)
+@click.option(
+    "--accuracy-body",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --max-drop: a body in the SMPL-X layout, as in `eval --body`.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -116,6 +140,10 @@ def compile_command(
     residual: Literal["fp16", "fp32"],
     tiles: Path | None,
     verify: bool,
+    max_drop: tuple[str, ...],
+    accuracy_data: str,
+    accuracy_count: int,
+    accuracy_body: Path | None,
     dry_run: bool,
     style: str,
     quiet: bool,
@@ -134,7 +162,8 @@ def compile_command(
     checksums, model.onnx and report.json to look into. Compiling twice gives the same bytes.
 
     A network that was not trained in its binary form loses its accuracy when it is made binary here: weights
-    are taken over, not trained again.
+    are taken over, not trained again. --max-drop measures that, and keeps layers in 8 bits until the loss is allowed;
+    it exits with 5, and writes nothing, where that is not enough.
     """
     from bhpe_compile.pipeline import compile_model
     from bhpe_compile.targets import get_target
@@ -164,17 +193,26 @@ def compile_command(
         check_output(destination, force)
         plan([*described, *describe_model(model)], style)
         return
+    within = None
     with Console(described, quiet=quiet, verbose=verbose) as console:
-        result = compile_model(model, destination, options, force=force, observer=console)
+        if max_drop:
+            people = (accuracy_data, accuracy_count, accuracy_body)
+            within = compile_in_budget(model, destination, options, max_drop, people, force, console)
+            result = within.result
+        else:
+            result = compile_model(model, destination, options, force=force, observer=console)
     if verbose:
         for note in result.notes:
             if not note.applied:
                 click.echo(f"{note.pass_name}: {note.site}: {note.reason}", err=True)
     verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
     if style == "json":
-        print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}))
+        accuracy = {"accuracy": within_json(within)} if within else {}
+        print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}) | accuracy)
     elif not quiet:
         click.echo(render_result(result))
+        if within:
+            click.echo("\n" + render_within(within))
         if verified:
             click.echo("\n" + render_verification(verified, verbose=verbose))
     if verified:

@@ -125,16 +125,18 @@ def eval_command(
     allowances = [Allowance.parse(text) for text in max_drop or (DEFAULT_DROP,)]
     _check_request(models, options, save_baseline, baseline, bool(max_drop))
     reference = None if baseline is None else read_baseline(baseline)
-    with Console([], quiet=quiet, verbose=verbose) as console:
-        with open_sources(models, options, console) as sources:
-            emulated = any(source.emulated for source in sources)
-            if emulated and count is None:
-                count = EMULATED_COUNT
-            examples = open_data(data, count, seed, body, console)
-            subjects = [subject for source in sources for subject in source.subjects]
-            if mean_pose:
-                subjects.insert(0, _mean_row(examples, console))
-            result = evaluate(subjects, examples, tell_batches(console, examples.count))
+    with (
+        Console([], quiet=quiet, verbose=verbose) as console,
+        open_sources(models, options, console) as sources,
+    ):
+        emulated = any(source.emulated for source in sources)
+        if emulated and count is None:
+            count = EMULATED_COUNT
+        examples = open_data(data, count, seed, body, console)
+        subjects = [subject for source in sources for subject in source.subjects]
+        if mean_pose:
+            subjects.insert(0, _mean_row(examples, console))
+        result = evaluate(subjects, examples, tell_batches(console, examples.count))
     gated = [result.row(source.last.name) for source in sources]
     verdicts: list[Verdict] = []
     if baseline is not None and reference is not None:

@@ -21,6 +21,7 @@ from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
+from bhpe_compile.cli.sensitivity import sensitivity_command
 from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
 from bhpe_compile.cli.tune import tune_command
@@ -69,6 +70,7 @@ for command in (
     passes_command,
     report_command,
     run_command,
+    sensitivity_command,
     targets_command,
     train_command,
     tune_command,

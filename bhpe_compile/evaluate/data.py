@@ -21,9 +21,15 @@ Told = Callable[[str, float], None]
 
 
 def open_people(
-    data: str, count: int | None, seed: int, body: Path | None, told: Told = lambda *_: None
+    data: str,
+    count: int | None,
+    seed: int,
+    body: Path | None,
+    told: Told = lambda *_: None,
+    *,
+    at_most: bool = False,
 ) -> Examples:
-    """`data` is "synth" or a folder; `count` None: 500 drawn people, or all of a folder.
+    """`data` is "synth" or a folder; `count` None: 500 drawn people, or all of a folder. `at_most`: fewer will do.
 
     body: the body to pose; None takes the set's own, else the open one. Raises UsageError (no such folder, more people
     than there are), InputError (damaged, or labelled for another body) and ToolchainError (an extra is missing).
@@ -34,7 +40,8 @@ def open_people(
     else:
         dataset = open_dataset(Path(data))
         path = body or dataset.body or resolve_body(None, told)
-    return Examples(dataset, open_body(path), count or len(dataset), BATCH)
+    wanted = count or len(dataset)
+    return Examples(dataset, open_body(path), min(wanted, len(dataset)) if at_most else wanted, BATCH)
 
 
 def synthetic(count: int, seed: int, body: Path, told: Told = lambda *_: None) -> Dataset:

@@ -1,10 +1,10 @@
-"""The mean pose: what somebody who never looks at the picture would answer. No network is worth more than its distance
-from this row.
+"""The mean pose: what somebody who never looks at the picture would answer.
 
-Of the first 1000 people of the training split (seed 0): every joint's mean rotation, the root's in camera space included,
-and the means of shape and expression. The mean of rotations R_i is the chordal one, the rotation closest to all of them:
-U diag(1, 1, det(U V^T)) V^T of the singular value decomposition U S V^T of their sum (Moakher, SIAM J. Matrix Anal.
-Appl. 24(1), 2002). Nobody is drawn for it; it takes some seconds once and is kept in the cache folder.
+A network is worth its distance from this row. Of the first 1000 people of the training split (seed 0): every joint's
+mean rotation, the root's in camera space included, and the means of shape and expression. The mean of rotations R_i is
+the chordal one, the rotation closest to all of them: U diag(1, 1, det(U V^T)) V^T of the singular value decomposition
+U S V^T of their sum (Moakher, SIAM J. Matrix Anal. Appl. 24(1), 2002). Nobody is drawn for it; it takes some seconds
+once and is kept in the cache folder.
 """
 
 from __future__ import annotations
@@ -52,16 +52,13 @@ def _compute(body: Path, count: int, told: Told) -> dict[str, Any]:
     total = np.zeros((55, 3, 3))
     coefficients = np.zeros((2, 10))
     for index in range(count):
-        pose, betas, expression = generator.parameters(index)
+        pose, *shape = generator.parameters(index)
         total += axis_angle_to_matrix(torch.from_numpy(pose)).numpy().astype(np.float64)
-        coefficients += (betas, expression)
+        coefficients += shape
         told(index + 1)
     betas, expression = coefficients / count
-    pose = axis_angle(chordal_mean(total))
-    return {
-        name: np.round(array, 6).tolist()
-        for name, array in (("pose", pose), ("betas", betas), ("expression", expression))
-    }
+    found = {"pose": axis_angle(chordal_mean(total)), "betas": betas, "expression": expression}
+    return {name: np.round(array, 6).tolist() for name, array in found.items()}
 
 
 def chordal_mean(total: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@
     a checkpoint, stages     full precision -> binarized -> compiled, each from the same weights; a binary checkpoint
                              has no full precision
 
-The binarized network is what the compiler starts from: weights frozen as they will be stored. The compiled one is a real
-artefact, written to a temporary folder, run here or under emulation.
+The binarized network is what the compiler starts from: weights frozen as they will be stored. The compiled one is a
+real artefact, written to a temporary folder, run here or under emulation.
 """
 
 from __future__ import annotations
