@@ -1,7 +1,7 @@
 """Labels in the units of the network: cells of its heat maps, rotation matrices, boxes to crop.
 
-    body joint       x, y: pixels * cells / size of the picture      z: (metres from the pelvis / 1 m + 1) / 2 * depth
-    hand joint       x, y: place in the crop * cells of the crop     z: (metres from the wrist / 0.15 m + 1) / 2 * depth
+    body joint       x, y: pixels * cells / size of the picture - offset  z: (metres from the pelvis / 1 m + 1) / 2 * depth
+    hand joint       x, y: place in the crop * cells of the crop - offset z: (metres from the wrist / 0.15 m + 1) / 2 * depth
     left hand        mirrored: x -> cells - 1 - x, rotations M R M with M = diag(-1, 1, 1)
 
 The depths and the mirror are Hand4Whole's (arXiv 2011.11534).
@@ -90,7 +90,7 @@ def make_targets(labels: Labels, crops: Array, preset: Preset) -> dict[str, Arra
         "rotations": rotations.astype(np.float32),
         "shape": labels.betas,
         "expression": labels.expression,
-        "joints": np.concatenate((place[:25], z[:25]), 1),
+        "joints": np.concatenate((place[:25] - preset.joint_offset, z[:25]), 1),
         "joints_seen": seen[:25],
         "hand_joints": _hand_joints(points, crops, preset),
         "hand_joints_seen": _in_crop(points, crops) * seen[25:].reshape(2, 20),
@@ -114,7 +114,7 @@ def _hand_joints(points: Array, crops: Array, preset: Preset) -> Array:
     hands = points[25:].reshape(2, 20, 3)
     cells = np.array(preset.hand_cells[::-1], np.float32)
     low, size = crops[:2, None, :2], crops[:2, None, 2:] - crops[:2, None, :2]
-    place = (hands[:, :, :2] - low) / np.maximum(size, 1e-3) * cells
+    place = (hands[:, :, :2] - low) / np.maximum(size, 1e-3) * cells - preset.joint_offset
     place[0, :, 0] = cells[0] - 1 - place[0, :, 0]
     wrist = points[list(WRISTS), 2][:, None, None]
     z = ((hands[:, :, 2:] - wrist) / HAND_DEPTH + 1) / 2 * preset.heatmap_depth

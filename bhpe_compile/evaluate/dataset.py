@@ -1,13 +1,22 @@
-"""People with ground truth: what one label holds, and what every data set offers."""
+"""People with ground truth: what one label holds, what every data set offers, and the set that `data synth` writes."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.evaluate.synth import store
+from bhpe_compile.evaluate.synth.streams import SPLITS
+from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 Float = NDArray[np.float32]
 
@@ -44,41 +53,142 @@ LABEL_FIELDS = tuple(field.name for field in fields(Labels))
 
 
 class Dataset(Protocol):
-    """People in pictures. Real sets have `vertices` where ground truth is a mesh without parameters."""
+    """People in pictures, each cut out as a network sees it."""
 
     name: str
-    body: Path | None
+
+    @property
+    def body(self) -> Path | None:
+        """The body that poses and shapes belong to, where it is known."""
 
     def __len__(self) -> int: ...
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """uint8 [512, 384, 3], RGB."""
 
-    def labels(self, index: int) -> Labels: ...
+    def labels(self, index: int) -> Labels:
+        """What is known; NaN (and `visible` False) stands for what a set does not say."""
+
+    def vertices(self, index: int) -> Float | None:
+        """[V, 3] metres in camera directions, where ground truth is a mesh; None where it is a pose and a shape."""
 
 
-def open_dataset(path: Path, split: str | None = None) -> Dataset:
-    """Stand-in until the real one is merged: folders of `data synth` only."""
-    from PIL import Image
+class SynthDataset:
+    """A folder that `bhpe-compile data synth` wrote.
 
-    from bhpe_compile.evaluate.synth.store import image_path, read_manifest, read_shard
+    Opening reads the manifest and looks for every file; a shard's and a picture's hash are compared when they are
+    read. `bhpe-compile data check` compares all.
+    """
 
-    count = int(read_manifest(path)["count"])
-    shards: dict[int, dict[str, NDArray[np.float32]]] = {}
+    name = "synth"
 
-    class Folder:
-        name = path.name
-        body = None
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError (no such set) and InputError (damaged, not finished)."""
+        self.folder = folder
+        self.manifest = store.read_manifest(folder)
+        self._hashes: list[str] | None = self.manifest.get("shards")
+        if self._hashes is None:
+            raise InputError(f"{folder}: is not finished; run the same `data synth` again to go on")
+        for index in range(len(self)):
+            if not store.image_path(folder, index).is_file():
+                raise InputError(
+                    f"{store.image_path(folder, index)}: is missing; run the `data synth` that wrote the folder again"
+                )
+        self._shard: tuple[int, dict[str, NDArray[Any]]] = (-1, {})
 
-        def __len__(self) -> int:
-            return count
+    @cached_property
+    def body(self) -> Path | None:
+        """The default body, where it is the one the set was made with."""
+        from bhpe_compile.evaluate.default_body import cache_folder
 
-        def image(self, index: int) -> NDArray[np.uint8]:
-            return np.asarray(Image.open(image_path(path, index)).convert("RGB"))
+        for path in sorted(cache_folder().glob("body-*.npz")):
+            if store.sha256(path) == self.manifest["body"]:
+                return path
+        return None
 
-        def labels(self, index: int) -> Labels:
-            shard = shards.setdefault(index // 256, {}) or read_shard(path, index // 256)
-            shards[index // 256] = shard
-            return Labels(**{name: shard[name][index % 256] for name in LABEL_FIELDS})  # type: ignore[arg-type]
+    @property
+    def split(self) -> str:
+        """train or test."""
+        return str(self.manifest["split"])
 
-    return Folder()
+    def __len__(self) -> int:
+        return int(self.manifest["count"])
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """uint8 [512, 384, 3]. Raises InputError where the file is not the one that was written."""
+        path = store.image_path(self.folder, index)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+        expected = self._row(index)["image_sha256"].tobytes()
+        if hashlib.sha256(data).digest() != expected:
+            raise InputError(f"{path}: is not what was written; run `bhpe-compile data check {self.folder}`")
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    def labels(self, index: int) -> Labels:
+        """Everything is known."""
+        row = self._row(index)
+        return Labels(**{name: row[name] for name in LABEL_FIELDS})
+
+    def vertices(self, index: int) -> Float | None:
+        """None: pose and shape say more."""
+        return None
+
+    def _row(self, index: int) -> dict[str, NDArray[Any]]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard, row = divmod(index, store.SHARD)
+        if self._shard[0] != shard:
+            self._shard = (shard, self._read(shard))
+        return {name: array[row] for name, array in self._shard[1].items()}
+
+    def _read(self, shard: int) -> dict[str, NDArray[Any]]:
+        path = store.label_path(self.folder, shard)
+        arrays = store.read_shard(self.folder, shard)
+        if self._hashes is None or store.sha256(path) != self._hashes[shard]:
+            raise InputError(f"{path}: is not what was written; run `bhpe-compile data check {self.folder}`")
+        return arrays
+
+
+def open_dataset(path: Path, split: str | None = None, body: Path | None = None) -> Dataset:
+    """Open a folder that `data synth` wrote, or EHF or AGORA as their `ehf` and `agora` modules describe them.
+
+    `split`: of AGORA "train" or "validation" (the default); a synthetic set must have it. `body`: the SMPL-X file that
+    AGORA's poses need. Raises UsageError (no such folder, none of these sets) and InputError (damaged).
+    """
+    from bhpe_compile.evaluate import agora, ehf
+
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder")
+    if (path / store.MANIFEST).exists():
+        synth = SynthDataset(path)
+        if split is not None and split != synth.split:
+            raise UsageError(f"{path}: is the {synth.split} split, not {split!r} (there are {', '.join(SPLITS)})")
+        return synth
+    if ehf.looks_like(path):
+        return ehf.EhfDataset(path)
+    if agora.looks_like(path):
+        return agora.AgoraDataset(path, split or "validation", body)
+    raise UsageError(
+        f"{path}: holds neither {store.MANIFEST} (`data synth`) nor {ehf.INDEX} or *_align.ply (EHF) "
+        f"nor AGORA_*_SMPLX.json (AGORA)"
+    )
+
+
+def unknown_labels(**known: Any) -> Labels:
+    """Labels of which only `known` are known; the rest is NaN."""
+    shapes: dict[str, tuple[int, ...]] = {
+        **{"pose": (55, 3), "betas": (10,), "expression": (10,), "translation": (3,)},
+        **{"focal": (2,), "principal": (2,), "keypoints": (65, 3), "boxes": (3, 4)},
+    }
+    arrays: dict[str, Any] = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+    arrays["visible"] = np.zeros(65, bool)
+    return Labels(**{**arrays, **{name: np.asarray(value, np.float32) for name, value in known.items()}})
+
+
+def crop_rgb(network_input: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """uint8 [512, 384, 3] of what `Picture.network_input` gives."""
+    pixels = np.rint(network_input[0].transpose(1, 2, 0) * 255)
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    return pixels.astype(np.uint8)

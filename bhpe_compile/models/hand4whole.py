@@ -86,7 +86,7 @@ class Hand4Whole(nn.Module):
         found = self.recognise(body, torch.cat((left_crop, right_crop), 0), face_crop)  # 7 - 13
         flipped, right = torch.chunk(found["hand_joints"], 2, 0)
         hands = torch.stack((self._unflip(flipped), right), 1)
-        placed = _place(hands, boxes[:, :2], p, p.hand_cells, p.body_cells)
+        placed = _place(_moved(hands, p.joint_offset), boxes[:, :2], p, p.hand_cells, p.body_cells)
         six = torch.cat((found["root"], found["body"], found["hands"], found["jaw"]), 1)
         count = six.shape[1] // 6
         vectors = rotation_6d_to_axis_angle(six.reshape(-1, 6)).reshape(-1, count, 3)
@@ -100,7 +100,7 @@ class Hand4Whole(nn.Module):
             found["shape"],
             found["expression"],
             found["camera"],
-            torch.cat((body["joints"], placed), 1),
+            torch.cat((_moved(body["joints"], p.joint_offset), placed), 1),
             boxes[:, 0],
             boxes[:, 1],
             boxes[:, 2],
@@ -187,6 +187,11 @@ class Hand4Whole(nn.Module):
     def _unflip(self, joints: Tensor) -> Tensor:
         """Joints [N, 20, 3] in cells of a mirrored hand crop -> in cells of the crop."""
         return torch.cat((self.preset.hand_cells[1] - 1 - joints[:, :, :1], joints[:, :, 1:]), 2)  # 10
+
+
+def _moved(joints: Tensor, offset: float) -> Tensor:
+    """Joints [..., 3] with `offset` added to x and y."""
+    return joints if offset == 0 else joints + joints.new_tensor((offset, offset, 0.0))
 
 
 def _place(

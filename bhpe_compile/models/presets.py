@@ -46,6 +46,9 @@ class Preset:
     box_channels: int
     heatmap_depth: int = 8
     image: Size = (512, 384)
+    joint_offset: float = 0.0
+    """From a joint's x and y in a heat map (0 is its first cell) to its place in cells: 0 as published, 0.5 says that
+    the middle of a cell is meant, and a mirrored hand then agrees with the other one."""
 
     @property
     def body_step(self) -> int:
@@ -86,6 +89,7 @@ TINY = Preset(
     face_trunk=Trunk("basic", 16, (1, 1, 1, 1)),
     head_channels=24,
     box_channels=16,
+    joint_offset=0.5,
 )
 """The same structure and the same input at half the resolution, under 8 MB of float32 weights: for examples and tests.
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.evaluate.anny_body.expressions import expression_directions
 from bhpe_compile.evaluate.anny_body.contour import face_contour
+from bhpe_compile.evaluate.anny_body.expressions import expression_directions
 from bhpe_compile.evaluate.anny_body.face import face_landmarks
 from bhpe_compile.evaluate.anny_body.hands import hand_poses
 from bhpe_compile.evaluate.anny_body.joints import joint_regressor

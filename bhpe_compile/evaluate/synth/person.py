@@ -6,6 +6,7 @@ Person i of (seed, split) depends on nothing else: neither on the people before 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ from PIL import Image
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.skeleton import INDEX as AT
-from bhpe_compile.evaluate.synth.appearance import Appearance, Measures, sample_appearance
+from bhpe_compile.evaluate.synth.appearance import Measures, sample_appearance
 from bhpe_compile.evaluate.synth.backgrounds import sample_background
 from bhpe_compile.evaluate.synth.camera import View, sample_view
 from bhpe_compile.evaluate.synth.clearance import clearance
 from bhpe_compile.evaluate.synth.occluders import sample_occluder
-from bhpe_compile.evaluate.synth.poses import sample_body
+from bhpe_compile.evaluate.synth.poses import attempts
 from bhpe_compile.evaluate.synth.render import Renderer
 from bhpe_compile.evaluate.synth.rotations import axis_angle
 from bhpe_compile.evaluate.synth.sensor import expose
@@ -33,8 +34,8 @@ from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 SPARSE = 3
 """Every third vertex is enough to frame a person."""
 
-CANDIDATES = 8
-"""Attempts at a pose; the first one without limbs in each other is taken, else the least bad."""
+ATTEMPTS = 8
+"""At a pose; the first one without limbs in each other is taken, else the least bad."""
 
 TOLERANCE = -0.012
 """Metres of overlap between the round bars of `clearance` that still look right."""
@@ -108,20 +109,17 @@ class Generator:
         """Axis-angle [55, 3], betas, expression."""
         rng = self._stream(index, "shape")
         betas, expression = sample_betas(rng, self.split), sample_expression(rng)
-        candidates = sample_body(self._stream(index, "pose"), CANDIDATES)
-        joints = self.body.joints(
-            torch.from_numpy(candidates.astype(np.float32)),
-            torch.from_numpy(np.tile(betas, (CANDIDATES, 1))),
-            torch.from_numpy(np.tile(expression, (CANDIDATES, 1))),
-        )
-        gaps = clearance(joints.numpy().astype(np.float64), self._girth(betas))
-        clear = np.flatnonzero(gaps > TOLERANCE)
-        best = clear[0] if len(clear) else gaps.argmax()
-        return axis_angle(candidates[best]).astype(np.float32), betas, expression
-
-    def _girth(self, betas: NDArray[np.float32]) -> float:
-        """How thick the trunk is, as a multiple of the template's."""
-        return self._skirt.girth(betas)
+        girth = self._skirt.girth(betas)
+        shape = torch.from_numpy(betas)[None], torch.from_numpy(expression)[None]
+        best, most = np.empty(0), -np.inf
+        for rotations in islice(attempts(self._stream(index, "pose")), ATTEMPTS):
+            joints = self.body.joints(torch.from_numpy(rotations.astype(np.float32))[None], *shape)
+            gap = clearance(joints[0].numpy().astype(np.float64), girth)
+            if gap > most:
+                best, most = rotations, gap
+            if gap > TOLERANCE:
+                break
+        return axis_angle(best).astype(np.float32), betas, expression
 
     def _keypoints(self, points: NDArray[np.float32], view: View) -> NDArray[np.float32]:
         pixels = view.project(points + view.translation)

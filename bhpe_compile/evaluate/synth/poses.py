@@ -7,7 +7,7 @@ the direction it points to and its roll about itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.evaluate.skeleton import INDEX as AT
+from bhpe_compile.evaluate.skeleton import SIDES
 from bhpe_compile.evaluate.synth.hands import sample_hand
 from bhpe_compile.evaluate.synth.rotations import Matrix, about, mirrored, swing
 
@@ -240,32 +241,29 @@ def _choose(rng: Random, table: tuple[tuple[float, T], ...]) -> T:
     return table[rng.choice(len(table), p=weights / weights.sum())][1]
 
 
-def sample_body(rng: Random, candidates: int) -> Matrix:
-    """[candidates, 55, 3, 3]: attempts at one pose. They share what the legs and arms do and differ in the angles.
+def attempts(rng: Random) -> Iterator[Matrix]:
+    """[55, 3, 3] each, without end: attempts at one pose, the root's rotation into camera space.
 
-    The root is in camera space.
+    They share the hands, the face, the direction and what legs and arms do, and differ in the angles.
     """
     legs = _choose(rng, LEGS)
     arms = [_choose(rng, ARMS), _choose(rng, ARMS)]
     if rng.random() < 0.25:
         arms[1] = arms[0]
     bent = rng.random() < 0.12
-    out = np.tile(np.eye(3), (candidates, 55, 1, 1))
-    for rotations in out:
-        _place(rotations, "left", "right", legs(rng))
-        for side, arm in zip(("left", "right"), arms, strict=True):
+    common = np.tile(np.eye(3), (55, 1, 1))
+    common[AT["pelvis"]] = facing(rng)
+    common[AT["jaw"] : AT["right_eye"] + 1] = _jaw_and_eyes(rng)
+    for first, side in ((25, "left"), (40, "right")):
+        common[first : first + 15] = sample_hand(rng, side)
+    while True:
+        rotations = common.copy()
+        for side, leg in zip(SIDES, legs(rng), strict=True):
+            _set(rotations, side, leg.rotations())
+        for side, arm in zip(SIDES, arms, strict=True):
             _set(rotations, side, arm(rng).rotations())
         _trunk(rotations, rng, bent, sitting=legs is sit)
-    out[:, AT["pelvis"]] = facing(rng)
-    out[:, 22:25] = _jaw_and_eyes(rng)
-    for first, side in ((25, "left"), (40, "right")):
-        out[:, first : first + 15] = sample_hand(rng, side)
-    return out
-
-
-def _place(rotations: Matrix, left: str, right: str, legs: tuple[Leg, Leg]) -> None:
-    for side, leg in zip((left, right), legs, strict=True):
-        _set(rotations, side, leg.rotations())
+        yield rotations
 
 
 def _set(rotations: Matrix, side: str, joints: dict[str, Matrix]) -> None:
