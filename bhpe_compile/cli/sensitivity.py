@@ -59,7 +59,7 @@ def sensitivity_command(
     again: one evaluation a layer (64 people unless --count says otherwise). Nothing is trained, so this tells where to
     look and what to give to `compile --keep-float` first, not what a trained binary network loses.
     """
-    from bhpe_compile.evaluate.sensitivity import rank
+    from bhpe_compile.evaluate.sensitivity import rank, require_float
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
     from bhpe_compile.pipeline import load
 
@@ -70,7 +70,8 @@ def sensitivity_command(
     with Console([], quiet=quiet, verbose=True) as console:
         console("load", "", None)
         loaded = load(model)
-        examples = open_data(data, count or FEW, seed, body, console)
+        require_float(loaded)
+        examples = open_data(data, count or FEW, seed, body, console, at_most=count is None)
         batches = list(examples)
         ranking = rank(
             loaded,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bhpe_compile.evaluate.dataset import Dataset, open_dataset
+from bhpe_compile.errors import InputError
+from bhpe_compile.evaluate.dataset import Dataset, SynthDataset, open_dataset
 from bhpe_compile.evaluate.default_body import cache_folder, resolve_body
 from bhpe_compile.evaluate.evaluate import BATCH, Examples, file_sha256, open_body
 
@@ -38,10 +39,20 @@ def open_people(
         path = resolve_body(body, told)
         dataset = synthetic(count or COUNT, seed, path, told)
     else:
-        dataset = open_dataset(Path(data))
+        dataset = open_dataset(Path(data), body=body)
         path = body or dataset.body or resolve_body(None, told)
+    require_own_body(dataset, path)
     wanted = count or len(dataset)
     return Examples(dataset, open_body(path), min(wanted, len(dataset)) if at_most else wanted, BATCH)
+
+
+def require_own_body(dataset: Dataset, body: Path) -> None:
+    """InputError where poses and shapes of a drawn set were made with another body than `body`."""
+    if isinstance(dataset, SynthDataset) and dataset.manifest["body"] != file_sha256(body):
+        raise InputError(
+            f"{dataset.folder}: was made with another body than {body.name}; name that one with --body, or draw the "
+            "set again with `data synth`"
+        )
 
 
 def synthetic(count: int, seed: int, body: Path, told: Told = lambda *_: None) -> Dataset:

@@ -120,8 +120,7 @@ class Examples:
     def _batch(self, numbers: range) -> Batch:
         pictures = np.stack([self.dataset.image(i) for i in numbers])
         labels = [self.dataset.labels(i) for i in numbers]
-        given = getattr(self.dataset, "vertices", None)
-        meshes = [given(i) if given else None for i in numbers]
+        meshes = [self.dataset.vertices(i) for i in numbers]
         for picture, one, mesh in zip(pictures, labels, meshes, strict=True):
             self.fingerprint.update(picture.tobytes())
             for name in LABEL_FIELDS:

@@ -25,7 +25,10 @@ from bhpe_compile.evaluate.metrics import METRICS, Metric
 FORMAT, VERSION = "bhpe-accuracy", 1
 
 DECIMALS = 4
-"""Of figures in a baseline: a tenth of a micrometre. Differences below it are no drop."""
+"""Of figures in a baseline: a tenth of a micrometre."""
+
+NOTHING = 1e-4
+"""In a metric's unit: a worsening that a rounded baseline cannot tell from none."""
 
 DATA_KEYS = ("name", "count", "sha256", "body", "body_sha256")
 
@@ -90,7 +93,7 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether the value is within the limit; a value that is no number is not."""
-        return self.metric.worsening(self.value, self.limit) <= 0.5 * 10**-DECIMALS
+        return self.metric.worsening(self.value, self.limit) <= NOTHING
 
     def __str__(self) -> str:
         return (

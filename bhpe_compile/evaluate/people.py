@@ -71,7 +71,8 @@ class Bodies:
     ) -> People:
         """What labels say; `vertices` [V, 3] of a person replace the mesh of the parameters where they are given.
 
-        Raises InputError where such a mesh has another number of vertices than the body.
+        Raises InputError where such a mesh has another number of vertices than the body, and for labels that give
+        neither a mesh nor a pose and a shape.
         """
         pose, shape, expression = (
             _tensor(np.stack([getattr(one, name) for one in labels]))
@@ -87,6 +88,8 @@ class Bodies:
                     f"{self.body.vertex_count}; name the set's body with --body"
                 )
             meshes[i] = _tensor(mesh)
+        if not bool(torch.isfinite(meshes).all()):
+            raise InputError("the set gives a person neither a mesh nor a whole pose and shape")
         return self._people(meshes, square_boxes(np.stack([one.boxes for one in labels])))
 
     def _vertices(self, pose: Tensor, shape: Tensor, expression: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Groups of layers, the dearest first; `reference` is the MPVPE in full precision, `recalibrated` like the others."""
+    """Groups of layers, the dearest first; `reference`: MPVPE in full precision, `recalibrated` as the others."""
 
     reference: float
     costs: tuple[Cost, ...]

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from bhpe_compile.evaluate.body_file import KEYPOINT_DTYPE
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.skeleton import LANDMARKS
+from bhpe_compile.evaluate.synth import store
+from bhpe_compile.evaluate.synth.sensor import jpeg
 
 PARENTS = (
     -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15,
@@ -71,6 +73,17 @@ def make_labels(seed: int) -> Labels:
     )
 
 
+def write_set(folder: Path, body: Path, count: int = 3, seed: int = 0) -> Path:
+    """A folder as `data synth` writes them, with made-up people."""
+    config = store.Config(count, seed, "test", store.sha256(body), 1, {})
+    people = MadeUpSet(count, seed)
+    store.prepare(folder, config)
+    labels = ({name: np.asarray(v) for name, v in vars(people.labels(i)).items()} for i in range(count))
+    store.write_shard(folder, 0, ((jpeg(people.image(i)), one) for i, one in enumerate(labels)), 0)
+    store.finish(folder, config)
+    return folder
+
+
 @dataclass
 class MadeUpSet:
     """People 0 .. count - 1 of a seed, with clouds for pictures."""
@@ -91,3 +104,6 @@ class MadeUpSet:
     def labels(self, index: int) -> Labels:
         """A random person."""
         return make_labels(1000 * self.seed + index)
+
+    def vertices(self, index: int) -> None:
+        """Pose and shape are known."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.evaluate.dataset import unknown_labels
 from bhpe_compile.evaluate.evaluate import Evaluation, Examples, evaluate, open_body, score_all
 from bhpe_compile.evaluate.metrics import METRICS, measure
 from bhpe_compile.evaluate.people import BOXES, POSE, SHAPE, Bodies, Outputs, scale_boxes, square_boxes
@@ -211,3 +212,17 @@ def test_boxes_grow_to_squares_about_their_centres() -> None:
     box = np.array([10.0, 20.0, 30.0, 80.0])
     np.testing.assert_array_equal(square_boxes(box), [-10, 20, 50, 80])
     np.testing.assert_array_equal(scale_boxes(box, 0.5), [15, 35, 25, 65])
+
+
+def test_labels_without_pose_need_a_mesh(bodies: Bodies) -> None:
+    data = StillEyes(2)
+    known = [data.labels(i) for i in range(2)]
+    true = bodies.labelled(known)
+    nothing = unknown_labels()
+    mixed = bodies.labelled([known[0], nothing], [None, true.vertices[1]])
+    errors = measure(mixed, true, bodies.regions)
+    assert errors["pa_mpvpe"] == pytest.approx(0, abs=FLOAT32)
+    assert np.isnan(errors["face_iou"][1])
+    assert errors["face_iou"][0] == pytest.approx(1)
+    with pytest.raises(InputError, match="neither a mesh nor a whole pose"):
+        bodies.labelled([known[0], nothing])
