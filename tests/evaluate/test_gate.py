@@ -71,7 +71,7 @@ def test_verdicts(metric: str, reference: float, value: float, drop: str, passed
 def test_a_metric_that_went_missing_fails() -> None:
     (verdict,) = judge("row", {}, {"mpvpe": 100.0}, [Allowance.parse("2%")])
     assert not verdict.passed
-    with pytest.raises(BudgetError, match="MPVPE is nan mm, the baseline 100.00 mm"):
+    with pytest.raises(BudgetError, match=r"MPVPE is nan mm, the baseline 100\.00 mm"):
         require([verdict])
 
 
