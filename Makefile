@@ -40,7 +40,7 @@ define make_environment
 endef
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(VENV),dev$(COMMA)emulate$(COMMA)rpc)
+	$(call make_environment,$(VENV),dev$(COMMA)emulate$(COMMA)rpc$(COMMA)eval)
 	touch $@
 
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt

@@ -130,9 +130,8 @@ def eval_command(
         open_sources(models, options, console) as sources,
     ):
         emulated = any(source.emulated for source in sources)
-        if emulated and count is None:
-            count = EMULATED_COUNT
-        examples = open_data(data, count, seed, body, console)
+        few = emulated and count is None
+        examples = open_data(data, EMULATED_COUNT if few else count, seed, body, console, at_most=few)
         subjects = [subject for source in sources for subject in source.subjects]
         if mean_pose:
             subjects.insert(0, _mean_row(examples, console))

@@ -105,7 +105,9 @@ def run_training(
 ) -> None:
     """Run with progress on stderr, draw the curve, print the result."""
     from bhpe_compile.distill.curve import draw
+    from bhpe_compile.distill.engine import is_main
 
+    quiet = quiet or not is_main()
     start, first = time.monotonic(), -1
     interval = 1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
     with Console(described, quiet=quiet, verbose=False, first_stage="") as console:
@@ -122,6 +124,8 @@ def run_training(
             console(f"{done}/{steps}", f"loss {loss:.3f}, {left / 60:.0f} minutes left", done / steps)
 
         trained = run(tick)
+    if not is_main():
+        return
     curve = place.folder / CURVE
     draw(trained.log, curve, title)
     end = trained.log[-1]

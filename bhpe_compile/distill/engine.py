@@ -153,6 +153,11 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     return Accelerator(mixed_precision=half, cpu=not torch.cuda.is_available())
 
 
+def is_main() -> bool:
+    """Whether this process is the first of those `torchrun` started (or the only one): it alone writes results."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def uses_bfloat16(recipe: Recipe) -> bool:
     """Whether a run computes in bfloat16; "auto": where the hardware multiplies it, elsewhere it would be slow."""
     from bhpe_compile.targets.host import host_features

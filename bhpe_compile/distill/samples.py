@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bhpe_compile.distill.targets import BoxJitter, crop_boxes, make_targets, stray
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.models.presets import Preset
-from bhpe_compile.models.roi_align import roi_align
 
 Sample = dict[str, Tensor]
 Key = tuple[int, int]
@@ -99,15 +100,18 @@ def _planes(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 def _crops(image: NDArray[np.uint8], boxes: NDArray[np.float32], preset: Preset) -> list[Tensor]:
-    """Left hand, right hand and face as the network would crop them at `boxes` [3, 4]; only their windows are read."""
+    """Left hand, right hand and face at `boxes` [3, 4]: one bilinear sample in the middle of every cell.
+
+    The network's RoIAlign computes the same while cells are at most a pixel, and averages in larger ones.
+    """
+    picture = Image.fromarray(image)
     crops = []
-    for box, size in zip(boxes, (preset.hand, preset.hand, preset.face), strict=True):
-        x, y = (int(np.floor(v)) - 2 for v in box[:2])
-        right, bottom = (int(np.ceil(v)) + 3 for v in box[2:])
-        x, y = max(0, min(x, image.shape[1] - 1)), max(0, min(y, image.shape[0] - 1))
-        window = _planes(image[y : max(bottom, y + 1), x : max(right, x + 1)])[None]
-        inside = torch.from_numpy(box - np.array([x, y, x, y], np.float32))[None]
-        crops.append(roi_align(window, inside, torch.zeros(1, dtype=torch.int64), *size)[0])
+    for (x0, y0, x1, y1), size in zip(boxes.tolist(), (preset.hand, preset.hand, preset.face), strict=True):
+        height, width = size
+        # pillow's places count from the corner of the first pixel, the network's from its centre
+        affine = ((x1 - x0) / width, 0.0, x0 + 0.5, 0.0, (y1 - y0) / height, y0 + 0.5)
+        crop = picture.transform((width, height), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
+        crops.append(_planes(np.asarray(crop)))
     return crops
 
 
@@ -123,14 +127,23 @@ def _erase(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
 
 def _recolour(parts: list[Tensor], how: Augmentation, rng: np.random.Generator) -> list[Tensor]:
     """The same change of light for all parts, and noise."""
+    noise = _noise()
     gain = np.exp(rng.normal(0, how.brightness) + rng.normal(0, how.colour, (3, 1, 1)))
     gains = torch.from_numpy(gain.astype(np.float32))
     offset = float(rng.normal(0, how.offset))
-    noise = how.noise * float(rng.random())
-    return [
-        (part * gains + offset + noise * torch.from_numpy(rng.standard_normal(part.shape, np.float32))).clamp(0, 1)
-        for part in parts
-    ]
+    strength = how.noise * float(rng.random())
+    changed = []
+    for part in parts:
+        start = int(rng.integers(0, noise.numel() - part.numel()))
+        grain = noise[start : start + part.numel()].view(part.shape)
+        changed.append((part * gains).add_(offset).add_(grain, alpha=strength).clamp_(0, 1))
+    return changed
+
+
+@cache
+def _noise() -> Tensor:
+    """A strip of normal numbers to cut from: drawing them for every sample would take longer than all the rest."""
+    return torch.from_numpy(np.random.default_rng(0).standard_normal(1 << 20, np.float32))
 
 
 class Order(Sampler[list[Key]]):

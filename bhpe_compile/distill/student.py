@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from bhpe_compile.distill.engine import Place, Task, Tick, fit, uses_bfloat16
+from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, uses_bfloat16
 from bhpe_compile.distill.finish import measure_norms
 from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
@@ -69,8 +69,9 @@ def distill(
     described = {"task": "distill", "preset": preset.name, "binarization": options.to_dict(), **facts}
     task = Task(network.train(), samples, compare, {**described, "label_weight": label_weight})
     log = fit(task, recipe, place, tick)
-    measure_norms(network, samples, recipe, place.workers)
-    save_model(output, network, preset, options.to_dict())
+    if is_main():
+        measure_norms(network, samples, recipe, place.workers)
+        save_model(output, network, preset, options.to_dict())
     return Trained(output, log)
 
 

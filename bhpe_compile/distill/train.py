@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bhpe_compile.distill.engine import Place, Task, Tick, fit
+from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main
 from bhpe_compile.distill.finish import measure_norms
 from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
@@ -62,8 +62,9 @@ def train(
     network = trace(model.train(), "predict")
     task = Task(network, samples, compare, {"task": "train", "preset": preset.name, **facts})
     log = fit(task, recipe, place, tick)
-    measure_norms(network, samples, recipe, place.workers)
-    save_model(output, model, preset)
+    if is_main():
+        measure_norms(network, samples, recipe, place.workers)
+        save_model(output, model, preset)
     return Trained(output, log)
 
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bhpe_compile.errors import ToolchainError
+from bhpe_compile.errors import InputError, ToolchainError
 from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.skeleton import (
     BODY_KEYPOINTS,
@@ -41,6 +41,9 @@ __all__ = ["BODY_KEYPOINTS", "HAND_KEYPOINTS", "BodyModel", "BodyOutput", "axis_
 SMALL = 1e-4
 """Squared angles below this use the series of sin x / x and (1 - cos x) / x²: the next terms are below 1e-10."""
 
+_KEYPOINT_JOINTS = [joint_of(name) or 0 for name in KEYPOINT_NAMES]
+_LANDMARK_ROWS = [row for row, name in enumerate(KEYPOINT_NAMES) if name in LANDMARKS]
+
 
 @dataclass(frozen=True)
 class BodyOutput:
@@ -50,7 +53,7 @@ class BodyOutput:
     joints: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BodyModel:
     """A body. Arrays are torch float32 unless said; `to` moves all of them to a device."""
 
@@ -144,13 +147,13 @@ class BodyModel:
         """Hand4Whole's keypoints [N,65,3]: 25 of the body, 20 of the left, 20 of the right hand.
 
         Landmarks are vertices the file names. A licensed file names none: then the installed smplx package does.
-        Raises ToolchainError where that is needed and missing.
+        Raises ToolchainError where that is needed and missing, InputError where the mesh is another one.
         """
-        vertices = self.landmarks or _smplx_landmarks(self.source)
-        from_joints = torch.tensor([joint_of(name) or 0 for name in KEYPOINT_NAMES])
-        points = output.joints[:, from_joints.to(output.joints.device)]
-        at = [i for i, name in enumerate(KEYPOINT_NAMES) if name in LANDMARKS]
-        points[:, at] = output.vertices[:, [vertices[KEYPOINT_NAMES[i]] for i in at]]
+        vertices = self.landmarks or _smplx_landmarks(self.source, self.vertex_count)
+        points = output.joints[:, _KEYPOINT_JOINTS]
+        points[:, _LANDMARK_ROWS] = output.vertices[
+            :, [vertices[KEYPOINT_NAMES[row]] for row in _LANDMARK_ROWS]
+        ]
         return points
 
     def _rest_joints(self, coefficients: Tensor) -> Tensor:
@@ -206,7 +209,7 @@ def _regions(weights: NDArray[np.float64]) -> dict[str, Tensor]:
     }
 
 
-def _smplx_landmarks(source: Path) -> dict[str, int]:
+def _smplx_landmarks(source: Path, vertex_count: int) -> dict[str, int]:
     """Landmarks of the licensed mesh, from the user's own smplx package."""
     try:
         from smplx.vertex_ids import vertex_ids
@@ -216,6 +219,11 @@ def _smplx_landmarks(source: Path) -> dict[str, int]:
             "pip install 'bhpe-compile[smplx]'"
         ) from error
     feet = {"Big_toe": "BigToe", "Small_toe": "SmallToe", "Heel": "Heel"}
-    keys = {f"{side}_{part}": side + key for side in "LR" for part, key in feet.items()}
-    names = {name: name.removesuffix("_4").replace("_", "").lower() for name in LANDMARKS}
-    return {name: int(vertex_ids["smplx"][keys.get(name, names[name])]) for name in LANDMARKS}
+    keys = {name: name.removesuffix("_4").replace("_", "").lower() for name in LANDMARKS}
+    keys |= {f"{side}_{part}": side + key for side in "LR" for part, key in feet.items()}
+    landmarks = {name: int(vertex_ids["smplx"][key]) for name, key in keys.items()}
+    if max(landmarks.values()) >= vertex_count:
+        raise InputError(
+            f"{source} names no keypoint vertices, and {vertex_count} vertices are not the mesh of SMPL-X"
+        )
+    return landmarks

@@ -129,7 +129,7 @@ class _Reader:
         return array
 
     def _floats(self, name: str, *shape: int | None) -> NDArray[np.float64]:
-        array = self._read(name, "fiu", shape).astype(np.float64)
+        array = self._read(name, "fiu", shape).astype(np.float64, copy=False)
         if not np.isfinite(array).all():
             self._fail(name, "holds values that are not finite")
         return array

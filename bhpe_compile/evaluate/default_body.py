@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -25,14 +26,18 @@ def cache_folder() -> Path:
 
 
 def default_body(told: Told | None = None) -> Path:
-    """The open body's file; the first call builds it, which takes about a minute and tells `told` how far it is.
+    """The open body's file; the first call builds it, which takes ten seconds to a minute and tells `told` how far
+    it is.
 
     Raises ToolchainError where anny is not installed and the cache has no body, UsageError where the cache cannot be
     written.
     """
-    path = cache_folder() / f"body-{_key()}.npz"
+    path = cache_folder() / f"SMPLX_ANNY-{_key()}.npz"  # the smplx package goes by the first word
     if not path.is_file():
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):  # better now than after building
+                pass
             build(path, told)
         except OSError as error:
             raise UsageError(

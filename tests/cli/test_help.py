@@ -12,7 +12,22 @@ from bhpe_compile.cli.main import cli, main
 from tests.command import COMMAND, ROOT, bhpe, environment
 
 HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
-COMMANDS = ("bench", "compile", "example", "passes", "report", "run", "targets", "tune", "verify")
+COMMANDS = (
+    "bench",
+    "compile",
+    "data",
+    "distill",
+    "eval",
+    "example",
+    "passes",
+    "report",
+    "run",
+    "sensitivity",
+    "targets",
+    "train",
+    "tune",
+    "verify",
+)
 
 IMPORTS = """
 import sys

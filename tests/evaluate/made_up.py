@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.evaluate.body_file import KEYPOINT_DTYPE
+from bhpe_compile.evaluate.anny_body.rig import PARENTS
 from bhpe_compile.evaluate.dataset import Labels
-from bhpe_compile.evaluate.skeleton import LANDMARKS
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
+from tests.evaluate.bodies import keypoint_field, random_fields, write
 
-PARENTS = (
-    -1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 15, 15, 15,
-    20, 25, 26, 20, 28, 29, 20, 31, 32, 20, 34, 35, 20, 37, 38,
-    21, 40, 41, 21, 43, 44, 21, 46, 47, 21, 49, 50, 21, 52, 53,
-)  # fmt: skip
 VERTICES_PER_JOINT = 4
 V = 55 * VERTICES_PER_JOINT
 
@@ -36,20 +31,16 @@ def write_body(path: Path, seed: int = 0, hands_mean: float = 0.0) -> Path:
     weights[np.arange(V), own] += 1 - 55 * 0.002
     regressor = np.zeros((55, V))
     regressor[own, np.arange(V)] = 1 / VERTICES_PER_JOINT
-    np.savez(
-        path,
-        v_template=joints[own] + rng.normal(0, 0.03, (V, 3)),
-        f=rng.integers(0, V, (40, 3)).astype(np.uint32),
-        shapedirs=rng.normal(0, 0.01, (V, 3, 20)),
-        posedirs=np.zeros((V, 3, 486)),
-        J_regressor=regressor,
-        weights=weights,
-        kintree_table=np.stack([np.array(PARENTS), np.arange(55)]),
-        hands_meanl=np.full(45, hands_mean),
-        hands_meanr=np.full(45, hands_mean),
-        keypoint_vertices=np.array([(name, 7 * i) for i, name in enumerate(LANDMARKS)], KEYPOINT_DTYPE),
-    )
-    return path
+    fields = random_fields(seed, V) | {
+        "v_template": joints[own] + rng.normal(0, 0.03, (V, 3)),
+        "posedirs": np.zeros((V, 3, 486)),
+        "J_regressor": regressor,
+        "weights": weights,
+        "hands_meanl": np.full(45, hands_mean),
+        "hands_meanr": np.full(45, hands_mean),
+        "keypoint_vertices": keypoint_field(V),
+    }
+    return write(path, fields)
 
 
 def make_labels(seed: int) -> Labels:

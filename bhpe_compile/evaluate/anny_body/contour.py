@@ -1,9 +1,9 @@
 """The outline of the face, 17 points, for every degree the head may be turned by.
 
-What is seen of a face's outline depends on the view. The layout stores it for 79 views: row k, 0 <= k <= 39, for a head
-that is turned by k degrees to its right, row 39 + k by k degrees to its left. Here it is the silhouette of the mean head
-in front of the ears and above the underside of the chin, turned and seen from the front, in directions 15 degrees apart from beside the person's right
-eye over the chin to the left eye.
+What is seen of a face's outline depends on the view. The layout stores it for 79 views: row k, 0 <= k <= 39, for a
+head that is turned by k degrees to its right, row 39 + k by k degrees to its left. Here it is the silhouette of the
+mean head, turned and seen from the front, without its ears and the underside of its chin: points in directions 15
+degrees apart, from beside the right eye over the chin to the left eye.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIRECTIONS = np.deg2rad(np.linspace(150, 390, COUNT))
 _BEFORE_EAR = 0.015
 """Metres in front of the ear's keypoint where the face begins."""
 
-_UNDERSIDE = 0.65
+_UNDERSIDE = 0.55
 """Faces whose normals point down by more than this (1 is straight down) are under the chin, not on its outline."""
 
 
@@ -35,7 +35,7 @@ def face_contour(anny: Anny, weights: Floats, mean: Floats, ear: int, nose: int)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     below = normals[:, 1] < -_UNDERSIDE * np.linalg.norm(normals, axis=1)
     surface = replace(surface, seen=surface.seen[~below])
-    centre = np.array([0.0, mean[nose, 1], mean[ear, 2]])
+    centre = np.array([0.0, mean[nose, 1], (mean[ear, 2] + mean[nose, 2]) / 2])
     rows = []
     for degrees in (*range(0, -FARTHEST - 1, -1), *range(1, FARTHEST + 1)):
         angle = np.deg2rad(degrees)  # about y: turns +z, where the face looks, towards +x, the person's left

@@ -28,4 +28,4 @@ def expression_directions(anny: Anny, tpose: TPose, rng: np.random.Generator) ->
     actions = np.stack([anny.actions[name] for name in used])
     faces = np.tensordot(strengths, actions, 1)
     directions = principal_directions(faces, faces.mean(0))
-    return np.einsum("vab,vbk->vak", tpose.turn_of_vertices(), directions)
+    return np.asarray(tpose.turn_of_vertices() @ directions)

@@ -34,7 +34,7 @@ _BONES = _TRUNK | {f"{side}_{j}": f"{b}.{side[0].upper()}" for side in SIDES for
 
 
 def _parents() -> tuple[int, ...]:
-    chains = [("pelvis", "spine1", "spine2", "spine3", "neck", "head", "jaw")]
+    chains: list[tuple[str, ...]] = [("pelvis", "spine1", "spine2", "spine3", "neck", "head", "jaw")]
     for side in SIDES:
         chains.append(("pelvis", *(f"{side}_{joint}" for joint in ("hip", "knee", "ankle", "foot"))))
         chains.append(("spine3", *(f"{side}_{joint}" for joint in ("collar", "shoulder", "elbow", "wrist"))))

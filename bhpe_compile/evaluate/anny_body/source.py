@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from bhpe_compile.errors import ToolchainError
 
-ANNY_VERSION = "0.6.2"
 ADULT = 0.7
 """Anny's age runs from 0, newborn, to 1, old."""
 
