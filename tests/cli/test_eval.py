@@ -213,18 +213,30 @@ def test_progress_goes_to_stderr(place: Path, capsys: Capture) -> None:
     assert "evaluate: 3 of 3 people" in err
 
 
-def test_sensitivity_ranks_every_block(place: Path, capsys: Capture) -> None:
-    line = words(place, "sensitivity", "model.pt", "--by", "block", "--count", "2", "--format", "json", "-q")
+KEPT = ("backbone.layer[123]*", "face_roi_net.backbone.layer[123]*", "hand_roi_net.*")
+"""So that three blocks are left to rank."""
+
+
+@pytest.mark.parametrize("recalibrate", ["--recalibrate", "--no-recalibrate"])
+def test_sensitivity_ranks_blocks(place: Path, recalibrate: str, capsys: Capture) -> None:
+    kept = [word for glob in KEPT for word in ("--keep-float", glob)]
+    line = words(place, "sensitivity", "model.pt", "--by", "block", *kept, recalibrate, "--format", "json", "-q")
     assert main(line) == 0
     document = json.loads(capsys.readouterr().out)
+    costs = {cost["name"]: cost for cost in document["costs"]}
+    assert set(costs) == {"backbone.layer4.0", "face_roi_net.backbone.layer4.0", "box_net"}
+    assert costs["backbone.layer4.0"]["layers"] == [f"backbone.layer4.0.conv{i}" for i in (1, 2, 3)]
     gaps = [cost["difference"] for cost in document["costs"]]
     assert gaps == sorted(gaps, reverse=True)
-    assert {"backbone.layer1.0", "box_net"} <= {cost["name"] for cost in document["costs"]}
     for cost in document["costs"]:
         assert cost["mpvpe"] == pytest.approx(document["reference"] + cost["difference"], abs=1e-6)
-        if cost["name"].startswith("face_roi_net"):
-            # the face decides jaw and expression: vertices of the made-up body follow a little, the pelvis does not
-            assert abs(cost["difference"]) < max(map(abs, gaps))
+        low, high = cost["interval"]
+        assert low <= cost["difference"] <= high
+    # the face decides jaw and expression only, the last block of the body's trunk everything
+    body, face = (abs(costs[name]["difference"]) for name in ("backbone.layer4.0", "face_roi_net.backbone.layer4.0"))
+    assert body > face
+    full = json.loads((place / "baseline.json").read_text())["figures"]["mpvpe"]
+    assert (document["reference"] == pytest.approx(full, abs=0.01)) is (recalibrate == "--no-recalibrate")
 
 
 def test_sensitivity_of_a_binary_model_is_refused(place: Path, capsys: Capture) -> None:
