@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from bhpe_compile.cli.tables import print_json, render_pairs
+from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.tables import print_json
 
 format_option = click.option(
     "--format",
@@ -84,23 +83,21 @@ def synth_command(
     from bhpe_compile.evaluate.default_body import resolve_body
     from bhpe_compile.evaluate.synth.generate import generate
 
-    with progress("body", 1000, quiet or body is not None) as tick:
-        path = resolve_body(body)
-        tick(1000)
-    start = time.perf_counter()
-    with progress("people", count, quiet) as tick:
+    options = (
+        ("folder", str(folder)),
+        ("people", f"{count}, {split} split, seed {seed}"),
+        ("processes", str(workers)),
+    )
+    with Console(options, quiet=quiet, verbose=False, first_stage="body") as console:
+        path = resolve_body(body, lambda step, fraction: console("body", step, 0.0))
+        start = time.perf_counter()
+        tick = counted(console, "people", count)
         config = generate(folder, path, count, seed, "test" if split == "test" else "train", workers, tick)
     seconds = time.perf_counter() - start
     if style == "json":
         print_json({"folder": str(folder), **config.to_dict(), "seconds": round(seconds, 3)})
     elif not quiet:
-        pairs = [
-            ("folder", str(folder)),
-            ("people", f"{count}, {split} split, seed {seed}"),
-            ("body", str(path)),
-            ("time", f"{seconds:.1f} s"),
-        ]
-        click.echo(render_pairs(pairs))
+        click.echo(f"{folder}: {count} people of the {split} split in {seconds:.1f} s")
 
 
 @data_command.command("check", short_help="Compare a set's files with their hashes.")
@@ -112,7 +109,9 @@ def check_command(folder: Path, style: str, quiet: bool) -> None:
     from bhpe_compile.evaluate.synth.store import check, read_manifest
 
     count = int(read_manifest(folder)["count"])
-    with progress("files", count, quiet) as tick:
+    with Console((), quiet=quiet, verbose=False) as console:
+        tick = counted(console, "check", count)
+        tick(0)
         manifest = check(folder, tick)
     if style == "json":
         print_json(
@@ -124,11 +123,13 @@ def check_command(folder: Path, style: str, quiet: bool) -> None:
         )
 
 
-@contextmanager
-def progress(label: str, length: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal; else nothing. Yields what to call with the number just done."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda number: None
-        return
-    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-        yield bar.update
+def counted(console: Console, stage: str, length: int) -> Callable[[int], None]:
+    """What to call with the number of people just done, to show how many of `length` there are."""
+    done = 0
+
+    def tick(number: int) -> None:
+        nonlocal done
+        done += number
+        console(stage, f"{done} of {length}", done / length)
+
+    return tick

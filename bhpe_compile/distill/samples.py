@@ -6,6 +6,7 @@ goes on with the same samples. Decoding and cropping happen in worker processes.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -179,10 +180,13 @@ def load(samples: Samples, order: Order, workers: int) -> DataLoader[Sample]:
         samples,
         batch_sampler=order,
         num_workers=workers,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_worker if workers else None,
         prefetch_factor=4 if workers else None,
     )
 
 
-def _one_thread(_: int) -> None:
+def _worker(_: int) -> None:
+    """One thread; a signal to the whole group is the parent's to handle, which lets the step end first."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -71,7 +71,7 @@ def distill(
     log = fit(task, recipe, place, tick)
     if is_main():
         measure_norms(network, samples, recipe, place.workers)
-        save_model(output, network, preset, options.to_dict())
+        save_model(output, network, preset, options.to_dict(), compact=True)
     return Trained(output, log)
 
 

@@ -13,8 +13,9 @@ smplx_param_path, cam_param_path, and boxes x, y, width, height in pixels of 384
 face_bbox (those of the joints, 1.2 times as large). That is what tool/AGORA of Hand4Whole_RELEASE writes and
 data/AGORA/AGORA.py reads. The original release has pickled tables instead, which are not read: a pickle is a program.
 
-Poses are SMPL-X's, for the neutral body as in that loader; the hands' mean is added to the hands' poses, for which the
-user's own SMPL-X file is needed. The extra shape of children is not applied. The files need a licence from their authors.
+Poses are SMPL-X's, for the neutral body as in that loader; the hands' mean is added to the hands' poses, for which
+the user's own SMPL-X file is needed. The extra shape of children is not applied. The files need a licence from their
+authors.
 """
 
 from __future__ import annotations
@@ -37,7 +38,15 @@ FULL = (3840, 2160)
 
 SPLITS = ("train", "validation")
 
-POSES = ("global_orient", "body_pose", "jaw_pose", "leye_pose", "reye_pose", "left_hand_pose", "right_hand_pose")
+POSES = (
+    "global_orient",
+    "body_pose",
+    "jaw_pose",
+    "leye_pose",
+    "reye_pose",
+    "left_hand_pose",
+    "right_hand_pose",
+)
 SIZES = (3, 63, 3, 3, 3, 45, 45)
 
 
@@ -82,7 +91,9 @@ class AgoraDataset:
         Raises UsageError (no such split) and InputError (damaged annotations).
         """
         if split not in SPLITS or not index_path(folder, split).is_file():
-            raise UsageError(f"{folder}: has no {index_path(folder, split).name}; splits are {', '.join(SPLITS)}")
+            raise UsageError(
+                f"{folder}: has no {index_path(folder, split).name}; splits are {', '.join(SPLITS)}"
+            )
         self.folder, self.body = folder, body
         self._people = _read_index(index_path(folder, split))
         self._opened: tuple[int, _View] | None = None
@@ -123,7 +134,9 @@ class AgoraDataset:
     def _mean(self) -> Float:
         if self._hands_mean is None:
             if self.body is None:
-                raise UsageError(f"{self.folder}: AGORA's poses are SMPL-X's; name your SMPLX_NEUTRAL.npz with --body")
+                raise UsageError(
+                    f"{self.folder}: AGORA's poses are SMPL-X's; name your SMPLX_NEUTRAL.npz with --body"
+                )
             from bhpe_compile.evaluate.body_file import read_body_file
 
             self._hands_mean = read_body_file(self.body).hands_mean.astype(np.float32)
@@ -137,7 +150,10 @@ class AgoraDataset:
     def _open(self, person: _Person) -> _View:
         large = Path(person.large)
         crop = (
-            self.folder / "images_3840x2160" / f"{large.parent.name}_crop" / f"{large.stem}_person_id_{person.number}.png"
+            self.folder
+            / "images_3840x2160"
+            / f"{large.parent.name}_crop"
+            / f"{large.stem}_person_id_{person.number}.png"
         )
         if crop.is_file():
             affine = np.array(_read_json(crop.with_suffix(".json"))["affine_mat"], np.float64)
@@ -149,7 +165,9 @@ class AgoraDataset:
             if (self.folder / name).is_file():
                 scale = np.array([1 / 3, 1 / 3] if name == person.small else [1.0, 1.0])
                 x, y, width, height = (float(v) for v in np.array(person.boxes[0]) * scale[0])
-                return _View(load_picture(self.folder / name, (x, y, width, height)), False, scale, np.zeros(2))
+                return _View(
+                    load_picture(self.folder / name, (x, y, width, height)), False, scale, np.zeros(2)
+                )
         raise InputError(f"{self.folder}: has none of {person.small}, {person.large} and {crop.name}")
 
 
@@ -183,7 +201,9 @@ def _read_index(path: Path) -> list[_Person]:
             boxes = [_box(a[name]) for name in ("bbox", "lhand_bbox", "rhand_bbox", "face_bbox")]
             names = str(image["file_name_1280x720"]), str(image["file_name_3840x2160"])
             people.append(
-                _Person(*names, int(a["person_id"]), str(a["smplx_param_path"]), str(a["cam_param_path"]), boxes)
+                _Person(
+                    *names, int(a["person_id"]), str(a["smplx_param_path"]), str(a["cam_param_path"]), boxes
+                )
             )
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not an index of AGORA ({type(error).__name__}: {error})") from None

@@ -98,10 +98,10 @@ class SynthDataset:
 
     @cached_property
     def body(self) -> Path | None:
-        """The default body, where it is the one the set was made with."""
+        """The body the set was made with, where the cache of default bodies has it."""
         from bhpe_compile.evaluate.default_body import cache_folder
 
-        for path in sorted(cache_folder().glob("body-*.npz")):
+        for path in sorted(cache_folder().glob("*.npz")):
             if store.sha256(path) == self.manifest["body"]:
                 return path
         return None
@@ -138,7 +138,7 @@ class SynthDataset:
     def _row(self, index: int) -> dict[str, NDArray[Any]]:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        shard, row = divmod(index, store.SHARD)
+        shard, row = divmod(index, self.manifest["shard"])
         if self._shard[0] != shard:
             self._shard = (shard, self._read(shard))
         return {name: array[row] for name, array in self._shard[1].items()}
@@ -164,7 +164,9 @@ def open_dataset(path: Path, split: str | None = None, body: Path | None = None)
     if (path / store.MANIFEST).exists():
         synth = SynthDataset(path)
         if split is not None and split != synth.split:
-            raise UsageError(f"{path}: is the {synth.split} split, not {split!r} (there are {', '.join(SPLITS)})")
+            raise UsageError(
+                f"{path}: is the {synth.split} split, not {split!r} (there are {', '.join(SPLITS)})"
+            )
         return synth
     if ehf.looks_like(path):
         return ehf.EhfDataset(path)
@@ -191,4 +193,4 @@ def crop_rgb(network_input: NDArray[np.float32]) -> NDArray[np.uint8]:
     """uint8 [512, 384, 3] of what `Picture.network_input` gives."""
     pixels = np.rint(network_input[0].transpose(1, 2, 0) * 255)
     assert pixels.shape == (HEIGHT, WIDTH, 3)
-    return pixels.astype(np.uint8)
+    return np.asarray(pixels.astype(np.uint8))

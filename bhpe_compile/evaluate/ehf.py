@@ -34,7 +34,11 @@ CAMERA = (-2.98747896, 0.01172457, -0.05704687)
 
 PARTS = ("lefthand", "righthand", "face")
 
-OPENPOSE = {"lefthand": "hand_left_keypoints_2d", "righthand": "hand_right_keypoints_2d", "face": "face_keypoints_2d"}
+OPENPOSE = {
+    "lefthand": "hand_left_keypoints_2d",
+    "righthand": "hand_right_keypoints_2d",
+    "face": "face_keypoints_2d",
+}
 
 FOUND = 0.1
 """Confidence above which a point of OpenPose counts."""
@@ -137,7 +141,9 @@ def _openpose_boxes(path: Path) -> list[Box]:
         parts = {name: np.array(person[key], np.float64).reshape(-1, 3) for name, key in OPENPOSE.items()}
         body = np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
     except FileNotFoundError:
-        raise InputError(f"{path}: is missing; without it or {INDEX} nobody knows where the person is") from None
+        raise InputError(
+            f"{path}: is missing; without it or {INDEX} nobody knows where the person is"
+        ) from None
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(f"{path}: is not OpenPose's output ({type(error).__name__}: {error})") from None
     everything = np.concatenate([body, *parts.values()])

@@ -4,7 +4,8 @@
     .pt                  {"format", "version", "preset", "binarization", "state_dict"}, written here
     .safetensors         the same facts as metadata, written here
 
-A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them
+A finished binary network may be written `compact`: one bit for each binary weight and one magnitude for each output
+channel, float16 for the other weights; that is all of them that a compiled model keeps. A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them
 and then calls `load_state`.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -22,12 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.models.binary import BinaryLayer
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.presets import FULL, PRESETS, Preset
 
@@ -92,15 +96,23 @@ def load_model(path: Path) -> LoadedModel:
 
 
 def save_model(
-    path: Path, model: nn.Module, preset: Preset, binarization: Mapping[str, Any] | None = None
+    path: Path,
+    model: nn.Module,
+    preset: Preset,
+    binarization: Mapping[str, Any] | None = None,
+    *,
+    compact: bool = False,
 ) -> None:
     """Write `model`'s state atomically as .safetensors or .pt, by the suffix of `path`; same input, same bytes."""
-    state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    facts = {"format": FORMAT, "version": VERSION, "preset": preset.name}
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "preset": preset.name}
+    if compact:
+        state, facts["signs"] = compact_state(model, state)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if path.suffix == ".safetensors":
-            metadata = {"facts": json.dumps({**facts, "binarization": binarization}, sort_keys=True)}
+            described = {**facts, "binarization": binarization}
+            metadata = {"facts": json.dumps(described, sort_keys=True)}
             temporary.write_bytes(safetensors.torch.save(state, metadata))
         else:
             buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
@@ -137,6 +149,46 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     module.load_state_dict(dict(state), strict=False)
 
 
+def compact_state(
+    model: nn.Module, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """`state` with packed binary weights and float16 weights, and the shapes of the packed ones by name.
+
+    Instead of NAME there are NAME.bits uint8 (1 for a weight >= 0, most significant bit first, in the order of memory)
+    and NAME.magnitude float32, mean |W| for each output channel, to be broadcast.
+    """
+    packed, shapes = dict(state), {}
+    for path, layer in model.named_modules():
+        name = f"{path}.weight"
+        if isinstance(layer, BinaryLayer):
+            weight = packed.pop(name)
+            shape = [-1 if axis == layer.out_axis else 1 for axis in range(weight.ndim)]
+            packed[f"{name}.bits"] = torch.from_numpy(np.packbits((weight >= 0).numpy()))
+            packed[f"{name}.magnitude"] = layer.scale().detach().cpu().view(shape)
+            shapes[name] = list(weight.shape)
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            packed[name] = packed[name].half()
+    return packed, shapes
+
+
+def expand_state(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Inverse of `compact_state`: float32 everywhere, weights of + or - their magnitude.
+
+    Raises ValueError where bits or magnitude of a name are missing or do not fit its shape.
+    """
+    full = dict(state)
+    for name, shape in shapes.items():
+        bits, magnitude = full.pop(f"{name}.bits", None), full.pop(f"{name}.magnitude", None)
+        count = math.prod(shape)
+        if bits is None or magnitude is None or bits.dtype != torch.uint8 or bits.numel() != -(-count // 8):
+            raise ValueError(name)
+        signs = torch.from_numpy(np.unpackbits(bits.numpy(), count=count)).view(*shape).float() * 2 - 1
+        if torch.broadcast_shapes(signs.shape, magnitude.shape) != signs.shape:
+            raise ValueError(name)
+        full[name] = signs * magnitude
+    return {n: value.float() if value.dtype == torch.float16 else value for n, value in full.items()}
+
+
 def _own(path: Path, content: Mapping[str, Any]) -> LoadedModel:
     if content["format"] != FORMAT or content.get("version") != VERSION:
         found = f"{content['format']!r} version {content.get('version')!r}"
@@ -147,6 +199,10 @@ def _own(path: Path, content: Mapping[str, Any]) -> LoadedModel:
         raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(PRESETS)}")
     if not _is_state(state) or not isinstance(binarization, dict | None):
         raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
+    try:
+        state = expand_state(state, content.get("signs") or {})
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: damaged: the packed weights of {error} do not fit their shape") from error
     model = _blank(PRESETS[preset])
     if binarization is None:
         load_state(model, state, str(path))

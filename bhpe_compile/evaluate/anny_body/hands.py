@@ -1,4 +1,6 @@
-"""Hand poses: random grips -> the mean pose, and components for those who pose hands by principal components.
+"""Hand poses: random grips -> components for those who pose hands by principal components.
+
+The body's own mean hand is the flat one of the T-pose, 0: a finger's pose is then its rotation, nothing to be added.
 
 In the T-pose fingers lie along x with the palm down, so bending turns them about z, and the thumb about y.
 """
@@ -18,8 +20,8 @@ _THUMB_BEND = (0.6, 0.66, 0.42)
 _SPREAD, _NOISE = 0.08, 0.02
 
 
-def hand_poses(side: str, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean [45] and components [45,45] (rows) of axis-angle finger poses, joints in SMPL-X's order."""
+def hand_components(side: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Principal components [45,45] (rows) of axis-angle finger poses, joints in SMPL-X's order."""
     out = 1.0 if side == "left" else -1.0
     bent = rng.beta(1.2, 1.5, (GRIPS, len(FINGERS)))
     poses = rng.normal(0, _NOISE, (GRIPS, len(FINGERS), 3, 3))
@@ -28,5 +30,4 @@ def hand_poses(side: str, rng: np.random.Generator) -> tuple[NDArray[np.float64]
         poses[:, f, :, axis] -= out * bent[:, f, None] * reach
     poses[:, :, 0, 1] += out * rng.normal(0, _SPREAD, (GRIPS, len(FINGERS)))
     flat = poses.reshape(GRIPS, -1)
-    mean = flat.mean(0)
-    return mean, np.linalg.svd(flat - mean, full_matrices=True)[2]
+    return np.asarray(np.linalg.svd(flat - flat.mean(0), full_matrices=True)[2])

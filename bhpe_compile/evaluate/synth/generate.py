@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import BhpeError, ToolchainError
+from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
 from bhpe_compile.evaluate.synth.streams import VERSION, Split
@@ -30,16 +31,19 @@ def generate(
     split: Split,
     workers: int = 1,
     tick: store.Tick | None = None,
+    shard: int = store.SHARD,
 ) -> store.Config:
     """Draw `count` people into `folder`, going on where an earlier run was stopped.
 
-    `tick` is called with the number of pictures done, those of an earlier run first. Raises UsageError (the folder
+    `tick` is called with the number of pictures done, those of an earlier run first. `shard`: people in a label file.
+    Raises UsageError (the folder
     holds something else), InputError (the body) and ToolchainError (no OpenGL).
     """
-    config = store.Config(count, seed, split, store.sha256(body), VERSION, made_with())
+    read_body_file(body)  # complains of a wrong file before anything is written
+    config = store.Config(count, seed, split, store.sha256(body), VERSION, made_with(), shard)
     missing = store.prepare(folder, config)
     if tick is not None:
-        tick(count - sum(len(config.people(shard)) for shard in missing))
+        tick(count - sum(len(config.people(k)) for k in missing))
     if workers > 1 and len(missing) > 1:
         _in_processes(folder, body, config, missing, min(workers, len(missing)), tick)
     elif missing:

@@ -34,7 +34,7 @@ def sample_occluder(rng: Random, keypoints: NDArray[np.float64]) -> Image.Image 
         draw.polygon([tuple(p) for p in corners], fill=colour)
         for t in rng.uniform(0, 1, int(rng.integers(0, 4))):
             a, b_ = corners[0] + t * (corners[1] - corners[0]), corners[3] + t * (corners[2] - corners[3])
-            draw.line([tuple(a), tuple(b_)], fill=tuple(int(0.7 * v) for v in colour[:3]) + (255,), width=3)
+            draw.line([tuple(a), tuple(b_)], fill=(*(int(0.7 * v) for v in colour[:3]), 255), width=3)
     elif kind == 1:  # a table, a wall: all below
         edge = max(y, 0.66 * HEIGHT)
         draw.polygon(
@@ -46,7 +46,7 @@ def sample_occluder(rng: Random, keypoints: NDArray[np.float64]) -> Image.Image 
         step = np.array([np.cos(turn), np.sin(turn)]) * length
         for k, shade in enumerate((0.7, 1.0, 1.15)):
             part = width * (1 - 0.3 * k)
-            tone = tuple(min(255, int(v * shade)) for v in colour[:3]) + (255,)
+            tone = (*(min(255, int(v * shade)) for v in colour[:3]), 255)
             draw.line([(x, y), (x + step[0], y + step[1])], fill=tone, width=int(part))
             draw.ellipse((x - part / 2, y - part / 2, x + part / 2, y + part / 2), fill=tone)
     return layer

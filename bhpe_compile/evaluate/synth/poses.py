@@ -95,7 +95,7 @@ def stand(rng: Random) -> tuple[Leg, Leg]:
         _leg(rng, 0.0, apart, 0.03, 0.05),
         _leg(rng, 0.1 * rng.random(), apart, 0.15 * rng.random(), 0.06),
     ]
-    rng.shuffle(legs)  # type: ignore[arg-type]  # NumPy shuffles lists as well
+    rng.shuffle(legs)
     return legs[0], legs[1]
 
 

@@ -36,7 +36,7 @@ def open_context() -> moderngl.Context:
     except ImportError:
         raise ToolchainError(f"drawing people needs the package moderngl: {HINT}") from None
     try:
-        return moderngl.create_standalone_context(backend="egl")
+        return moderngl.create_standalone_context(backend="egl")  # type: ignore[arg-type]  # its hint is wrong
     except Exception as error:  # moderngl raises plain Exceptions, glcontext others
         raise ToolchainError(f"OpenGL through EGL does not start ({error}): {HINT}") from None
 

@@ -2,8 +2,8 @@
 
 `rest` is that place in metres (x to the left, y up, z forward) and `part` says how much a vertex belongs to (head,
 eyes, arms). `q` is the place on the head in distances of the eyes, from the point between them. Loose clothes and
-hair are the body's surface, moved outwards. Light is computed at the vertices: triangles cover three pixels or so, and a
-software renderer shades at least four for each.
+hair are the body's surface, moved outwards. Light is computed at the vertices: triangles cover three pixels or so, and
+a software renderer shades at least four for each.
 """
 
 from __future__ import annotations

@@ -34,15 +34,13 @@ class Skirt:
             body.weights[:, [AT[n] for n in AT if n.endswith(("shoulder", "elbow", "wrist"))]].sum(1).numpy()
         )
         trunk = np.flatnonzero((arms < 0.1) & (template[:, 1] < self._top + 0.05))
-        self._levels = np.linspace(self._top, self._bottom, LEVELS)
-        level = abs(template[trunk, None, 1] - self._levels).argmin(1)
-        self._bands = [trunk[level == k] for k in range(LEVELS)]
-        self._used = np.concatenate(self._bands)
-        self._cuts = np.cumsum([len(band) for band in self._bands])[:-1]
-        self._template, self._dirs = (
-            template[self._used],
-            body.shape_dirs.numpy()[self._used].astype(np.float64),
-        )
+        heights = np.linspace(self._top, self._bottom, LEVELS)
+        level = abs(template[trunk, None, 1] - heights).argmin(1)
+        bands = [trunk[level == k] for k in range(LEVELS)]
+        self._levels = heights[[len(band) > 0 for band in bands]]
+        used = np.concatenate(bands)
+        self._cuts = np.cumsum([len(band) for band in bands if len(band)])[:-1]
+        self._template, self._dirs = template[used], body.shape_dirs.numpy()[used].astype(np.float64)
         self._rest, self._rest_dirs = self._chain(body, joints)
         self._average = float(self._half(np.zeros(10))[0].mean())
         grid = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS)

@@ -27,6 +27,7 @@ from bhpe_compile.errors import InputError, UsageError
 FORMAT = "bhpe-synth"
 FORMAT_VERSION = 1
 SHARD = 256
+"""People in a label file, unless the manifest says otherwise."""
 
 MANIFEST = "manifest.json"
 
@@ -44,15 +45,16 @@ class Config:
     body: str
     generator: int
     made_with: dict[str, str]
+    shard: int = SHARD
 
     @property
     def shards(self) -> int:
         """How many label files there are."""
-        return -(-self.count // SHARD)
+        return -(-self.count // self.shard)
 
     def people(self, shard: int) -> range:
         """Whom a shard holds."""
-        return range(shard * SHARD, min((shard + 1) * SHARD, self.count))
+        return range(shard * self.shard, min((shard + 1) * self.shard, self.count))
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
@@ -166,6 +168,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: does not describe a set of pictures (no format {FORMAT!r})")
     if data.get("version") != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {data.get('version')!r}; {FORMAT_VERSION} is known")
+    data.setdefault("shard", SHARD)
     return data
 
 
@@ -187,7 +190,7 @@ def check(folder: Path, tick: Tick | None = None) -> dict[str, Any]:
     Raises InputError naming the first file that is missing or differs, and for a set that is not finished.
     """
     manifest = read_manifest(folder)
-    hashes, count = manifest.get("shards"), manifest["count"]
+    hashes, count, size = manifest.get("shards"), manifest["count"], manifest["shard"]
     if hashes is None:
         raise InputError(f"{folder}: is not finished; run the same `data synth` again to go on")
     for shard, expected in enumerate(hashes):
@@ -197,7 +200,7 @@ def check(folder: Path, tick: Tick | None = None) -> dict[str, Any]:
                 f"{path}: is missing or not what was written; remove it and run `data synth` again"
             )
         digests = read_shard(folder, shard)["image_sha256"]
-        for index, digest in enumerate(digests, shard * SHARD):
+        for index, digest in enumerate(digests, shard * size):
             picture = image_path(folder, index)
             if not picture.exists() or sha256(picture) != digest.tobytes().hex():
                 raise InputError(
@@ -205,6 +208,6 @@ def check(folder: Path, tick: Tick | None = None) -> dict[str, Any]:
                 )
             if tick is not None:
                 tick(1)
-    if len(hashes) != -(-count // SHARD):
+    if len(hashes) != -(-count // size):
         raise InputError(f"{folder / MANIFEST}: lists {len(hashes)} shards for {count} people")
     return manifest
