@@ -220,7 +220,9 @@ KEPT = ("backbone.layer[123]*", "face_roi_net.backbone.layer[123]*", "hand_roi_n
 @pytest.mark.parametrize("recalibrate", ["--recalibrate", "--no-recalibrate"])
 def test_sensitivity_ranks_blocks(place: Path, recalibrate: str, capsys: Capture) -> None:
     kept = [word for glob in KEPT for word in ("--keep-float", glob)]
-    line = words(place, "sensitivity", "model.pt", "--by", "block", *kept, recalibrate, "--format", "json", "-q")
+    line = words(
+        place, "sensitivity", "model.pt", "--by", "block", *kept, recalibrate, "--format", "json", "-q"
+    )
     assert main(line) == 0
     document = json.loads(capsys.readouterr().out)
     costs = {cost["name"]: cost for cost in document["costs"]}
@@ -233,7 +235,9 @@ def test_sensitivity_ranks_blocks(place: Path, recalibrate: str, capsys: Capture
         low, high = cost["interval"]
         assert low <= cost["difference"] <= high
     # the face decides jaw and expression only, the last block of the body's trunk everything
-    body, face = (abs(costs[name]["difference"]) for name in ("backbone.layer4.0", "face_roi_net.backbone.layer4.0"))
+    body, face = (
+        abs(costs[name]["difference"]) for name in ("backbone.layer4.0", "face_roi_net.backbone.layer4.0")
+    )
     assert body > face
     full = json.loads((place / "baseline.json").read_text())["figures"]["mpvpe"]
     assert (document["reference"] == pytest.approx(full, abs=0.01)) is (recalibrate == "--no-recalibrate")
