@@ -213,7 +213,7 @@ def binarize(
     elif options.scheme is None:
         graph = trace(loaded, progress)
     else:
-        graph, notes = stage.binarize(trace(loaded, progress), _binarize_options(options), progress.passed)
+        graph, notes = stage.binarize(trace(loaded, progress), binarize_options(options), progress.passed)
     progress.step("freeze")
     frozen = stage.freeze(graph)
     progress.show("freeze", frozen)
@@ -229,7 +229,8 @@ def trace(loaded: LoadedModel, progress: Progress) -> fx.GraphModule:
     return graph
 
 
-def _binarize_options(options: CompileOptions) -> BinarizeOptions:
+def binarize_options(options: CompileOptions) -> BinarizeOptions:
+    """What the options say to the binarize passes; they must name a scheme."""
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     return BinarizeOptions(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.link import header_text, link
-from bhpe_compile.artifact.load import REFERENCE
+from bhpe_compile.artifact.load import REFERENCE, check_artifact
 from bhpe_compile.artifact.manifest import MANIFEST, dump_json, load_manifest, make_manifest
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.errors import InputError, UsageError
@@ -59,6 +59,18 @@ def write_artifact(
         contents[REFERENCE] = pack_arrays(reference)
     manifest = make_manifest(program, target, linked.model_id, contents, compile_info)
     contents[MANIFEST] = dump_json(manifest)
+    _write(directory, contents)
+    return manifest
+
+
+def copy_artifact(source: Path, directory: Path, force: bool = False) -> None:
+    """Put the artefact `source`, its hashes checked, where `write_artifact` would have; raises as that does."""
+    check_output(directory, force)
+    manifest = check_artifact(source)
+    _write(directory, {name: (source / name).read_bytes() for name in (*manifest["files"], MANIFEST)})
+
+
+def _write(directory: Path, contents: Mapping[str, bytes]) -> None:
     try:
         with _replacing(directory.resolve()) as folder:
             for name, content in contents.items():
@@ -70,7 +82,6 @@ def write_artifact(
         raise UsageError(
             f"{directory}: cannot be written ({error.strerror}); choose another folder"
         ) from error
-    return manifest
 
 
 def check_output(directory: Path, force: bool = False) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from bhpe_compile.cli.accuracy import max_drop_option
+from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
 from bhpe_compile.cli.explain import explain_compiled, render_explanations
@@ -94,6 +96,28 @@ if TYPE_CHECKING:
     show_default=True,
     help="Check the result as `bhpe-compile verify` does.",
 )
+@max_drop_option("Layers that cost most stay in 8 bits until it holds.")
+@click.option(
+    "--accuracy-data",
+    metavar="DIR|synth",
+    default="synth",
+    show_default=True,
+    help="With --max-drop: people with ground truth to measure on, as in `eval --data`.",
+)
+@click.option(
+    "--accuracy-count",
+    metavar="N",
+    type=click.IntRange(1, 100_000),
+    default=FEW,
+    show_default=True,
+    help="With --max-drop: how many of them, at most.",
+)
+@click.option(
+    "--accuracy-body",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --max-drop: a body in the SMPL-X layout, as in `eval --body`.",
+)
 @click.option(
     "--explain",
     multiple=True,
@@ -126,6 +150,10 @@ def compile_command(
     verify: bool,
     explain: tuple[str, ...],
     dump: DumpOptions,
+    max_drop: tuple[str, ...],
+    accuracy_data: str,
+    accuracy_count: int,
+    accuracy_body: Path | None,
     dry_run: bool,
     style: str,
     quiet: bool,
@@ -144,7 +172,8 @@ def compile_command(
     checksums, model.onnx and report.json to look into. Compiling twice gives the same bytes.
 
     A network that was not trained in its binary form loses its accuracy when it is made binary here: weights
-    are taken over, not trained again.
+    are taken over, not trained again. --max-drop measures that, and keeps layers in 8 bits until the loss is allowed;
+    it exits with 5, and writes nothing, where that is not enough.
     """
     from bhpe_compile.inspection import Stopped
     from bhpe_compile.pipeline import compile_model
@@ -180,11 +209,19 @@ def compile_command(
         plan([*described, *describe_model(model)], style)
         return
     dumper = dump.dumper(destination, options)
+    if max_drop and dumper is not None:
+        raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
+    within = None
     try:
         with Console(described, quiet=quiet, verbose=verbose) as console:
-            result = compile_model(
-                model, destination, options, force=force, observer=console, inspector=dumper
-            )
+            if max_drop:
+                people = (accuracy_data, accuracy_count, accuracy_body)
+                within = compile_in_budget(model, destination, options, max_drop, people, force, console)
+                result = within.result
+            else:
+                result = compile_model(
+                    model, destination, options, force=force, observer=console, inspector=dumper
+                )
     except Stopped as stopped:
         report_stop(stopped, style, quiet)
         return
@@ -196,9 +233,12 @@ def compile_command(
     explained = explain_compiled(destination, explain) if explain else None
     if style == "json":
         extra: dict[str, Any] = {} if explained is None else {"explain": [one.to_json() for one in explained]}
+        extra |= {"accuracy": within_json(within)} if within else {}
         print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}) | extra)
     elif not quiet:
         click.echo(render_result(result))
+        if within:
+            click.echo("\n" + render_within(within))
         if verified:
             click.echo("\n" + render_verification(verified, verbose=verbose))
     if explained and style != "json":

@@ -21,12 +21,14 @@ from bhpe_compile.cli.compile import compile_command
 from bhpe_compile.cli.configuration import KEY, find_file, read_configuration
 from bhpe_compile.cli.data import data_command
 from bhpe_compile.cli.distill import distill_command
+from bhpe_compile.cli.eval import eval_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.explain import explain_command
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
+from bhpe_compile.cli.sensitivity import sensitivity_command
 from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
 from bhpe_compile.cli.tune import tune_command
@@ -84,11 +86,13 @@ for command in (
     compile_command,
     distill_command,
     data_command,
+    eval_command,
     example_command,
     explain_command,
     passes_command,
     report_command,
     run_command,
+    sensitivity_command,
     targets_command,
     train_command,
     tune_command,

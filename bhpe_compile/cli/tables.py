@@ -29,6 +29,16 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: It
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, body)])
 
 
+def render_markdown(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """The same for Markdown; `|` in a cell is escaped."""
+    aligned = frozenset(right)
+    rule = ["---:" if k in aligned else "---" for k in range(len(header))]
+    lines = [header, rule, *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
 def render_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     """One `name  value` line each, values aligned."""
     known = list(pairs)

@@ -1,7 +1,7 @@
 """Labels in the units of the network: cells of its heat maps, rotation matrices, boxes to crop.
 
-    body joint   x, y: pixels * cells / size of the picture - offset  z: (metres from the pelvis / 1 m + 1) / 2 * depth
-    hand joint   x, y: part of the crop * cells - offset              z: (metres from the wrist / 0.15 m + 1) / 2 * depth
+    body joint   x, y: pixels * cells / size of picture - offset     z: (metres from the pelvis / 1 m + 1) / 2 * depth
+    hand joint   x, y: part of the crop * cells - offset             z: (metres from the wrist / 0.15 m + 1) / 2 * depth
     left hand    mirrored: x -> cells - 1 - x, rotations M R M with M = diag(-1, 1, 1)
 
 The depths and the mirror are Hand4Whole's (arXiv 2011.11534).

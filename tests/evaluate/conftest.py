@@ -1,4 +1,4 @@
-"""The default body, built once for all tests and processes, in the cache it always has."""
+"""The default body, built once for all tests and processes, in the cache it always has; and a small made-up one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.default_body import cache_folder, default_body
+from tests.evaluate.made_up import write_body
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def body_path() -> Path:
 def body(body_path: Path) -> BodyModel:
     """The default body."""
     return BodyModel.load(body_path)
+
+
+@pytest.fixture(scope="session")
+def body_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small made-up body; read only."""
+    return write_body(tmp_path_factory.mktemp("body") / "body.npz")

@@ -98,6 +98,10 @@ class Generator:
         labels = self._labels(pose, betas, expression, view, keypoints, hidden, placed)
         return Person(image, labels)
 
+    def parameters(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Pose [55, 3], betas and expression [10] of person `index`; nobody is drawn."""
+        return self._pose(index)
+
     def _stream(self, index: int, aspect: str) -> np.random.Generator:
         return stream(self.seed, self.split, index, aspect)
 

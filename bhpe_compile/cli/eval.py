@@ -1,0 +1,342 @@
+"""`bhpe-compile eval MODEL...`: accuracy in millimetres, and the gate that holds a model to a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bhpe_compile.cli.accuracy import (
+    data_options,
+    describe_data,
+    max_drop_option,
+    open_data,
+    scheme_options,
+    tell_batches,
+)
+from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.options import complete_target, existing
+from bhpe_compile.cli.tables import print_json, render_markdown, render_table
+from bhpe_compile.errors import UsageError
+from bhpe_compile.options import find_pictures
+
+if TYPE_CHECKING:
+    from bhpe_compile.evaluate.evaluate import Evaluation, Row
+    from bhpe_compile.evaluate.gate import Verdict
+    from bhpe_compile.evaluate.stages import Source
+    from bhpe_compile.options import CompileOptions
+
+DEFAULT_DROP = "2%"
+
+
+@click.command("eval", short_help="Measure accuracy in millimetres, and refuse what got worse.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@data_options
+@click.option(
+    "--stages",
+    is_flag=True,
+    help="Three rows of a checkpoint: full precision, binarized, compiled for this machine.",
+)
+@click.option(
+    "--target",
+    "-t",
+    shell_complete=complete_target,
+    help="The same, compiled for this CPU; another CPU's code runs under emulation.",
+)
+@scheme_options
+@click.option(
+    "--calibrate",
+    multiple=True,
+    metavar="PICTURES",
+    type=click.Path(path_type=Path),
+    help="With --stages or --target: pictures for the 8-bit layers, as in compile.  [repeatable]",
+)
+@click.option(
+    "--save-baseline",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the figures (of the last stage) to be compared with later.",
+)
+@click.option(
+    "--baseline",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Compare with these figures, and fail where a metric is worse than --max-drop allows.",
+)
+@max_drop_option(f"[default: {DEFAULT_DROP} with --baseline]")
+@click.option(
+    "--mean-pose/--no-mean-pose",
+    default=True,
+    show_default=True,
+    help="A row of what an answer without looking is worth.",
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "json", "md", "junit"]),
+    default="table",
+    show_default=True,
+    help="How the result is printed on stdout.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every step of compiling.")
+def eval_command(
+    models: tuple[Path, ...],
+    data: str,
+    count: int | None,
+    seed: int,
+    body: Path | None,
+    stages: bool,
+    target: str | None,
+    scheme: str,
+    keep_float: tuple[str, ...],
+    calibrate: tuple[Path, ...],
+    save_baseline: Path | None,
+    baseline: Path | None,
+    max_drop: tuple[str, ...],
+    mean_pose: bool,
+    style: str,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Measure the accuracy of checkpoints and compiled models in millimetres.
+
+    \b
+    bhpe-compile eval dist/model-x86                                 a compiled model
+    bhpe-compile eval model.pt --stages                              where accuracy is lost
+    bhpe-compile eval dist/model-x86 --save-baseline accuracy.json   remember
+    bhpe-compile eval dist/model-x86 --baseline accuracy.json --max-drop 2%
+
+    Measured on the open set (people drawn from a seed, kept in the cache folder) or on a folder of people with ground
+    truth. With a baseline, exit code 5 says that a metric got worse than allowed; --max-drop without a baseline
+    compares the last stage of a checkpoint with the first. Millimetres of the open set and its body never belong
+    beside published figures of other sets.
+    """
+    from bhpe_compile.evaluate.data import EMULATED_COUNT
+    from bhpe_compile.evaluate.evaluate import evaluate
+    from bhpe_compile.evaluate.gate import Allowance, read_baseline, require
+    from bhpe_compile.evaluate.stages import open_sources
+
+    for path in models:
+        existing(path, "model or artefact")
+    options = _stage_options(models, stages, target, scheme, keep_float, calibrate)
+    allowances = [Allowance.parse(text) for text in max_drop or (DEFAULT_DROP,)]
+    _check_request(models, options, save_baseline, baseline, bool(max_drop))
+    reference = None if baseline is None else read_baseline(baseline)
+    with (
+        Console([], quiet=quiet, verbose=verbose) as console,
+        open_sources(models, options, console) as sources,
+    ):
+        emulated = any(source.emulated for source in sources)
+        few = emulated and count is None
+        examples = open_data(data, EMULATED_COUNT if few else count, seed, body, console, at_most=few)
+        subjects = [subject for source in sources for subject in source.subjects]
+        if mean_pose:
+            subjects.insert(0, _mean_row(examples, console))
+        result = evaluate(subjects, examples, tell_batches(console, examples.count))
+    gated = [result.row(source.last.name) for source in sources]
+    verdicts: list[Verdict] = []
+    if baseline is not None and reference is not None:
+        verdicts = _against_baseline(baseline, reference, result, gated, allowances)
+    elif max_drop:
+        verdicts = _against_first(result, sources, allowances)
+    if save_baseline is not None:
+        _save(save_baseline, result, gated[0])
+    note = (
+        f"emulated, so only {result.data.count} people were evaluated; --count asks for more"
+        if emulated
+        else ""
+    )
+    if not quiet and style == "table" and note:
+        click.echo(note, err=True)
+    _print(result, sources, verdicts, seed, style, note)
+    require(verdicts)
+
+
+def _stage_options(
+    models: Sequence[Path],
+    stages: bool,
+    target: str | None,
+    scheme: str,
+    keep_float: tuple[str, ...],
+    calibrate: tuple[Path, ...],
+) -> CompileOptions | None:
+    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.targets import get_target
+
+    if not stages and target is None:
+        if calibrate or keep_float:
+            raise UsageError(
+                "--calibrate and --keep-float say how a checkpoint is compiled: add --stages or --target"
+            )
+        return None
+    if all(path.is_dir() for path in models):
+        raise UsageError("--stages and --target are for checkpoints; an artefact is compiled already")
+    get_target(target or "native")
+    return CompileOptions(
+        target=target or "native",
+        scheme=None if scheme == "float" else scheme,
+        keep_float=keep_float,
+        calibrate=find_pictures(calibrate),
+    )
+
+
+def _check_request(
+    models: Sequence[Path],
+    options: CompileOptions | None,
+    save_baseline: Path | None,
+    baseline: Path | None,
+    asked: bool,
+) -> None:
+    if save_baseline is not None and len(models) > 1:
+        raise UsageError("--save-baseline keeps one model's figures: name one model")
+    if asked and baseline is None and options is None:
+        raise UsageError("--max-drop compares: name a --baseline, or ask for --stages of a checkpoint")
+
+
+def _mean_row(examples: Any, console: Console) -> Any:
+    from bhpe_compile.evaluate.mean_pose import PEOPLE, mean_pose
+
+    return mean_pose(
+        examples.bodies.body.source,
+        told=lambda done: console("mean pose", f"{done} of {PEOPLE}", done / PEOPLE),
+    )
+
+
+def _against_baseline(
+    path: Path,
+    reference: tuple[dict[str, Any], dict[str, float]],
+    result: Evaluation,
+    rows: Sequence[Row],
+    allowances: Any,
+) -> list[Verdict]:
+    from bhpe_compile.evaluate.gate import judge, require_same_data
+
+    require_same_data(path, reference[0], vars(result.data))
+    return [verdict for row in rows for verdict in judge(row.name, row.figures(), reference[1], allowances)]
+
+
+def _against_first(result: Evaluation, sources: Sequence[Source], allowances: Any) -> list[Verdict]:
+    """The last stage of every checkpoint with several against its first."""
+    from bhpe_compile.evaluate.gate import judge
+
+    verdicts = []
+    for source in sources:
+        if len(source.subjects) > 1:
+            first, last = (result.row(source.subjects[i].name) for i in (0, -1))
+            verdicts += judge(last.name, last.figures(), first.figures(), allowances)
+    return verdicts
+
+
+def _save(path: Path, result: Evaluation, row: Row) -> None:
+    from bhpe_compile.evaluate.gate import baseline_bytes
+
+    write_files({path: baseline_bytes(vars(result.data), row.name, row.figures())})
+
+
+def _print(
+    result: Evaluation,
+    sources: Sequence[Source],
+    verdicts: Sequence[Verdict],
+    seed: int,
+    style: str,
+    note: str,
+) -> None:
+    from bhpe_compile.evaluate.junit import junit
+
+    if style == "json":
+        document = result.to_json(seed) | {"verdicts": [verdict.to_json() for verdict in verdicts]}
+        print_json(document | {"differences": differences(result, sources, seed)})
+        return
+    if style == "junit":
+        judged = {(verdict.row, verdict.metric.name) for verdict in verdicts}
+        figures = [
+            (row.name, name, f"{value:g}")
+            for row in result.rows
+            for name, value in row.figures().items()
+            if (row.name, name) not in judged
+        ]
+        click.echo(junit(verdicts, figures))
+        return
+    render = render_markdown if style == "md" else render_table
+    header, rows = figure_table(result, seed)
+    blocks = [describe_data(result.data), render(header, rows, range(1, len(header)))]
+    if style == "md" and note:
+        blocks.insert(1, note)
+    if gaps := differences(result, sources, seed):
+        blocks.append(render(*difference_table(gaps), (2, 3)))
+    if verdicts:
+        blocks.append(render(*verdict_table(verdicts), range(2, 6)))
+    click.echo("\n\n".join(blocks))
+
+
+def figure_table(result: Evaluation, seed: int) -> tuple[list[str], list[list[str]]]:
+    """A line a metric, a column a row of the evaluation; MPVPE with its interval."""
+    from bhpe_compile.evaluate.metrics import METRICS
+
+    header = ["metric", *(row.name for row in result.rows)]
+    rows = []
+    for name, metric in METRICS.items():
+        cells = [row.figures().get(name) for row in result.rows]
+        digits = 1 if metric.unit else 3
+        label = f"{metric.title}, mm" if metric.unit else metric.title
+        rows.append([label, *("-" if value is None else f"{value:.{digits}f}" for value in cells)])
+        if name == "mpvpe":
+            spans = [row.interval(name, seed) for row in result.rows]
+            rows.append(["  95 % interval", *(f"{low:.1f} .. {high:.1f}" for low, high in spans)])
+    return header, rows
+
+
+def difference_table(gaps: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What each stage costs."""
+    rows = [
+        [
+            gap["row"],
+            gap["against"],
+            f"{gap['difference']:+.2f}",
+            "{:+.2f} .. {:+.2f}".format(*gap["interval"]),
+        ]
+        for gap in gaps
+    ]
+    return ["stage", "against", "MPVPE, mm", "95 % interval"], rows
+
+
+def differences(result: Evaluation, sources: Sequence[Source], seed: int) -> list[dict[str, Any]]:
+    """What each stage adds to the MPVPE of the stage before, person by person, with the interval of that difference."""
+    from bhpe_compile.evaluate.metrics import interval, mean
+
+    lines = []
+    for source in sources:
+        for before, after in zip(source.subjects, source.subjects[1:], strict=False):
+            gap = result.row(after.name).errors["mpvpe"] - result.row(before.name).errors["mpvpe"]
+            lines.append(
+                {
+                    "row": after.name,
+                    "against": before.name,
+                    "difference": mean(gap),
+                    "interval": list(interval(gap, seed)),
+                }
+            )
+    return lines
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:
+    """The gate, a line a metric."""
+    from bhpe_compile.evaluate.gate import format_value
+
+    header = ["row", "metric", "baseline", "value", "allowed", "limit", ""]
+    return header, [
+        [
+            v.row,
+            v.metric.title,
+            format_value(v.metric, v.reference),
+            format_value(v.metric, v.value),
+            str(v.allowance),
+            format_value(v.metric, v.limit),
+            "ok" if v.passed else "WORSE",
+        ]
+        for v in verdicts
+    ]

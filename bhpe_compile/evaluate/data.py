@@ -1,0 +1,72 @@
+"""The people to evaluate on: a folder, or the test split of the open set, drawn once and kept in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bhpe_compile.errors import InputError
+from bhpe_compile.evaluate.dataset import Dataset, SynthDataset, open_dataset
+from bhpe_compile.evaluate.default_body import cache_folder, resolve_body
+from bhpe_compile.evaluate.evaluate import BATCH, Examples, file_sha256, open_body
+
+SYNTH = "synth"
+COUNT, SEED = 500, 0
+"""Of the open set's test split, unless asked otherwise."""
+
+EMULATED_COUNT = 4
+"""People that are evaluated where an emulator runs an artefact: it takes seconds to a minute for each."""
+
+Told = Callable[[str, float], None]
+"""(what is being prepared, fraction of it that is done)."""
+
+
+def open_people(
+    data: str,
+    count: int | None,
+    seed: int,
+    body: Path | None,
+    told: Told = lambda *_: None,
+    *,
+    at_most: bool = False,
+) -> Examples:
+    """`data` is "synth" or a folder; `count` None: 500 drawn people, or all of a folder. `at_most`: fewer will do.
+
+    body: the body to pose; None takes the set's own, else the open one. Raises UsageError (no such folder, more people
+    than there are), InputError (damaged, or labelled for another body) and ToolchainError (an extra is missing).
+    """
+    if data == SYNTH:
+        path = resolve_body(body, told)
+        dataset = synthetic(count or COUNT, seed, path, told)
+    else:
+        dataset = open_dataset(Path(data), body=body)
+        path = body or dataset.body or resolve_body(None, told)
+    require_own_body(dataset, path)
+    wanted = count or len(dataset)
+    return Examples(dataset, open_body(path), min(wanted, len(dataset)) if at_most else wanted, BATCH)
+
+
+def require_own_body(dataset: Dataset, body: Path) -> None:
+    """InputError where poses and shapes of a drawn set were made with another body than `body`."""
+    if isinstance(dataset, SynthDataset) and dataset.manifest["body"] != file_sha256(body):
+        raise InputError(
+            f"{dataset.folder}: was made with another body than {body.name}; name that one with --body, or draw the "
+            "set again with `data synth`"
+        )
+
+
+def synthetic(count: int, seed: int, body: Path, told: Told = lambda *_: None) -> Dataset:
+    """The first `count` people of the test split; those that the cache lacks are drawn."""
+    from bhpe_compile.evaluate.synth.generate import generate
+    from bhpe_compile.evaluate.synth.streams import VERSION
+
+    folder = cache_folder() / f"test-{VERSION}-{seed}-{count}-{file_sha256(body)[:16]}"
+    done = 0
+
+    def tick(more: int) -> None:
+        nonlocal done
+        done += more
+        told(f"{done} of {count} people drawn", done / count)
+
+    generate(folder, body, count, seed, "test", tick=tick)
+    return open_dataset(folder)
