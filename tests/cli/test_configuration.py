@@ -67,7 +67,7 @@ def test_the_values_reach_the_command(folder: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[compil]\n", r"no command 'compil'; did you mean compile\?"),
+        ("[compil]\n", r"no command 'compil'; did you mean compile or compare\?"),
         ("[compile]\ntraget = 'x86'\n", r"\[compile\] has no option 'traget'; did you mean target"),
         ("[compile]\nzzz = 1\n", "has no option 'zzz'; there are binarize, calibrate"),
         ("[compile]\nforce = 'yes'\n", r"\[compile\] force has to be true or false"),
