@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import existing, threads_option
 from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import UsageError
@@ -100,7 +101,7 @@ def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
 @contextmanager
 def progress(rounds: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
     """A bar on stderr, where that is a terminal; yields what to call with the number of every finished round."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or LOG.json or not sys.stderr.isatty():
         yield None
         return
     with click.progressbar(length=rounds, label="timing", file=sys.stderr) as bar:

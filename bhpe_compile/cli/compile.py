@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--target",
     "-t",
@@ -135,7 +135,7 @@ if TYPE_CHECKING:
     help="Print every pass, and each layer left in full precision with the reason.",
 )
 def compile_command(
-    model: Path,
+    model: Path | None,
     target: str | None,
     output: Path | None,
     force: bool,
@@ -183,6 +183,10 @@ def compile_command(
         print_passes(style, requires=True)
         return
 
+    if model is None:  # of all options, only --print-passes goes without
+        raise click.MissingParameter(
+            "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
+        )
     existing_file(model, "model or command")
     if target is None:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
@@ -225,6 +229,7 @@ def compile_command(
     except Stopped as stopped:
         report_stop(stopped, style, quiet)
         return
+    LOG.remains = f"{destination} had been written before"
     if verbose:
         for note in result.notes:
             if not note.applied:

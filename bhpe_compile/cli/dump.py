@@ -70,6 +70,7 @@ class DumpOptions:
                 )
             return None
         folder = self.folder if self.folder is not None else output.with_name(f"{output.name}-ir")
+        LOG.remains = f"no artefact was written, only what is in {folder}"
         return Dumper(folder, self.after, stop=self.stop, onnx=self.onnx)
 
 
