@@ -85,13 +85,15 @@ def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
     from bhpe_compile.artifact import load_reference
     from bhpe_compile.artifact.load import check_artifact
     from bhpe_compile.runtime import Model
-    from bhpe_compile.targets.host import missing_features
+    from bhpe_compile.targets.host import host_family, missing_features
 
     target = check_artifact(existing(artifact, "artefact"))["target"]
     if lacking := missing_features(target["family"], target["requires"]):
+        foreign = lacking == (target["family"],)
+        here = f"is {host_family()}" if foreign else f"has no {', '.join(lacking)}"
         raise UsageError(
-            f"{artifact}: is compiled for {target['name']}, and this machine has no {', '.join(lacking)}; "
-            "copy the folder to the device and run its driver there"
+            f"{artifact}: cannot be timed here: it is compiled for {target['name']}, and this machine {here}; "
+            "time it on the device"
         )
     with Model(artifact, threads=threads) as model:
         model.input()[...] = load_reference(artifact).image

@@ -220,5 +220,6 @@ def render(report: Report, style: str, with_layers: bool, overlay: bytes | None 
 def plain(table: Table) -> str:
     """A table for the terminal: its title, unless it is the first, its rows and its note."""
     lines = [] if table.title == "Summary" else [table.title.upper()]
-    lines.append(render_table(table.header, table.rows, right=table.right))
+    if table.rows:
+        lines.append(render_table(table.header, table.rows, right=table.right))
     return "\n".join([*lines, *([table.note] if table.note else [])])
