@@ -205,6 +205,7 @@ def compile_command(
     )
     if calibrate and not options.computes_int8:
         raise UsageError("--calibrate is for 8-bit layers: leave it out, or say --dense int8")
+    dump.check(options)
     described = describe_options(model, destination, resolved.summary, options)
     if dry_run:
         from bhpe_compile.artifact.save import check_output
@@ -212,7 +213,7 @@ def compile_command(
         check_output(destination, force)
         plan([*described, *describe_model(model)], style)
         return
-    dumper = dump.dumper(destination, options)
+    dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
     within = None

@@ -2,8 +2,8 @@
 
     wasted lanes         slots of the packed weights that hold none; counted from the layout of the target
     memory bound         moving its bytes takes clearly longer than its sums, by the declared balance of the CPU
-                         (`balance`); where times were measured, only layers that also run at less than half the rate of the
-                         fastest tenth of their precision are named
+                         (`balance`); where times were measured, only layers that also run at less than half the
+                         rate of the fastest tenth of their precision are named
     cheaper in 8 bits    its 8-bit form would take less time: measured (both kernels run here), else estimated from
                          the same balance
 
