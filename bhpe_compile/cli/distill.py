@@ -41,7 +41,7 @@ from bhpe_compile.errors import InputError, UsageError
     show_default=True,
     help="Weight of labels beside the teacher, where the pictures have some.",
 )
-@recipe_options(images=120_000, learning_rate=1e-3)
+@recipe_options(samples=120_000, learning_rate=1e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def distill_command(
@@ -86,7 +86,7 @@ def distill_command(
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
         ("scheme", scheme),
-        ("images", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
+        ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(

@@ -28,7 +28,7 @@ from bhpe_compile.cli.training import make_place, make_recipe, recipe_options, r
     show_default=True,
     help="The size of the network; full wants an accelerator.",
 )
-@recipe_options(images=300_000, learning_rate=2e-3)
+@recipe_options(samples=300_000, learning_rate=2e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def train_command(data: Path, output: Path, preset: str, style: str, quiet: bool, **values: Any) -> None:
@@ -57,7 +57,7 @@ def train_command(data: Path, output: Path, preset: str, style: str, quiet: bool
         ("data", f"{data} ({len(people)} people)"),
         ("output", str(output)),
         ("preset", preset),
-        ("images", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
+        ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(

@@ -27,11 +27,15 @@ SECONDS_BETWEEN_LINES = 30
 """Of progress in a log file."""
 
 
-def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
+def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
     """The options of a recipe and of its place, with this task's defaults."""
     options = (
         click.option(
-            "--images", type=int, default=images, show_default=True, help="How many pictures are seen in all."
+            "--samples",
+            type=int,
+            default=samples,
+            show_default=True,
+            help="How many pictures are seen in all; every one comes again and again, a little changed.",
         ),
         click.option("--batch", type=int, default=64, show_default=True, help="Pictures in one step."),
         click.option(
@@ -87,7 +91,7 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
     from bhpe_compile.distill.recipe import Recipe
 
     return Recipe(
-        images=values["images"],
+        images=values["samples"],
         batch=values["batch"],
         micro_batch=min(values["micro_batch"], values["batch"]),
         learning_rate=values["lr"],
