@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bhpe_compile.distill.engine import Place
     from bhpe_compile.distill.recipe import Recipe
     from bhpe_compile.distill.train import Trained
+    from bhpe_compile.evaluate.body import BodyModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +69,13 @@ def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
             help="A body file in the SMPL-X layout.  [default: the open one]",
         ),
         click.option(
+            "--people",
+            type=click.IntRange(min=1),
+            default=20_000,
+            show_default=True,
+            help="How many are drawn for synth, which keeps them in the cache folder.",
+        ),
+        click.option(
             "--work",
             type=click.Path(path_type=Path),
             help="The folder for checkpoint, log and curve.  [default: <output>.training]",
@@ -101,7 +109,7 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
 
 
 def make_place(values: dict[str, Any], output: Path) -> Place:
-    """Where checkpoints go; emptied on --restart. UsageError when the output cannot be written there."""
+    """Where checkpoints go. UsageError when the output cannot be written there."""
     from bhpe_compile.distill.engine import Place
 
     if not output.parent.is_dir():
@@ -109,9 +117,7 @@ def make_place(values: dict[str, Any], output: Path) -> Place:
     if output.suffix not in (".pt", ".safetensors"):
         raise UsageError(f"{output}: the output must end in .pt or .safetensors")
     folder = values["work"] or output.with_name(output.name + ".training")
-    if values["restart"] and folder.exists():
-        shutil.rmtree(folder)
-    return Place(folder, values["workers"])
+    return Place(folder, values["workers"], values["restart"])
 
 
 def run_training(
@@ -156,7 +162,45 @@ def run_training(
         click.echo(render_pairs(pairs))
 
 
-def seen(data: Any) -> None:
-    """InputError where a data set holds nobody."""
-    if not len(data):
-        raise InputError(f"{data.name}: nobody in it")
+def open_people(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, BodyModel]:
+    """The people that `spec` names (a folder, or "synth"), labelled for the body that is returned.
+
+    Raises UsageError (no such folder; several processes cannot draw), InputError (nobody in it, another body).
+    """
+    from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.evaluate.data import SYNTH, require_own_body, synthetic
+    from bhpe_compile.evaluate.dataset import open_dataset
+    from bhpe_compile.evaluate.default_body import resolve_body
+
+    body = resolve_body(values["body"])
+    if spec == SYNTH:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError(
+                "several processes cannot draw people: run `data synth` before, and name its folder"
+            )
+        with Console([], quiet=quiet, verbose=False, first_stage="") as console:
+            people = synthetic(
+                "train",
+                values["people"],
+                values["seed"],
+                body,
+                lambda what, done: console("data", what, done),
+                values["workers"],
+            )
+    else:
+        people = open_dataset(Path(spec), body=values["body"])
+        require_own_body(people, body)
+    if not len(people):
+        raise InputError(f"{spec}: nobody in it")
+    return people, BodyModel.load(body)
+
+
+def fingerprint(people: Any) -> str:
+    """What tells one set of pictures from another: a checkpoint belongs to one."""
+    import hashlib
+    import json
+
+    manifest = getattr(people, "manifest", None)
+    if manifest is None:
+        return str(people.name)
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
