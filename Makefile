@@ -3,6 +3,7 @@
 # make lint    formatting and types
 # make bench   speed, size and memory against ONNX Runtime and OpenVINO on this machine, in an environment of its own
 # make docs    the Python interface as HTML, in build/docs; a warning is an error
+# make train   the embedded models from nothing (hours): people, training, distillation, accuracy; see docs/training.md
 # make clean   remove what demo and compile wrote, and the benchmarks' environment (not .venv)
 #
 # PYTHON=...       the interpreter that makes .venv (3.11 or newer)
@@ -25,7 +26,7 @@ BENCH_VENV := .venv-bench
 DEMO := demo
 COMMA := ,
 
-.PHONY: help install system demo test lint bench docs clean
+.PHONY: help install system demo test lint bench docs train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -71,6 +72,9 @@ bench: $(BENCH_VENV)/installed
 
 docs: install
 	$(BIN)/python scripts/api-docs build/docs
+
+train: install system
+	BIN=$(BIN) scripts/train
 
 clean:
 	rm -rf $(DEMO) dist build/docs $(BENCH_VENV)

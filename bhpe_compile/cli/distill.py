@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bhpe_compile.cli.options import SCHEMES, existing_file, format_option
-from bhpe_compile.cli.training import make_place, make_recipe, recipe_options, run_training, seen
+from bhpe_compile.cli.training import (
+    fingerprint,
+    make_place,
+    make_recipe,
+    open_people,
+    recipe_options,
+    run_training,
+)
 from bhpe_compile.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.evaluate.body import BodyModel
 
 
 @click.command("distill", short_help="Train the binary form of a network, with the network as teacher.")
@@ -18,8 +28,8 @@ from bhpe_compile.errors import InputError, UsageError
     "--images",
     "pictures",
     required=True,
-    type=click.Path(path_type=Path),
-    help="A folder of pictures, each of one person; or one that `bhpe-compile data synth` made.",
+    metavar="DIR|synth",
+    help="A folder of pictures, each of one person, or what `bhpe-compile data synth` wrote; synth draws people first.",
 )
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
@@ -41,12 +51,12 @@ from bhpe_compile.errors import InputError, UsageError
     show_default=True,
     help="Weight of labels beside the teacher, where the pictures have some.",
 )
-@recipe_options(images=120_000, learning_rate=1e-3)
+@recipe_options(samples=120_000, learning_rate=1e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def distill_command(
     model: Path,
-    pictures: Path,
+    pictures: str,
     output: Path,
     scheme: str,
     keep_float: tuple[str, ...],
@@ -65,8 +75,6 @@ def distill_command(
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
     from bhpe_compile.distill.student import distill
-    from bhpe_compile.evaluate.body import BodyModel
-    from bhpe_compile.evaluate.default_body import resolve_body
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
     from bhpe_compile.pipeline import load
 
@@ -74,19 +82,17 @@ def distill_command(
     loaded = load(existing_file(model, "model"))
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; the teacher must be the full-precision network")
-    people = open_pictures(pictures)
-    seen(people)
+    people, body = open_pictures(pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
-    body = BodyModel.load(resolve_body(values["body"]))
     options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float)
-    facts = {"data": people.name, "people": len(people), "teacher": digest(model)}
+    facts = {"data": fingerprint(people), "people": len(people), "teacher": digest(model)}
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
         ("scheme", scheme),
-        ("images", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
+        ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(
@@ -110,14 +116,16 @@ def distill_command(
     )
 
 
-def open_pictures(path: Path) -> Any:
-    """A data set of ours, or a folder of any pictures."""
+def open_pictures(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, BodyModel]:
+    """People with labels, or a folder of any pictures; and the body that losses are computed with."""
     from bhpe_compile.distill.folder import Folder
-    from bhpe_compile.evaluate.dataset import open_dataset
+    from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.evaluate.data import SYNTH
+    from bhpe_compile.evaluate.default_body import resolve_body
 
-    if (path / "manifest.json").is_file():
-        return open_dataset(path)
-    return Folder(path)
+    if spec == SYNTH or (Path(spec) / "manifest.json").is_file():
+        return open_people(spec, values, quiet)
+    return Folder(Path(spec)), BodyModel.load(resolve_body(values["body"]))
 
 
 def digest(path: Path) -> str:

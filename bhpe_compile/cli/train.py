@@ -8,15 +8,23 @@ from typing import Any
 import click
 
 from bhpe_compile.cli.options import format_option
-from bhpe_compile.cli.training import make_place, make_recipe, recipe_options, run_training, seen
+from bhpe_compile.cli.training import (
+    fingerprint,
+    make_place,
+    make_recipe,
+    open_people,
+    recipe_options,
+    run_training,
+)
 
 
 @click.command("train", short_help="Train a full-precision network on labelled pictures.")
 @click.option(
     "--data",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="A folder with labelled pictures; `bhpe-compile data synth` makes one.",
+    default="synth",
+    show_default=True,
+    metavar="DIR|synth",
+    help="A folder with labelled pictures, as `bhpe-compile data synth` makes one; synth draws people first.",
 )
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
@@ -28,10 +36,10 @@ from bhpe_compile.cli.training import make_place, make_recipe, recipe_options, r
     show_default=True,
     help="The size of the network; full wants an accelerator.",
 )
-@recipe_options(images=300_000, learning_rate=2e-3)
+@recipe_options(samples=300_000, learning_rate=2e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def train_command(data: Path, output: Path, preset: str, style: str, quiet: bool, **values: Any) -> None:
+def train_command(data: str, output: Path, preset: str, style: str, quiet: bool, **values: Any) -> None:
     """Train a Hand4Whole network in full precision.
 
     \b
@@ -43,21 +51,16 @@ def train_command(data: Path, output: Path, preset: str, style: str, quiet: bool
     --micro-batch at most half of --batch.
     """
     from bhpe_compile.distill.train import train
-    from bhpe_compile.evaluate.body import BodyModel
-    from bhpe_compile.evaluate.dataset import open_dataset
-    from bhpe_compile.evaluate.default_body import resolve_body
     from bhpe_compile.models.presets import get_preset
 
     recipe, place = make_recipe(values), make_place(values, output)
-    people = open_dataset(data)
-    seen(people)
-    body = BodyModel.load(resolve_body(values["body"]))
-    facts = {"data": people.name, "people": len(people)}
+    people, body = open_people(data, values, quiet)
+    facts = {"data": fingerprint(people), "people": len(people)}
     described = [
         ("data", f"{data} ({len(people)} people)"),
         ("output", str(output)),
         ("preset", preset),
-        ("images", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
+        ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(

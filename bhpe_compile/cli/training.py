@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bhpe_compile.distill.engine import Place
     from bhpe_compile.distill.recipe import Recipe
     from bhpe_compile.distill.train import Trained
+    from bhpe_compile.evaluate.body import BodyModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,11 +29,15 @@ SECONDS_BETWEEN_LINES = 30
 """Of progress in a log file."""
 
 
-def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
+def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
     """The options of a recipe and of its place, with this task's defaults."""
     options = (
         click.option(
-            "--images", type=int, default=images, show_default=True, help="How many pictures are seen in all."
+            "--samples",
+            type=int,
+            default=samples,
+            show_default=True,
+            help="How many pictures are seen in all; every one comes again and again, a little changed.",
         ),
         click.option("--batch", type=int, default=64, show_default=True, help="Pictures in one step."),
         click.option(
@@ -65,6 +70,13 @@ def recipe_options(images: int, learning_rate: float) -> Callable[[F], F]:
             help="A body file in the SMPL-X layout.  [default: the open one]",
         ),
         click.option(
+            "--people",
+            type=click.IntRange(min=1),
+            default=20_000,
+            show_default=True,
+            help="How many are drawn for synth, which keeps them in the cache folder.",
+        ),
+        click.option(
             "--work",
             type=click.Path(path_type=Path),
             help="The folder for checkpoint, log and curve.  [default: <output>.training]",
@@ -88,7 +100,7 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
     from bhpe_compile.distill.recipe import Recipe
 
     return Recipe(
-        images=values["images"],
+        images=values["samples"],
         batch=values["batch"],
         micro_batch=min(values["micro_batch"], values["batch"]),
         learning_rate=values["lr"],
@@ -98,7 +110,7 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
 
 
 def make_place(values: dict[str, Any], output: Path) -> Place:
-    """Where checkpoints go; emptied on --restart. UsageError when the output cannot be written there."""
+    """Where checkpoints go. UsageError when the output cannot be written there."""
     from bhpe_compile.distill.engine import Place
 
     if not output.parent.is_dir():
@@ -106,9 +118,7 @@ def make_place(values: dict[str, Any], output: Path) -> Place:
     if output.suffix not in (".pt", ".safetensors"):
         raise UsageError(f"{output}: the output must end in .pt or .safetensors")
     folder = values["work"] or output.with_name(output.name + ".training")
-    if values["restart"] and folder.exists():
-        shutil.rmtree(folder)
-    return Place(folder, values["workers"])
+    return Place(folder, values["workers"], values["restart"])
 
 
 def run_training(
@@ -154,7 +164,45 @@ def run_training(
         click.echo(render_pairs(pairs))
 
 
-def seen(data: Any) -> None:
-    """InputError where a data set holds nobody."""
-    if not len(data):
-        raise InputError(f"{data.name}: nobody in it")
+def open_people(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, BodyModel]:
+    """The people that `spec` names (a folder, or "synth"), labelled for the body that is returned.
+
+    Raises UsageError (no such folder; several processes cannot draw), InputError (nobody in it, another body).
+    """
+    from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.evaluate.data import SYNTH, require_own_body, synthetic
+    from bhpe_compile.evaluate.dataset import open_dataset
+    from bhpe_compile.evaluate.default_body import resolve_body
+
+    body = resolve_body(values["body"])
+    if spec == SYNTH:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError(
+                "several processes cannot draw people: run `data synth` before, and name its folder"
+            )
+        with Console([], quiet=quiet, verbose=False, first_stage="") as console:
+            people = synthetic(
+                "train",
+                values["people"],
+                values["seed"],
+                body,
+                lambda what, done: console("data", what, done),
+                values["workers"],
+            )
+    else:
+        people = open_dataset(Path(spec), body=values["body"])
+        require_own_body(people, body)
+    if not len(people):
+        raise InputError(f"{spec}: nobody in it")
+    return people, BodyModel.load(body)
+
+
+def fingerprint(people: Any) -> str:
+    """What tells one set of pictures from another: a checkpoint belongs to one."""
+    import hashlib
+    import json
+
+    manifest = getattr(people, "manifest", None)
+    if manifest is None:
+        return str(people.name)
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

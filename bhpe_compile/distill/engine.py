@@ -7,11 +7,13 @@ adds up their gradients); batch norms never see more than a micro-batch, so any 
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +56,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run keeps its checkpoint and its log; `workers` processes decode pictures for it."""
+    """Where a run keeps its checkpoint and its log, emptied before a `restart`; `workers` processes decode pictures."""
 
     folder: Path
     workers: int = 1
+    restart: bool = False
 
 
 def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) -> list[dict[str, float]]:
@@ -71,6 +74,9 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     network = task.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     facts = {**task.facts, "recipe": recipe.to_dict()}
+    if place.restart and accelerator.is_main_process:
+        shutil.rmtree(place.folder, ignore_errors=True)
+    accelerator.wait_for_everyone()
     place.folder.mkdir(parents=True, exist_ok=True)
     run = _Run(place.folder, facts, accelerator, network, optimizer)
     step = run.resume()
@@ -277,13 +283,20 @@ class _Run:
             "sums": self._sums,
             "count": self._count,
         }
-        temporary = self._folder / f".{CHECKPOINT}.{os.getpid()}"
-        torch.save(state, temporary)
-        temporary.replace(self._folder / CHECKPOINT)
-        _write_log(self._folder / LOG, self.log)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
+        try:
+            _replace(self._folder / CHECKPOINT, buffer.getbuffer())
+            _replace(self._folder / LOG, lines.encode())
+        except OSError as error:
+            raise UsageError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_log(path: Path, log: Iterable[dict[str, float]]) -> None:
+def _replace(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in log))
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -90,7 +90,7 @@ class Teacher:
         self._network.to(view.device)
         with torch.no_grad(), torch.autocast(view.device.type, torch.bfloat16, enabled=self._half):
             found: dict[str, Tensor] = self._network(view, sample["hands"], sample["face"])
-        return found
+        return {name: value.float() for name, value in found.items()}
 
 
 def find_boxes(

@@ -1,14 +1,18 @@
-"""The people to evaluate on: a folder, or the test split of the open set, drawn once and kept in the cache."""
+"""People to evaluate on or to learn from: a folder, or the open set, drawn once and kept in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.dataset import Dataset, SynthDataset, open_dataset
 from bhpe_compile.evaluate.default_body import cache_folder, resolve_body
 from bhpe_compile.evaluate.evaluate import BATCH, Examples, file_sha256, open_body
+
+if TYPE_CHECKING:
+    from bhpe_compile.evaluate.synth.streams import Split
 
 SYNTH = "synth"
 COUNT, SEED = 500, 0
@@ -37,7 +41,7 @@ def open_people(
     """
     if data == SYNTH:
         path = resolve_body(body, told)
-        dataset = synthetic(count or COUNT, seed, path, told)
+        dataset = synthetic("test", count or COUNT, seed, path, told)
     else:
         dataset = open_dataset(Path(data), body=body)
         path = body or dataset.body or resolve_body(None, told)
@@ -55,12 +59,14 @@ def require_own_body(dataset: Dataset, body: Path) -> None:
         )
 
 
-def synthetic(count: int, seed: int, body: Path, told: Told = lambda *_: None) -> Dataset:
-    """The first `count` people of the test split; those that the cache lacks are drawn."""
+def synthetic(
+    split: Split, count: int, seed: int, body: Path, told: Told = lambda *_: None, workers: int = 1
+) -> Dataset:
+    """The first `count` people of a split of the open set; those that the cache lacks are drawn."""
     from bhpe_compile.evaluate.synth.generate import generate
     from bhpe_compile.evaluate.synth.streams import VERSION
 
-    folder = cache_folder() / f"test-{VERSION}-{seed}-{count}-{file_sha256(body)[:16]}"
+    folder = cache_folder() / f"{split}-{VERSION}-{seed}-{count}-{file_sha256(body)[:16]}"
     done = 0
 
     def tick(more: int) -> None:
@@ -68,5 +74,5 @@ def synthetic(count: int, seed: int, body: Path, told: Told = lambda *_: None) -
         done += more
         told(f"{done} of {count} people drawn", done / count)
 
-    generate(folder, body, count, seed, "test", tick=tick)
+    generate(folder, body, count, seed, split, workers, tick)
     return open_dataset(folder)

@@ -26,7 +26,7 @@ def sign(x: Tensor, threshold: Tensor | float = 0.0) -> Tensor:
     Copying the sign bit of the difference is many times faster than comparing and selecting; adding 0 turns the one
     case that has the wrong bit, -0, into +0.
     """
-    return torch.copysign(x.new_ones(()), (x - threshold) + 0.0)
+    return torch.copysign(x.new_ones(()), (x - threshold).add_(0.0))
 
 
 def surrogate_gradient(x: Tensor, surrogate: str) -> Tensor:

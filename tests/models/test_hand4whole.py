@@ -94,8 +94,9 @@ def test_left_hand_is_computed_as_a_mirrored_right_hand(
     # the crop's samples are mirrored in exact arithmetic, but their weights are rounded: 1e-4
     torch.testing.assert_close(left, right * torch.tensor([1.0, -1, -1]), atol=1e-4, rtol=0)
     lhand, rhand = out["joint_img"][0, 25:45], out["joint_img"][0, 45:65]
-    # cells of 128 / 4 pixels in the hand's heat map, of 64 in the body's; the mirror is last cell - x
-    first, cell, last = 127.5 / 64, 32 / 64, 3
+    # cells of 128 / 4 pixels in the hand's heat map, of 64 in the body's; the mirror is last cell - x, where an index
+    # stands for the middle of its cell (`joint_offset`) on either side
+    first, cell, last = 127.5 / 64, 32 / 64, 3 + 2 * TINY.joint_offset
     torch.testing.assert_close(lhand[:, 0], 2 * first + last * cell - rhand[:, 0], atol=1e-4, rtol=0)
     torch.testing.assert_close(lhand[:, 1:], rhand[:, 1:], atol=1e-4, rtol=0)
 

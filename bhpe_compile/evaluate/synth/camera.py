@@ -47,7 +47,7 @@ def sample_view(rng: np.random.Generator, vertices: NDArray[Any], upper: NDArray
     focal = HEIGHT * float(np.exp(rng.uniform(*np.log(FOCAL))))
     middle = np.array([(WIDTH - 1) / 2, (HEIGHT - 1) / 2])
     principal = middle + rng.normal(0, 12, 2)
-    cut = rng.random() < 0.16
+    cut = rng.random() < 0.1
     enlarge = ENLARGE * float(rng.uniform(0.86, 1.12))
     shown = upper if cut else vertices
     if cut:

@@ -12,7 +12,7 @@ from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 Random = np.random.Generator
 
-SHARE = 0.25
+SHARE = 0.2
 """Of the people that have something before them."""
 
 

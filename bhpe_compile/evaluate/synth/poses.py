@@ -293,15 +293,15 @@ def _jaw_and_eyes(rng: Random) -> Matrix:
 
 
 def facing(rng: Random) -> Matrix:
-    """[3, 3]: how the person stands to the camera: mostly facing it, a fifth anywhere; camera a little up or down."""
+    """[3, 3]: how the person stands to the camera: mostly facing it, a twelfth anywhere; camera a little up or down."""
     kind = rng.random()
-    if kind < 0.6:
+    if kind < 0.7:
         turn = rng.normal(0, 0.45)
-    elif kind < 0.82:
+    elif kind < 0.92:
         turn = rng.uniform(-np.pi / 2, np.pi / 2)
     else:
         turn = rng.uniform(-np.pi, np.pi)
     above_person, roll = rng.normal(0.08, 0.16), rng.normal(0, 0.07)
-    if rng.random() < 0.04:
+    if rng.random() < 0.02:
         roll = rng.uniform(-1.6, 1.6)  # leaning or lying
     return np.asarray(FLIP @ about("z", roll) @ about("x", _clip(above_person, -0.5, 0.7)) @ about("y", turn))

@@ -1,0 +1,112 @@
+"""Accuracy of the shipped models and of what they are compared with, on the open test set.
+
+    python benchmarks/accuracy.py --models training [--count 1000] [--seed 0] [--calibrate PICTURE]
+
+`--models` is the folder `make train` filled: model.pt (full precision), bidrn.pt, bnn.pt and reactnet.pt (distilled
+alike). The rows: the mean pose; full precision; `naive`, binarized as BiDRN without any training; the three
+binary networks in torch; and bidrn.pt compiled for this machine, its dense layers in 8 bits, calibrated on training
+pictures. Every figure is the mean over the people, with a bootstrap interval. `bhpe-compile eval` on the same files
+and the same people gives the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bhpe_compile.evaluate.data import SYNTH, open_people
+from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
+from bhpe_compile.evaluate.mean_pose import mean_pose
+from bhpe_compile.evaluate.stages import binarized, full_precision
+from bhpe_compile.evaluate.subjects import Subject, open_artifact
+from bhpe_compile.options import CompileOptions
+from bhpe_compile.pipeline import compile_model, load
+
+HERE = Path(__file__).parent
+FIGURES = ("mpvpe", "pa_mpvpe", "mpjpe", "pa_mpjpe", "hands_mpvpe", "face_mpvpe")
+BINARY = ("bnn", "reactnet", "bidrn")
+
+LIMITS = {
+    "full_precision / mean_pose, mpvpe": (0.50, 0.35),
+    "bidrn / full_precision, mpvpe": (1.20, 1.08),
+    "bidrn / full_precision, hands_mpvpe": (1.25, 1.10),
+    "bidrn / full_precision, face_mpvpe": (1.25, 1.10),
+    "compiled - bidrn, mpvpe": (1.0, 0.2),
+}
+"""Name -> must, aim."""
+
+
+def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) -> Evaluation:
+    """All rows over the same people."""
+    examples = open_people(SYNTH, count, seed, None, lambda what, done: _tell(f"{what} {done:.0%}"))
+    teacher = load(models / "model.pt")
+    naive = CompileOptions(target="", scheme="bidrn")
+    subjects: list[Subject] = [
+        mean_pose(examples.bodies.body.source),
+        full_precision(teacher, "full_precision"),
+        binarized(load(models / "model.pt"), naive, "naive"),
+    ]
+    subjects += [binarized(load(models / f"{name}.pt"), None, name) for name in BINARY]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        options = CompileOptions(target="native", calibrate=calibrate)
+        compile_model(models / "bidrn.pt", folder / "compiled", options)
+        subjects.append(stack.enter_context(open_artifact(folder / "compiled", "compiled")))
+        return evaluate(subjects, examples, lambda done: _tell(f"{done} of {count} people"))
+
+
+def summarise(result: Evaluation, seed: int) -> dict[str, Any]:
+    """The contract's JSON: figures and intervals by row, ratios beside what they must be."""
+    names = {"mean pose": "mean_pose"}
+    rows = {
+        names.get(row.name, row.name): {
+            **{figure: round(row.figures()[figure], 3) for figure in FIGURES},
+            "interval": {figure: [round(v, 2) for v in row.interval(figure, seed)] for figure in FIGURES},
+        }
+        for row in result.rows
+    }
+    found = {}
+    for name, (must, aim) in LIMITS.items():
+        pair, figure = name.split(", ")
+        first, operator, second = pair.split()
+        a, b = rows[first][figure], rows[second][figure]
+        value = a / b if operator == "/" else abs(a - b)
+        found[name] = {"value": round(value, 4), "must": must, "aim": aim, "held": value <= must}
+    return {
+        "test_images": result.data.count,
+        "seeds": [seed],
+        "interval": "bootstrap, 95 %",
+        "data": vars(result.data).copy(),
+        "rows": rows,
+        "limits": found,
+    }
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--calibrate", type=Path, action="append", default=[], help="a picture; repeatable")
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "accuracy.json")
+    arguments = parser.parse_args()
+    result = measure(arguments.models, arguments.count, arguments.seed, tuple(arguments.calibrate))
+    summary = summarise(result, arguments.seed)
+    print(json.dumps(summary, indent=1))
+    arguments.output.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The loop: stopped anywhere it ends with the same weights, two processes compute what one computes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+
+from bhpe_compile.distill import engine
+from bhpe_compile.distill.engine import CHECKPOINT, Place
+from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.train import Trained, train
+from bhpe_compile.errors import InputError, StoppedError, UsageError
+from bhpe_compile.evaluate.body import BodyModel
+from bhpe_compile.models.checkpoint import load_model
+from bhpe_compile.models.presets import TINY
+from tests.command import ROOT
+from tests.distill.people import People
+
+RECIPE = Recipe(images=24, batch=4, micro_batch=2, learning_rate=1e-3, warmup=2, precision="fp32")
+PEOPLE = People()
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(folder: Path, body: BodyModel, tick: Any = lambda *_: None, recipe: Recipe = RECIPE) -> Trained:
+    place = Place(folder / "work", workers=0)
+    return train(PEOPLE, body, TINY, recipe, place, folder / "model.pt", {"data": "made up"}, tick)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "model.pt").model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, body: BodyModel) -> tuple[Path, Trained]:
+    """A run that nothing stopped."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("straight")
+    return folder, run(folder, body)
+
+
+def test_the_loss_falls(straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel) -> None:
+    log = run(tmp_path, body, recipe=Recipe(images=120, batch=4, micro_batch=4, precision="fp32")).log
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+    assert log[0]["step"] == engine.LOG_EVERY
+    assert log[-1]["images"] == 120
+
+
+def test_stopped_and_gone_on_with_it_ends_the_same(
+    straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    folder, trained = straight
+
+    def stop(done: int, steps: int, loss: float) -> None:
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="step 3 of 6"):
+        run(tmp_path, body, stop)
+    assert not (tmp_path / "model.pt").exists()
+    ticks: list[int] = []
+    log = run(tmp_path, body, lambda done, *_: ticks.append(done)).log
+    assert ticks == [4, 5, 6]
+    assert log == trained.log
+    theirs = weights(folder)
+    assert all(torch.equal(value, theirs[name]) for name, value in weights(tmp_path).items())
+
+
+def test_another_run_is_not_gone_on_with(straight: tuple[Path, Trained], body: BodyModel) -> None:
+    folder, _ = straight
+    other = Recipe(images=24, batch=4, micro_batch=2, learning_rate=2e-3, precision="fp32")
+    with pytest.raises(UsageError, match=r"holds another run \(recipe differ\).*--restart"):
+        run(folder, body, recipe=other)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, body: BodyModel) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / CHECKPOINT).write_bytes(b"PK\x03\x04 no checkpoint")
+    with pytest.raises(InputError, match=r"checkpoint\.pt: damaged; --restart"):
+        run(tmp_path, body)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, body: BodyModel) -> None:
+    with pytest.raises(InputError, match="the loss is no number at step"):
+        run(
+            tmp_path,
+            body,
+            recipe=Recipe(images=40, batch=4, micro_batch=4, learning_rate=1e18, precision="fp32"),
+        )
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from tests.distill.people import random_body
+from tests.distill import test_engine
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+body = random_body(folder / "body")
+def tick(done, steps, loss):
+    print(done, flush=True)
+test_engine.run(folder, body, tick)
+"""
+
+
+def command(folder: Path, processes: int) -> list[str]:
+    (folder / "body").mkdir(exist_ok=True)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    if processes == 1:
+        return [sys.executable, str(script), str(folder)]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *launcher, str(script), str(folder)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_killed_without_warning_it_ends_the_same(
+    straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL between two steps: everything since the last checkpoint is done again."""
+    folder, trained = straight
+    with subprocess.Popen(
+        command(tmp_path, 1), env=environment(), stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == "2":
+                process.kill()
+                break
+    assert not (tmp_path / "model.pt").exists()
+    log = run(tmp_path, body).log
+    assert log == trained.log
+    theirs = weights(folder)
+    assert all(torch.equal(value, theirs[name]) for name, value in weights(tmp_path).items())
+
+
+def test_two_processes_compute_what_one_computes(straight: tuple[Path, Trained], tmp_path: Path) -> None:
+    """Sums in another order: losses agree to float32's rounding, magnified by six steps of Adam."""
+    folder, trained = straight
+    done = subprocess.run(
+        command(tmp_path, 2), env=environment(), capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    shared = torch.load(tmp_path / "work" / CHECKPOINT, weights_only=True)["log"]
+    assert len(shared) == len(trained.log)
+    for ours, theirs in zip(shared, trained.log, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert value == pytest.approx(theirs[name], rel=2e-3, abs=1e-5), name
+    first, second = weights(folder), weights(tmp_path)
+    for name, value in first.items():
+        if "running" not in name:
+            assert float((second[name] - value).abs().max()) <= 6 * 2e-3 * 1.01, name  # Adam's steps at most
+
+
+def test_processes_must_share_evenly(
+    tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(images=24, batch=4, micro_batch=4, precision="fp32")
+    accelerator = engine._accelerator(recipe)
+    monkeypatch.setattr(type(accelerator), "num_processes", property(lambda self: 3))
+    monkeypatch.setattr(engine, "_accelerator", lambda recipe: accelerator)
+    with pytest.raises(UsageError, match="3 processes cannot share 1 micro-batches"):
+        run(tmp_path, body, recipe=recipe)

@@ -1,0 +1,108 @@
+"""Samples and their order: what the network sees is what it would see, and what is random repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bhpe_compile.distill.samples import Order, Samples
+from bhpe_compile.distill.targets import crop_boxes, tight_to_cells
+from bhpe_compile.models.boxes import RoiNet, restore_boxes
+from bhpe_compile.models.hand4whole import ENLARGE, Hand4Whole
+from bhpe_compile.models.presets import TINY
+from tests.distill.people import HEIGHT, WIDTH, People
+
+PEOPLE = People()
+
+
+def sample(index: int, epoch: int = 0, seed: int = 0, augmented: bool = True) -> dict[str, torch.Tensor]:
+    extra = {} if augmented else {"augmentation": None}
+    return Samples(PEOPLE, TINY, seed, labels=PEOPLE.labels, **extra)[epoch, index]  # type: ignore[arg-type]
+
+
+def test_same_key_same_sample() -> None:
+    first, again, other = sample(3), sample(3), sample(3, epoch=1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["view"], other["view"])
+    assert not torch.equal(first["hands"], sample(3, seed=1)["hands"])
+
+
+def test_crops_and_view_are_the_networks_own() -> None:
+    """Without augmentation; boxes of at most 64 pixels, so that RoIAlign takes one sample a cell, too."""
+    boxes = np.array([[100, 90, 160, 150], [5, 300, 60, 355], [200.25, 20.5, 250.25, 70.5]], np.float32)
+    samples = Samples(PEOPLE, TINY, 0, boxes=np.stack([boxes] * len(PEOPLE)), augmentation=None)
+    found = samples[0, 2]
+    image = torch.from_numpy(PEOPLE.image(2)).permute(2, 0, 1)[None].float() / 255
+    assert torch.equal(found["view"], image[0, :, ::4, ::4])
+    crops = [
+        RoiNet.crop(net, image, torch.from_numpy(box)[None])[0]
+        for net, box in zip(_nets(), boxes, strict=True)
+    ]
+    # pillow interpolates in 8 bits: half a level, and its weights are rounded
+    assert float((found["hands"][0] - crops[0].flip(2)).abs().max()) < 1.5 / 255
+    assert float((found["hands"][1] - crops[1]).abs().max()) < 1.5 / 255
+    assert float((found["face"] - crops[2]).abs().max()) < 1.5 / 255
+
+
+def _nets() -> tuple[RoiNet, RoiNet, RoiNet]:
+    model = Hand4Whole(TINY)
+    return model.hand_roi_net, model.hand_roi_net, model.face_roi_net
+
+
+def test_outside_the_picture_is_black() -> None:
+    boxes = np.array(
+        [[-40, -40, 0, 0], [WIDTH, HEIGHT, WIDTH + 50, HEIGHT + 50], [-500, 0, -400, 100]], np.float32
+    )
+    found = Samples(PEOPLE, TINY, 0, boxes=np.stack([boxes] * len(PEOPLE)), augmentation=None)[0, 0]
+    assert float(found["hands"][1, :, 2:, 2:].abs().max()) == 0
+    assert float(found["face"].abs().max()) == 0
+
+
+def test_boxes_for_cropping_are_restored_as_the_network_restores_them() -> None:
+    boxes = PEOPLE.labels(1).boxes
+    centres, sizes = (torch.from_numpy(v)[None] for v in tight_to_cells(boxes, TINY))
+    theirs = restore_boxes(centres, sizes, TINY.body_cells, TINY.image, (1.0, 1.0, 1.0), ENLARGE)
+    ours = crop_boxes(boxes, TINY, None, np.random.default_rng(0))
+    np.testing.assert_allclose(ours, theirs[0], atol=1e-3)  # float32 of hundreds of pixels
+
+
+def test_hand_joints_lie_in_their_crop() -> None:
+    """From the targets back to pixels: the right hand directly, the left one mirrored."""
+    labels = PEOPLE.labels(4)
+    found = sample(4, augmented=False)
+    crops = crop_boxes(labels.boxes, TINY, None, np.random.default_rng(0))
+    cells = TINY.hand_cells[1]
+    joints = found["hand_joints"].numpy().copy()
+    joints[0, :, 0] = cells - 1 - joints[0, :, 0]
+    for hand in range(2):
+        size = crops[hand, 2:] - crops[hand, :2]
+        pixels = crops[hand, :2] + (joints[hand, :, :2] + TINY.joint_offset) / cells * size
+        np.testing.assert_allclose(pixels, labels.keypoints[25 + 20 * hand : 45 + 20 * hand, :2], atol=1e-2)
+
+
+def test_somebody_says_where_to_crop() -> None:
+    with pytest.raises(ValueError, match="boxes"):
+        Samples(PEOPLE, TINY, 0)
+
+
+@given(
+    count=st.integers(1, 20),
+    micro=st.integers(1, 7),
+    steps=st.integers(1, 12),
+    world=st.integers(1, 3),
+    start=st.integers(0, 12),
+)
+def test_order(count: int, micro: int, steps: int, world: int, start: int) -> None:
+    """Processes share what one would do; a run that goes on does the rest; an epoch holds everybody once."""
+    total = steps * world
+    alone = list(Order(count, micro, 0, total, seed=5))
+    shared = [list(Order(count, micro, 0, total, 5, rank, world)) for rank in range(world)]
+    assert [shared[i % world][i // world] for i in range(total)] == alone
+    first = min(start, total)
+    assert list(Order(count, micro, first, total, seed=5)) == alone[first:]
+    keys = [key for batch in alone for key in batch]
+    for epoch in range(len(keys) // count):
+        assert sorted(keys[epoch * count : (epoch + 1) * count]) == [(epoch, i) for i in range(count)]
