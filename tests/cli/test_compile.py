@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.cli.main import main
 from bhpe_compile.options import default_output
 
 
