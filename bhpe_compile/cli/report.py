@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
@@ -108,6 +109,8 @@ def report_command(
     for flag, used in (("--measure", measure), ("--verify", verify_too), ("--picture", picture is not None)):
         if used and not compiled:
             raise UsageError(f"{flag} needs a compiled model, the folder that `compile` writes")
+    if compiled:
+        refuse_given("scheme", "target", "dense")
     if picture is not None and style != "html":
         raise UsageError("--picture is shown by --format html only")
     if compiled and source is not None:
@@ -119,6 +122,14 @@ def report_command(
         click.echo(text, nl=False)
     else:
         write_files({output: text.encode()})
+
+
+def refuse_given(*names: str) -> None:
+    """UsageError where an option that an artefact answers itself stands on the command line."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name} is for checkpoints and presets; an artefact says itself what it is")
 
 
 def _counted(source: Path | None, preset: str, scheme: str, target: str, dense: str | None) -> Report:

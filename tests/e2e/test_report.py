@@ -118,6 +118,13 @@ def test_what_needs_an_artefact_says_so(example: Path, flag: str) -> None:
     assert f"{flag} needs a compiled model" in outcome.stderr
 
 
+@pytest.mark.parametrize("words", [("--target", "arm"), ("--scheme", "bnn"), ("--dense", "fp32")])
+def test_what_an_artefact_says_itself(words: tuple[str, str], compiled: Compiled) -> None:
+    outcome = bhpe("report", compiled.folder, *words)
+    assert outcome.code == 2
+    assert f"{words[0]} is for checkpoints and presets" in outcome.stderr
+
+
 def test_a_report_of_an_earlier_version_is_one_line(copy: Path) -> None:
     report = json.loads((copy / "report.json").read_text())
     for step in report["steps"]:
