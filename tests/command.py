@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 ROOT = Path(__file__).parent.parent
 COMMAND = (sys.executable, "-m", "bhpe_compile.cli")
@@ -43,3 +46,20 @@ def bhpe(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, 
 def listing(folder: Path) -> list[str]:
     """Everything below `folder`, hidden files included."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def every_command(group: click.Group, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command of the command line with the words that call it; of a group the commands in it."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from every_command(command, *words, name)
+        else:
+            yield (*words, name), command
+
+
+def processor_seconds(*arguments: str | Path) -> float:
+    """Processor time of a process, start and end included: a clock on the wall would time the neighbours, too."""
+    before = os.times()
+    subprocess.run([str(one) for one in arguments], env=environment(), capture_output=True, check=True)
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4])  # user and system time of finished children

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import SCHEMES
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def open_data(
     """The people, with progress where they are drawn first; `at_most`: fewer where the set has fewer."""
     from bhpe_compile.evaluate.data import open_people
 
+    if data == "synth":
+        LOG.remains = "nothing was written but people of the open set, which stay in the cache folder"
     return open_people(
         data, count, seed, body, lambda step, done: console("data", step, done), at_most=at_most
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import existing, threads_option
 from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import UsageError
@@ -84,13 +85,15 @@ def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
     from bhpe_compile.artifact import load_reference
     from bhpe_compile.artifact.load import check_artifact
     from bhpe_compile.runtime import Model
-    from bhpe_compile.targets.host import missing_features
+    from bhpe_compile.targets.host import host_family, missing_features
 
     target = check_artifact(existing(artifact, "artefact"))["target"]
     if lacking := missing_features(target["family"], target["requires"]):
+        foreign = lacking == (target["family"],)
+        here = f"is {host_family()}" if foreign else f"has no {', '.join(lacking)}"
         raise UsageError(
-            f"{artifact}: is compiled for {target['name']}, and this machine has no {', '.join(lacking)}; "
-            "copy the folder to the device and run its driver there"
+            f"{artifact}: cannot be timed here: it is compiled for {target['name']}, and this machine {here}; "
+            "time it on the device"
         )
     with Model(artifact, threads=threads) as model:
         model.input()[...] = load_reference(artifact).image
@@ -100,7 +103,7 @@ def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
 @contextmanager
 def progress(rounds: int, quiet: bool) -> Iterator[Callable[[int], None] | None]:
     """A bar on stderr, where that is a terminal; yields what to call with the number of every finished round."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or LOG.json or not sys.stderr.isatty():
         yield None
         return
     with click.progressbar(length=rounds, label="timing", file=sys.stderr) as bar:

@@ -15,6 +15,9 @@ from bhpe_compile.errors import VerificationError
 if TYPE_CHECKING:
     from bhpe_compile.bisection import BisectResult
 
+EQUAL = 1e-20
+"""Bounds below it only keep off zero: what has them must be equal."""
+
 
 def bisect_artifact(
     artifact: Path,
@@ -72,7 +75,7 @@ def render(result: BisectResult) -> str:
     if gap is not None:
         pairs += [
             ("beyond its bound", f"{gap.beyond} of {gap.elements} elements, the first at {gap.first}"),
-            ("bound", f"{gap.bound:.4g}"),
+            ("bound", f"{gap.bound:.4g}" if gap.bound > EQUAL else "equal"),
             ("largest difference", f"{gap.largest:.6g}, root mean square {gap.rms:.6g}"),
             ("expected", f"{gap.expected_range[0]:.6g} .. {gap.expected_range[1]:.6g}"),
             ("found", f"{gap.found_range[0]:.6g} .. {gap.found_range[1]:.6g}"),

@@ -29,7 +29,14 @@ def _quiet(context: click.Context, parameter: click.Parameter, value: bool) -> b
 
 
 def with_common_options(command: click.Command) -> click.Command:
-    """`command` with the options every command has; one that knows --quiet gets it as before."""
+    """`command` with the options every command has; one that knows --quiet gets it as before.
+
+    Of a group (`data`) the commands in it get them.
+    """
+    if isinstance(command, click.Group):
+        for one in command.commands.values():
+            with_common_options(one)
+        return command
     names = {name for parameter in command.params for name in parameter.opts}
     if "--quiet" in names:
         for parameter in command.params:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import existing, existing_file
 from bhpe_compile.cli.report import plain
 from bhpe_compile.cli.tables import to_json_text
@@ -121,7 +122,7 @@ def compare_command(
     else:
         write_files({output: text.encode()})
     for line in comparison.missed:
-        click.echo(f"error: {line}", err=True)
+        LOG.event("error", f"error: {line}", text=line, exit_code=BudgetError.exit_code)
     if comparison.missed:
         raise click.exceptions.Exit(BudgetError.exit_code)
 
@@ -155,7 +156,7 @@ def time_subjects(subjects: list[Subject], rounds: int) -> list[Subject]:
             try:
                 models[one.letter] = stack.enter_context(open_timed(one.path))
             except UsageError as error:  # for another CPU: it is shown without latency
-                click.echo(f"not measured: {error}", err=True)
+                LOG.message(f"not measured: {error}")
         if not models:
             raise UsageError(
                 "--measure: none of them runs on this machine; it needs an artefact for this CPU"

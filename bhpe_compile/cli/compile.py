@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--target",
     "-t",
@@ -135,7 +135,7 @@ if TYPE_CHECKING:
     help="Print every pass, and each layer left in full precision with the reason.",
 )
 def compile_command(
-    model: Path,
+    model: Path | None,
     target: str | None,
     output: Path | None,
     force: bool,
@@ -183,6 +183,10 @@ def compile_command(
         print_passes(style, requires=True)
         return
 
+    if model is None:  # of all options, only --print-passes goes without
+        raise click.MissingParameter(
+            "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
+        )
     existing_file(model, "model or command")
     if target is None:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
@@ -201,6 +205,7 @@ def compile_command(
     )
     if calibrate and not options.computes_int8:
         raise UsageError("--calibrate is for 8-bit layers: leave it out, or say --dense int8")
+    dump.check(options)
     described = describe_options(model, destination, resolved.summary, options)
     if dry_run:
         from bhpe_compile.artifact.save import check_output
@@ -208,7 +213,7 @@ def compile_command(
         check_output(destination, force)
         plan([*described, *describe_model(model)], style)
         return
-    dumper = dump.dumper(destination, options)
+    dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
     within = None
@@ -225,6 +230,7 @@ def compile_command(
     except Stopped as stopped:
         report_stop(stopped, style, quiet)
         return
+    LOG.remains = f"{destination} had been written before"
     if verbose:
         for note in result.notes:
             if not note.applied:

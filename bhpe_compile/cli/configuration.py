@@ -1,6 +1,6 @@
 """Options in a file: `bhpe.toml`, or `[tool.bhpe]` of pyproject.toml, the nearest from the working directory upwards.
 
-    [compile]                      a section for every command
+    [compile]                      a section for every command; [data.synth] where a command has commands of its own
     target = "arm"                 options as on the command line, without the dashes
     keep-float = ["box_net.*"]     a list where an option may be repeated
     verify = true                  true or false for flags
@@ -35,10 +35,10 @@ KEY = "bhpe.print-config"
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a file says: parameter values by command and parameter name."""
+    """What a file says: parameter values by command and parameter name, as click's `default_map` has them."""
 
     path: Path | None = None
-    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 def find_file(start: Path) -> Path | None:
@@ -58,15 +58,23 @@ def read_configuration(group: click.Group, path: Path | None) -> Configuration:
         return Configuration()
     document = _read(path)
     sections = document if path.name != SHARED else document.get("tool", {}).get("bhpe", {})
-    values: dict[str, dict[str, Any]] = {}
+    return Configuration(path, _sections(path, "", group, sections))
+
+
+def _sections(path: Path, prefix: str, group: click.Group, sections: Any) -> dict[str, Any]:
+    """The values of a group's commands; `prefix` is the group's name and a point, except for the first."""
+    values: dict[str, Any] = {}
     for name, section in sections.items():
-        command = group.commands.get(name)
+        command, full = group.commands.get(name), f"{prefix}{name}"
         if command is None:
-            raise UsageError(f"{path}: there is no command {name!r}{_near(name, list(group.commands))}")
+            raise UsageError(f"{path}: there is no command {full!r}{_near(name, list(group.commands))}")
         if not isinstance(section, dict):
-            raise UsageError(f"{path}: {name} has to be a section, [{name}]")
-        values[name] = dict(_parameters(path, name, command, section))
-    return Configuration(path, values)
+            raise UsageError(f"{path}: {full} has to be a section, [{full}]")
+        if isinstance(command, click.Group):
+            values[name] = _sections(path, f"{full}.", command, section)
+        else:
+            values[name] = dict(_parameters(path, full, command, section))
+    return values
 
 
 def _read(path: Path) -> dict[str, Any]:

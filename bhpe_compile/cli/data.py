@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.tables import print_json
 
 format_option = click.option(
@@ -88,6 +89,7 @@ def synth_command(
         ("people", f"{count}, {split} split, seed {seed}"),
         ("processes", str(workers)),
     )
+    LOG.remains = f"the same command goes on with what is in {folder}"
     with Console(options, quiet=quiet, verbose=False, first_stage="body") as console:
         path = resolve_body(body, lambda step, fraction: console("body", step, 0.0))
         start = time.perf_counter()

@@ -55,21 +55,26 @@ class DumpOptions:
     stop: str | None
     print_passes: bool
 
-    def dumper(self, output: Path, options: CompileOptions) -> Dumper | None:
-        """What writes it, or None when nothing was asked for. UsageError for unknown passes, with near names."""
-        from bhpe_compile.inspection import Dumper
+    def check(self, options: CompileOptions) -> None:
+        """UsageError for unknown passes, with near names, and for options that ask for nothing."""
         from bhpe_compile.inspection.dumper import ALL
         from bhpe_compile.schedule import check_points
 
         wanted = tuple(name for name in self.after if name != ALL)
         check_points((*wanted, *((self.stop,) if self.stop is not None else ())), options)
+        if not self.after and self.stop is None and (self.folder is not None or self.onnx):
+            raise UsageError(
+                "--dump-dir and --dump-onnx are for --dump-ir-after or --stop-after: name a pass"
+            )
+
+    def dumper(self, output: Path) -> Dumper | None:
+        """What writes it, or None when nothing was asked for."""
+        from bhpe_compile.inspection import Dumper
+
         if not self.after and self.stop is None:
-            if self.folder is not None or self.onnx:
-                raise UsageError(
-                    "--dump-dir and --dump-onnx are for --dump-ir-after or --stop-after: name a pass"
-                )
             return None
         folder = self.folder if self.folder is not None else output.with_name(f"{output.name}-ir")
+        LOG.remains = f"no artefact was written; graphs dumped before are in {folder}"
         return Dumper(folder, self.after, stop=self.stop, onnx=self.onnx)
 
 

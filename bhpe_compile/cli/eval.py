@@ -18,6 +18,7 @@ from bhpe_compile.cli.accuracy import (
 )
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import complete_target, existing
 from bhpe_compile.cli.tables import print_json, render_markdown, render_table
 from bhpe_compile.errors import UsageError
@@ -150,8 +151,8 @@ def eval_command(
         if emulated
         else ""
     )
-    if not quiet and style == "table" and note:
-        click.echo(note, err=True)
+    if style == "table" and note:
+        LOG.message(note)
     _print(result, sources, verdicts, seed, style, note)
     require(verdicts)
 

@@ -15,6 +15,8 @@ import click
 
 FLAG = "--log-json"
 
+NOTHING = "nothing was written"
+
 
 class Log:
     """Where messages go; one for the process, set anew by every `main`."""
@@ -22,11 +24,14 @@ class Log:
     def __init__(self) -> None:
         self.json = False
         self.quiet = False
+        self.remains = NOTHING
+        """What Ctrl-C leaves behind, in words; a command that writes before its end sets it."""
 
     def start(self, arguments: list[str]) -> None:
         """Begin a command; the flag is looked for here too, so that usage errors are JSON as well."""
         self.json = FLAG in arguments
         self.quiet = False
+        self.remains = NOTHING
 
     def message(self, text: str) -> None:
         """Something the user should know; --quiet silences it."""

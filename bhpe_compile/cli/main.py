@@ -77,7 +77,7 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
         return
     found = read_configuration(cli, config if config is not None else find_file(Path.cwd()))
     context.meta[KEY] = found
-    context.default_map = {name: dict(values) for name, values in found.values.items()}
+    context.default_map = found.values
 
 
 for command in (
@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _fail(_usage_text(error), EXIT_USAGE)
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+        return _fail(f"interrupted; {LOG.remains}", EXIT_INTERRUPTED)
     except BhpeError as error:
         return _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
     except BrokenPipeError:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import SCHEMES, complete_target, existing, existing_file
 from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
@@ -138,7 +139,7 @@ def _of_artifact(
     if verify_too:
         from bhpe_compile.cli.verify import run_verification
 
-        verification = run_verification(source, None, quiet=True, verbose=False).to_json()
+        verification = run_verification(source, None, quiet=LOG.quiet, verbose=False).to_json()
     overlay = draw(source, picture) if picture is not None else None
     if verification is None:
         verification = recorded(source, "verification.json")
@@ -151,7 +152,8 @@ def time_artifact(source: Path, rounds: int) -> Timing:
     from bhpe_compile.cli.bench import open_timed
     from bhpe_compile.runtime.timing import time_model
 
-    with open_timed(source) as model:
+    with Console([], quiet=LOG.quiet, verbose=False) as console, open_timed(source) as model:
+        console("time", "", None)
         return time_model(model, rounds, steps=True)
 
 
@@ -162,9 +164,11 @@ def time_twins(source: Path) -> dict[str, Twin]:
     from bhpe_compile.tuning.twins import measure_twins
 
     target = target_of(read_artifact(source))
-    if sys.stderr.isatty():
-        click.echo("timing the 8-bit form of every binary layer (half a minute)", err=True)
-    return {} if target is None else measure_twins(source, target)
+    if target is None:
+        return {}
+    with Console([], quiet=LOG.quiet, verbose=False) as console:
+        console("time 8-bit forms", "", None)
+        return measure_twins(source, target)
 
 
 def draw(source: Path, picture: Path) -> bytes:
@@ -216,5 +220,6 @@ def render(report: Report, style: str, with_layers: bool, overlay: bytes | None 
 def plain(table: Table) -> str:
     """A table for the terminal: its title, unless it is the first, its rows and its note."""
     lines = [] if table.title == "Summary" else [table.title.upper()]
-    lines.append(render_table(table.header, table.rows, right=table.right))
+    if table.rows:
+        lines.append(render_table(table.header, table.rows, right=table.right))
     return "\n".join([*lines, *([table.note] if table.note else [])])

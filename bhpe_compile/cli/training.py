@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.tables import print_json, render_pairs
 from bhpe_compile.errors import InputError, UsageError
 
@@ -134,6 +135,7 @@ def run_training(
     from bhpe_compile.distill.engine import is_main
 
     quiet = quiet or not is_main()
+    LOG.remains = f"the same command goes on from the last checkpoint in {place.folder}"
     start, first = time.monotonic(), -1
     interval = 1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
     with Console(described, quiet=quiet, verbose=False, first_stage="") as console:

@@ -43,9 +43,14 @@ def run_pass(name: str, source: Path, target: Target | None = None) -> PassRun:
     model = onnx_ir.from_proto(_load(source))
     try:
         result = one(model)
-    except BhpeError as error:
+    except InputError as error:
         error.add_note(f"in pass {name}, on {source}")
         raise
+    except (
+        BhpeError
+    ) as error:  # inside a compilation a defect; here the file may lack what earlier passes ensure
+        needed = f", which needs: {', '.join(one.requires)}" if one.requires else ""
+        raise InputError(f"{source}: is no graph for pass {name}{needed} ({error})") from error
     proto = onnx_ir.to_proto(result.graph)
     known = {entry.domain for entry in proto.opset_import}
     for domain in sorted({node.domain for node in proto.graph.node} - known):

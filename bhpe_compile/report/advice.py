@@ -1,9 +1,9 @@
 """What could be cheaper, layer by layer, and on what ground that is said.
 
     wasted lanes         slots of the packed weights that hold none; counted from the layout of the target
-    memory bound         moving its bytes takes longer than its sums: by the declared balance of the CPU (`balance`);
-                         where times were measured, only layers that also run at less than half the rate of the
-                         fastest tenth of their precision are named
+    memory bound         moving its bytes takes clearly longer than its sums, by the declared balance of the CPU
+                         (`balance`); where times were measured, only layers that also run at less than half the
+                         rate of the fastest tenth of their precision are named
     cheaper in 8 bits    its 8-bit form would take less time: measured (both kernels run here), else estimated from
                          the same balance
 
@@ -32,6 +32,9 @@ LEAST_SHARE = 0.002
 
 SLOW = 0.5
 """A memory-bound layer runs at less than this part of the best rate of its precision."""
+
+BOUND = 1.25
+"""Moving the bytes must take so many times as long as the sums: the balance is not known better than that."""
 
 MARGIN = 0.95
 """A measured 8-bit form must take less than this part of the time: closer is noise."""
@@ -136,7 +139,7 @@ def _best_rates(layers: Sequence[Layer]) -> dict[str, float]:
 
 
 def _memory_bound(layer: Layer, cycles: Cycles, balance: Balance, best: Mapping[str, float]) -> list[Advice]:
-    if cycles.memory <= cycles.sums:
+    if cycles.memory < BOUND * cycles.sums:
         return []
     ratio = cycles.memory / cycles.sums
     moved, sums = render_bytes(layer.traffic + layer.nbytes), render_count(layer.macs)

@@ -2,10 +2,12 @@
 
 A cycle count from these is an estimate that ranks layers; it is never shown as a time. Sources:
 
-    x86, AVX-512     xor + vpopcntd + add from L1, vpdpbusd, FMA: measured on Zen 4 (docs/performance.md's machine)
-    x86, AVX2        nibble look-up popcount on the same machine; pmaddwd and FMA by their two ports
-    AArch64          llvm-mca on our inner loops (docs/performance.md); smlal, sdot and fmla by llvm-mca
-    bytes a cycle    assumed: what one core streams from L2 and beyond; nobody measured it on the boards
+    x86, AVX-512     loops of xor + vpopcntd + add from L1, of vpdpbusd and of FMA, timed on Zen 4
+    x86, AVX2        derived from benchmarks/results/latest.json, Zen 4 again: binary convolutions take 2.1 times as
+                     long as with AVX-512 (geometric mean), 8-bit layers four times
+    AArch64          binary: llvm-mca on our inner loop (docs/performance.md; cortex-a76 as neoverse-n1);
+                     8-bit and float: assumed, from what smlal, sdot and fmla can do at most
+    bytes a cycle    assumed everywhere: what one core streams from L2 and beyond
 """
 
 from __future__ import annotations
@@ -36,12 +38,13 @@ class Balance:
         return rates[layer.precision]
 
 
-_MEASURED = "MACs a cycle measured on Zen 4, bytes a cycle assumed"
-_ANALYSED = "MACs a cycle by llvm-mca, bytes a cycle assumed"
+_TIMED = "MACs a cycle timed on Zen 4, bytes a cycle assumed"
+_DERIVED = "MACs a cycle derived from AVX2 kernels timed on Zen 4, bytes a cycle assumed"
+_ANALYSED = "binary MACs a cycle by llvm-mca, 8-bit and float ones and bytes a cycle assumed"
 
 BALANCES: Mapping[str, Balance] = {
-    "icelake-server": Balance(331, 64, 16, 16, _MEASURED),
-    "x86-64-v3": Balance(128, 32, 16, 16, _MEASURED),
+    "icelake-server": Balance(331, 64, 16, 16, _TIMED),
+    "x86-64-v3": Balance(156, 16, 16, 16, _DERIVED),
     "cortex-a53": Balance(34.9, 4, 2.7, 4, _ANALYSED),
     "cortex-a72": Balance(81.9, 8, 4, 8, _ANALYSED),
     "cortex-a76": Balance(81.9, 32, 8, 16, _ANALYSED),

@@ -254,7 +254,7 @@ def check(subjects: Sequence[Subject], limits: Limits) -> tuple[str, ...]:
 
 def _line(one: Subject, first: Subject, flag: str, limit: float, what: str, show: Any) -> str:
     value, reference = getattr(one, what), getattr(first, what)
-    noun = "bytes" if what == "nbytes" else "operations (paper's count)"
+    noun = "bytes" if what == "nbytes" else "operations by the paper's count"
     return (
         f"{one.name}: {show(value)} ({value:.0f} {noun}) is more than {flag} {show(limit)} ({limit:.0f}); "
         f"{first.name} has {show(reference)}"

@@ -157,7 +157,8 @@ def _cards(report: Report) -> list[Card]:
         working = report.memory.get("arena", 0) + report.memory.get("workspace", 0)
         cards.append(Card("activation memory", render_bytes(working), "arena and workspace, planned"))
     if report.latency is not None:
-        detail = f"median of {report.latency['rounds']} runs, {report.latency['threads']} thread(s)"
+        threads = report.latency["threads"]
+        detail = f"median of {report.latency['rounds']} runs, {threads} thread{'s' if threads > 1 else ''}"
         cards.append(
             Card(
                 "measured latency",
@@ -284,9 +285,10 @@ def _plain(value: object) -> str:
 def compare_page(comparison: Comparison) -> str:
     """The page of a comparison."""
     subjects = comparison.subjects
+    names = [one.path.resolve().name for one in subjects]
     return _page(
         "compare.html.j2",
-        title=" against ".join(one.path.resolve().name for one in subjects),
+        title=f"{names[0]} against {', '.join(names[1:])}",
         subtitle="; ".join(_who(one) for one in subjects),
         cards=[card for one in subjects[1:] for card in _ratio_cards(one, subjects[0])],
         summary=compare_summary(comparison),

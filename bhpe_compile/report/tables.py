@@ -33,9 +33,13 @@ class Table:
 def markdown(table: Table) -> str:
     """The table for Markdown, its title above and its note below."""
     rule = ["---:" if k in table.right else "---" for k in range(len(table.header))]
-    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in (table.header, rule, *table.rows)]
-    head = [f"### {_cell(table.title)}", ""] if table.title else []
-    return "\n".join([*head, *lines, *(["", table.note] if table.note else [])])
+    shown = (table.header, rule, *table.rows) if table.rows else ()
+    parts = [
+        f"### {_cell(table.title)}" if table.title else "",
+        "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in shown),
+        table.note,
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _cell(text: str) -> str:

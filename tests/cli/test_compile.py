@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.cli.main import main
 from bhpe_compile.options import default_output
 
 
@@ -20,3 +21,12 @@ from bhpe_compile.options import default_output
 )
 def test_default_output(model: str, folder: str) -> None:
     assert default_output(Path(model), "x86") == Path(folder)
+
+
+def test_print_passes_needs_no_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", "--print-passes"]) == 0
+    shown = capsys.readouterr().out
+    assert main(["passes", "--requires"]) == 0
+    assert shown == capsys.readouterr().out
+    assert main(["compile", "--target", "x86"]) == 2
+    assert "Missing argument 'MODEL'" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from bhpe_compile.cli.configuration import find_file, options_of, read_configuration
 from bhpe_compile.cli.main import cli, main
 from bhpe_compile.errors import InputError, UsageError
+from tests.command import every_command
 
 
 @pytest.fixture
@@ -67,15 +68,17 @@ def test_the_values_reach_the_command(folder: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[compil]\n", r"no command 'compil'; did you mean compile\?"),
+        ("[compil]\n", r"no command 'compil'; did you mean compile or compare\?"),
         ("[compile]\ntraget = 'x86'\n", r"\[compile\] has no option 'traget'; did you mean target"),
-        ("[compile]\nzzz = 1\n", "has no option 'zzz'; there are binarize, calibrate"),
+        ("[compile]\nzzz = 1\n", "has no option 'zzz'; there are accuracy-body, "),
         ("[compile]\nforce = 'yes'\n", r"\[compile\] force has to be true or false"),
         ("[compile]\ntarget = true\n", r"\[compile\] target has to be no true or false"),
         ("[compile]\nkeep-float = 'a'\n", r"\[compile\] keep-float has to be a list"),
         ("[compile]\ntarget = ['arm']\n", r"\[compile\] target has to be one value"),
         ("[compile]\nprint-config = true\n", "no option 'print-config'"),
         ("compile = 3\n", r"compile has to be a section"),
+        ("[data]\nseed = 3\n", r"there is no command 'data.seed'; there are check, synth"),
+        ("[data.synth]\nsed = 3\n", r"\[data.synth\] has no option 'sed'; did you mean seed"),
     ],
 )
 def test_mistakes(text: str, message: str, tmp_path: Path) -> None:
@@ -101,7 +104,15 @@ def test_a_value_that_click_refuses_names_the_file(folder: Path, capsys: pytest.
 
 
 def test_every_option_of_every_command_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    for name, command in cli.commands.items():
-        assert main([name, "--print-config"]) == 0, name
+    for words, command in every_command(cli):
+        assert main([*words, "--print-config"]) == 0, words
         lines = capsys.readouterr().out.splitlines()[4:]
         assert [line.split()[0] for line in lines] == [option for option, _ in options_of(command)]
+
+
+def test_commands_of_a_group_have_sections(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bhpe.toml").write_text("[data.synth]\nseed = 7\n")
+    assert main(["data", "synth", "--count", "3", "--print-config", "--format", "json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["seed"] == {"value": 7, "from": str(folder / "bhpe.toml")}
+    assert shown["count"] == {"value": 3, "from": "command line"}

@@ -14,7 +14,7 @@ import pytest
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.main import cli, main
-from tests.command import COMMAND, environment
+from tests.command import COMMAND, environment, every_command
 
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-9]|9[0-7]|4[0-8])(?:;\d+)*m")
 
@@ -60,9 +60,9 @@ def test_messages_and_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_command_has_the_common_options() -> None:
-    for name, command in cli.commands.items():
+    for words, command in every_command(cli):
         names = {word for parameter in command.params for word in parameter.opts}
-        assert {"--quiet", "-q", "--log-json", "--print-config"} <= names, name
+        assert {"--quiet", "-q", "--log-json", "--print-config"} <= names, words
 
 
 @pytest.mark.parametrize("no_colour", [False, True])

@@ -15,13 +15,13 @@ CACHES = (".ses", "torchinductor_")
 """What libraries keep in the folder for temporary files on every run, interrupted or not."""
 
 
-@pytest.mark.parametrize("stage", ["export", "lower", "write"])
-def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> None:
-    work, temporary = tmp_path / "work", tmp_path / "temporary"
+def interrupt(stage: str, place: Path, *words: str | Path) -> tuple[Path, Path, str]:
+    """Compile, and Ctrl-C when `stage` begins: working folder, folder for temporary files, the last line."""
+    work, temporary = place / "work", place / "temporary"
     work.mkdir()
     temporary.mkdir()
     with subprocess.Popen(
-        [*COMMAND, example / "model.pt", "--target", "x86"],
+        [*COMMAND, *words],
         cwd=work,
         env=environment(TMPDIR=str(temporary)),
         stdout=subprocess.PIPE,
@@ -39,7 +39,20 @@ def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> 
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, seen + err
     assert out == ""
-    assert err.splitlines()[-1] == "error: interrupted; nothing was written"
     assert "Traceback" not in err
+    return work, temporary, err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("stage", ["export", "lower", "write"])
+def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> None:
+    work, temporary, last = interrupt(stage, tmp_path, example / "model.pt", "--target", "x86")
+    assert last == "error: interrupted; nothing was written"
     assert listing(work) == []
     assert [name for name in listing(temporary) if not name.startswith(CACHES)] == []
+
+
+def test_what_was_dumped_is_named(example: Path, tmp_path: Path) -> None:
+    words = (example / "model.pt", "--target", "x86", "-o", "a", "--dump-ir-after", "plain")
+    work, _, last = interrupt("export", tmp_path, *words)
+    assert last == "error: interrupted; no artefact was written; graphs dumped before are in a-ir"
+    assert listing(work) == ["a-ir", "a-ir/001_binarize_plain.txt"]

@@ -69,7 +69,7 @@ def test_each_missed_limit_is_a_line_with_both_values_and_the_limit() -> None:
     a, b = (timed(s, ms) for s, ms in zip(pair(), (8.0, 2.0), strict=True))
     size, ops, latency = compare((a, b), Limits(1499, b.operations - 1, 0.2)).missed
     assert size.startswith("B b: 1.5 kB (1500 bytes) is more than --max-size 1.5 kB (1499); A a.pt has 5 kB")
-    assert f"({b.operations:.0f} operations (paper's count)) is more than --max-ops" in ops
+    assert f"({b.operations:.0f} operations by the paper's count) is more than --max-ops" in ops
     assert latency == (
         "B b: takes 0.250 times as long as A a.pt (2.000 ms, 8.000 ms), more than --max-latency-ratio 0.2"
     )
