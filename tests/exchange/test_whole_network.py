@@ -34,7 +34,7 @@ from tests.passes.fold.graphs import run
 Signs = dict[str, NDArray[np.bool_]]
 
 MOST_FLIPS = 1e-5
-"""Share of all signs: 20 of 2 million, where 0 were measured. A wrong threshold or scale flips tens of percent."""
+"""Share of all signs: 5 of half a million, where 0 were measured. A wrong threshold or scale flips tens of percent."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def test_outputs_move(chain: Chain) -> None:
 @pytest.mark.parametrize("form", ["exported", "simplified", "folded"])
 def test_signs_are_those_of_torch_up_to_rounding(chain: Chain, form: str) -> None:
     different, total = flips(chain.signs[form], chain.torch_signs)
-    assert total > 1_000_000
+    assert total > 500_000
     assert different <= MOST_FLIPS * total
 
 

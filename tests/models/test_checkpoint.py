@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.models.binary import BinaryLayer
 from bhpe_compile.models.checkpoint import load_model, load_state, save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import FULL, TINY
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +179,39 @@ def test_nan_is_named(tiny: Hand4Whole) -> None:
     state["face_regressor.expr_out.0.weight"][0, 0] = float("nan")
     with pytest.raises(InputError, match=r"NaN or infinity in face_regressor\.expr_out\.0\.weight"):
         load_state(Hand4Whole(TINY), state, "x.pt")
+
+
+def test_compact_form_keeps_signs_and_magnitudes(tmp_path: Path) -> None:
+    """Twice through the file is once: the second copy is the first, and both suffixes say the same."""
+    options = BinarizeOptions()
+    graph, _ = binarize(initialise(Hand4Whole(TINY), 3), options)
+    for name in ("a.pt", "a.safetensors"):
+        save_model(tmp_path / name, graph, TINY, options.to_dict(), compact=True)
+    first, second = load_model(tmp_path / "a.pt"), load_model(tmp_path / "a.safetensors")
+    assert first.state_dict.keys() == graph.state_dict().keys()
+    assert all(torch.equal(value, second.state_dict[name]) for name, value in first.state_dict.items())
+    again, _ = binarize(Hand4Whole(TINY), options)
+    load_state(again, first.state_dict, "a.pt")
+    for name, layer in graph.named_modules():
+        if isinstance(layer, BinaryLayer):
+            assert torch.equal(again.get_submodule(name).weight >= 0, layer.weight >= 0)
+    assert (tmp_path / "a.pt").stat().st_size < 0.3 * 4 * sum(p.numel() for p in graph.parameters())
+
+
+@pytest.mark.parametrize("damage", ["bits", "magnitude", "shape"])
+def test_damaged_compact_form_is_refused(damage: str, tmp_path: Path) -> None:
+    options = BinarizeOptions()
+    graph, _ = binarize(initialise(Hand4Whole(TINY), 3), options)
+    path = tmp_path / "a.pt"
+    save_model(path, graph, TINY, options.to_dict(), compact=True)
+    content = torch.load(path, weights_only=True)
+    name = "backbone.layer2.0.conv2.weight"
+    if damage == "bits":
+        content["state_dict"][f"{name}.bits"] = content["state_dict"][f"{name}.bits"][:-1]
+    elif damage == "magnitude":
+        del content["state_dict"][f"{name}.magnitude"]
+    else:
+        content["signs"][name] = ["many"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="damaged: the packed weights"):
+        load_model(path)

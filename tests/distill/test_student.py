@@ -1,0 +1,127 @@
+"""Distillation: what is written compiles as it was trained, the teacher is left alone, its boxes are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("accelerate")
+
+from bhpe_compile.distill.curve import draw
+from bhpe_compile.distill.engine import CHECKPOINT, Place
+from bhpe_compile.distill.folder import Folder
+from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.student import distill, find_boxes
+from bhpe_compile.distill.train import Trained
+from bhpe_compile.errors import UsageError
+from bhpe_compile.evaluate.body import BodyModel
+from bhpe_compile.models.binary import BinaryLayer
+from bhpe_compile.models.checkpoint import load_model, load_state
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.models.initialise import initialise
+from bhpe_compile.models.presets import TINY
+from bhpe_compile.options import CompileOptions
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
+from bhpe_compile.pipeline import binarize as pipeline_binarize
+from bhpe_compile.progress import Progress
+from tests.distill.people import People
+
+PEOPLE = People()
+RECIPE = Recipe(images=12, batch=4, micro_batch=4, precision="fp32", learning_rate=1e-3)
+
+
+def run(
+    folder: Path, body: BodyModel, scheme: str = "bidrn", label_weight: float = 0.0
+) -> tuple[Hand4Whole, Trained]:
+    torch.set_num_threads(1)
+    teacher = initialise(Hand4Whole(TINY), 1)
+    options = BinarizeOptions(scheme=get_scheme(scheme))
+    place = Place(folder / "work", workers=0)
+    trained = distill(
+        teacher, PEOPLE, body, options, RECIPE, place, folder / "student.pt", {}, label_weight=label_weight
+    )
+    return teacher, trained
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory, body: BodyModel) -> tuple[Path, Hand4Whole, Trained]:
+    folder = tmp_path_factory.mktemp("student")
+    return folder, *run(folder, body)
+
+
+def test_the_teacher_is_left_alone(student: tuple[Path, Hand4Whole, Trained]) -> None:
+    fresh = initialise(Hand4Whole(TINY), 1).state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in student[1].state_dict().items())
+
+
+def test_the_student_is_compiled_as_it_ended(student: tuple[Path, Hand4Whole, Trained]) -> None:
+    """Signs of the last checkpoint, magnitudes its mean |W|, other weights float16."""
+    folder, teacher, _ = student
+    assert (folder / "student.pt").stat().st_size < 3_000_000
+    graph, _ = pipeline_binarize(load_model(folder / "student.pt"), CompileOptions(target=""), Progress(None))
+    latent, _ = binarize(trace(teacher, "predict"), BinarizeOptions())
+    load_state(latent, torch.load(folder / "work" / CHECKPOINT, weights_only=True)["network"], "checkpoint")
+    trained = dict(latent.named_modules())
+    binary = [(name, layer) for name, layer in graph.named_modules() if isinstance(layer, BinaryLayer)]
+    assert len(binary) > 30
+    for name, layer in binary:
+        assert torch.equal(layer.weight >= 0, trained[name].weight >= 0), name
+        # the mean of thousands of equal numbers is theirs but for the rounding of a long sum
+        torch.testing.assert_close(layer.scale(), trained[name].scale(), rtol=1e-4, atol=0)
+    stem = graph.get_submodule("backbone.conv1").weight
+    assert torch.equal(stem, trained["backbone.conv1"].weight.half().float())
+
+
+def test_features_and_outputs_come_nearer(tmp_path: Path, body: BodyModel) -> None:
+    torch.set_num_threads(1)
+    teacher = initialise(Hand4Whole(TINY), 1)
+    recipe = Recipe(images=160, batch=4, micro_batch=4, precision="fp32", learning_rate=1e-3)
+    place = Place(tmp_path / "work", workers=0)
+    log = distill(teacher, PEOPLE, body, BinarizeOptions(), recipe, place, tmp_path / "s.pt", {}).log
+    assert log[-1]["features"] < log[0]["features"]
+    assert log[-1]["loss"] < log[0]["loss"]
+    draw(log, tmp_path / "curve.png", "a curve")
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.size[0] > 500
+
+
+@pytest.mark.parametrize("scheme", ["bnn", "reactnet"])
+def test_other_schemes_learn_too(scheme: str, tmp_path: Path, body: BodyModel) -> None:
+    _, trained = run(tmp_path, body, scheme, label_weight=0.5)
+    assert np.isfinite(trained.log[-1]["loss"])
+    graph, _ = pipeline_binarize(load_model(trained.output), CompileOptions(target=""), Progress(None))
+    with torch.no_grad():
+        outputs = graph(torch.rand(1, 3, 512, 384))
+    assert all(bool(torch.isfinite(value).all()) for value in outputs.values())
+
+
+def test_boxes_are_the_teachers_and_are_kept(tmp_path: Path) -> None:
+    teacher = initialise(Hand4Whole(TINY), 1)
+    boxes = find_boxes(teacher, PEOPLE, tmp_path, {})
+    image = torch.from_numpy(PEOPLE.image(5)).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        outputs = teacher(image)
+    for k, name in enumerate(("lhand_bbox", "rhand_bbox", "face_bbox")):
+        # batches of another size are summed in another order
+        np.testing.assert_allclose(boxes[5, k], outputs[name][0], atol=0.05)
+    (tmp_path / "boxes.npy").write_bytes((tmp_path / "boxes.npy").read_bytes())
+    assert np.array_equal(find_boxes(initialise(Hand4Whole(TINY), 2), PEOPLE, tmp_path, {}), boxes)
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        Folder(tmp_path / "missing")
+    with pytest.raises(UsageError, match="holds no picture"):
+        Folder(tmp_path)
+    for name in ("b.png", "a.jpg"):
+        Image.new("RGB", (60, 80), (10, 200, 30)).save(tmp_path / name)
+    pictures = Folder(tmp_path)
+    assert len(pictures) == 2
+    image = pictures.image(1)
+    assert image.shape == (512, 384, 3)
+    assert tuple(image[256, 192]) == (10, 200, 30)
+    assert tuple(image[0, 0]) == (0, 0, 0)  # the margin that every crop has
