@@ -78,7 +78,10 @@ def with_common_options(command: click.Command) -> click.Command:
             if context.meta.get(PRINT):
                 print_configuration(context, str(values.get("style")))
                 return None
-            return inner(*arguments, **values)
+            try:
+                return inner(*arguments, **values)
+            except KeyboardInterrupt:  # click would print an empty line, which is no JSON
+                raise click.Abort from None
 
         command.callback = outer
     return command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,8 +16,8 @@ CACHES = (".ses", "torchinductor_")
 """What libraries keep in the folder for temporary files on every run, interrupted or not."""
 
 
-def interrupt(stage: str, place: Path, *words: str | Path) -> tuple[Path, Path, str]:
-    """Compile, and Ctrl-C when `stage` begins: working folder, folder for temporary files, the last line."""
+def interrupt(stage: str, place: Path, *words: str | Path) -> tuple[Path, Path, list[str]]:
+    """Compile, and Ctrl-C when `stage` begins: working folder, folder for temporary files, lines after that."""
     work, temporary = place / "work", place / "temporary"
     work.mkdir()
     temporary.mkdir()
@@ -33,26 +34,27 @@ def interrupt(stage: str, place: Path, *words: str | Path) -> tuple[Path, Path, 
         seen = ""
         for line in process.stderr:
             seen += line
-            if line.rstrip().endswith(stage):
+            if stage in line:
                 os.killpg(process.pid, signal.SIGINT)
                 break
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, seen + err
     assert out == ""
     assert "Traceback" not in err
-    return work, temporary, err.splitlines()[-1]
+    return work, temporary, err.splitlines()
 
 
 @pytest.mark.parametrize("stage", ["export", "lower", "write"])
 def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> None:
-    work, temporary, last = interrupt(stage, tmp_path, example / "model.pt", "--target", "x86")
-    assert last == "error: interrupted; nothing was written"
+    work, temporary, rest = interrupt(f"  {stage}", tmp_path, example / "model.pt", "--target", "x86")
+    assert rest[-1] == "error: interrupted; nothing was written"
     assert listing(work) == []
     assert [name for name in listing(temporary) if not name.startswith(CACHES)] == []
 
 
 def test_what_was_dumped_is_named(example: Path, tmp_path: Path) -> None:
-    words = (example / "model.pt", "--target", "x86", "-o", "a", "--dump-ir-after", "plain")
-    work, _, last = interrupt("export", tmp_path, *words)
-    assert last == "error: interrupted; no artefact was written; graphs dumped before are in a-ir"
+    words = (example / "model.pt", "--target", "x86", "-o", "a", "--dump-ir-after", "plain", "--log-json")
+    work, _, rest = interrupt('"stage": "export"', tmp_path, *words)
+    *_, last = map(json.loads, rest)  # every line is an object
+    assert last["text"] == "interrupted; no artefact was written; graphs dumped before are in a-ir"
     assert listing(work) == ["a-ir", "a-ir/001_binarize_plain.txt"]
