@@ -97,7 +97,7 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
         accelerator.process_index,
         accelerator.num_processes,
     )
-    batches = iter(load(task.samples, order, place.workers))
+    batches = load(task.samples, order, place.workers)
     mine = per_step // accelerator.num_processes
     with _Stop() as stop:
         for step in range(step, recipe.steps):  # noqa: B020 (goes on from the checkpoint's)

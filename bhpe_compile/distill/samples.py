@@ -1,16 +1,16 @@
 """A picture -> what the network sees of it in training: the body's view, and crops of hands and face.
 
 Everything random about sample (epoch, index) comes from the seed and these two numbers, so training that was stopped
-goes on with the same samples. Decoding and cropping happen in worker processes.
+goes on with the same samples. Worker processes decode and crop; what they hand over stays in bytes until it is used.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.models.presets import Preset
 
 Sample = dict[str, Tensor]
+Arrays = dict[str, NDArray[Any]]
+Pixels = NDArray[np.uint8]
 Key = tuple[int, int]
 """Epoch and index."""
 
@@ -35,7 +37,7 @@ class Pictures(Protocol):
     """Pictures of people, as the network's input; `boxes` to crop at, or labels that have them."""
 
     def __len__(self) -> int: ...
-    def image(self, index: int) -> NDArray[np.uint8]: ...
+    def image(self, index: int) -> Pixels: ...
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,11 @@ class Augmentation:
     jitter: BoxJitter = field(default_factory=BoxJitter)
 
 
-class Samples(Dataset[Sample]):
-    """Samples by key. `labels(i)` adds targets; without it `boxes` [n, 3, 4] says where to crop."""
+class Samples(Dataset[Arrays]):
+    """Samples by key. `labels(i)` adds targets; without it `boxes` [n, 3, 4] says where to crop.
+
+    One is `view` uint8 [H, W, 3], `hands` [2, h, w, 3] (the left one mirrored), `face` [h, w, 3] and the targets.
+    """
 
     def __init__(
         self,
@@ -70,7 +75,7 @@ class Samples(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._pictures)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: Key) -> Arrays:
         epoch, index = key
         rng = np.random.default_rng((self._seed, epoch, index))
         image = self._pictures.image(index)
@@ -87,20 +92,24 @@ class Samples(Dataset[Sample]):
         if augmentation is not None and rng.random() < ERASED:
             image = _erase(image, rng)
         step = self._preset.body_step
-        parts = [_planes(image[::step, ::step]), *_crops(image, crops, self._preset)]
+        parts = [image[::step, ::step], *_crops(image, crops, self._preset)]
         if augmentation is not None:
             parts = _recolour(parts, augmentation, rng)
         view, left, right, face = parts
-        sample = {"view": view, "hands": torch.stack((left.flip(2), right)), "face": face}
-        return sample | {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in targets.items()}
+        return {"view": view, "hands": np.stack((left[:, ::-1], right)), "face": face, **targets}
 
 
-def _planes(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 [H, W, 3] -> float32 [3, H, W] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+def to_tensors(batch: Mapping[str, NDArray[Any]]) -> Sample:
+    """A batch of samples, as the network takes it: pictures are float32 [..., 3, H, W] in [0, 1]."""
+    return {
+        name: torch.from_numpy(value).movedim(-1, -3).float().div_(255)
+        if value.dtype == np.uint8
+        else torch.from_numpy(value)
+        for name, value in batch.items()
+    }
 
 
-def _crops(image: NDArray[np.uint8], boxes: NDArray[np.float32], preset: Preset) -> list[Tensor]:
+def _crops(image: Pixels, boxes: NDArray[np.float32], preset: Preset) -> list[Pixels]:
     """Left hand, right hand and face at `boxes` [3, 4]: one bilinear sample in the middle of every cell.
 
     The network's RoIAlign computes the same while cells are at most a pixel, and averages in larger ones.
@@ -112,11 +121,11 @@ def _crops(image: NDArray[np.uint8], boxes: NDArray[np.float32], preset: Preset)
         # pillow's places count from the corner of the first pixel, the network's from its centre
         affine = ((x1 - x0) / width, 0.0, x0 + 0.5, 0.0, (y1 - y0) / height, y0 + 0.5)
         crop = picture.transform((width, height), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
-        crops.append(_planes(np.asarray(crop)))
+        crops.append(np.asarray(crop))
     return crops
 
 
-def _erase(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _erase(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Paint a rectangle of up to a third of each side over the picture."""
     height, width = image.shape[:2]
     h, w = (int(side * part) for side, part in zip((height, width), rng.uniform(0.08, 0.33, 2), strict=True))
@@ -126,25 +135,27 @@ def _erase(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uin
     return image
 
 
-def _recolour(parts: list[Tensor], how: Augmentation, rng: np.random.Generator) -> list[Tensor]:
+def _recolour(parts: list[Pixels], how: Augmentation, rng: np.random.Generator) -> list[Pixels]:
     """The same change of light for all parts, and noise."""
     noise = _noise()
-    gain = np.exp(rng.normal(0, how.brightness) + rng.normal(0, how.colour, (3, 1, 1)))
-    gains = torch.from_numpy(gain.astype(np.float32))
-    offset = float(rng.normal(0, how.offset))
-    strength = how.noise * float(rng.random())
+    gains = np.exp(rng.normal(0, how.brightness) + rng.normal(0, how.colour, (3, 1)))
+    offset = rng.normal(0, how.offset)
+    table = np.rint((np.arange(256) / 255 * gains + offset) * 255).clip(0, 255).astype(np.uint8)
+    strength = np.float32(how.noise * rng.random() * 255)
     changed = []
     for part in parts:
-        start = int(rng.integers(0, noise.numel() - part.numel()))
-        grain = noise[start : start + part.numel()].view(part.shape)
-        changed.append((part * gains).add_(offset).add_(grain, alpha=strength).clamp_(0, 1))
+        start = int(rng.integers(0, noise.size - part.size))
+        grain = np.rint(noise[start : start + part.size] * strength).astype(np.int16).reshape(part.shape)
+        for channel in range(3):
+            grain[..., channel] += table[channel][part[..., channel]]
+        changed.append(grain.clip(0, 255).astype(np.uint8))
     return changed
 
 
 @cache
-def _noise() -> Tensor:
+def _noise() -> NDArray[np.float32]:
     """A strip of normal numbers to cut from: drawing them for every sample would take longer than all the rest."""
-    return torch.from_numpy(np.random.default_rng(0).standard_normal(1 << 20, np.float32))
+    return np.random.default_rng(0).standard_normal(1 << 20, np.float32)
 
 
 class Order(Sampler[list[Key]]):
@@ -174,15 +185,22 @@ class Order(Sampler[list[Key]]):
             yield keys
 
 
-def load(samples: Samples, order: Order, workers: int) -> DataLoader[Sample]:
+def load(samples: Samples, order: Order, workers: int) -> Iterator[Sample]:
     """The micro-batches of `order`, decoded by `workers` processes (0: in this one)."""
-    return DataLoader(
+    batches: DataLoader[Arrays] = DataLoader(
         samples,
         batch_sampler=order,
         num_workers=workers,
+        collate_fn=stack,
         worker_init_fn=_worker if workers else None,
         prefetch_factor=4 if workers else None,
     )
+    return (to_tensors(batch) for batch in batches)
+
+
+def stack(samples: list[Arrays]) -> Arrays:
+    """As arrays, which go through a pipe: handing over tensors takes a file and a connection for every one."""
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
 def _worker(_: int) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
 
 from bhpe_compile.distill.losses import WEIGHTS, Comparison, rotations, total
-from bhpe_compile.distill.samples import Samples
+from bhpe_compile.distill.samples import Samples, stack, to_tensors
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
@@ -22,8 +21,7 @@ Values = dict[str, torch.Tensor]
 @pytest.fixture(scope="module")
 def batch() -> Values:
     samples = Samples(PEOPLE, TINY, 0, labels=PEOPLE.labels, augmentation=None)
-    found: Values = default_collate([samples[0, i] for i in range(4)])
-    return found
+    return to_tensors(stack([samples[0, i] for i in range(4)]))
 
 
 def perfect(targets: Values) -> Values:

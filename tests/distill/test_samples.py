@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from bhpe_compile.distill.samples import Order, Samples
-from bhpe_compile.distill.targets import crop_boxes, tight_to_cells
+from bhpe_compile.distill.samples import Augmentation, Key, Order, Samples, load, stack, to_tensors
+from bhpe_compile.distill.targets import BoxJitter, crop_boxes, tight_to_cells
 from bhpe_compile.models.boxes import RoiNet, restore_boxes
 from bhpe_compile.models.hand4whole import ENLARGE, Hand4Whole
 from bhpe_compile.models.presets import TINY
@@ -18,9 +19,14 @@ from tests.distill.people import HEIGHT, WIDTH, People
 PEOPLE = People()
 
 
+def one(samples: Samples, key: Key) -> dict[str, torch.Tensor]:
+    """As the network takes it, without the batch."""
+    return {name: value[0] for name, value in to_tensors(stack([samples[key]])).items()}
+
+
 def sample(index: int, epoch: int = 0, seed: int = 0, augmented: bool = True) -> dict[str, torch.Tensor]:
     extra = {} if augmented else {"augmentation": None}
-    return Samples(PEOPLE, TINY, seed, labels=PEOPLE.labels, **extra)[epoch, index]  # type: ignore[arg-type]
+    return one(Samples(PEOPLE, TINY, seed, labels=PEOPLE.labels, **extra), (epoch, index))  # type: ignore[arg-type]
 
 
 def test_same_key_same_sample() -> None:
@@ -34,7 +40,7 @@ def test_crops_and_view_are_the_networks_own() -> None:
     """Without augmentation; boxes of at most 64 pixels, so that RoIAlign takes one sample a cell, too."""
     boxes = np.array([[100, 90, 160, 150], [5, 300, 60, 355], [200.25, 20.5, 250.25, 70.5]], np.float32)
     samples = Samples(PEOPLE, TINY, 0, boxes=np.stack([boxes] * len(PEOPLE)), augmentation=None)
-    found = samples[0, 2]
+    found = one(samples, (0, 2))
     image = torch.from_numpy(PEOPLE.image(2)).permute(2, 0, 1)[None].float() / 255
     assert torch.equal(found["view"], image[0, :, ::4, ::4])
     crops = [
@@ -52,11 +58,47 @@ def _nets() -> tuple[RoiNet, RoiNet, RoiNet]:
     return model.hand_roi_net, model.hand_roi_net, model.face_roi_net
 
 
+def test_light_changes_all_parts_alike() -> None:
+    """Without noise a grey picture stays of one colour, the same in every part; with it, it varies by that much."""
+
+    class Grey(People):
+        def image(self, index: int) -> NDArray[np.uint8]:
+            return np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+
+    inside = np.array([[50, 50, 90, 90]] * 3, np.float32)
+    boxes = np.stack([inside] * 12)
+    still = Augmentation(noise=0, jitter=BoxJitter(0, 0))
+    noisy = Augmentation(brightness=0, colour=0, offset=0, noise=0.04, jitter=BoxJitter(0, 0))
+    seen, spreads = set(), []
+    for index in range(12):
+        found = Samples(Grey(), TINY, 0, boxes=boxes, augmentation=still)[1, index]
+        colours = {tuple(p) for name in ("hands", "face") for p in found[name].reshape(-1, 3).tolist()}
+        if len(colours) == 1:  # else a rectangle was painted over a part
+            assert colours <= {tuple(p) for p in found["view"].reshape(-1, 3).tolist()}
+            seen |= colours
+        face = Samples(Grey(), TINY, 0, boxes=boxes, augmentation=noisy)[1, index]["face"]
+        if abs(np.median(face) - 128) < 2:
+            spreads.append(face.std())
+    assert len(seen) > 6
+    assert 0 < min(spreads) < max(spreads) < 0.04 * 255 * 1.1
+
+
+def test_workers_hand_over_the_same() -> None:
+    samples = Samples(PEOPLE, TINY, 3, labels=PEOPLE.labels)
+    here, there = (list(load(samples, Order(len(PEOPLE), 4, 0, 3, 3), workers)) for workers in (0, 1))
+    assert len(here) == len(there) == 3
+    for first, second in zip(here, there, strict=True):
+        assert first["view"].shape == (4, 3, *TINY.body)
+        assert first["hands"].shape == (4, 2, 3, *TINY.hand)
+        assert all(torch.equal(first[name], second[name]) for name in first | second)
+
+
 def test_outside_the_picture_is_black() -> None:
     boxes = np.array(
         [[-40, -40, 0, 0], [WIDTH, HEIGHT, WIDTH + 50, HEIGHT + 50], [-500, 0, -400, 100]], np.float32
     )
-    found = Samples(PEOPLE, TINY, 0, boxes=np.stack([boxes] * len(PEOPLE)), augmentation=None)[0, 0]
+    samples = Samples(PEOPLE, TINY, 0, boxes=np.stack([boxes] * len(PEOPLE)), augmentation=None)
+    found = one(samples, (0, 0))
     assert float(found["hands"][1, :, 2:, 2:].abs().max()) == 0
     assert float(found["face"].abs().max()) == 0
 
