@@ -19,7 +19,7 @@ STOREYS = (
     ("kernels", "runtime"),
     ("artifact",),
     ("models", "targets", "options"),
-    ("errors", "__version__"),
+    ("errors", "files", "__version__"),
 )
 """The uppermost first; parts of one storey may import each other. The longest name that fits says where a module is."""
 

@@ -17,6 +17,7 @@ from bhpe_compile.cli.training import (
     run_training,
 )
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.files import sha256
 
 if TYPE_CHECKING:
     from bhpe_compile.evaluate.body import BodyModel
@@ -86,7 +87,7 @@ def distill_command(
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
     options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float)
-    facts = {"data": fingerprint(people), "people": len(people), "teacher": digest(model)}
+    facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
@@ -126,11 +127,3 @@ def open_pictures(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, 
     if spec == SYNTH or (Path(spec) / "manifest.json").is_file():
         return open_people(spec, values, quiet)
     return Folder(Path(spec)), BodyModel.load(resolve_body(values["body"]))
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, to tell one teacher from another."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.files import write_atomically
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write every file, replacing what is there. UsageError names the one that cannot be written."""
     for path, content in contents.items():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            write_atomically(path, content)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror})") from error
-        finally:
-            if temporary.exists():
-                temporary.unlink()

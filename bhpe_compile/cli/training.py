@@ -204,5 +204,5 @@ def fingerprint(people: Any) -> str:
 
     manifest = getattr(people, "manifest", None)
     if manifest is None:
-        return str(people.name)
+        return str(getattr(people, "fingerprint", people.name))
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from bhpe_compile.errors import ToolchainError
+from bhpe_compile.files import write_atomically
 
 NOT_TERMS = frozenset({"step", "images", "lr", "loss"})
 
@@ -39,7 +41,7 @@ def draw(log: Sequence[dict[str, float]], path: Path, title: str) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png", metadata={"Software": None})
     plt.close(figure)
-    temporary.replace(path)
+    write_atomically(path, buffer.getbuffer())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from bhpe_compile.distill.losses import Terms, total
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, Samples, load
 from bhpe_compile.errors import InputError, StoppedError, UsageError
+from bhpe_compile.files import write_atomically
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -56,7 +56,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run keeps its checkpoint and its log, emptied before a `restart`; `workers` processes decode pictures."""
+    """Where a run keeps its checkpoint and its log, removed before a `restart`; `workers` processes decode pictures."""
 
     folder: Path
     workers: int = 1
@@ -75,7 +75,8 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
     facts = {**task.facts, "recipe": recipe.to_dict()}
     if place.restart and accelerator.is_main_process:
-        shutil.rmtree(place.folder, ignore_errors=True)
+        for name in (CHECKPOINT, LOG):
+            (place.folder / name).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     place.folder.mkdir(parents=True, exist_ok=True)
     run = _Run(place.folder, facts, accelerator, network, optimizer)
@@ -287,16 +288,7 @@ class _Run:
         torch.save(state, buffer)
         lines = "".join(json.dumps(entry) + "\n" for entry in self.log)
         try:
-            _replace(self._folder / CHECKPOINT, buffer.getbuffer())
-            _replace(self._folder / LOG, lines.encode())
+            write_atomically(self._folder / CHECKPOINT, buffer.getbuffer())
+            write_atomically(self._folder / LOG, lines.encode())
         except OSError as error:
             raise UsageError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
-
-
-def _replace(path: Path, content: bytes | memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

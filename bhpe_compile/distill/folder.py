@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.files import sha256
+from bhpe_compile.options import find_pictures
 from bhpe_compile.runtime.picture import load_picture
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 class Folder:
@@ -20,12 +22,16 @@ class Folder:
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder")
         self.name = f"pictures of {path.name}"
-        self._paths = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-        if not self._paths:
-            raise UsageError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+        self._paths = find_pictures([path])
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and contents of all pictures."""
+        listed = "".join(f"{path.name} {sha256(path)}\n" for path in self._paths)
+        return hashlib.sha256(listed.encode()).hexdigest()
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """uint8 [512, 384, 3]."""

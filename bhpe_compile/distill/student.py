@@ -8,6 +8,9 @@ pictures have labels, these can be added (`label_weight`).
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from bhpe_compile.distill.samples import Pictures, Sample, Samples
 from bhpe_compile.distill.train import Trained
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
+from bhpe_compile.files import write_atomically
 from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
@@ -96,8 +100,11 @@ class Teacher:
 def find_boxes(
     teacher: Hand4Whole, pictures: Pictures, folder: Path, facts: dict[str, Any]
 ) -> NDArray[np.float32]:
-    """Where the teacher sees left hand, right hand and face: [n, 3, 4] to crop; kept in `folder` for the next start."""
-    kept = folder / "boxes.npy"
+    """Where the teacher sees left hand, right hand and face: [n, 3, 4] to crop; kept in `folder` for the next start.
+
+    `facts` name the teacher and the pictures; what was kept for others is not looked at.
+    """
+    kept = folder / f"boxes-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}.npy"
     if kept.exists():
         boxes: NDArray[np.float32] = np.load(kept, allow_pickle=False)
         if boxes.shape == (len(pictures), 3, 4):
@@ -113,7 +120,7 @@ def find_boxes(
             found.append(teacher.boxes(located["centres"], located["sizes"]).numpy())
     boxes = np.concatenate(found).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / ".boxes.npy"
-    np.save(temporary, boxes)
-    temporary.replace(kept)
+    buffer = io.BytesIO()
+    np.save(buffer, boxes)
+    write_atomically(kept, buffer.getbuffer())
     return boxes

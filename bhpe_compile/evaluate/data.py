@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.dataset import Dataset, SynthDataset, open_dataset
 from bhpe_compile.evaluate.default_body import cache_folder, resolve_body
-from bhpe_compile.evaluate.evaluate import BATCH, Examples, file_sha256, open_body
+from bhpe_compile.evaluate.evaluate import BATCH, Examples, open_body
+from bhpe_compile.files import sha256
 
 if TYPE_CHECKING:
     from bhpe_compile.evaluate.synth.streams import Split
@@ -52,7 +53,7 @@ def open_people(
 
 def require_own_body(dataset: Dataset, body: Path) -> None:
     """InputError where poses and shapes of a drawn set were made with another body than `body`."""
-    if isinstance(dataset, SynthDataset) and dataset.manifest["body"] != file_sha256(body):
+    if isinstance(dataset, SynthDataset) and dataset.manifest["body"] != sha256(body):
         raise InputError(
             f"{dataset.folder}: was made with another body than {body.name}; name that one with --body, or draw the "
             "set again with `data synth`"
@@ -66,7 +67,7 @@ def synthetic(
     from bhpe_compile.evaluate.synth.generate import generate
     from bhpe_compile.evaluate.synth.streams import VERSION
 
-    folder = cache_folder() / f"{split}-{VERSION}-{seed}-{count}-{file_sha256(body)[:16]}"
+    folder = cache_folder() / f"{split}-{VERSION}-{seed}-{count}-{sha256(body)[:16]}"
     done = 0
 
     def tick(more: int) -> None:

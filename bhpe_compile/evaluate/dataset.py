@@ -16,6 +16,7 @@ from PIL import Image
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.streams import SPLITS
+from bhpe_compile.files import sha256
 from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 Float = NDArray[np.float32]
@@ -102,7 +103,7 @@ class SynthDataset:
         from bhpe_compile.evaluate.default_body import cache_folder
 
         for path in sorted(cache_folder().glob("*.npz")):
-            if store.sha256(path) == self.manifest["body"]:
+            if sha256(path) == self.manifest["body"]:
                 return path
         return None
 
@@ -146,7 +147,7 @@ class SynthDataset:
     def _read(self, shard: int) -> dict[str, NDArray[Any]]:
         path = store.label_path(self.folder, shard)
         arrays = store.read_shard(self.folder, shard)
-        if self._hashes is None or store.sha256(path) != self._hashes[shard]:
+        if self._hashes is None or sha256(path) != self._hashes[shard]:
             raise InputError(f"{path}: is not what was written; run `bhpe-compile data check {self.folder}`")
         return arrays
 

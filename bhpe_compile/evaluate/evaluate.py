@@ -22,6 +22,7 @@ from bhpe_compile.evaluate.dataset import LABEL_FIELDS, Dataset
 from bhpe_compile.evaluate.metrics import METRICS, Errors, People, interval, mean, measure
 from bhpe_compile.evaluate.people import Bodies
 from bhpe_compile.evaluate.subjects import Images, Subject
+from bhpe_compile.files import sha256
 
 BATCH = 8
 
@@ -131,9 +132,7 @@ class Examples:
     def data(self) -> Data:
         """What these people are, once they have all been seen."""
         source = self.bodies.body.source
-        return Data(
-            self.dataset.name, self.count, self.fingerprint.hexdigest(), source.name, file_sha256(source)
-        )
+        return Data(self.dataset.name, self.count, self.fingerprint.hexdigest(), source.name, sha256(source))
 
 
 def open_body(path: Path) -> Bodies:
@@ -181,9 +180,3 @@ def join(parts: Sequence[Errors]) -> Errors:
 def to_network(pictures: NDArray[np.uint8]) -> Images:
     """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [0, 1]."""
     return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

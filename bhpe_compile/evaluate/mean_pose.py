@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from numpy.typing import NDArray
 from bhpe_compile.artifact.manifest import dump_json
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.default_body import cache_folder
-from bhpe_compile.evaluate.evaluate import file_sha256
 from bhpe_compile.evaluate.subjects import ConstantSubject
 from bhpe_compile.evaluate.synth.rotations import axis_angle
 from bhpe_compile.evaluate.synth.streams import VERSION
+from bhpe_compile.files import sha256, write_atomically
 
 PEOPLE, SEED = 1000, 0
 NAME = "mean pose"
@@ -35,7 +36,7 @@ Told = Callable[[int], None]
 
 def mean_pose(body: Path, count: int = PEOPLE, told: Told = lambda _: None) -> ConstantSubject:
     """The mean of `count` people of the training split with this body; from the cache where it is there."""
-    path = cache_folder() / f"mean-pose-{VERSION}-{count}-{file_sha256(body)[:16]}.json"
+    path = cache_folder() / f"mean-pose-{VERSION}-{count}-{sha256(body)[:16]}.json"
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -71,10 +72,6 @@ def chordal_mean(total: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _keep(path: Path, content: bytes) -> None:
     """Write into the cache; where it cannot be written, the next run computes again."""
-    temporary = path.with_suffix(".part")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+        write_atomically(path, content)

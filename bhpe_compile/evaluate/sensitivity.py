@@ -27,6 +27,7 @@ from bhpe_compile.evaluate.metrics import Errors, interval, mean
 from bhpe_compile.evaluate.people import Bodies
 from bhpe_compile.evaluate.subjects import PUBLIC, TorchSubject
 from bhpe_compile.models.binary import BinaryLayer
+from bhpe_compile.models.norms import measuring_norms
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 
 if TYPE_CHECKING:
@@ -133,18 +134,9 @@ def keeping(original: fx.GraphModule, options: BinarizeOptions, kept: Sequence[s
 
 def recalibrate(graph: nn.Module, examples: Sequence[Batch]) -> None:
     """Measure every batch norm's mean and variance again on the pictures, in place: the mean over all batches."""
-    norms = [module for module in graph.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative mean
-        norm.train()
-    with torch.no_grad():
+    with measuring_norms(graph):
         for batch in examples:
             graph(torch.from_numpy(batch.images))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    graph.eval()
 
 
 def _cost(name: str, layers: tuple[str, ...], before: Errors, after: Errors, seed: int) -> Cost:

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.files import write_atomically
 from bhpe_compile.models.binary import BinaryLayer
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.presets import FULL, PRESETS, Preset
@@ -108,21 +109,18 @@ def save_model(
     facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "preset": preset.name}
     if compact:
         state, facts["signs"] = compact_state(model, state)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    content: bytes | memoryview
+    if path.suffix == ".safetensors":
+        described = {**facts, "binarization": binarization}
+        content = safetensors.torch.save(state, {"facts": json.dumps(described, sort_keys=True)})
+    else:
+        buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
+        torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
+        content = buffer.getbuffer()
     try:
-        if path.suffix == ".safetensors":
-            described = {**facts, "binarization": binarization}
-            metadata = {"facts": json.dumps(described, sort_keys=True)}
-            temporary.write_bytes(safetensors.torch.save(state, metadata))
-        else:
-            buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
-            torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
-            temporary.write_bytes(buffer.getbuffer())
-        temporary.replace(path)
+        write_atomically(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

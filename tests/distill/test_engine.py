@@ -17,10 +17,12 @@ pytest.importorskip("accelerate")
 from bhpe_compile.distill import engine
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.train import Trained, train
+from bhpe_compile.distill.train import Trained, start_at_the_mean, train
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.models.checkpoint import load_model
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
 from tests.command import ROOT
 from tests.distill.people import People
@@ -86,6 +88,17 @@ def test_another_run_is_not_gone_on_with(straight: tuple[Path, Trained], body: B
     other = Recipe(images=24, batch=4, micro_batch=2, learning_rate=2e-3, precision="fp32")
     with pytest.raises(UsageError, match=r"holds another run \(recipe differ\).*--restart"):
         run(folder, body, recipe=other)
+
+
+def test_a_restart_forgets_the_run_and_nothing_else(tmp_path: Path, body: BodyModel) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / CHECKPOINT).write_bytes(b"of another run")
+    (tmp_path / "work" / "notes.txt").touch()
+    place = Place(tmp_path / "work", workers=0, restart=True)
+    short = Recipe(images=4, batch=4, micro_batch=4, precision="fp32")
+    trained = train(PEOPLE, body, TINY, short, place, tmp_path / "model.pt", {})
+    assert [entry["step"] for entry in trained.log] == [1]
+    assert (tmp_path / "work" / "notes.txt").exists()
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, body: BodyModel) -> None:
@@ -167,9 +180,14 @@ def test_two_processes_compute_what_one_computes(straight: tuple[Path, Trained],
         for name, value in ours.items():
             assert value == pytest.approx(theirs[name], rel=2e-3, abs=1e-5), name
     first, second = weights(folder), weights(tmp_path)
-    for name, value in first.items():
-        if "running" not in name:
-            assert float((second[name] - value).abs().max()) <= 6 * 2e-3 * 1.01, name  # Adam's steps at most
+    start = initialise(Hand4Whole(TINY), RECIPE.seed)
+    start_at_the_mean(start, PEOPLE)
+    moved = apart = 0.0
+    for name, value in start.requires_grad_(False).named_parameters():
+        moved += float((first[name] - value).abs().sum())
+        apart += float((second[name] - first[name]).abs().sum())
+    # Adam's first steps have the sign of the gradient, and where that is near 0 rounding decides it
+    assert apart < 0.05 * moved
 
 
 def test_processes_must_share_evenly(

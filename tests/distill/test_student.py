@@ -101,15 +101,16 @@ def test_other_schemes_learn_too(scheme: str, tmp_path: Path, body: BodyModel) -
 
 def test_boxes_are_the_teachers_and_are_kept(tmp_path: Path) -> None:
     teacher = initialise(Hand4Whole(TINY), 1)
-    boxes = find_boxes(teacher, PEOPLE, tmp_path, {})
+    boxes = find_boxes(teacher, PEOPLE, tmp_path, {"teacher": "1"})
     image = torch.from_numpy(PEOPLE.image(5)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         outputs = teacher(image)
     for k, name in enumerate(("lhand_bbox", "rhand_bbox", "face_bbox")):
         # batches of another size are summed in another order
         np.testing.assert_allclose(boxes[5, k], outputs[name][0], atol=0.05)
-    (tmp_path / "boxes.npy").write_bytes((tmp_path / "boxes.npy").read_bytes())
-    assert np.array_equal(find_boxes(initialise(Hand4Whole(TINY), 2), PEOPLE, tmp_path, {}), boxes)
+    other = initialise(Hand4Whole(TINY), 2)
+    assert np.array_equal(find_boxes(other, PEOPLE, tmp_path, {"teacher": "1"}), boxes)  # it was not asked
+    assert np.abs(find_boxes(other, PEOPLE, tmp_path, {"teacher": "2"}) - boxes).max() > 1
 
 
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
@@ -121,6 +122,10 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
         Image.new("RGB", (60, 80), (10, 200, 30)).save(tmp_path / name)
     pictures = Folder(tmp_path)
     assert len(pictures) == 2
+    before = pictures.fingerprint
+    assert Folder(tmp_path).fingerprint == before
+    Image.new("RGB", (60, 80), (10, 200, 90)).save(tmp_path / "a.jpg")
+    assert Folder(tmp_path).fingerprint != before
     image = pictures.image(1)
     assert image.shape == (512, 384, 3)
     assert tuple(image[256, 192]) == (10, 200, 30)

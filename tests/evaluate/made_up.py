@@ -13,6 +13,7 @@ from bhpe_compile.evaluate.anny_body.rig import PARENTS
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
+from bhpe_compile.files import sha256
 from tests.evaluate.bodies import keypoint_field, random_fields, write
 
 VERTICES_PER_JOINT = 4
@@ -66,7 +67,7 @@ def make_labels(seed: int) -> Labels:
 
 def write_set(folder: Path, body: Path, count: int = 3, seed: int = 0) -> Path:
     """A folder as `data synth` writes them, with made-up people."""
-    config = store.Config(count, seed, "test", store.sha256(body), 1, {})
+    config = store.Config(count, seed, "test", sha256(body), 1, {})
     people = MadeUpSet(count, seed)
     store.prepare(folder, config)
     labels = ({name: np.asarray(v) for name, v in vars(people.labels(i)).items()} for i in range(count))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +23,7 @@ from bhpe_compile.evaluate.anny_body.source import load_anny
 from bhpe_compile.evaluate.anny_body.tpose import make_tpose
 from bhpe_compile.evaluate.body_file import KEYPOINT_DTYPE
 from bhpe_compile.evaluate.skeleton import JOINT_COUNT, JOINT_NAMES, LANDMARKS
+from bhpe_compile.files import write_atomically
 
 BUILDER_VERSION = 3
 """Raised with every change to what is built: it names the cached file."""
@@ -88,14 +89,11 @@ def build(path: Path, told: Told | None = None) -> None:
 def write(path: Path, fields: dict[str, NDArray[Any]]) -> None:
     """An npz of `fields`, atomically; same arrays, same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in fields.items():
-                member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, as np.savez does not
-                member.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(member, "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in fields.items():
+            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, as np.savez does not
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    write_atomically(path, buffer.getbuffer())

@@ -19,6 +19,7 @@ from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
 from bhpe_compile.evaluate.synth.streams import VERSION, Split
+from bhpe_compile.files import sha256
 
 PACKAGES = ("numpy", "pillow", "torch", "moderngl")
 
@@ -40,7 +41,7 @@ def generate(
     holds something else), InputError (the body) and ToolchainError (no OpenGL).
     """
     read_body_file(body)  # complains of a wrong file before anything is written
-    config = store.Config(count, seed, split, store.sha256(body), VERSION, made_with(), shard)
+    config = store.Config(count, seed, split, sha256(body), VERSION, made_with(), shard)
     missing = store.prepare(folder, config)
     if tick is not None:
         tick(count - sum(len(config.people(k)) for k in missing))

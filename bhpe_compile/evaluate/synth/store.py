@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.files import sha256, write_atomically
 
 FORMAT = "bhpe-synth"
 FORMAT_VERSION = 1
@@ -71,24 +71,11 @@ def label_path(folder: Path, shard: int) -> Path:
     return folder / "labels" / f"{shard:05d}.npz"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside `path` and rename, so that `path` is never half a file."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    beside.write_bytes(data)
-    beside.replace(path)
-
-
 def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
     """An npz file; the same arrays give the same bytes."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stubs take the names for `allow_pickle`
     return buffer.getvalue()
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def prepare(folder: Path, config: Config) -> list[int]:
