@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from bhpe_compile.accuracy.stages import binarized, full_precision
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.mean_pose import mean_pose
-from bhpe_compile.evaluate.stages import binarized, full_precision
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.pipeline import compile_model, load

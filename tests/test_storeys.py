@@ -10,9 +10,9 @@ from tests.command import ROOT
 STOREYS = (
     ("cli",),
     ("api",),
-    ("bisection", "tuning", "evaluate.stages", "evaluate.budget"),
+    ("bisection", "tuning", "accuracy"),
     ("pipeline",),
-    ("facts", "tools", "inspection", "verification", "report", "evaluate.sensitivity"),
+    ("facts", "tools", "inspection", "verification", "report"),
     ("distill",),
     ("progress", "schedule"),
     ("passes", "exchange", "evaluate"),

@@ -13,7 +13,7 @@ import click
 
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import existing, threads_option
-from bhpe_compile.cli.tables import print_json, render_pairs, render_table
+from bhpe_compile.cli.tables import print_json, render_markdown, render_pairs, render_table
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def bench_command(
         return
     pairs = describe(artifact, target, timing)
     if style == "md":
-        click.echo(markdown(("", ""), pairs))
+        click.echo(render_markdown(("", ""), pairs))
     else:
         click.echo(render_pairs(pairs))
     for header, rows in tables(timing) if per_layer else ():
-        shown = markdown(header, rows) if style == "md" else render_table(header, rows, right=(0, 1))
-        click.echo("\n" + shown)
+        render = render_markdown if style == "md" else render_table
+        click.echo("\n" + render(header, rows, (0, 1)))
 
 
 @contextmanager
@@ -161,8 +161,3 @@ def to_json(artifact: Path, target: str, timing: Timing) -> dict[str, Any]:
     from bhpe_compile.targets.host import cpu_name
 
     return {"artefact": str(artifact), "target": target, "cpu": cpu_name(), **asdict(timing)}
-
-
-def markdown(header: Sequence[str], rows: Rows) -> str:
-    """A table for Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))

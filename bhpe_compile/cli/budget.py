@@ -11,7 +11,7 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.tables import render_table
 
 if TYPE_CHECKING:
-    from bhpe_compile.evaluate.budget import WithinBudget
+    from bhpe_compile.accuracy.budget import WithinBudget
     from bhpe_compile.options import CompileOptions
 
 FEW = 128
@@ -28,7 +28,7 @@ def compile_in_budget(
     console: Console,
 ) -> WithinBudget:
     """Compile with progress; `people` are data, count (at most) and body."""
-    from bhpe_compile.evaluate.budget import Budget, compile_within
+    from bhpe_compile.accuracy.budget import Budget, compile_within
     from bhpe_compile.evaluate.gate import Allowance
 
     allowances = [Allowance.parse(text) for text in max_drop]

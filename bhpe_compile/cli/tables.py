@@ -9,9 +9,17 @@ from typing import Any
 
 import click
 
-from bhpe_compile.report.figures import render_bytes, render_count
+from bhpe_compile.report.figures import render_bytes, render_count, render_markdown
 
-__all__ = ["print_json", "render_bytes", "render_count", "render_pairs", "render_table", "to_json_text"]
+__all__ = [
+    "print_json",
+    "render_bytes",
+    "render_count",
+    "render_markdown",
+    "render_pairs",
+    "render_table",
+    "to_json_text",
+]
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
@@ -27,16 +35,6 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: It
         ).rstrip()
 
     return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, body)])
-
-
-def render_markdown(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
-    """The same for Markdown; `|` in a cell is escaped."""
-    aligned = frozenset(right)
-    rule = ["---:" if k in aligned else "---" for k in range(len(header))]
-    lines = [header, rule, *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.strip().replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
 
 
 def render_pairs(pairs: Iterable[tuple[str, str]]) -> str:

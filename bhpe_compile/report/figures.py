@@ -1,6 +1,8 @@
-"""Numbers as people read them; the same in every format."""
+"""Numbers as people read them, the same in every format, and tables for Markdown."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 SMALLEST_RATIO = 0.001
 
@@ -32,3 +34,19 @@ def render_ratio(value: float, reference: float) -> str:
 def render_share(part: float, whole: float) -> str:
     """A part in per cent: "12.3 %"; "-" of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def render_markdown(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """A table for Markdown; columns numbered in `right` are right-aligned."""
+    aligned = frozenset(right)
+    rule = ["---:" if k in aligned else "---" for k in range(len(header))]
+    lines = [map(escape_markdown, header), rule, *(map(escape_markdown, row) for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def escape_markdown(text: str) -> str:
+    """Names come from files: nothing in them may end a cell or become markup."""
+    plain = "".join(c if c.isprintable() else " " for c in text.strip())
+    for special in "\\|<>`*_[]":
+        plain = plain.replace(special, "\\" + special)
+    return plain

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bhpe_compile.report.cost import BINARY, FLOAT16, FLOAT32, INT8, Costs, paper_operations
-from bhpe_compile.report.figures import render_bytes, render_count, render_ratio, render_share
+from bhpe_compile.report.figures import (
+    escape_markdown,
+    render_bytes,
+    render_count,
+    render_markdown,
+    render_ratio,
+    render_share,
+)
 from bhpe_compile.report.report import Report
 
 NO_SPEED = "Operations are counts by convention, not a time; only latency is measured."
@@ -32,22 +39,12 @@ class Table:
 
 def markdown(table: Table) -> str:
     """The table for Markdown, its title above and its note below."""
-    rule = ["---:" if k in table.right else "---" for k in range(len(table.header))]
-    shown = (table.header, rule, *table.rows) if table.rows else ()
     parts = [
-        f"### {_cell(table.title)}" if table.title else "",
-        "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in shown),
+        f"### {escape_markdown(table.title)}" if table.title else "",
+        render_markdown(table.header, table.rows, table.right) if table.rows else "",
         table.note,
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def _cell(text: str) -> str:
-    """Names come from files: nothing in them may end a cell or become markup."""
-    plain = "".join(c if c.isprintable() else " " for c in text)
-    for special in "\\|<>`*_[]":
-        plain = plain.replace(special, "\\" + special)
-    return plain
 
 
 def summary(report: Report) -> Table:

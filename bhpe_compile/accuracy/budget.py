@@ -20,13 +20,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bhpe_compile.accuracy.sensitivity import Cost, Ranking, binary_layers, rank, require_float
+from bhpe_compile.accuracy.stages import BINARIZED, COMPILED, FULL, binarized, full_precision
 from bhpe_compile.artifact import check_output, copy_artifact
 from bhpe_compile.errors import BudgetError
 from bhpe_compile.evaluate.evaluate import Batch, Row, score_all
 from bhpe_compile.evaluate.gate import Allowance, Verdict, judge
 from bhpe_compile.evaluate.people import Bodies
-from bhpe_compile.evaluate.sensitivity import Cost, Ranking, binary_layers, rank, require_float
-from bhpe_compile.evaluate.stages import BINARIZED, COMPILED, FULL, binarized, full_precision
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.pipeline import CompileResult, binarize_options, compile_model, load
