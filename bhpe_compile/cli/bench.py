@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import existing, threads_option
+from bhpe_compile.cli.options import existing, rounds_option, threads_option
 from bhpe_compile.cli.tables import print_json, render_markdown, render_pairs, render_table
 from bhpe_compile.errors import UsageError
 
@@ -30,14 +30,7 @@ LONGEST_NAME = 60
 @click.command("bench", short_help="Measure how long a compiled model takes here.")
 @click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
 @threads_option
-@click.option(
-    "--rounds",
-    metavar="N",
-    type=click.IntRange(1, 100_000),
-    default=30,
-    show_default=True,
-    help="Runs to time.",
-)
+@rounds_option
 @click.option("--per-layer", is_flag=True, help="Time every step as well, and list the slowest first.")
 @click.option(
     "--format",

@@ -13,7 +13,7 @@ import click
 
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import existing, existing_file
+from bhpe_compile.cli.options import existing, existing_file, page_output_option, rounds_option
 from bhpe_compile.cli.report import plain
 from bhpe_compile.cli.tables import to_json_text
 from bhpe_compile.errors import BudgetError, UsageError
@@ -54,14 +54,7 @@ def parse_amount(context: click.Context, parameter: click.Parameter, value: str 
     help="Longest median of B, C, ... over that of A; needs --measure.",
 )
 @click.option("--measure", is_flag=True, help="Time the artefacts that run here, in turn in one run.")
-@click.option(
-    "--rounds",
-    metavar="N",
-    type=click.IntRange(1, 100_000),
-    default=30,
-    show_default=True,
-    help="Runs to time.",
-)
+@rounds_option
 @click.option(
     "--accuracy",
     metavar="LETTER=FILE[:ROW]",
@@ -77,7 +70,7 @@ def parse_amount(context: click.Context, parameter: click.Parameter, value: str 
     show_default=True,
     help="html is one file that needs no network.",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write there.  [default: stdout]")
+@page_output_option
 def compare_command(
     sources: tuple[Path, ...],
     max_size: float | None,

@@ -10,16 +10,9 @@ import click
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
+from bhpe_compile.cli.options import format_option
 from bhpe_compile.cli.tables import print_json
 
-format_option = click.option(
-    "--format",
-    "style",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How the result is printed on stdout.",
-)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 
 
@@ -45,7 +38,7 @@ def data_command() -> None:
     type=click.Choice(["train", "test"]),
     default="train",
     show_default=True,
-    help="Two worlds without a person, a colour of clothes or a kind of background in common.",
+    help="Two worlds without a person, a colour of clothes or a background in common.",
 )
 @click.option(
     "-o",

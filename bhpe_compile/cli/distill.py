@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bhpe_compile.cli.options import SCHEMES, existing_file, format_option
+from bhpe_compile.cli.options import SCHEMES, checkpoint_option, existing_file, format_option
 from bhpe_compile.cli.training import (
     fingerprint,
     make_place,
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     metavar="DIR|synth",
     help="A folder of pictures, each of one person, or what `bhpe-compile data synth` wrote; synth draws people first.",
 )
-@click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
-)
+@checkpoint_option
 @click.option(
     "--scheme",
     type=click.Choice(SCHEMES),

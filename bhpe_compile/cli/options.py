@@ -32,6 +32,32 @@ def format_option(command: F) -> F:
     )(command)
 
 
+def rounds_option(command: F) -> F:
+    """--rounds N: how often something is timed."""
+    return click.option(
+        "--rounds",
+        metavar="N",
+        type=click.IntRange(1, 100_000),
+        default=30,
+        show_default=True,
+        help="Runs to time.",
+    )(command)
+
+
+def page_output_option(command: F) -> F:
+    """--output FILE: a report or a comparison goes there instead of stdout."""
+    return click.option(
+        "--output", "-o", type=click.Path(path_type=Path), help="Write there.  [default: stdout]"
+    )(command)
+
+
+def checkpoint_option(command: F) -> F:
+    """--output FILE: what training ends with."""
+    return click.option(
+        "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
+    )(command)
+
+
 def threads_option(command: F) -> F:
     """--threads N: the command is given a number of threads, one a core for 0."""
     return click.option(

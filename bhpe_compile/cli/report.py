@@ -12,7 +12,14 @@ from click.core import ParameterSource
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import SCHEMES, complete_target, existing, existing_file
+from bhpe_compile.cli.options import (
+    SCHEMES,
+    complete_target,
+    existing,
+    existing_file,
+    page_output_option,
+    rounds_option,
+)
 from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
 
@@ -63,16 +70,9 @@ FORMATS = ("table", "json", "md", "html", "csv")
 @click.option(
     "--layers", "with_layers", is_flag=True, help="List every layer, too (json, csv, html always do)."
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write there.  [default: stdout]")
+@page_output_option
 @click.option("--measure", is_flag=True, help="Time the artefact here, whole and layer by layer.")
-@click.option(
-    "--rounds",
-    metavar="N",
-    type=click.IntRange(1, 100_000),
-    default=30,
-    show_default=True,
-    help="Runs to time.",
-)
+@rounds_option
 @click.option("--verify", "verify_too", is_flag=True, help="Verify the artefact and show the result.")
 @click.option(
     "--picture",

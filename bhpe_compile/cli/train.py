@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bhpe_compile.cli.options import format_option
+from bhpe_compile.cli.options import checkpoint_option, format_option
 from bhpe_compile.cli.training import (
     fingerprint,
     make_place,
@@ -26,9 +26,7 @@ from bhpe_compile.cli.training import (
     metavar="DIR|synth",
     help="A folder with labelled pictures, as `bhpe-compile data synth` makes one; synth draws people first.",
 )
-@click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path), help="The checkpoint to write."
-)
+@checkpoint_option
 @click.option(
     "--preset",
     type=click.Choice(["tiny", "full"]),
