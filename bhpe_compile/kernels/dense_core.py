@@ -26,9 +26,6 @@ from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
-TILES = {"avx512": (6, 4), "avx2": (6, 2), "neon": (6, 2)}
-"""Most pixels and vectors of a tile; on NEON a vector is two registers."""
-
 WEIGHT_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 LONE_PIXEL_VECTORS = 8
@@ -37,7 +34,7 @@ LONE_PIXEL_VECTORS = 8
 
 def default_tile(isa: VectorIsa, width: int, channels: int) -> Tile:
     """The tile for rows of `width` outputs where no measured one is given."""
-    most_pixels, most_vectors = TILES[isa.name]
+    most_pixels, most_vectors = isa.dense_tile
     lanes = panel_lanes(channels, isa)
     if channels <= lanes:  # one vector a pixel: more pixels hide the latency of multiply-add
         most_pixels *= 2

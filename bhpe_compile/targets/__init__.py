@@ -6,7 +6,7 @@ import contextlib
 import difflib
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.targets import aarch64, x86
+from bhpe_compile.targets import aarch64, arm32, riscv, wasm, x86
 from bhpe_compile.targets.host import NATIVE, host_runs, native_target
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.target import Target
@@ -16,7 +16,8 @@ def _presets() -> dict[str, Target]:
     presets = {target.name: target for target in x86.PRESETS}
     with contextlib.suppress(UsageError):  # a host we have no kernels for still compiles for others
         presets[NATIVE] = native_target()
-    presets.update({target.name: target for target in aarch64.PRESETS})
+    others = (*aarch64.PRESETS, *arm32.PRESETS, *riscv.PRESETS, *wasm.PRESETS)
+    presets.update({target.name: target for target in others})
     return presets
 
 

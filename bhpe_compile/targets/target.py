@@ -28,9 +28,9 @@ class Target:
 
     name: str
     summary: str
-    family: Literal["x86_64", "aarch64"]
+    family: Literal["x86_64", "aarch64", "armv7", "riscv64", "wasm32"]
     triple: str
-    llvm: Mapping[str, str]
+    llvm: Mapping[str, Any]
     isa: VectorIsa
     zig: tuple[str, ...]
     zig_static: tuple[str, ...] | None

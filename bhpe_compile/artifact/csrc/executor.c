@@ -22,7 +22,8 @@
 #endif
 _Static_assert(sizeof(weights_header) == BHPE_ALIGNMENT, "the payload must stay aligned");
 _Static_assert((int)POOL_MOST == BHPE_MOST_THREADS, "as many as bhpe.h promises");
-_Static_assert(sizeof(kernel_argument) == 16 && sizeof(kernel_tensor) == 48, "the ABI of 64-bit TVM kernels");
+_Static_assert(sizeof(kernel_argument) == 16, "the ABI of TVM kernels");
+_Static_assert(sizeof(kernel_tensor) == (sizeof(void *) == 8 ? 48 : 40), "the ABI of TVM kernels");
 
 #define P (&bhpe_program)
 enum { ERROR_BYTES = 256 };
