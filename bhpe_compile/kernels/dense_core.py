@@ -21,7 +21,7 @@ from bhpe_compile.kernels.tiling import (
     pixels_outside,
     share_tiles,
 )
-from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, load_floats, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -174,9 +174,8 @@ class _Nest:
 
     def _weight(self, panel: Expr, word: Expr) -> Expr:
         index = (self.phase * self.panels + panel) * self.length + word
-        value = self.core.epilogue.buffers["weight"][ramp(index * self.lanes, self.lanes)]
-        if self.core.weight_dtype == "float32":
-            return value
+        weight = self.core.epilogue.buffers["weight"]
         if self.core.weight_dtype == "int8":  # by way of int32, a conversion every vector unit has
-            value = cast("int32", self.lanes, value)
-        return cast("float32", self.lanes, value)
+            levels = weight[ramp(index * self.lanes, self.lanes)]
+            return cast("float32", self.lanes, cast("int32", self.lanes, levels))
+        return load_floats(weight, index * self.lanes, self.lanes, self.core.isa)

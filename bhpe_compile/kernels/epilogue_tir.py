@@ -151,10 +151,10 @@ class EpilogueEmitter:
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
-            result = result + load_floats(self.buffers["shortcut"], at, lanes)
+            result = result + load_floats(self.buffers["shortcut"], at, lanes, self.isa)
         store(value, 0, lanes, result)
         if use.store:
-            store_floats(self.buffers["out"], at, lanes, value[every])
+            store_floats(self.buffers["out"], at, lanes, value[every], self.isa)
         if use.bits:
             self.bits.write(n, y, x, c, lanes, value[every] >= channel("threshold"))
 
@@ -180,7 +180,7 @@ class EpilogueEmitter:
                 pixel = row * (self.width * factor) + x * factor + dx
                 for group in range(groups):
                     base = pixel * residual.channels + first + group * self.channels
-                    part = load_floats(self.buffers["residual"], base, lanes)
+                    part = load_floats(self.buffers["residual"], base, lanes, self.isa)
                     if residual.clip:
                         part = self._clip(part, lanes)
                     total = part if total is None else total + part

@@ -37,7 +37,8 @@ class VectorIsa:
     pixel are loaded by one instruction and broadcast from its register (1: each is broadcast from memory).
     `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for, `dense_tile`
     the tile of float sums. `counts` says how set bits are counted: by an instruction on the words, by looking up
-    nibbles, or in bytes that are then added in pairs. `masks`: a comparison's result becomes bits by an instruction.
+    nibbles, or in bytes that are then added in pairs. `masks`: a comparison's result becomes bits by an instruction;
+    `half`: there are instructions that convert float16.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -51,6 +52,7 @@ class VectorIsa:
     registers: int = 32
     counts: Literal["words", "nibbles", "byte pairs"] = "words"
     masks: bool = True
+    half: bool = True
 
     @property
     def float_registers(self) -> int:
@@ -126,6 +128,7 @@ SIMD128 = VectorIsa(
     dense_tile=(3, 2),
     registers=16,
     counts="byte pairs",
+    half=False,
 )
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
 
@@ -137,6 +140,7 @@ RVV = VectorIsa(
     binary_tile=(2, 4),
     int8=SMLAL,
     masks=False,
+    half=False,
 )
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 
@@ -149,6 +153,7 @@ SCALAR = VectorIsa(
     int8=replace(SMLAL, tile=(2, 1)),
     dense_tile=(2, 1),
     masks=False,
+    half=False,
 )
 """No vector unit: the same code, which LLVM takes apart into single registers; tiles are eight of them."""
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import tvm
 
-from bhpe_compile.kernels import PASS_CONFIG, Kernel
+from bhpe_compile.kernels import Kernel
 from bhpe_compile.kernels.kernel import Array
+from bhpe_compile.passes.lower.codegen import build_object
 from bhpe_compile.runtime.emulate import emulator_command
 from bhpe_compile.targets import Target
 from bhpe_compile.targets.isa import VectorIsa
@@ -85,9 +86,8 @@ def run_all(
     isa, command = target.isa, emulator_command(target.emulator or "")
     assert command is not None
     functions = {kernel.symbol(): kernel.prim_func(isa) for kernel, _ in cases}
-    with tvm.transform.PassContext(config=PASS_CONFIG):
-        library = tvm.compile(tvm.IRModule(functions), target=tvm.target.Target(dict(target.llvm)))
-    library.mod.write_to_file(str(folder / "kernels.o"))
+    code, _ = build_object(functions, tvm.target.Target(dict(target.llvm)), scheduled=True)
+    (folder / "kernels.o").write_bytes(code)
     (folder / "main.c").write_text(_source([kernel for kernel, _ in cases], isa))
     program = folder / "program"
     zig = [sys.executable, "-m", "ziglang", "cc", *(target.zig_static or ()), "-O1", "-static"]
