@@ -29,11 +29,21 @@ COMPILE = (
     *("-Wall", "-Wextra", "-Werror", "-pthread"),
 )
 LINK = ("-Wl,--gc-sections", "-s")
-LIBRARY = (
+SHARED_OBJECT = (
     *("-shared", "-fPIC", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"),
     *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map"),
 )
+MODULE = (
+    *("-mexec-model=reactor", "-Wl,--export-dynamic"),
+    *(f"-Wl,--export={name}" for name in ("malloc", "aligned_alloc", "free")),
+)
+"""A WebAssembly module that a host calls into; it needs a way to put weights and pictures in its memory."""
+
+LIBRARIES = {"model.so": SHARED_OBJECT, "model.wasm": MODULE}
+
 PROGRAM = ("-static",)
+
+ONE_THREAD = ("-DBHPE_ONE_THREAD",)
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,14 @@ def link(program: Program, target: Target) -> Linked:
         objects = write_sources(program, folder)
 
         def build(output: str, zig: Sequence[str], kind: Sequence[str], sources: Sequence[str]) -> bytes:
-            zig_cc([*zig, *COMPILE, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
+            system = () if target.threads else ONE_THREAD
+            zig_cc([*zig, *COMPILE, *system, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()
 
-        common = ("executor.c", "pool.c", "tables.c")
+        common = ("executor.c", "pool.c", "weights.c", "tables.c")
         driver = None
         with ThreadPoolExecutor(2) as pool:
-            library = pool.submit(build, "model.so", target.zig, LIBRARY, common)
+            library = pool.submit(build, target.library, target.zig, LIBRARIES[target.library], common)
             if target.zig_static is not None:
                 sources = (*common, "session.c", "driver.c")
                 driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()

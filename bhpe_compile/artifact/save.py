@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact.link import header_text, link
 from bhpe_compile.artifact.load import REFERENCE, check_artifact
-from bhpe_compile.artifact.manifest import MANIFEST, dump_json, load_manifest, make_manifest
+from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, dump_json, load_manifest, make_manifest
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.targets.target import Target
 
-EXECUTABLES = ("model.so", "driver")
+EXECUTABLES = (*LIBRARIES, "driver")
 
 
 def write_artifact(
@@ -47,7 +47,7 @@ def write_artifact(
     check_output(directory, force)
     linked = link(program, target)
     contents = {
-        "model.so": linked.library,
+        target.library: linked.library,
         "weights.bin": linked.weights,
         "bhpe.h": header_text().encode(),
         "model.onnx": onnx_bytes,

@@ -61,7 +61,7 @@ class Report:
         """Bytes of the files a board needs; None for what was not compiled."""
         from bhpe_compile.report.artifact import ON_DEVICE
 
-        return sum(self.files[name] for name in ON_DEVICE) if self.parts else None
+        return sum(self.files.get(name, 0) for name in ON_DEVICE) if self.parts else None
 
     @property
     def before_bytes(self) -> int:

@@ -28,6 +28,9 @@ DRIVER, WEIGHTS = "driver", "weights.bin"
 EMULATOR_OPTIONS = {"qemu-riscv64": ("-cpu", "rv64,v=true,vext_spec=v1.0,vlen=128")}
 """By default qemu has no RISC-V vectors. Registers as short as the standard allows: longer ones run the same code."""
 
+WASM = "wasmtime"
+"""The package that runs WebAssembly."""
+
 UNICORN_FOR = "qemu-aarch64"
 """The emulator that unicorn can stand in for here."""
 
@@ -103,6 +106,18 @@ def _command_runner(command: Sequence[str]) -> Runner:
     return run
 
 
+def _wasi_runner() -> Runner:
+    from bhpe_compile.runtime.wasi import wasi_runner
+
+    run = wasi_runner()
+
+    def answer(folder: Path, arguments: Sequence[str]) -> str:
+        lines = run(folder, DRIVER, arguments).strip().splitlines()
+        return lines[-1] if lines else ""
+
+    return answer
+
+
 def _unicorn_runner(folder: Path, arguments: Sequence[str]) -> str:
     from bhpe_compile.runtime.unicorn_linux import run_static
 
@@ -119,6 +134,10 @@ def open_emulated(path: Path, manifest: Manifest, how: str | None = None) -> Emu
         raise ToolchainError(
             f"{path}: is compiled for {manifest['target'].get('name')}, which this machine neither runs nor emulates"
         )
+    if emulator == WASM:
+        if how in (None, WASM) and find_spec("wasmtime") is not None:
+            return EmulatedSession(path, manifest, WASM, _wasi_runner())
+        raise ToolchainError(f"{path}: is WebAssembly and nothing runs it here: `pip install 'wasmtime>=30'`")
     command = emulator_command(emulator)
     if how in (None, "qemu") and command is not None:
         return EmulatedSession(path, manifest, emulator, _command_runner(command))

@@ -23,7 +23,8 @@ class Target:
     (static, musl), or None where the driver is not worth its price: building musl takes half a minute once.
     `emulator` is the program that runs the driver on another CPU, if one is known. `requires` are the CPU features
     the kernels use, as Linux names them in /proc/cpuinfo. `tiles` says which table of register tiles is used: that of
-    another target, by name, or a file of the user's; by default its own.
+    another target, by name, or a file of the user's; by default its own. `library` is what the library is called;
+    `threads` says whether its system has any.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Target:
     emulator: str | None
     requires: tuple[str, ...]
     tiles: str | Path = ""
+    library: str = "model.so"
+    threads: bool = True
 
     def measured_tiles(self) -> Tiles:
         """Its table of register tiles; raises what `read_tiles` raises for a table of the user's."""

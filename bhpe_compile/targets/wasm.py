@@ -18,6 +18,8 @@ WASM32 = Target(
     zig_static=("-target", "wasm32-wasi", "-mcpu=generic+simd128"),
     emulator="wasmtime",
     requires=(),
+    library="model.wasm",
+    threads=False,
 )
 
 PRESETS = (WASM32,)

@@ -7,15 +7,12 @@
  * and two scalars behind them that say which part of how many it is. */
 #define _POSIX_C_SOURCE 200809L
 #include "pool.h"
+#include "weights.h"
 
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "tables and weights are little-endian"
@@ -42,8 +39,7 @@ struct bhpe_model {
   unsigned char *arena;
   lane *lane[POOL_MOST];
   pool pool;
-  void *mapped; /* the weights, when create_from_path mapped them */
-  size_t mapped_bytes;
+  weights_memory file; /* of create_from_path */
   atomic_flag running;
 };
 
@@ -221,30 +217,17 @@ int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
 }
 
 int32_t bhpe_create_from_path(const char *path, bhpe_model **out) {
-  struct stat status;
   if (out) *out = NULL;
   if (!path || !out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create_from_path: NULL argument", NULL);
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return fail(BHPE_IO, "cannot open", path);
-  if (fstat(file, &status) || !S_ISREG(status.st_mode)) {
-    close(file);
-    return fail(BHPE_IO, "not a regular file", path);
-  }
-  if (status.st_size < (off_t)sizeof(weights_header)) {
-    close(file);
-    return fail(BHPE_BAD_WEIGHTS, "too short to be a weights.bin", path);
-  }
-  size_t bytes = (size_t)status.st_size;
-  void *mapped = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
-  close(file);
-  if (mapped == MAP_FAILED) return fail(BHPE_IO, "cannot map", path);
-  int32_t rc = bhpe_create(mapped, bytes, out);
+  weights_memory file;
+  const char *problem = weights_open(path, &file);
+  if (problem) return fail(problem == weights_too_short ? BHPE_BAD_WEIGHTS : BHPE_IO, problem, path);
+  int32_t rc = bhpe_create(file.data, file.nbytes, out);
   if (rc != BHPE_OK) {
-    munmap(mapped, bytes);
+    weights_close(&file);
     return rc;
   }
-  (*out)->mapped = mapped;
-  (*out)->mapped_bytes = bytes;
+  (*out)->file = file;
   return BHPE_OK;
 }
 
@@ -252,8 +235,9 @@ void bhpe_destroy(bhpe_model *model) {
   if (!model) return;
   pool_free(&model->pool);
   for (int32_t i = 1; i < POOL_MOST; i++) free(model->lane[i]);
-  if (model->mapped) munmap(model->mapped, model->mapped_bytes);
+  weights_memory file = model->file;
   free(model);
+  weights_close(&file);
 }
 
 /* ---- descriptions ---- */
