@@ -191,7 +191,7 @@ def compile_command(
     if target is None:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(target)
-    destination = output if output is not None else default_output(model, target)
+    destination = output if output is not None else default_output(model, resolved.name)
     options = CompileOptions(
         target=target,
         scheme=None if scheme == "float" else scheme,
