@@ -22,6 +22,9 @@ from bhpe_compile.targets.target import Target
 
 CSRC = files("bhpe_compile.artifact") / "csrc"
 
+EXECUTOR = ("executor.c", "pool.c", "cpu.c", "weights.c", "embedded.c", "tables.c")
+"""What every form of a compiled model is made of, besides its kernels."""
+
 EXPORTS = "{ global: bhpe_*; local: *; };\n"
 
 COMPILE = (
@@ -76,6 +79,11 @@ def write_sources(program: Program, folder: Path) -> list[str]:
     return names
 
 
+def needs(target: Target) -> tuple[str, ...]:
+    """Definitions that let create refuse a processor without what the kernels use."""
+    return tuple(f"-DBHPE_NEEDS_{feature}" for feature in target.requires)
+
+
 def link(program: Program, target: Target) -> Linked:
     """Build everything for `target`. ToolchainError without a compiler, or when code needs what is not there."""
     with tempfile.TemporaryDirectory(prefix="bhpe-link-") as name:
@@ -83,15 +91,14 @@ def link(program: Program, target: Target) -> Linked:
         objects = write_sources(program, folder)
 
         def build(output: str, zig: Sequence[str], kind: Sequence[str], sources: Sequence[str]) -> bytes:
-            system = () if target.threads else ONE_THREAD
+            system = (*needs(target), *(() if target.threads else ONE_THREAD))
             zig_cc([*zig, *COMPILE, *system, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()
 
-        common = ("executor.c", "pool.c", "weights.c", "tables.c")
         driver = None
         with ThreadPoolExecutor(2) as pool:
-            library = pool.submit(build, target.library, target.zig, LIBRARIES[target.library], common)
+            library = pool.submit(build, target.library, target.zig, LIBRARIES[target.library], EXECUTOR)
             if target.zig_static is not None:
-                sources = (*common, "session.c", "driver.c")
+                sources = (*EXECUTOR, "session.c", "driver.c")
                 driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()
             return Linked(library.result(), driver, weights_file(program), model_id(program).hex())

@@ -24,7 +24,7 @@ from bhpe_compile.targets.target import Target
 MANIFEST = "manifest.json"
 FORMAT = "bhpe-artifact"
 FORMAT_VERSION = 1
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 WEIGHTS = "weights.bin"
 LIBRARIES = ("model.so", "model.wasm")

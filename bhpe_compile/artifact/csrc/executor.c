@@ -1,11 +1,12 @@
 /* executor.c - runs the steps of one compiled model over one arena; takes the place of TVM's runtime.
  *
- * One block of memory per model, allocated by create:
+ * One block of memory per model, the caller's or allocated by create:
  *     bhpe_model | kernel_tensor per tensor | kernel_argument per argument | scratch for one step | arena | lane
  * and one lane more for every thread more. Kernels are called with arguments built once; a step with overrides uses the
  * scratch copies instead. A parallel kernel is called once a thread, with the arguments copied into the thread's lane
  * and two scalars behind them that say which part of how many it is. */
 #define _POSIX_C_SOURCE 200809L
+#include "cpu.h"
 #include "pool.h"
 #include "weights.h"
 
@@ -40,6 +41,7 @@ struct bhpe_model {
   lane *lane[POOL_MOST];
   pool pool;
   weights_memory file; /* of create_from_path */
+  void *owned;         /* this memory, where bhpe_create allocated it */
   atomic_flag running;
 };
 
@@ -175,29 +177,40 @@ static lane *make_lane(void *memory) {
   return one;
 }
 
-int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
+/* The parts of a model's memory, one behind the other; returns the bytes of all. */
+enum { PARTS = 7 };
+
+static uint64_t measure(uint64_t part[PARTS]) {
+  uint64_t total = 0;
+  part[0] = aligned(sizeof(bhpe_model));
+  part[1] = aligned(P->tensors * sizeof(kernel_tensor));
+  part[2] = aligned(P->arguments * sizeof(kernel_argument));
+  part[3] = aligned(P->most_arguments * sizeof(kernel_tensor));
+  part[4] = aligned(P->most_arguments * sizeof(kernel_argument));
+  part[5] = aligned(P->arena_bytes);
+  part[6] = lane_bytes();
+  for (int i = 0; i < PARTS; i++) total += part[i];
+  return total;
+}
+
+uint64_t bhpe_memory_bytes(void) {
+  uint64_t part[PARTS];
+  return measure(part);
+}
+
+int32_t bhpe_create_in(const void *weights, uint64_t nbytes, void *memory, uint64_t memory_bytes, bhpe_model **out) {
   if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: out is NULL", NULL);
   *out = NULL;
-  if (!weights) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: weights is NULL", NULL);
+  if (!weights || !memory) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: weights or memory is NULL", NULL);
   const char *problem = weights_problem(weights, nbytes);
   if (problem) return fail(BHPE_BAD_WEIGHTS, "weights", problem);
-
-  const uint64_t part[] = {aligned(sizeof(bhpe_model)),
-                           aligned(P->tensors * sizeof(kernel_tensor)),
-                           aligned(P->arguments * sizeof(kernel_argument)),
-                           aligned(P->most_arguments * sizeof(kernel_tensor)),
-                           aligned(P->most_arguments * sizeof(kernel_argument)),
-                           aligned(P->arena_bytes),
-                           lane_bytes()};
-  unsigned char *place[sizeof part / sizeof *part];
-  uint64_t total = 0;
-  for (size_t i = 0; i < sizeof part / sizeof *part; i++) total += part[i];
-  void *memory = NULL;
-  if (posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)total))
-    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
+  if ((problem = cpu_problem())) return fail(BHPE_BAD_CPU, "this processor has no", problem);
+  uint64_t part[PARTS], total = measure(part);
+  if ((uintptr_t)memory % BHPE_ALIGNMENT) return fail(BHPE_BAD_ARGUMENT, "the memory is not 64-byte aligned", NULL);
+  if (memory_bytes < total) return fail(BHPE_NO_MEMORY, "the memory is smaller than bhpe_memory_bytes", NULL);
+  unsigned char *place[PARTS] = {memory};
+  for (int i = 1; i < PARTS; i++) place[i] = place[i - 1] + part[i - 1];
   memset(memory, 0, (size_t)total);
-  place[0] = memory;
-  for (size_t i = 1; i < sizeof part / sizeof *part; i++) place[i] = place[i - 1] + part[i - 1];
 
   bhpe_model *model = memory;
   model->tensor = (kernel_tensor *)place[1];
@@ -207,13 +220,36 @@ int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
   model->arena = place[5];
   model->lane[0] = make_lane(place[6]);
   atomic_flag_clear(&model->running);
-  if (pool_init(&model->pool)) {
-    free(memory);
-    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
-  }
+  if (pool_init(&model->pool)) return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
   bind(model, (unsigned char *)(uintptr_t)weights + sizeof(weights_header)); /* kernels only read weights */
   *out = model;
   return BHPE_OK;
+}
+
+int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
+  uint64_t bytes = bhpe_memory_bytes();
+  void *memory = NULL;
+  if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: out is NULL", NULL);
+  *out = NULL;
+  if (bytes > SIZE_MAX || posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)bytes))
+    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
+  int32_t rc = bhpe_create_in(weights, nbytes, memory, bytes, out);
+  if (rc != BHPE_OK)
+    free(memory);
+  else
+    (*out)->owned = memory;
+  return rc;
+}
+
+const void *bhpe_embedded_weights(uint64_t *nbytes) {
+  if (nbytes) *nbytes = bhpe_embedded_bytes;
+  return bhpe_embedded_bytes ? bhpe_embedded : NULL;
+}
+
+int32_t bhpe_create_embedded(bhpe_model **out) {
+  if (out) *out = NULL;
+  if (!bhpe_embedded_bytes) return fail(BHPE_BAD_WEIGHTS, "this library holds no weights", NULL);
+  return bhpe_create(bhpe_embedded, bhpe_embedded_bytes, out);
 }
 
 int32_t bhpe_create_from_path(const char *path, bhpe_model **out) {
@@ -236,7 +272,7 @@ void bhpe_destroy(bhpe_model *model) {
   pool_free(&model->pool);
   for (int32_t i = 1; i < POOL_MOST; i++) free(model->lane[i]);
   weights_memory file = model->file;
-  free(model);
+  free(model->owned);
   weights_close(&file);
 }
 
