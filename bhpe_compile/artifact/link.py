@@ -22,14 +22,14 @@ from bhpe_compile.targets.target import Target
 
 CSRC = files("bhpe_compile.artifact") / "csrc"
 
-EXECUTOR = ("executor.c", "pool.c", "cpu.c", "weights.c", "embedded.c", "tables.c")
+EXECUTOR = ("executor.c", "create.c", "pool.c", "cpu.c", "weights.c", "embedded.c", "frame.c", "tables.c")
 """What every form of a compiled model is made of, besides its kernels."""
 
 EXPORTS = "{ global: bhpe_*; local: *; };\n"
 
 COMPILE = (
     *("-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
-    *("-Wall", "-Wextra", "-Werror", "-pthread"),
+    *("-Wall", "-Wextra", "-Werror", "-pthread", "-ffp-contract=off"),
 )
 LINK = ("-Wl,--gc-sections", "-s")
 SHARED_OBJECT = (

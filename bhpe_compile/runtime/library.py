@@ -59,6 +59,11 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bhpe_output_count": (c.c_int32, (_MODEL,)),
     "bhpe_get_input": (c.c_int32, (_MODEL, _INDEX, _TENSOR)),
     "bhpe_get_output": (c.c_int32, (_MODEL, _INDEX, _TENSOR)),
+    "bhpe_set_frame": (
+        c.c_int32,
+        (_MODEL, c.c_void_p, c.c_int32, c.c_int32, c.c_int64, c.POINTER(c.c_double), c.c_void_p),
+    ),
+    "bhpe_to_frame": (None, (c.c_void_p, c.POINTER(c.c_double), c.POINTER(c.c_double))),
     "bhpe_set_threads": (c.c_int32, (_MODEL, c.c_int32)),
     "bhpe_get_threads": (c.c_int32, (_MODEL,)),
     "bhpe_run": (c.c_int32, (_MODEL,)),

@@ -93,6 +93,20 @@ BHPE_API int32_t bhpe_output_count(const bhpe_model *model);
 BHPE_API int32_t bhpe_get_input(const bhpe_model *model, int32_t index, bhpe_tensor *out);
 BHPE_API int32_t bhpe_get_output(const bhpe_model *model, int32_t index, bhpe_tensor *out);
 
+/* Where the network's input lies in a frame: pixel (i, j) of it is (x + i * scale, y + j * scale) of the frame. */
+typedef struct bhpe_frame {
+  double x, y, scale;
+} bhpe_frame;
+
+/* Fill input 0 from a frame of 8-bit RGB, rows `stride` bytes apart, and the box of the person in it: x, y, width,
+ * height in pixels, or NULL for the whole frame. The box is widened as the network wants it; outside the frame is black.
+ * `frame`, or NULL, says how to get back. Nothing is allocated. */
+BHPE_API int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
+                                const double *box, bhpe_frame *frame);
+
+/* A point in pixels of the network's input -> pixels of the frame. */
+BHPE_API void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y);
+
 /* Compute with this many threads, 1 to BHPE_MOST_THREADS: the one that calls bhpe_run, and others that the model
  * starts here and ends in bhpe_destroy. 1 at first. Outputs are the same, bit for bit, for every number. More threads
  * than the machine has free cores make a run slower. After an error the number is what it was. A fork has none of the

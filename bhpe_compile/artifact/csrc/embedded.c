@@ -1,12 +1,19 @@
 /* embedded.c - weights.bin as a part of the library, when BHPE_EMBED is defined. */
-#include "weights.h"
+#include <stddef.h>
+
+#include "model.h"
 
 #ifdef BHPE_EMBED
-_Alignas(BHPE_ALIGNMENT) const unsigned char bhpe_embedded[] = {
+static _Alignas(BHPE_ALIGNMENT) const unsigned char embedded[] = {
 #embed "weights.bin"
 };
-const uint64_t bhpe_embedded_bytes = sizeof bhpe_embedded;
+enum { EMBEDDED = sizeof embedded };
 #else
-const unsigned char bhpe_embedded[1];
-const uint64_t bhpe_embedded_bytes = 0;
+static const unsigned char *const embedded = NULL;
+enum { EMBEDDED = 0 };
 #endif
+
+const void *bhpe_embedded_weights(uint64_t *nbytes) {
+  if (nbytes) *nbytes = EMBEDDED;
+  return embedded;
+}

@@ -7,8 +7,8 @@
  * and two scalars behind them that say which part of how many it is. */
 #define _POSIX_C_SOURCE 200809L
 #include "cpu.h"
+#include "executor.h"
 #include "pool.h"
-#include "weights.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -40,8 +40,7 @@ struct bhpe_model {
   unsigned char *arena;
   lane *lane[POOL_MOST];
   pool pool;
-  weights_memory file; /* of create_from_path */
-  void *owned;         /* this memory, where bhpe_create allocated it */
+  model_owner owner;
   atomic_flag running;
 };
 
@@ -57,7 +56,7 @@ static void append(const char *text) {
   last_error[used + more] = 0;
 }
 
-static int32_t fail(bhpe_status status, const char *what, const char *detail) {
+int32_t fail(bhpe_status status, const char *what, const char *detail) {
   last_error[0] = 0;
   append(what);
   if (detail) {
@@ -226,54 +225,15 @@ int32_t bhpe_create_in(const void *weights, uint64_t nbytes, void *memory, uint6
   return BHPE_OK;
 }
 
-int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
-  uint64_t bytes = bhpe_memory_bytes();
-  void *memory = NULL;
-  if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: out is NULL", NULL);
-  *out = NULL;
-  if (bytes > SIZE_MAX || posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)bytes))
-    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
-  int32_t rc = bhpe_create_in(weights, nbytes, memory, bytes, out);
-  if (rc != BHPE_OK)
-    free(memory);
-  else
-    (*out)->owned = memory;
-  return rc;
-}
-
-const void *bhpe_embedded_weights(uint64_t *nbytes) {
-  if (nbytes) *nbytes = bhpe_embedded_bytes;
-  return bhpe_embedded_bytes ? bhpe_embedded : NULL;
-}
-
-int32_t bhpe_create_embedded(bhpe_model **out) {
-  if (out) *out = NULL;
-  if (!bhpe_embedded_bytes) return fail(BHPE_BAD_WEIGHTS, "this library holds no weights", NULL);
-  return bhpe_create(bhpe_embedded, bhpe_embedded_bytes, out);
-}
-
-int32_t bhpe_create_from_path(const char *path, bhpe_model **out) {
-  if (out) *out = NULL;
-  if (!path || !out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create_from_path: NULL argument", NULL);
-  weights_memory file;
-  const char *problem = weights_open(path, &file);
-  if (problem) return fail(problem == weights_too_short ? BHPE_BAD_WEIGHTS : BHPE_IO, problem, path);
-  int32_t rc = bhpe_create(file.data, file.nbytes, out);
-  if (rc != BHPE_OK) {
-    weights_close(&file);
-    return rc;
-  }
-  (*out)->file = file;
-  return BHPE_OK;
-}
+model_owner *owner_of(bhpe_model *model) { return &model->owner; }
 
 void bhpe_destroy(bhpe_model *model) {
   if (!model) return;
   pool_free(&model->pool);
+#ifndef BHPE_ONE_THREAD
   for (int32_t i = 1; i < POOL_MOST; i++) free(model->lane[i]);
-  weights_memory file = model->file;
-  free(model->owned);
-  weights_close(&file);
+#endif
+  if (model->owner.release) model->owner.release(model);
 }
 
 /* ---- descriptions ---- */
@@ -434,6 +394,15 @@ int32_t bhpe_run_step(bhpe_model *model, int32_t step, void *const *overrides) {
 
 int32_t bhpe_get_threads(const bhpe_model *model) { return model ? model->pool.threads : 0; }
 
+#ifdef BHPE_ONE_THREAD
+
+static int32_t resize(bhpe_model *model, int32_t threads) {
+  (void)model;
+  return threads == 1 ? BHPE_OK : fail(BHPE_NO_MEMORY, "bhpe_set_threads: this library was built for one thread", NULL);
+}
+
+#else
+
 /* Lanes first, then threads; afterwards no lane without a thread stays. */
 static int32_t resize(bhpe_model *model, int32_t threads) {
   int32_t rc = BHPE_OK;
@@ -452,6 +421,8 @@ static int32_t resize(bhpe_model *model, int32_t threads) {
   }
   return rc;
 }
+
+#endif
 
 int32_t bhpe_set_threads(bhpe_model *model, int32_t threads) {
   if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_threads: the model is NULL", NULL);

@@ -6,10 +6,6 @@
 
 #include "model.h"
 
-/* Weights that are part of the library; none of them where it has none. */
-extern BHPE_HIDDEN const unsigned char bhpe_embedded[];
-extern BHPE_HIDDEN const uint64_t bhpe_embedded_bytes;
-
 typedef struct {
   void *data; /* BHPE_ALIGNMENT-aligned, read only */
   size_t nbytes;
