@@ -60,9 +60,9 @@ class Linked:
     model_id: str
 
 
-def header_text() -> str:
-    """The C interface, as it is shipped beside a library."""
-    return (CSRC / "bhpe.h").read_text(encoding="utf-8")
+def headers() -> dict[str, bytes]:
+    """The C interface and its C++ form, as they are shipped beside a library."""
+    return {name: (CSRC / name).read_bytes() for name in ("bhpe.h", "bhpe.hpp")}
 
 
 def write_sources(program: Program, folder: Path) -> list[str]:
@@ -84,14 +84,25 @@ def needs(target: Target) -> tuple[str, ...]:
     return tuple(f"-DBHPE_NEEDS_{feature}" for feature in target.requires)
 
 
-def link(program: Program, target: Target) -> Linked:
-    """Build everything for `target`. ToolchainError without a compiler, or when code needs what is not there."""
+def embedding(embed: bool) -> tuple[str, ...]:
+    """Options that make weights.bin, which must lie beside the sources, a part of the library."""
+    return ("-DBHPE_EMBED", "-Wno-c23-extensions") if embed else ()
+
+
+def link(program: Program, target: Target, *, embed: bool = False) -> Linked:
+    """Build everything for `target`; `embed`: with the weights in the library.
+
+    ToolchainError without a compiler, or when code needs what is not there.
+    """
     with tempfile.TemporaryDirectory(prefix="bhpe-link-") as name:
         folder = Path(name)
         objects = write_sources(program, folder)
+        weights = weights_file(program)
+        if embed:
+            (folder / "weights.bin").write_bytes(weights)
 
         def build(output: str, zig: Sequence[str], kind: Sequence[str], sources: Sequence[str]) -> bytes:
-            system = (*needs(target), *(() if target.threads else ONE_THREAD))
+            system = (*needs(target), *(() if target.threads else ONE_THREAD), *embedding(embed))
             zig_cc([*zig, *COMPILE, *system, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()
 
@@ -101,4 +112,4 @@ def link(program: Program, target: Target) -> Linked:
             if target.zig_static is not None:
                 sources = (*EXECUTOR, "session.c", "driver.c")
                 driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()
-            return Linked(library.result(), driver, weights_file(program), model_id(program).hex())
+            return Linked(library.result(), driver, weights, model_id(program).hex())
