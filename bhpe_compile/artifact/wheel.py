@@ -41,7 +41,7 @@ def package_name(artifact: Path) -> str:
 def write_wheel(artifact: Path, folder: Path, name: str | None = None) -> Path:
     """Write the wheel of a checked artefact into `folder` and return its path; the same artefact, the same bytes.
 
-    UsageError for a target that no wheel can be for, a name that cannot be imported, or a folder that cannot be written.
+    UsageError for a target that no wheel can be for, a name that cannot be imported, a folder that cannot be written.
     """
     manifest = check_artifact(artifact)
     family = manifest["target"]["family"]
