@@ -1,4 +1,4 @@
-"""The model as a static library in C and C++ programs, and as a Python package: what they compute is what `run` does."""
+"""The model as a static library in C and C++ programs, and as a Python package: they compute what `run` does."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_frames_in_a_loop_take_no_memory(bundle: Path, tmp_path: Path) -> None:
 def test_the_wheel(
     compiled: Compiled, example: Path, tmp_path: Path, box: tuple[float, float, float, float] | None
 ) -> None:
-    """Imported from the zip's contents by a Python that sees NumPy alone; the frame is cut in C, bit for bit as here."""
+    """Imported from its contents by a Python that sees NumPy alone; the frame is cut in C, bit for bit as here."""
     wheel = write_wheel(compiled.folder, tmp_path / "dist")
     again = write_wheel(compiled.folder, tmp_path / "again")
     assert wheel.read_bytes() == again.read_bytes()
