@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bhpe_compile.cli.options import checkpoint_option, format_option
+from bhpe_compile.cli.options import checkpoint_option, existing_file, format_option
 from bhpe_compile.cli.training import (
     fingerprint,
     make_place,
@@ -16,6 +16,8 @@ from bhpe_compile.cli.training import (
     recipe_options,
     run_training,
 )
+from bhpe_compile.errors import InputError
+from bhpe_compile.files import sha256
 
 
 @click.command("train", short_help="Train a full-precision network on labelled pictures.")
@@ -34,15 +36,38 @@ from bhpe_compile.cli.training import (
     show_default=True,
     help="The size of the network; full wants an accelerator.",
 )
+@click.option(
+    "--from",
+    "start",
+    metavar="CHECKPOINT",
+    type=click.Path(path_type=Path),
+    help="Go on from this full-precision network instead of a random one; it says the preset.",
+)
+@click.option(
+    "--freeze",
+    metavar="GLOB",
+    multiple=True,
+    help="Layers that keep their weights, such as 'hand_*'.  [repeatable]",
+)
 @recipe_options(samples=300_000, learning_rate=2e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def train_command(data: str, output: Path, preset: str, style: str, quiet: bool, **values: Any) -> None:
+def train_command(
+    data: str,
+    output: Path,
+    preset: str,
+    start: Path | None,
+    freeze: tuple[str, ...],
+    style: str,
+    quiet: bool,
+    **values: Any,
+) -> None:
     """Train a Hand4Whole network in full precision.
 
     \b
     bhpe-compile data synth --count 20000 --seed 1 -o people
     bhpe-compile train --data people -o model.pt
+    bhpe-compile train --data people --from model.pt --lr 5e-4 -o better.pt
 
     Stop it whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     On several processes or machines: `torchrun --nproc-per-node 2 -m bhpe_compile.cli train ...` with
@@ -50,22 +75,45 @@ def train_command(data: str, output: Path, preset: str, style: str, quiet: bool,
     """
     from bhpe_compile.distill.train import train
     from bhpe_compile.models.presets import get_preset
+    from bhpe_compile.pipeline import load
 
     recipe, place = make_recipe(values), make_place(values, output)
     people, body = open_people(data, values, quiet)
-    facts = {"data": fingerprint(people), "people": len(people)}
+    facts: dict[str, Any] = {"data": fingerprint(people), "people": len(people)}
+    loaded = None
+    if start is not None:
+        loaded = load(existing_file(start, "checkpoint"))
+        if loaded.binarization is not None:
+            raise InputError(f"{start}: is binary already; `distill` trains binary networks")
+        facts["from"] = sha256(start)
+    if freeze:
+        facts["freeze"] = list(freeze)
+    size = loaded.preset if loaded else get_preset(preset)
     described = [
         ("data", f"{data} ({len(people)} people)"),
         ("output", str(output)),
-        ("preset", preset),
+        ("preset", size.name),
+        *([("from", str(start))] if start else []),
+        *([("frozen", ", ".join(freeze))] if freeze else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(
         described,
-        lambda tick: train(people, body, get_preset(preset), recipe, place, output, facts, tick),
+        lambda tick: train(
+            people,
+            body,
+            size,
+            recipe,
+            place,
+            output,
+            facts,
+            tick,
+            start=loaded.model if loaded else None,
+            freeze=freeze,
+        ),
         place,
-        f"{output.name}: {preset}, full precision",
+        f"{output.name}: {size.name}, full precision",
         style=style,
         quiet=quiet,
     )

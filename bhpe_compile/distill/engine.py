@@ -27,6 +27,7 @@ from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, Samples, load
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.models.norms import is_frozen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,7 +83,7 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     run = _Run(place.folder, facts, accelerator, network, optimizer)
     step = run.resume()
     wrapped, optimizer = accelerator.prepare(network, optimizer)
-    wrapped.train()
+    _train_mode(wrapped)
     per_step = recipe.batch // recipe.micro_batch
     if per_step % accelerator.num_processes:
         raise UsageError(
@@ -174,10 +175,19 @@ def uses_bfloat16(recipe: Recipe) -> bool:
     return torch.cuda.is_available() or bool({"avx512_bf16", "amx_bf16"} & host_features())
 
 
+def _train_mode(network: nn.Module) -> None:
+    """Training mode, but for batch norms that are frozen: they keep their statistics."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and is_frozen(module):
+            module.eval()
+
+
 def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Weights of layers decay; biases, norms, thresholds and activations do not."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    """Weights of layers decay; biases, norms, thresholds and activations do not; what is frozen is left out."""
+    learning = [p for p in network.parameters() if p.requires_grad]
+    weights = [p for p in learning if p.ndim > 1]
+    others = [p for p in learning if p.ndim <= 1]
     return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 

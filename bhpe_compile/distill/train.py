@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main
 from bhpe_compile.distill.finish import measure_norms
@@ -16,6 +18,7 @@ from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Sample, Samples
 from bhpe_compile.distill.targets import LEFT_HAND, MIRROR, ROTATIONS
+from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.models.checkpoint import save_model
@@ -46,13 +49,21 @@ def train(
     output: Path,
     facts: dict[str, Any],
     tick: Tick = lambda *_: None,
+    *,
+    start: Hand4Whole | None = None,
+    freeze: Sequence[str] = (),
 ) -> Trained:
-    """Train a network of `preset` from `recipe.seed` and write it to `output`.
+    """Train a network of `preset` from `recipe.seed`, or on from `start`, and write it to `output`.
 
-    Raises as `engine.fit` does; a folder with a checkpoint of the same run is gone on with.
+    `freeze` are patterns of layers that keep their weights and statistics. Raises as `engine.fit` does, and UsageError
+    for a pattern without a layer; a folder with a checkpoint of the same run is gone on with.
     """
-    model = initialise(Hand4Whole(preset), recipe.seed)
-    start_at_the_mean(model, dataset)
+    if start is None:
+        model = initialise(Hand4Whole(preset), recipe.seed)
+        start_at_the_mean(model, dataset)
+    else:
+        model = start
+    freeze_layers(model, freeze)
     samples = Samples(dataset, preset, recipe.seed, labels=dataset.labels)
     comparison = Comparison(body, preset.body_cells)
 
@@ -66,6 +77,18 @@ def train(
         measure_norms(network, samples, recipe, place.workers)
         save_model(output, model, preset)
     return Trained(output, log)
+
+
+def freeze_layers(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Let no layer learn whose name, or a name above it, matches one of the patterns (`*` crosses dots)."""
+    for pattern in patterns:
+        found = [module for name, module in model.named_modules() if name and fnmatchcase(name, pattern)]
+        if not found:
+            raise UsageError(f"--freeze {pattern}: no layer has such a name")
+        for module in found:
+            module.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError("--freeze: nothing is left to learn")
 
 
 def start_at_the_mean(model: Hand4Whole, dataset: Dataset) -> None:

@@ -16,11 +16,14 @@ from torch import nn
 
 @contextmanager
 def measuring_norms(network: nn.Module) -> Iterator[None]:
-    """What `network` computes inside replaces the running statistics of all its batch norms; then it is in eval mode.
+    """What `network` computes inside replaces the running statistics of its batch norms; then it is in eval mode.
 
-    A variance is the mean of the batches' variances: what the means of batches differ by is not in it.
+    Norms whose weights are frozen keep theirs. A variance is the mean of the batches' variances: what the means of
+    batches differ by is not in it.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [
+        module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and not is_frozen(module)
+    ]
     momenta = [norm.momentum for norm in norms]
     network.eval()
     for norm in norms:
@@ -34,3 +37,9 @@ def measuring_norms(network: nn.Module) -> Iterator[None]:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         network.eval()
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether `module` has weights of its own and none of them learns."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)

@@ -17,7 +17,7 @@ pytest.importorskip("accelerate")
 from bhpe_compile.distill import engine
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.train import Trained, start_at_the_mean, train
+from bhpe_compile.distill.train import Trained, freeze_layers, start_at_the_mean, train
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.models.checkpoint import load_model
@@ -99,6 +99,41 @@ def test_a_restart_forgets_the_run_and_nothing_else(tmp_path: Path, body: BodyMo
     trained = train(PEOPLE, body, TINY, short, place, tmp_path / "model.pt", {})
     assert [entry["step"] for entry in trained.log] == [1]
     assert (tmp_path / "work" / "notes.txt").exists()
+
+
+def test_training_goes_on_from_a_network_and_leaves_what_is_frozen(
+    straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    """Not a weight and not a statistic of a frozen layer moves; the first loss is about the last one of before."""
+    folder, trained = straight
+    start = load_model(folder / "model.pt").model
+    place = Place(tmp_path / "work", workers=0)
+    short = Recipe(images=8, batch=4, micro_batch=4, learning_rate=1e-3, precision="fp32")
+    log = train(
+        PEOPLE,
+        body,
+        TINY,
+        short,
+        place,
+        tmp_path / "model.pt",
+        {},
+        start=start,
+        freeze=("hand_*", "face_*"),
+    ).log
+    assert log[0]["loss"] < 1.5 * trained.log[-1]["loss"]
+    before, after = weights(folder), weights(tmp_path)
+    frozen = {name for name in before if name.startswith(("hand_", "face_"))}
+    assert {name for name in frozen if "running" in name}
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"backbone.conv1.weight", "backbone.bn1.running_mean"} <= moved
+
+
+def test_what_cannot_be_frozen_is_said() -> None:
+    with pytest.raises(UsageError, match=r"--freeze foot_\*: no layer has such a name"):
+        freeze_layers(Hand4Whole(TINY), ["foot_*"])
+    with pytest.raises(UsageError, match="nothing is left to learn"):
+        freeze_layers(Hand4Whole(TINY), ["*"])
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, body: BodyModel) -> None:
