@@ -14,7 +14,16 @@ import pytest
 from tests.command import COMMAND, bhpe, environment, listing
 from tests.e2e.conftest import Compiled
 
-FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
+FILES = [
+    "bhpe.h",
+    "bhpe.hpp",
+    "manifest.json",
+    "model.onnx",
+    "model.so",
+    "reference.npz",
+    "report.json",
+    "weights.bin",
+]
 
 EMULATED_FILES = sorted([*FILES, "driver"])
 """A target that needs an emulator here brings the static program that runs in it."""

@@ -17,13 +17,17 @@ typedef struct { /* two neighbours along an axis */
   float weight[2];
 } taps;
 
-static taps taps_at(double position, int32_t size) {
-  double below = floor(position), fraction = position - below;
+static double larger(double a, double b) { return a > b ? a : b; } /* libm's are calls, and want libm */
+static double smaller(double a, double b) { return a < b ? a : b; }
+
+static taps taps_at(double position, int32_t size) { /* a few widths of a frame at most */
+  int64_t below = (int64_t)position - (position < (double)(int64_t)position);
+  double fraction = position - (double)below;
   taps t;
   for (int i = 0; i < 2; i++) {
-    double at = below + i;
+    int64_t at = below + i;
     int inside = at >= 0 && at < size;
-    t.index[i] = inside ? (int64_t)at : 0;
+    t.index[i] = inside ? at : 0;
     t.weight[i] = inside ? (float)(i ? fraction : 1 - fraction) : 0.0f;
   }
   return t;
@@ -35,11 +39,11 @@ static const char *place(int32_t width, int32_t height, const double *box, int64
   for (int i = 0; i < 4; i++)
     if (!isfinite(box[i])) return "the box is not four finite numbers";
   if (box[2] <= 0 || box[3] <= 0) return "the box has no size";
-  double left = fmax(0, box[0]), top = fmax(0, box[1]);
-  double right = fmin(width - 1, box[0] + box[2] - 1), bottom = fmin(height - 1, box[1] + box[3] - 1);
+  double left = larger(0, box[0]), top = larger(0, box[1]);
+  double right = smaller(width - 1, box[0] + box[2] - 1), bottom = smaller(height - 1, box[1] + box[3] - 1);
   if (right <= left || bottom <= top) return "the box lies outside the frame";
   double w = right - left, h = bottom - top;
-  out->scale = ENLARGE * fmax(w / (double)columns, h / (double)rows);
+  out->scale = ENLARGE * larger(w / (double)columns, h / (double)rows);
   out->x = left + w / 2 - out->scale * (double)columns / 2;
   out->y = top + h / 2 - out->scale * (double)rows / 2;
   return NULL;
