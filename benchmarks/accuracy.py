@@ -4,8 +4,8 @@
 
 `--models` is the folder `make train` filled: model.pt (full precision), bidrn.pt, bnn.pt and reactnet.pt (distilled
 alike). The rows: the mean pose; full precision; `naive`, binarized as BiDRN without any training; the three
-binary networks in torch; and bidrn.pt compiled for this machine, its dense layers in 8 bits, calibrated on training
-pictures. Every figure is the mean over the people, with a bootstrap interval. `bhpe-compile eval` on the same files
+binary networks in torch; and bidrn.pt compiled for this machine with every default: dense layers in 8 bits, float16
+residuals. Every figure is the mean over the people, with a bootstrap interval. `bhpe-compile eval` on the same files
 and the same people gives the same figures.
 """
 
