@@ -57,7 +57,7 @@ demo: install system
 	$(BIN)/bhpe-compile $(DEMO)/model.pt --target native -o $(DEMO)/model-native
 	$(BIN)/bhpe-compile run $(DEMO)/model-native $(DEMO)/person.png -o $(DEMO)/pose.json --overlay $(DEMO)/overlay.png
 	$(BIN)/bhpe-compile verify $(DEMO)/model-native
-	@echo "the model is untrained: $(DEMO)/pose.json and $(DEMO)/overlay.png show that it runs, not a pose"
+	@echo "look at $(DEMO)/overlay.png; docs/model-card.md says how good a pose this small model finds"
 
 test: install system
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)

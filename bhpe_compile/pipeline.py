@@ -86,7 +86,8 @@ def compile_model(
         built = _build(run, rounding, target, tools, progress)
     notes += built.notes
     facts = describe(loaded, options, rounding.calibration)
-    report = _write(output, built, run, target, notes, facts, force, progress)
+    forms = {"static": options.static, "embed": options.embed_weights}
+    report = _write(output, built, run, target, notes, facts, force, progress, **forms)
     return CompileResult(output, report, notes, progress.seconds)
 
 
@@ -168,8 +169,9 @@ def _write(
     facts: dict[str, Any],
     force: bool,
     progress: Progress,
+    **forms: bool,
 ) -> dict[str, Any]:
-    """Write the artefact; its report."""
+    """Write the artefact; its report. `forms` as `write_artifact` has them."""
     from bhpe_compile.artifact import write_artifact
     from bhpe_compile.report.compiled import compile_report
 
@@ -181,7 +183,15 @@ def _write(
             "versions": versions(),
         }
         write_artifact(
-            output, built.lowered.program, target, built.onnx_bytes, report, run.arrays(), info, force
+            output,
+            built.lowered.program,
+            target,
+            built.onnx_bytes,
+            report,
+            run.arrays(),
+            info,
+            force,
+            **forms,
         )
     return report
 

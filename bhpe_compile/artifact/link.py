@@ -22,18 +22,31 @@ from bhpe_compile.targets.target import Target
 
 CSRC = files("bhpe_compile.artifact") / "csrc"
 
+EXECUTOR = ("executor.c", "create.c", "pool.c", "cpu.c", "weights.c", "embedded.c", "frame.c", "tables.c")
+"""What every form of a compiled model is made of, besides its kernels."""
+
 EXPORTS = "{ global: bhpe_*; local: *; };\n"
 
 COMPILE = (
     *("-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
-    *("-Wall", "-Wextra", "-Werror", "-pthread"),
+    *("-Wall", "-Wextra", "-Werror", "-pthread", "-ffp-contract=off"),
 )
 LINK = ("-Wl,--gc-sections", "-s")
-LIBRARY = (
+SHARED_OBJECT = (
     *("-shared", "-fPIC", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"),
     *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map"),
 )
+MODULE = (
+    *("-mexec-model=reactor", "-Wl,--export-dynamic"),
+    *(f"-Wl,--export={name}" for name in ("malloc", "aligned_alloc", "free")),
+)
+"""A WebAssembly module that a host calls into; it needs a way to put weights and pictures in its memory."""
+
+LIBRARIES = {"model.so": SHARED_OBJECT, "model.wasm": MODULE}
+
 PROGRAM = ("-static",)
+
+ONE_THREAD = ("-DBHPE_ONE_THREAD",)
 
 
 @dataclass(frozen=True)
@@ -47,9 +60,9 @@ class Linked:
     model_id: str
 
 
-def header_text() -> str:
-    """The C interface, as it is shipped beside a library."""
-    return (CSRC / "bhpe.h").read_text(encoding="utf-8")
+def headers() -> dict[str, bytes]:
+    """The C interface and its C++ form, as they are shipped beside a library."""
+    return {name: (CSRC / name).read_bytes() for name in ("bhpe.h", "bhpe.hpp")}
 
 
 def write_sources(program: Program, folder: Path) -> list[str]:
@@ -66,21 +79,37 @@ def write_sources(program: Program, folder: Path) -> list[str]:
     return names
 
 
-def link(program: Program, target: Target) -> Linked:
-    """Build everything for `target`. ToolchainError without a compiler, or when code needs what is not there."""
+def needs(target: Target) -> tuple[str, ...]:
+    """Definitions that let create refuse a processor without what the kernels use."""
+    return tuple(f"-DBHPE_NEEDS_{feature}" for feature in target.requires)
+
+
+def embedding(embed: bool) -> tuple[str, ...]:
+    """Options that make weights.bin, which must lie beside the sources, a part of the library."""
+    return ("-DBHPE_EMBED", "-Wno-c23-extensions") if embed else ()
+
+
+def link(program: Program, target: Target, *, embed: bool = False) -> Linked:
+    """Build everything for `target`; `embed`: with the weights in the library.
+
+    ToolchainError without a compiler, or when code needs what is not there.
+    """
     with tempfile.TemporaryDirectory(prefix="bhpe-link-") as name:
         folder = Path(name)
         objects = write_sources(program, folder)
+        weights = weights_file(program)
+        if embed:
+            (folder / "weights.bin").write_bytes(weights)
 
         def build(output: str, zig: Sequence[str], kind: Sequence[str], sources: Sequence[str]) -> bytes:
-            zig_cc([*zig, *COMPILE, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
+            system = (*needs(target), *(() if target.threads else ONE_THREAD), *embedding(embed))
+            zig_cc([*zig, *COMPILE, *system, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()
 
-        common = ("executor.c", "pool.c", "tables.c")
         driver = None
         with ThreadPoolExecutor(2) as pool:
-            library = pool.submit(build, "model.so", target.zig, LIBRARY, common)
+            library = pool.submit(build, target.library, target.zig, LIBRARIES[target.library], EXECUTOR)
             if target.zig_static is not None:
-                sources = (*common, "session.c", "driver.c")
+                sources = (*EXECUTOR, "session.c", "driver.c")
                 driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()
-            return Linked(library.result(), driver, weights_file(program), model_id(program).hex())
+            return Linked(library.result(), driver, weights, model_id(program).hex())

@@ -24,10 +24,11 @@ from bhpe_compile.targets.target import Target
 MANIFEST = "manifest.json"
 FORMAT = "bhpe-artifact"
 FORMAT_VERSION = 1
-ABI_VERSION = 2
+ABI_VERSION = 3
 
-REQUIRED_FILES = ("model.so", "weights.bin")
-"""What no artefact works without."""
+WEIGHTS = "weights.bin"
+LIBRARIES = ("model.so", "model.wasm")
+"""One of these and the weights are what no artefact works without."""
 
 Manifest = dict[str, Any]
 
@@ -96,6 +97,11 @@ def load_manifest(path: Path) -> Manifest:
     return dict(manifest)
 
 
+def library_name(manifest: Manifest) -> str:
+    """What the library of an artefact is called."""
+    return next((name for name in LIBRARIES if name in manifest["files"]), LIBRARIES[0])
+
+
 def _problem(manifest: object) -> str | None:
     """What keeps a parsed JSON value from being a manifest, or None."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -108,7 +114,7 @@ def _problem(manifest: object) -> str | None:
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(_is_file_entry(name, entry) for name, entry in files.items()):
         return "files are not listed as name: {sha256, size}"
-    missing = [name for name in REQUIRED_FILES if name not in files]
+    missing = [name for name in (library_name(manifest), WEIGHTS) if name not in files]
     if missing:
         return f"does not list {', '.join(missing)}"
     target = manifest.get("target")

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.artifact.link import header_text, link
+from bhpe_compile.artifact.link import headers, link
 from bhpe_compile.artifact.load import REFERENCE, check_artifact
-from bhpe_compile.artifact.manifest import MANIFEST, dump_json, load_manifest, make_manifest
+from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, dump_json, load_manifest, make_manifest
 from bhpe_compile.artifact.program import Program
+from bhpe_compile.artifact.static import static_files
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.targets.target import Target
 
-EXECUTABLES = ("model.so", "driver")
+EXECUTABLES = (*LIBRARIES, "driver")
 
 
 def write_artifact(
@@ -37,24 +38,30 @@ def write_artifact(
     reference: Mapping[str, NDArray[Any]] | None,
     compile_info: Mapping[str, Any],
     force: bool = False,
+    *,
+    static: bool = False,
+    embed: bool = False,
 ) -> dict[str, Any]:
     """Link `program` for `target` and write the artefact folder; returns its manifest.
 
     reference: arrays by the names of the model's inputs and outputs, or None. compile_info: more keys of the
-    manifest (passes, options, versions, model), plain data. The same arguments give the same bytes.
+    manifest (passes, options, versions, model), plain data. static: with a library to link into a program, too.
+    embed: with the weights in the libraries as well. The same arguments give the same bytes.
     Raises UsageError (see `check_output`, or a place that cannot be written) and ToolchainError.
     """
     check_output(directory, force)
-    linked = link(program, target)
+    linked = link(program, target, embed=embed)
     contents = {
-        "model.so": linked.library,
+        target.library: linked.library,
         "weights.bin": linked.weights,
-        "bhpe.h": header_text().encode(),
+        **headers(),
         "model.onnx": onnx_bytes,
         "report.json": dump_json(report),
     }
     if linked.driver is not None:
         contents["driver"] = linked.driver
+    if static:
+        contents |= static_files(program, target, embed=embed)
     if reference is not None:
         contents[REFERENCE] = pack_arrays(reference)
     manifest = make_manifest(program, target, linked.model_id, contents, compile_info)

@@ -50,12 +50,17 @@ def environment() -> Mapping[str, str]:
 
 
 def zig_cc(arguments: Sequence[str], folder: Path) -> None:
-    """Run `zig cc` in `folder`. ToolchainError when ziglang is missing or the compiler refuses."""
+    """Run `zig cc` in `folder`; raises as `zig` does."""
+    zig(["cc", *arguments], folder)
+
+
+def zig(arguments: Sequence[str], folder: Path) -> None:
+    """Run zig in `folder`. ToolchainError when ziglang is missing or refuses."""
     if find_spec("ziglang") is None:
         raise ToolchainError(
             "the C compiler is missing: install it with `pip install 'ziglang>=0.17,<0.18'`, then compile again"
         )
-    command = [sys.executable, "-m", "ziglang", "cc", *arguments]
+    command = [sys.executable, "-m", "ziglang", *arguments]
     done = subprocess.run(
         command,
         cwd=folder,
@@ -68,7 +73,7 @@ def zig_cc(arguments: Sequence[str], folder: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise ToolchainError(f"zig cc failed: {_reason(done.stdout)}")
+        raise ToolchainError(f"zig {arguments[0]} failed: {_reason(done.stdout)}")
 
 
 def _reason(output: str) -> str:

@@ -13,7 +13,7 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
 from bhpe_compile.cli.explain import explain_compiled, render_explanations
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, format_option
+from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
@@ -22,6 +22,9 @@ from bhpe_compile.options import CompileOptions, default_output, find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.pipeline import CompileResult
+
+FORMS = STATIC, WHEEL = "static", "wheel"
+"""What can be written besides the artefact's own files."""
 
 
 @click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
@@ -124,9 +127,20 @@ if TYPE_CHECKING:
     metavar="GLOB",
     help="Say of these layers what every pass decided and why, as `explain` does.  [repeatable]",
 )
+@click.option(
+    "--embed-weights", is_flag=True, help="Put the weights into the library as well: bhpe_create_embedded."
+)
 @dump_options
 @click.option("--dry-run", is_flag=True, help="Print what would be done, and write nothing.")
-@format_option
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "json", *FORMS]),
+    default="table",
+    show_default=True,
+    help="table, json: how the result is printed. static: write libmodel.a, too, to link into a program, with a CMake "
+    "package. wheel: write a Python package, too, which needs NumPy alone.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option(
     "-v",
@@ -149,6 +163,7 @@ def compile_command(
     tiles: Path | None,
     verify: bool,
     explain: tuple[str, ...],
+    embed_weights: bool,
     dump: DumpOptions,
     max_drop: tuple[str, ...],
     accuracy_data: str,
@@ -191,7 +206,7 @@ def compile_command(
     if target is None:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(target)
-    destination = output if output is not None else default_output(model, target)
+    destination = output if output is not None else default_output(model, resolved.name)
     options = CompileOptions(
         target=target,
         scheme=None if scheme == "float" else scheme,
@@ -202,6 +217,8 @@ def compile_command(
         residual=residual,
         calibrate=find_pictures(calibrate),
         tiles=None if tiles is None else existing_file(tiles, "table of tiles"),
+        static=style == STATIC,
+        embed_weights=embed_weights,
     )
     if calibrate and not options.computes_int8:
         raise UsageError("--calibrate is for 8-bit layers: leave it out, or say --dense int8")
@@ -247,6 +264,12 @@ def compile_command(
             click.echo("\n" + render_within(within))
         if verified:
             click.echo("\n" + render_verification(verified, verbose=verbose))
+    if style == WHEEL:
+        from bhpe_compile.artifact.wheel import write_wheel
+
+        wheel = write_wheel(destination, destination.parent)
+        if not quiet:
+            click.echo(f"\nwheel  {wheel}")
     if explained and style != "json":
         click.echo(("" if quiet else "\n") + render_explanations(explained))
     if verified:

@@ -62,16 +62,13 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
     """Compile a PyTorch pose network (Hand4Whole) into a small library for one CPU.
 
     \b
-    bhpe-compile example demo                        a small model and a picture to try
+    bhpe-compile example demo                        a small trained model and a picture to try
     bhpe-compile demo/model.pt --target x86          compile: writes dist/model-x86/
     bhpe-compile run dist/model-x86 demo/person.png  the pose as JSON
     bhpe-compile bench dist/model-x86 --per-layer    how long it takes here
 
     A word that is no command is taken as the model to compile. The result is a folder with a shared library,
     its weights, a C header and a manifest: it runs without Python, PyTorch or a compiler on the board.
-
-    The models that `example` writes are initialised from a seed and not trained: they show that everything
-    works, and their poses mean nothing.
     """
     if no_config or context.resilient_parsing:
         return

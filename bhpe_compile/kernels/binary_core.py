@@ -1,7 +1,8 @@
 """The inner loops of binary convolutions: xor, popcount, accumulate, with output channels in the lanes.
 
 Targets with a vector popcount (AVX-512: 32-bit lanes, NEON: 16-bit lanes) accumulate popcount(a xor w)
-directly. AVX-512 broadcasts an activation word from memory inside the xor; NEON has no such operand, so it loads
+directly; so do those for which LLVM makes one of shifts and adds. WebAssembly counts bytes and adds them in pairs.
+AVX-512 broadcasts an activation word from memory inside the xor; NEON has no such operand, so it loads
 eight words of a pixel at once and broadcasts from that register, which spares an address and a load for each.
 Without a vector popcount (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the
 activations there is a table of popcount(a xor n) over n = 0..15, and the weight nibbles of 32 output channels
@@ -56,7 +57,7 @@ class BinaryCore:
 
     def prepare(self) -> None:
         """Fill the nibble table of targets that look counts up."""
-        if self.isa.name != "avx2":
+        if self.isa.counts != "nibbles":
             return
         self.table = local(16, "uint8x32")
         nibble = T.bitwise_and(T.Cast("uint8x32", T.ramp(0, 1, 32)), splat(T.uint8(15), 32))
@@ -89,7 +90,7 @@ class _Nest:
         self.panels = -(-channels // isa.popcount_lanes)
         products = core.in_channels * self.rows.taps * self.columns.taps
         constant = "border" not in core.epilogue.buffers and products % 2 == 0
-        self.centre = products // 2 if constant and isa.name != "avx2" else 0
+        self.centre = products // 2 if constant and isa.counts != "nibbles" else 0
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
@@ -100,7 +101,7 @@ class _Nest:
         tile_loops(self.work, *size, self.pixels, tiles, self._tile)
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
-        if self.core.isa.name == "avx2":
+        if self.core.isa.counts == "nibbles":
             sums = self._lookup_sums(n, y, x, pixels, panel, tile.vectors)
         else:
             sums = self._popcount_sums(n, y, x, pixels, panel, tile.vectors)
@@ -216,11 +217,20 @@ class _Nest:
                 a = splat(activation(p), lanes)
                 for j in range(vectors):
                     at = (p * vectors + j) * lanes
-                    ones = T.popcount(a ^ self._weight(panel + j, word))
+                    ones = self._count(a ^ self._weight(panel + j, word))
                     store(sums, at, lanes, sums[ramp(at, lanes)] + ones)
 
         self._reduce(n, y, x, pixels, step, self.length, lambda: None)
         return sums
+
+    def _count(self, words: Expr) -> Expr:
+        """The set bits of each word."""
+        isa = self.core.isa
+        if isa.counts == "words":
+            return T.popcount(words)
+        octets = T.popcount(T.reinterpret(f"uint8x{isa.word_bits // 8 * isa.popcount_lanes}", words))
+        name = "llvm.wasm.extadd.pairwise.unsigned.v8i16"
+        return T.call_llvm_pure_intrin(dtype_of(f"uint{isa.word_bits}", isa.popcount_lanes), name, octets)
 
     def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
         lanes, table = self.core.isa.popcount_lanes, self.core.table

@@ -21,13 +21,10 @@ from bhpe_compile.kernels.tiling import (
     pixels_outside,
     share_tiles,
 )
-from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, f32, load_floats, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
-
-TILES = {"avx512": (6, 4), "avx2": (6, 2), "neon": (6, 2)}
-"""Most pixels and vectors of a tile; on NEON a vector is two registers."""
 
 WEIGHT_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -37,7 +34,7 @@ LONE_PIXEL_VECTORS = 8
 
 def default_tile(isa: VectorIsa, width: int, channels: int) -> Tile:
     """The tile for rows of `width` outputs where no measured one is given."""
-    most_pixels, most_vectors = TILES[isa.name]
+    most_pixels, most_vectors = isa.dense_tile
     lanes = panel_lanes(channels, isa)
     if channels <= lanes:  # one vector a pixel: more pixels hide the latency of multiply-add
         most_pixels *= 2
@@ -177,9 +174,8 @@ class _Nest:
 
     def _weight(self, panel: Expr, word: Expr) -> Expr:
         index = (self.phase * self.panels + panel) * self.length + word
-        value = self.core.epilogue.buffers["weight"][ramp(index * self.lanes, self.lanes)]
-        if self.core.weight_dtype == "float32":
-            return value
+        weight = self.core.epilogue.buffers["weight"]
         if self.core.weight_dtype == "int8":  # by way of int32, a conversion every vector unit has
-            value = cast("int32", self.lanes, value)
-        return cast("float32", self.lanes, value)
+            levels = weight[ramp(index * self.lanes, self.lanes)]
+            return cast("float32", self.lanes, cast("int32", self.lanes, levels))
+        return load_floats(weight, index * self.lanes, self.lanes, self.core.isa)

@@ -23,6 +23,7 @@ from bhpe_compile.kernels.tir import (
     load_floats,
     local,
     ramp,
+    splat,
     store,
     store_floats,
 )
@@ -73,7 +74,15 @@ class BitsWriter:
 
     def write(self, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, condition: Expr) -> None:
         """Bits c .. c+lanes-1 of one pixel; `lanes` is 8 or 16."""
-        word = T.reinterpret(f"uint{lanes}", T.Cast(f"uint1x{lanes}", condition))
+        if self.isa.masks:
+            word = T.reinterpret(f"uint{lanes}", T.Cast(f"uint1x{lanes}", condition))
+        else:  # a sum of different powers of two
+            dtype = f"uint{lanes}"
+            powers = T.shift_left(
+                splat(T.Cast(dtype, 1), lanes), T.Cast(f"{dtype}x{lanes}", T.ramp(0, 1, lanes))
+            )
+            bits = T.Select(condition, powers, splat(T.Cast(dtype, 0), lanes))
+            word = T.call_llvm_pure_intrin(dtype, f"llvm.vector.reduce.add.v{lanes}i{lanes}", bits)
         value = word if lanes == 8 else T.reinterpret("uint8x2", word)
         store(self.buffer, self._byte(n, y, x, c), lanes // 8, value)
 
@@ -142,10 +151,10 @@ class EpilogueEmitter:
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
-            result = result + load_floats(self.buffers["shortcut"], at, lanes)
+            result = result + load_floats(self.buffers["shortcut"], at, lanes, self.isa)
         store(value, 0, lanes, result)
         if use.store:
-            store_floats(self.buffers["out"], at, lanes, value[every])
+            store_floats(self.buffers["out"], at, lanes, value[every], self.isa)
         if use.bits:
             self.bits.write(n, y, x, c, lanes, value[every] >= channel("threshold"))
 
@@ -171,7 +180,7 @@ class EpilogueEmitter:
                 pixel = row * (self.width * factor) + x * factor + dx
                 for group in range(groups):
                     base = pixel * residual.channels + first + group * self.channels
-                    part = load_floats(self.buffers["residual"], base, lanes)
+                    part = load_floats(self.buffers["residual"], base, lanes, self.isa)
                     if residual.clip:
                         part = self._clip(part, lanes)
                     total = part if total is None else total + part

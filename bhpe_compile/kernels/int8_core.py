@@ -24,9 +24,6 @@ from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, s
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
-TILES = {"vpdpbusd": (6, 4), "pmaddwd": (6, 2), "sdot": (6, 4), "smlal": (6, 2)}
-"""Most pixels and weight vectors of a tile."""
-
 
 @dataclass
 class Int8Core:
@@ -55,7 +52,7 @@ class _Nest:
     def __post_init__(self) -> None:
         core = self.core
         self.use = core.isa.int8
-        most_pixels, most_vectors = TILES[self.use.name]
+        most_pixels, most_vectors = self.use.tile
         self.words = row_words(self.columns.taps, core.in_channels, self.use)
         self.length = self.rows.taps * self.words
         self.pixels = pixel_tile(self.columns.count, most_pixels)

@@ -92,11 +92,11 @@ class MaxPool2d(Convolved, Kernel):
                     for kw in range(self.kernel):
                         row = n * self.height + inside(y, kh, self.height)
                         pixel = row * self.width + inside(x, kw, self.width)
-                        value = load_floats(buffers["x"], pixel * self.channels + c, lanes)
+                        value = load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
                         store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
                 if self.store:
                     at = ((n * height + y) * width + x) * self.channels + c
-                    store_floats(buffers["out"], at, lanes, best[every])
+                    store_floats(buffers["out"], at, lanes, best[every], isa)
                 if self.bits:
                     shape = (self.batch, height, width, self.channels)
                     writer = BitsWriter(buffers["bits"], isa, *shape, self.bits_border)

@@ -93,7 +93,7 @@ class Quantize(Kernel):
             shift = zero if use.shift is None else T.float32(use.shift)
 
             def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
-                value = load_floats(buffers["x"], base_in, lanes)
+                value = load_floats(buffers["x"], base_in, lanes, isa)
                 level = T.nearbyint(value / splat(step, lanes)) + splat(zero, lanes)
                 level = T.min(T.max(level, f32(0, lanes)), f32(255, lanes)) - splat(shift, lanes)
                 # int32 first: a conversion every vector unit has

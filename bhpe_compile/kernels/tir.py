@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bhpe_compile.kernels.kernel import Parameter
+from bhpe_compile.targets.isa import VectorIsa
 
 
 class _Vocabulary:
@@ -141,16 +142,60 @@ def store(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
     T.buffer_store(buffer, value, [ramp(base, lanes)])
 
 
-def load_floats(buffer: Any, base: Expr, lanes: int) -> Expr:
+def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """buffer[base : base + lanes] as float32, whatever its storage."""
     value = buffer[ramp(base, lanes)]
+    if str(buffer.dtype) == "float16" and not isa.half:
+        return _widen_half(value, lanes)
     return value if str(buffer.dtype) == "float32" else cast("float32", lanes, value)
 
 
-def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
+def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIsa) -> None:
     """buffer[base : base + lanes] = value, rounded to nearest even where the buffer is narrower than float32."""
     dtype = str(buffer.dtype)
-    store(buffer, base, lanes, value if dtype == "float32" else cast(dtype, lanes, value))
+    if dtype == "float16" and not isa.half:
+        value = _round_to_half(value, lanes)
+    elif dtype != "float32":
+        value = cast(dtype, lanes, value)
+    store(buffer, base, lanes, value)
+
+
+# Conversions of float16 for CPUs without an instruction: LLVM would call a function for every element.
+
+
+def _widen_half(value: Expr, lanes: int) -> Expr:
+    """float16 -> float32 by integers: the exponent moves by 112, which a multiplication does for denormals, too."""
+
+    def u32(number: int) -> Expr:
+        return splat(T.uint32(number), lanes)
+
+    bits = cast("uint32", lanes, T.reinterpret(dtype_of("uint16", lanes), value))
+    magnitude = T.shift_left(T.bitwise_and(bits, u32(0x7FFF)), u32(13))
+    scaled = T.reinterpret(dtype_of("float32", lanes), magnitude) * f32(2.0**112, lanes)
+    finite = T.reinterpret(dtype_of("uint32", lanes), scaled)
+    special = T.bitwise_or(magnitude, u32(0x7F800000))  # infinities and NaN
+    found = T.Select(magnitude >= u32(0x0F800000), special, finite)
+    sign = T.shift_left(T.bitwise_and(bits, u32(0x8000)), u32(16))
+    return T.reinterpret(dtype_of("float32", lanes), T.bitwise_or(found, sign))
+
+
+def _round_to_half(value: Expr, lanes: int) -> Expr:
+    """float32 -> float16, to nearest even: adding 0.5 rounds what becomes denormal, adding to the bits the others."""
+
+    def u32(number: int) -> Expr:
+        return splat(T.uint32(number), lanes)
+
+    bits = T.reinterpret(dtype_of("uint32", lanes), value)
+    magnitude = T.bitwise_and(bits, u32(0x7FFFFFFF))
+    half = T.reinterpret(dtype_of("float32", lanes), magnitude) + f32(0.5, lanes)
+    denormal = T.reinterpret(dtype_of("uint32", lanes), half) - u32(0x3F000000)
+    odd = T.bitwise_and(T.shift_right(magnitude, u32(13)), u32(1))
+    normal = T.shift_right(magnitude + u32(0xC8000FFF) + odd, u32(13))
+    special = T.Select(magnitude > u32(0x7F800000), u32(0x7E00), u32(0x7C00))
+    found = T.Select(magnitude < u32(0x38800000), denormal, normal)
+    found = T.Select(magnitude >= u32(0x47800000), special, found)
+    found = T.bitwise_or(found, T.bitwise_and(T.shift_right(bits, u32(16)), u32(0x8000)))
+    return T.reinterpret(dtype_of("float16", lanes), cast("uint16", lanes, found))
 
 
 def fill(buffer: Any, base: Expr, count: int, value: Expr) -> None:

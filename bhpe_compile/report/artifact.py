@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bhpe_compile.artifact.layout import HEADER
 from bhpe_compile.artifact.load import check_artifact, read_file
-from bhpe_compile.artifact.manifest import MANIFEST, Manifest
+from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name
 from bhpe_compile.errors import InputError
 from bhpe_compile.report.cost import CONVOLUTION, LINEAR, TRANSPOSED, Costs, Layer
 from bhpe_compile.report.elf import elf_parts
@@ -24,11 +24,18 @@ T = TypeVar("T")
 
 REPORT, WEIGHTS = "report.json", "weights.bin"
 
-ON_DEVICE = ("model.so", "weights.bin")
+ON_DEVICE = (*LIBRARIES, "weights.bin")
 """What a board needs."""
 
 PURPOSES = {
+    "model.wasm": "kernels and executor",
+    "driver": "the same as a program",
     "bhpe.h": "the C interface",
+    "bhpe.hpp": "the C++ interface",
+    "libmodel.a": "the model to link into a program",
+    "main.c": "an example program",
+    "video.c": "an example program",
+    "bhpe_modelConfig.cmake": "the CMake package",
     "model.onnx": "the network for ONNX Runtime, and what verify compares with",
     "reference.npz": "the recorded picture and outputs",
     "report.json": "layers, steps and decisions",
@@ -195,7 +202,7 @@ def _weights(
 
 def _others(path: Path, manifest: Manifest) -> Iterable[FilePart]:
     for name in sorted(manifest["files"]):
-        if name in ("model.so", "driver"):
+        if name in (*LIBRARIES, "driver") and library_name(manifest) != "model.wasm":
             content = read_file(path, manifest, name)
             for part, nbytes in elf_parts(content, str(path / name)).items():
                 yield FilePart(name, part, "", nbytes)

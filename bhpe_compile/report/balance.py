@@ -7,6 +7,8 @@ A cycle count from these is an estimate that ranks layers; it is never shown as 
                      long as with AVX-512 (geometric mean), 8-bit layers four times
     AArch64          binary: llvm-mca on our inner loop (docs/performance.md; cortex-a76 as neoverse-n1);
                      8-bit and float: assumed, from what smlal, sdot and fmla can do at most
+    ARMv7            assumed: a quarter of what the Cortex-A53 does in 64 bits, with half the registers and pipes
+    RISC-V, wasm     assumed: popcounts of shifts and adds; wasm as a 128-bit x86 engine runs it
     bytes a cycle    assumed everywhere: what one core streams from L2 and beyond
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bhpe_compile.report.cost import BINARY, FLOAT16, FLOAT32, INT8, LINEAR, Layer
 from bhpe_compile.report.layout import packing
@@ -40,6 +43,7 @@ class Balance:
 
 _TIMED = "MACs a cycle timed on Zen 4, bytes a cycle assumed"
 _DERIVED = "MACs a cycle derived from AVX2 kernels timed on Zen 4, bytes a cycle assumed"
+_ASSUMED = "all assumed"
 _ANALYSED = "binary MACs a cycle by llvm-mca, 8-bit and float ones and bytes a cycle assumed"
 
 BALANCES: Mapping[str, Balance] = {
@@ -48,13 +52,20 @@ BALANCES: Mapping[str, Balance] = {
     "cortex-a53": Balance(34.9, 4, 2.7, 4, _ANALYSED),
     "cortex-a72": Balance(81.9, 8, 4, 8, _ANALYSED),
     "cortex-a76": Balance(81.9, 32, 8, 16, _ANALYSED),
+    "cortex-a7": Balance(9, 2, 1, 2, _ASSUMED),
+    "generic-rv64": Balance(2.5, 0.5, 0.5, 4, _ASSUMED),
+    "generic-rv64+v": Balance(12, 4, 2, 8, _ASSUMED),
+    "wasm32": Balance(40, 8, 8, 8, _ASSUMED),
 }
-"""By the `mcpu` of a target's LLVM dictionary."""
+"""By the `mcpu` of a target's LLVM dictionary, with `+v` for RISC-V vectors."""
 
 
-def balance_of(llvm: Mapping[str, str]) -> Balance | None:
+def balance_of(llvm: Mapping[str, Any]) -> Balance | None:
     """The balance of the CPU a target is compiled for; None for one nobody declared."""
-    return BALANCES.get(llvm.get("mcpu", ""))
+    if llvm.get("mtriple", "").startswith("wasm"):
+        return BALANCES["wasm32"]
+    vectors = "+v" if "+v" in llvm.get("mattr", ()) else ""
+    return BALANCES.get(llvm.get("mcpu", "") + vectors)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from bhpe_compile.report.artifact import Artifact, FilePart, read_artifact
 from bhpe_compile.report.balance import balance_of
 from bhpe_compile.report.cost import BINARY, FLOAT32, Costs, Layer
 from bhpe_compile.targets import PRESETS, Target
-from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
+from bhpe_compile.targets import isa as isas
+from bhpe_compile.targets.isa import VectorIsa
 
 if TYPE_CHECKING:
     from bhpe_compile.report.count import Accounting
     from bhpe_compile.runtime.timing import Timing
 
-ISAS: Mapping[str, VectorIsa] = {isa.name: isa for isa in (AVX512, AVX2, NEON)}
+ISAS: Mapping[str, VectorIsa] = {isa.name: isa for isa in isas.ISAS}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Report:
         """Bytes of the files a board needs; None for what was not compiled."""
         from bhpe_compile.report.artifact import ON_DEVICE
 
-        return sum(self.files[name] for name in ON_DEVICE) if self.parts else None
+        return sum(self.files.get(name, 0) for name in ON_DEVICE) if self.parts else None
 
     @property
     def before_bytes(self) -> int:

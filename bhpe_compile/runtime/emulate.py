@@ -25,6 +25,14 @@ from bhpe_compile.runtime.protocol import (
 from bhpe_compile.runtime.session import Array, Execution, Place, Probe, Session
 
 DRIVER, WEIGHTS = "driver", "weights.bin"
+EMULATOR_OPTIONS = {"qemu-riscv64": ("-cpu", "rv64,v=true,vext_spec=v1.0,vlen=128")}
+"""By default qemu has no RISC-V vectors. Registers as short as the standard allows: longer ones run the same code."""
+
+WASM = "wasmtime"
+"""The package that runs WebAssembly."""
+
+UNICORN_FOR = "qemu-aarch64"
+"""The emulator that unicorn can stand in for here."""
 
 Runner = Callable[[Path, Sequence[str]], str]
 """Runs folder/driver with arguments, in that folder; returns what it wrote to stderr."""
@@ -72,6 +80,12 @@ class EmulatedSession(Session):
         self._folder.cleanup()
 
 
+def emulator_command(emulator: str) -> list[str] | None:
+    """How to call the emulator, with every CPU feature that a target of ours may use; None where it is missing."""
+    program = shutil.which(emulator)
+    return None if program is None else [program, *EMULATOR_OPTIONS.get(emulator, ())]
+
+
 def _command_runner(command: Sequence[str]) -> Runner:
     def run(folder: Path, arguments: Sequence[str]) -> str:
         done = subprocess.run(
@@ -92,6 +106,18 @@ def _command_runner(command: Sequence[str]) -> Runner:
     return run
 
 
+def _wasi_runner() -> Runner:
+    from bhpe_compile.runtime.wasi import wasi_runner
+
+    run = wasi_runner()
+
+    def answer(folder: Path, arguments: Sequence[str]) -> str:
+        lines = run(folder, DRIVER, arguments).strip().splitlines()
+        return lines[-1] if lines else ""
+
+    return answer
+
+
 def _unicorn_runner(folder: Path, arguments: Sequence[str]) -> str:
     from bhpe_compile.runtime.unicorn_linux import run_static
 
@@ -108,12 +134,17 @@ def open_emulated(path: Path, manifest: Manifest, how: str | None = None) -> Emu
         raise ToolchainError(
             f"{path}: is compiled for {manifest['target'].get('name')}, which this machine neither runs nor emulates"
         )
-    program = shutil.which(emulator)
-    if how in (None, "qemu") and program is not None:
-        return EmulatedSession(path, manifest, emulator, _command_runner([program]))
-    if how in (None, "unicorn") and find_spec("unicorn") is not None:
+    if emulator == WASM:
+        if how in (None, WASM) and find_spec("wasmtime") is not None:
+            return EmulatedSession(path, manifest, WASM, _wasi_runner())
+        raise ToolchainError(f"{path}: is WebAssembly and nothing runs it here: `pip install 'wasmtime>=30'`")
+    command = emulator_command(emulator)
+    if how in (None, "qemu") and command is not None:
+        return EmulatedSession(path, manifest, emulator, _command_runner(command))
+    if how in (None, "unicorn") and emulator == UNICORN_FOR and find_spec("unicorn") is not None:
         return EmulatedSession(path, manifest, "unicorn", _unicorn_runner)
+    another = " or `pip install 'unicorn>=2.1'`" if emulator == UNICORN_FOR else ""
     raise ToolchainError(
         f"{path}: is compiled for another CPU and no emulator is here: "
-        f"install {emulator} (Debian package qemu-user) or `pip install 'unicorn>=2.1'`"
+        f"install {emulator} (Debian package qemu-user){another}"
     )

@@ -30,7 +30,10 @@ ELF_HEADER = 64
 STATIC_AARCH64 = struct.pack("<HH", 2, 183)
 """The fields e_type and e_machine: ET_EXEC, EM_AARCH64."""
 
-AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_ENTRY, AT_SECURE, AT_RANDOM = 3, 4, 5, 6, 9, 23, 25
+AT_PHDR, AT_PHENT, AT_PHNUM, AT_PAGESZ, AT_ENTRY, AT_HWCAP, AT_SECURE, AT_RANDOM = 3, 4, 5, 6, 9, 16, 23, 25
+
+HWCAP = sum(1 << bit for bit in (0, 1, 8, 9, 10, 12, 20))
+"""What Linux would report of the emulated CPU: fp, asimd, atomics, fphp, asimdhp, asimdrdm, asimddp."""
 
 ARGUMENTS = tuple(getattr(arm, f"UC_ARM64_REG_X{i}") for i in range(6))
 
@@ -82,6 +85,7 @@ class Process:
             (AT_PAGESZ, PAGE),
             (AT_ENTRY, entry),
             (AT_SECURE, 0),
+            (AT_HWCAP, HWCAP),
         ]
 
     def _prepare_stack(self, words: Sequence[str], auxiliary: list[tuple[int, int]]) -> None:

@@ -13,13 +13,16 @@ from functools import cache
 from pathlib import Path
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.targets import aarch64, x86
+from bhpe_compile.targets import aarch64, arm32, riscv, x86
 from bhpe_compile.targets.target import Target
 
 NATIVE = "native"
 
 _FEATURE_KEYS = ("flags", "features")
-"""How /proc/cpuinfo calls the list on x86 and on AArch64, in lower case."""
+"""How /proc/cpuinfo calls the list on x86 and on ARM, in lower case."""
+
+_FAMILIES = {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7", "armv8l": "armv7"}
+"""What `uname -m` may say -> family; a 32-bit program on a 64-bit kernel is told armv8l."""
 
 
 def parse_features(cpuinfo: str) -> frozenset[str]:
@@ -27,8 +30,12 @@ def parse_features(cpuinfo: str) -> frozenset[str]:
     lists = []
     for line in cpuinfo.splitlines():
         key, colon, value = line.partition(":")
-        if colon and key.strip().lower() in _FEATURE_KEYS:
+        name = key.strip().lower()
+        if colon and name in _FEATURE_KEYS:
             lists.append(frozenset(value.split()))
+        elif colon and name == "isa":  # RISC-V: rv64imafdcv_zicsr_...: letters, then words
+            letters, *words = value.strip().lower().split("_")
+            lists.append(frozenset((*letters.removeprefix("rv64"), *words)))
     return frozenset.intersection(*lists) if lists else frozenset()
 
 
@@ -51,7 +58,7 @@ def cpu_name() -> str:
 
 def host_family() -> str:
     """ "x86_64" or "aarch64" on Linux, another word elsewhere."""
-    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+    machine = _FAMILIES.get(platform.machine().lower(), platform.machine())
     return machine if platform.system() == "Linux" else platform.system()
 
 
@@ -69,7 +76,8 @@ def host_runs(target: Target) -> bool:
 
 def native_target() -> Target:
     """The most demanding preset that this host runs, named `native`. UsageError when there is none."""
-    for preset in (*reversed(x86.PRESETS), *reversed(aarch64.PRESETS)):
+    presets = (*x86.PRESETS, *aarch64.PRESETS, *arm32.PRESETS, *riscv.PRESETS)
+    for preset in reversed(presets):
         if host_runs(preset):
             return replace(
                 preset,

@@ -23,6 +23,8 @@ class Int8Instruction:
     shift: int | None
     group: int
     lanes: int
+    tile: tuple[int, int]
+    """Most pixels and weight vectors whose sums fit the registers."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,24 @@ class VectorIsa:
     which results are finished and packed. `binary_tile` is the most pixels and weight vectors that binary sums take
     at once, so that sums, weights and temporaries fit the registers; `words_together` how many activation words of a
     pixel are loaded by one instruction and broadcast from its register (1: each is broadcast from memory).
-    `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for.
+    `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for, `dense_tile`
+    the tile of float sums. `counts` says how set bits are counted: by an instruction on the words, by looking up
+    nibbles, or in bytes that are then added in pairs. `masks`: a comparison's result becomes bits by an instruction;
+    `half`: there are instructions that convert float16.
     """
 
-    name: Literal["avx512", "avx2", "neon"]
+    name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
     word_bits: int
     popcount_lanes: int
     float_lanes: int
     binary_tile: tuple[int, int]
     int8: Int8Instruction
+    dense_tile: tuple[int, int] = (6, 2)
     words_together: int = 1
     registers: int = 32
+    counts: Literal["words", "nibbles", "byte pairs"] = "words"
+    masks: bool = True
+    half: bool = True
 
     @property
     def float_registers(self) -> int:
@@ -51,19 +60,32 @@ class VectorIsa:
         return self.float_lanes * 32 // (self.word_bits * self.popcount_lanes)
 
 
-VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16)
-PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8)
-SMLAL = Int8Instruction("smlal", "int16", None, 1, 8)
-SDOT = Int8Instruction("sdot", "int8", 128, 4, 4)
+VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16, (6, 4))
+PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8, (6, 2))
+SMLAL = Int8Instruction("smlal", "int16", None, 1, 8, (6, 2))
+SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (6, 4))
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMLAL)
 
 AVX512 = VectorIsa(
-    "avx512", word_bits=32, popcount_lanes=16, float_lanes=16, binary_tile=(6, 4), int8=VPDPBUSD
+    "avx512",
+    word_bits=32,
+    popcount_lanes=16,
+    float_lanes=16,
+    binary_tile=(6, 4),
+    int8=VPDPBUSD,
+    dense_tile=(6, 4),
 )
 """512-bit vectors with VPOPCNTDQ and VNNI."""
 
 AVX2 = VectorIsa(
-    "avx2", word_bits=8, popcount_lanes=32, float_lanes=8, binary_tile=(4, 2), registers=16, int8=PMADDWD
+    "avx2",
+    word_bits=8,
+    popcount_lanes=32,
+    float_lanes=8,
+    binary_tile=(4, 2),
+    registers=16,
+    int8=PMADDWD,
+    counts="nibbles",
 )
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
@@ -78,3 +100,62 @@ NEON_IN_ORDER = replace(NEON, binary_tile=(4, 4))
 
 NEON_DOT = replace(NEON, int8=SDOT)
 """The same with the dot products of ARMv8.2."""
+
+SMLAL_FEW = replace(SMLAL, tile=(3, 2))
+"""The same with half the registers for sums."""
+
+NEON32 = VectorIsa(
+    "neon32",
+    word_bits=16,
+    popcount_lanes=8,
+    float_lanes=8,
+    binary_tile=(2, 4),
+    int8=SMLAL_FEW,
+    dense_tile=(3, 2),
+    words_together=8,
+    registers=16,
+    masks=False,
+)
+"""ARMv7 NEON: the same 128-bit registers, half as many of them."""
+
+SIMD128 = VectorIsa(
+    "simd128",
+    word_bits=16,
+    popcount_lanes=8,
+    float_lanes=8,
+    binary_tile=(2, 4),
+    int8=SMLAL_FEW,
+    dense_tile=(3, 2),
+    registers=16,
+    counts="byte pairs",
+    half=False,
+)
+"""WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
+
+RVV = VectorIsa(
+    "rvv",
+    word_bits=16,
+    popcount_lanes=8,
+    float_lanes=8,
+    binary_tile=(2, 4),
+    int8=SMLAL,
+    masks=False,
+    half=False,
+)
+"""RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
+
+SCALAR = VectorIsa(
+    "scalar",
+    word_bits=32,
+    popcount_lanes=8,
+    float_lanes=8,
+    binary_tile=(1, 1),
+    int8=replace(SMLAL, tile=(2, 1)),
+    dense_tile=(2, 1),
+    masks=False,
+    half=False,
+)
+"""No vector unit: the same code, which LLVM takes apart into single registers; tiles are eight of them."""
+
+ISAS = (AVX512, AVX2, NEON, NEON32, SIMD128, RVV, SCALAR)
+"""One of each name."""

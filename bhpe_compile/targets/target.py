@@ -23,20 +23,25 @@ class Target:
     (static, musl), or None where the driver is not worth its price: building musl takes half a minute once.
     `emulator` is the program that runs the driver on another CPU, if one is known. `requires` are the CPU features
     the kernels use, as Linux names them in /proc/cpuinfo. `tiles` says which table of register tiles is used: that of
-    another target, by name, or a file of the user's; by default its own.
+    another target, by name, or a file of the user's; by default its own. `like` is the target of the list that one
+    described by a user starts from. `library` is what the library is called;
+    `threads` says whether its system has any.
     """
 
     name: str
     summary: str
-    family: Literal["x86_64", "aarch64"]
+    family: Literal["x86_64", "aarch64", "armv7", "riscv64", "wasm32"]
     triple: str
-    llvm: Mapping[str, str]
+    llvm: Mapping[str, Any]
     isa: VectorIsa
     zig: tuple[str, ...]
     zig_static: tuple[str, ...] | None
     emulator: str | None
     requires: tuple[str, ...]
     tiles: str | Path = ""
+    like: str = ""
+    library: str = "model.so"
+    threads: bool = True
 
     def measured_tiles(self) -> Tiles:
         """Its table of register tiles; raises what `read_tiles` raises for a table of the user's."""
@@ -52,7 +57,9 @@ class Target:
             "family": self.family,
             "triple": self.triple,
             "llvm": dict(self.llvm),
+            "like": self.like or self.name,
             "isa": self.isa.name,
+            "int8": self.isa.int8.name,
             "zig": list(self.zig),
             "emulator": self.emulator,
             "requires": list(self.requires),

@@ -20,7 +20,7 @@ from tests.artifact.programs import COLUMNS, DEPTH, ROWS, expected, small_progra
 
 pytestmark = on_host
 
-OK, BAD_ARGUMENT, BAD_WEIGHTS, IO = 0, -1, -2, -4
+OK, BAD_ARGUMENT, BAD_WEIGHTS, NO_MEMORY, IO = 0, -1, -2, -3, -4
 
 
 @pytest.fixture
@@ -67,6 +67,48 @@ def test_create_from_memory(library: Library) -> None:
     got = np.frombuffer(c.string_at(tensor.data, tensor.nbytes), np.uint8).reshape(ROWS, COLUMNS)
     np.testing.assert_array_equal(got, expected(x)["sign"])
     library.destroy(handle)
+
+
+def test_memory_of_the_callers(library: Library) -> None:
+    """Misaligned or short it is refused; enough computes; nothing beyond what was asked for is written."""
+    needed = library.memory_bytes()
+    content, handle = weights(), c.c_void_p(12345)
+    room = aligned_copy(np.full(needed + 64, 0xA5, np.uint8))
+
+    def create_in(memory: int | None, size: int) -> int:
+        return int(
+            library.create_in(content.ctypes.data, content.nbytes, memory, size, c.byref(handle))  # type: ignore[arg-type]
+        )
+
+    for memory, size, status in (
+        (None, needed, BAD_ARGUMENT),
+        (room.ctypes.data + 8, needed, BAD_ARGUMENT),
+        (room.ctypes.data, needed - 1, NO_MEMORY),
+        (room.ctypes.data, 0, NO_MEMORY),
+    ):
+        assert create_in(memory, size) == status
+        assert handle.value is None
+    assert (room == 0xA5).all()
+    assert create_in(room.ctypes.data, needed) == OK
+    tensor, x = CTensor(), some_input()
+    assert library.get_input(handle, 0, c.byref(tensor)) == OK
+    assert room.ctypes.data <= tensor.data < room.ctypes.data + needed
+    c.memmove(tensor.data, x.ctypes.data, x.nbytes)
+    assert library.run(handle) == OK
+    assert library.get_output(handle, 1, c.byref(tensor)) == OK
+    got = np.frombuffer(c.string_at(tensor.data, tensor.nbytes), np.uint8).reshape(ROWS, COLUMNS)
+    np.testing.assert_array_equal(got, expected(x)["sign"])
+    library.destroy(handle)
+    assert (room[needed:] == 0xA5).all()
+
+
+def test_no_weights_are_embedded_unless_asked(library: Library) -> None:
+    size, handle = c.c_uint64(7), c.c_void_p(12345)
+    assert library.embedded_weights(c.byref(size)) is None
+    assert size.value == 0
+    assert library.create_embedded(c.byref(handle)) == BAD_WEIGHTS
+    assert handle.value is None
+    assert "holds no weights" in library.last_error()
 
 
 @pytest.mark.parametrize(

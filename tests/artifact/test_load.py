@@ -15,7 +15,16 @@ from bhpe_compile.artifact import check_artifact, load_manifest, load_reference
 from bhpe_compile.artifact.load import read_file
 from bhpe_compile.errors import InputError, UsageError
 
-FILES = ("bhpe.h", "driver", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin")
+FILES = (
+    "bhpe.h",
+    "bhpe.hpp",
+    "driver",
+    "model.onnx",
+    "model.so",
+    "reference.npz",
+    "report.json",
+    "weights.bin",
+)
 
 
 def test_sound_artifact(artifact: Path, arm_artifact: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bhpe_compile.artifact.link import CSRC
+from bhpe_compile.artifact.link import CSRC, EXECUTOR
 from bhpe_compile.artifact.toolchain import zig_cc
 from tests.artifact.folders import HOST, on_host
 from tests.artifact.programs import some_input
@@ -140,7 +140,7 @@ int main(void) {
 }
 """
 
-SOURCES = ("executor.c", "pool.c", "kernels.c", "main.c")
+SOURCES = (*(name for name in EXECUTOR if name != "tables.c"), "kernels.c", "main.c")
 
 
 @pytest.fixture

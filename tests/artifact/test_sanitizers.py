@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bhpe_compile.artifact.layout import weights_file
-from bhpe_compile.artifact.link import write_sources
+from bhpe_compile.artifact.link import EXECUTOR, write_sources
 from bhpe_compile.errors import BhpeError
 from bhpe_compile.runtime.protocol import (
     DESCRIBE,
@@ -58,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler cc on this machine")
     place = tmp_path_factory.mktemp("sanitizers")
     objects = write_sources(small_program(HOST), place)
-    sources = ["executor.c", "pool.c", "tables.c", "session.c", "driver.c", *objects]
+    sources = [*EXECUTOR, "session.c", "driver.c", *objects]
     done = subprocess.run(
         ["cc", *FLAGS, *sources, "-lm", "-o", "driver"],
         cwd=place,

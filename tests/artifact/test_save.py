@@ -22,7 +22,16 @@ from tests.artifact.folders import HOST, write
 from tests.artifact.programs import expected, small_program, some_input
 from tests.command import listing
 
-FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
+FILES = [
+    "bhpe.h",
+    "bhpe.hpp",
+    "manifest.json",
+    "model.onnx",
+    "model.so",
+    "reference.npz",
+    "report.json",
+    "weights.bin",
+]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -222,7 +231,7 @@ def test_failure_removes_the_folders_it_made(tmp_path: Path, monkeypatch: pytest
         raise KeyboardInterrupt if path.parent.name.endswith(".new") else OSError(5, "not this one")
 
     linked = link(small_program(HOST), HOST)
-    monkeypatch.setattr(save, "link", lambda *_: linked)
+    monkeypatch.setattr(save, "link", lambda *_, **__: linked)
     monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "a" / "b" / "model")

@@ -7,20 +7,21 @@ import json
 import pytest
 
 from bhpe_compile.cli.main import main
-from bhpe_compile.targets import PRESETS
+from bhpe_compile.targets import BOARDS, PRESETS
 
 
 def test_targets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets"]) == 0
-    lines = capsys.readouterr().out.splitlines()[2:]
-    assert [line.split()[0] for line in lines] == list(PRESETS)
+    targets, boards = capsys.readouterr().out.split("\n\n")
+    assert [line.split()[0] for line in targets.splitlines()[2:]] == list(PRESETS)
+    assert [line.split()[0] for line in boards.splitlines()[2:]] == list(BOARDS)
     assert {"x86", "x86-avx512", "arm", "arm-a53", "arm-a76"} <= set(PRESETS)
 
 
 def test_targets_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets", "--format", "json"]) == 0
     targets = json.loads(capsys.readouterr().out)
-    assert [target["name"] for target in targets] == list(PRESETS)
+    assert [target["name"] for target in targets] == [*PRESETS, *BOARDS]
     assert all(target["summary"] and target["triple"] for target in targets)
 
 

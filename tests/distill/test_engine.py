@@ -153,6 +153,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, body: BodyModel) 
 
 
 SCRIPT = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -160,7 +161,9 @@ from tests.distill.people import random_body
 from tests.distill import test_engine
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
-body = random_body(folder / "body")
+place = folder / "body" / os.environ.get("RANK", "0")
+place.mkdir(exist_ok=True)
+body = random_body(place)
 def tick(done, steps, loss):
     print(done, flush=True)
 test_engine.run(folder, body, tick)

@@ -11,10 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.models.checkpoint import load_model, save_model
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 from tests.command import COMMAND, bhpe, environment, listing
 from tests.e2e.conftest import Compiled
 
-FILES = ["bhpe.h", "manifest.json", "model.onnx", "model.so", "reference.npz", "report.json", "weights.bin"]
+FILES = [
+    "bhpe.h",
+    "bhpe.hpp",
+    "manifest.json",
+    "model.onnx",
+    "model.so",
+    "reference.npz",
+    "report.json",
+    "weights.bin",
+]
 
 EMULATED_FILES = sorted([*FILES, "driver"])
 """A target that needs an emulator here brings the static program that runs in it."""
@@ -68,11 +79,14 @@ def test_twice_gives_the_same_bytes_and_force_replaces(
 
 
 def test_binary_checkpoint_replaces_an_artifact_of_ours(
-    example: Path, compiled: Compiled, copy: Path
+    example: Path, compiled: Compiled, copy: Path, tmp_path: Path
 ) -> None:
-    """model-bidrn.pt is model.pt made binary: compiling either gives the same library and weights."""
+    """A checkpoint that is model.pt made binary: compiling either gives the same library and weights."""
+    options = BinarizeOptions()
+    loaded = load_model(example / "model.pt")
+    save_model(tmp_path / "binary.pt", binarize(loaded.model, options)[0], loaded.preset, options.to_dict())
     (copy / "weights.bin").write_bytes(b"old")
-    outcome = bhpe(example / "model-bidrn.pt", "--target", "x86", "-o", copy, "-q")
+    outcome = bhpe(tmp_path / "binary.pt", "--target", "x86", "-o", copy, "-q")
     assert outcome.code == 0, outcome.stderr
     assert (outcome.stdout, outcome.stderr) == ("", "")
     assert listing(copy) == FILES

@@ -1,4 +1,4 @@
-"""Run AArch64 kernels under qemu-aarch64: one static executable for a list of kernels, no TVM runtime in it.
+"""Run kernels for another CPU under its emulator: one static executable for a list of kernels, no TVM runtime in it.
 
 A kernel in an object is `int __tvm_ffi_NAME(void *, const TVMFFIAny *, int32_t, TVMFFIAny *)` with DLTensor
 arguments; TVM's runtime entry points are weak pointer variables, left null because kernels allocate nothing.
@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import tvm
 
-from bhpe_compile.kernels import PASS_CONFIG, Kernel
+from bhpe_compile.kernels import Kernel
 from bhpe_compile.kernels.kernel import Array
-from bhpe_compile.targets.isa import NEON, VectorIsa
-from tests.kernels.native import TARGETS
+from bhpe_compile.passes.lower.codegen import build_object
+from bhpe_compile.runtime.emulate import emulator_command
+from bhpe_compile.targets import Target
+from bhpe_compile.targets.isa import VectorIsa
 
 PRELUDE = r"""
 #include <stdint.h>
@@ -70,36 +72,37 @@ static int call(kernel fn, int count, const int *codes, const int *bits, const i
 CODES = {"i": 0, "u": 1, "f": 2}
 
 
-def skip_without_emulator() -> None:
-    """Skip, saying why, where AArch64 code cannot be linked or run."""
-    if shutil.which("qemu-aarch64") is None:
-        pytest.skip("qemu-aarch64 is not installed: AArch64 kernels are compiled but not run")
-    pytest.importorskip("ziglang", reason="the ziglang package links AArch64 executables")
+def skip_without_emulator(target: Target) -> None:
+    """Skip, saying why, where its code cannot be linked or run."""
+    if shutil.which(target.emulator or "") is None:
+        pytest.skip(f"{target.emulator} is not installed: {target.name} kernels are compiled but not run")
+    pytest.importorskip("ziglang", reason="the ziglang package links executables for other CPUs")
 
 
 def run_all(
-    folder: Path, cases: list[tuple[Kernel, dict[str, Array]]], isa: VectorIsa = NEON
+    folder: Path, cases: list[tuple[Kernel, dict[str, Array]]], target: Target
 ) -> list[dict[str, Array]]:
     """Outputs by role of each kernel on its arrays, run in one process."""
+    isa, command = target.isa, emulator_command(target.emulator or "")
+    assert command is not None
     functions = {kernel.symbol(): kernel.prim_func(isa) for kernel, _ in cases}
-    with tvm.transform.PassContext(config=PASS_CONFIG):
-        library = tvm.compile(tvm.IRModule(functions), target=tvm.target.Target(TARGETS["neon"]))
-    library.mod.write_to_file(str(folder / "kernels.o"))
-    (folder / "main.c").write_text(_source([kernel for kernel, _ in cases]))
+    code, _ = build_object(functions, tvm.target.Target(dict(target.llvm)), scheduled=True)
+    (folder / "kernels.o").write_bytes(code)
+    (folder / "main.c").write_text(_source([kernel for kernel, _ in cases], isa))
     program = folder / "program"
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-O1", "-static"]
-    _check([*zig, str(folder / "main.c"), str(folder / "kernels.o"), "-o", str(program)])
+    zig = [sys.executable, "-m", "ziglang", "cc", *(target.zig_static or ()), "-O1", "-static"]
+    _check([*zig, str(folder / "main.c"), str(folder / "kernels.o"), "-lm", "-o", str(program)])
     with (folder / "in.bin").open("wb") as file:
         for kernel, arrays in cases:
-            for p in kernel.parameters(NEON):
+            for p in kernel.parameters(isa):
                 if not p.is_output:
                     assert arrays[p.role].shape == p.shape, p
                     file.write(np.ascontiguousarray(arrays[p.role], p.dtype).tobytes())
-    _check(["qemu-aarch64", str(program), str(folder / "in.bin"), str(folder / "out.bin")])
+    _check([*command, str(program), str(folder / "in.bin"), str(folder / "out.bin")])
     data, at, results = (folder / "out.bin").read_bytes(), 0, []
     for kernel, _ in cases:
         outputs: dict[str, Array] = {}
-        for p in kernel.parameters(NEON):
+        for p in kernel.parameters(isa):
             if p.is_output:
                 count = int(np.prod(p.shape))
                 outputs[p.role] = np.frombuffer(data, p.dtype, count, at).reshape(p.shape)
@@ -109,14 +112,14 @@ def run_all(
     return results
 
 
-def _source(kernels: list[Kernel]) -> str:
+def _source(kernels: list[Kernel], isa: VectorIsa) -> str:
     lines = [PRELUDE]
     for symbol in dict.fromkeys(kernel.symbol() for kernel in kernels):
         lines.append(f"int __tvm_ffi_{symbol}(void *, const any *, int32_t, any *);")
     lines.append("int main(int argc, char **argv) {")
     lines.append('  in = fopen(argv[1], "rb"); out = fopen(argv[2], "wb"); int code;')
     for kernel in kernels:
-        parameters = kernel.parameters(NEON)
+        parameters = kernel.parameters(isa)
         dtypes = [np.dtype(p.dtype) for p in parameters]
         rows = {
             "codes": [CODES[d.kind] for d in dtypes],

@@ -10,9 +10,22 @@ import pytest
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.targets import PRESETS, get_target, list_targets
-from bhpe_compile.targets.isa import AVX2, AVX512, NEON, NEON_DOT, NEON_IN_ORDER
+from bhpe_compile.targets.isa import (
+    AVX2,
+    AVX512,
+    NEON,
+    NEON32,
+    NEON_DOT,
+    NEON_IN_ORDER,
+    RVV,
+    SCALAR,
+    SIMD128,
+)
 
-ASKED = {"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON_IN_ORDER, "arm-a76": NEON_DOT}
+ASKED = {
+    **{"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON_IN_ORDER, "arm-a76": NEON_DOT},
+    **{"armv7": NEON32, "riscv64": SCALAR, "riscv64-v": RVV, "wasm32": SIMD128},
+}
 
 
 def test_asked_targets_are_there() -> None:
@@ -26,7 +39,8 @@ def test_fields_agree(name: str) -> None:
     assert target.name == name
     assert target.llvm["mtriple"] == target.triple
     assert target.triple.startswith(target.family)
-    assert target.zig[-1] == f"{target.family}-linux-gnu.2.28"
+    assert target.zig[0] == "-target"
+    assert ".2.28" in target.zig[1] or target.family == "wasm32"
     assert len(set(target.requires)) == len(target.requires)
     assert json.loads(json.dumps(target.to_json()))["isa"] == target.isa.name
 
@@ -46,7 +60,7 @@ def test_unknown_name_suggests_the_nearest(name: str, near: str) -> None:
 
 def test_name_like_nothing_lists_all() -> None:
     with pytest.raises(UsageError) as caught:
-        get_target("riscv")
+        get_target("z80")
     assert "did you mean" not in str(caught.value)
     assert all(name in str(caught.value) for name in PRESETS)
 

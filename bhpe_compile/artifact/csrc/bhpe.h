@@ -12,8 +12,8 @@
  * Threads: models are independent of each other; any number may run at the same time. One model is used by one
  * thread at a time; a second bhpe_run meanwhile is refused with BHPE_BUSY. bhpe_set_threads gives a model threads of
  * its own to share its work with; outputs do not depend on their number. Every function that can fail returns
- * BHPE_OK or a negative bhpe_status and leaves a sentence for bhpe_last_error. Memory is allocated by the two create
- * functions and bhpe_set_threads only. A NULL argument is an error, never a crash; a pointer to anything else than a live model is not
+ * BHPE_OK or a negative bhpe_status and leaves a sentence for bhpe_last_error. Memory is allocated by the create
+ * functions and bhpe_set_threads only, and not at all with bhpe_create_in. A NULL argument is an error, never a crash; a pointer to anything else than a live model is not
  * detected. Valid C99 and C++.
  */
 #ifndef BHPE_H
@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BHPE_ABI_VERSION 2
+#define BHPE_ABI_VERSION 3
 #define BHPE_ALIGNMENT 64 /* bytes; of weights in memory and of every tensor */
 #define BHPE_API __attribute__((visibility("default")))
 
@@ -38,7 +38,8 @@ typedef enum bhpe_status {
   BHPE_NO_MEMORY = -3,    /* or no more threads */
   BHPE_IO = -4,     /* the file cannot be opened or mapped */
   BHPE_KERNEL = -5, /* a kernel reported an error */
-  BHPE_BUSY = -6    /* the model is running in another thread */
+  BHPE_BUSY = -6,   /* the model is running in another thread */
+  BHPE_BAD_CPU = -7 /* the processor lacks instructions that the library uses */
 } bhpe_status;
 
 typedef enum bhpe_type { BHPE_INT = 0, BHPE_UINT = 1, BHPE_FLOAT = 2, BHPE_BOOL = 6 } bhpe_type;
@@ -66,6 +67,18 @@ BHPE_API const char *bhpe_model_id(void);
 /* Make a model from the contents of weights.bin in memory: aligned, not copied, must outlive the model. */
 BHPE_API int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out);
 
+/* Bytes of memory that a model needs besides its weights, and a model in memory of the caller's: BHPE_ALIGNMENT-aligned,
+ * at least as many bytes, untouched until bhpe_destroy, which leaves it to the caller. Nothing is allocated then or
+ * later, unless bhpe_set_threads is called. */
+BHPE_API uint64_t bhpe_memory_bytes(void);
+BHPE_API int32_t bhpe_create_in(const void *weights, uint64_t nbytes, void *memory, uint64_t memory_bytes,
+                                bhpe_model **out);
+
+/* The weights that are part of a library compiled with `--embed-weights`, and a model with them; NULL, and
+ * BHPE_BAD_WEIGHTS, in every other library. */
+BHPE_API const void *bhpe_embedded_weights(uint64_t *nbytes);
+BHPE_API int32_t bhpe_create_embedded(bhpe_model **out);
+
 /* Make a model from the file, mapped read-only: several processes share its pages. */
 BHPE_API int32_t bhpe_create_from_path(const char *path, bhpe_model **out);
 
@@ -79,6 +92,20 @@ BHPE_API int32_t bhpe_output_count(const bhpe_model *model);
 /* Describe one of them. Inputs are written before bhpe_run and keep their values; outputs are valid after it. */
 BHPE_API int32_t bhpe_get_input(const bhpe_model *model, int32_t index, bhpe_tensor *out);
 BHPE_API int32_t bhpe_get_output(const bhpe_model *model, int32_t index, bhpe_tensor *out);
+
+/* Where the network's input lies in a frame: pixel (i, j) of it is (x + i * scale, y + j * scale) of the frame. */
+typedef struct bhpe_frame {
+  double x, y, scale;
+} bhpe_frame;
+
+/* Fill input 0 from a frame of 8-bit RGB, rows `stride` bytes apart, and the box of the person in it: x, y, width,
+ * height in pixels, or NULL for the whole frame. The box is widened as the network wants it; outside the frame is black.
+ * `frame`, or NULL, says how to get back. Nothing is allocated. */
+BHPE_API int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
+                                const double *box, bhpe_frame *frame);
+
+/* A point in pixels of the network's input -> pixels of the frame. */
+BHPE_API void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y);
 
 /* Compute with this many threads, 1 to BHPE_MOST_THREADS: the one that calls bhpe_run, and others that the model
  * starts here and ends in bhpe_destroy. 1 at first. Outputs are the same, bit for bit, for every number. More threads

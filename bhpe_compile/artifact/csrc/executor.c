@@ -1,28 +1,27 @@
 /* executor.c - runs the steps of one compiled model over one arena; takes the place of TVM's runtime.
  *
- * One block of memory per model, allocated by create:
+ * One block of memory per model, the caller's or allocated by create:
  *     bhpe_model | kernel_tensor per tensor | kernel_argument per argument | scratch for one step | arena | lane
  * and one lane more for every thread more. Kernels are called with arguments built once; a step with overrides uses the
  * scratch copies instead. A parallel kernel is called once a thread, with the arguments copied into the thread's lane
  * and two scalars behind them that say which part of how many it is. */
 #define _POSIX_C_SOURCE 200809L
+#include "cpu.h"
+#include "executor.h"
 #include "pool.h"
 
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "tables and weights are little-endian"
 #endif
 _Static_assert(sizeof(weights_header) == BHPE_ALIGNMENT, "the payload must stay aligned");
 _Static_assert((int)POOL_MOST == BHPE_MOST_THREADS, "as many as bhpe.h promises");
-_Static_assert(sizeof(kernel_argument) == 16 && sizeof(kernel_tensor) == 48, "the ABI of 64-bit TVM kernels");
+_Static_assert(sizeof(kernel_argument) == 16, "the ABI of TVM kernels");
+_Static_assert(sizeof(kernel_tensor) == (sizeof(void *) == 8 ? 48 : 40), "the ABI of TVM kernels");
 
 #define P (&bhpe_program)
 enum { ERROR_BYTES = 256 };
@@ -41,8 +40,7 @@ struct bhpe_model {
   unsigned char *arena;
   lane *lane[POOL_MOST];
   pool pool;
-  void *mapped; /* the weights, when create_from_path mapped them */
-  size_t mapped_bytes;
+  model_owner owner;
   atomic_flag running;
 };
 
@@ -58,7 +56,7 @@ static void append(const char *text) {
   last_error[used + more] = 0;
 }
 
-static int32_t fail(bhpe_status status, const char *what, const char *detail) {
+int32_t fail(bhpe_status status, const char *what, const char *detail) {
   last_error[0] = 0;
   append(what);
   if (detail) {
@@ -178,29 +176,40 @@ static lane *make_lane(void *memory) {
   return one;
 }
 
-int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
+/* The parts of a model's memory, one behind the other; returns the bytes of all. */
+enum { PARTS = 7 };
+
+static uint64_t measure(uint64_t part[PARTS]) {
+  uint64_t total = 0;
+  part[0] = aligned(sizeof(bhpe_model));
+  part[1] = aligned(P->tensors * sizeof(kernel_tensor));
+  part[2] = aligned(P->arguments * sizeof(kernel_argument));
+  part[3] = aligned(P->most_arguments * sizeof(kernel_tensor));
+  part[4] = aligned(P->most_arguments * sizeof(kernel_argument));
+  part[5] = aligned(P->arena_bytes);
+  part[6] = lane_bytes();
+  for (int i = 0; i < PARTS; i++) total += part[i];
+  return total;
+}
+
+uint64_t bhpe_memory_bytes(void) {
+  uint64_t part[PARTS];
+  return measure(part);
+}
+
+int32_t bhpe_create_in(const void *weights, uint64_t nbytes, void *memory, uint64_t memory_bytes, bhpe_model **out) {
   if (!out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: out is NULL", NULL);
   *out = NULL;
-  if (!weights) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: weights is NULL", NULL);
+  if (!weights || !memory) return fail(BHPE_BAD_ARGUMENT, "bhpe_create: weights or memory is NULL", NULL);
   const char *problem = weights_problem(weights, nbytes);
   if (problem) return fail(BHPE_BAD_WEIGHTS, "weights", problem);
-
-  const uint64_t part[] = {aligned(sizeof(bhpe_model)),
-                           aligned(P->tensors * sizeof(kernel_tensor)),
-                           aligned(P->arguments * sizeof(kernel_argument)),
-                           aligned(P->most_arguments * sizeof(kernel_tensor)),
-                           aligned(P->most_arguments * sizeof(kernel_argument)),
-                           aligned(P->arena_bytes),
-                           lane_bytes()};
-  unsigned char *place[sizeof part / sizeof *part];
-  uint64_t total = 0;
-  for (size_t i = 0; i < sizeof part / sizeof *part; i++) total += part[i];
-  void *memory = NULL;
-  if (posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)total))
-    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
+  if ((problem = cpu_problem())) return fail(BHPE_BAD_CPU, "this processor has no", problem);
+  uint64_t part[PARTS], total = measure(part);
+  if ((uintptr_t)memory % BHPE_ALIGNMENT) return fail(BHPE_BAD_ARGUMENT, "the memory is not 64-byte aligned", NULL);
+  if (memory_bytes < total) return fail(BHPE_NO_MEMORY, "the memory is smaller than bhpe_memory_bytes", NULL);
+  unsigned char *place[PARTS] = {memory};
+  for (int i = 1; i < PARTS; i++) place[i] = place[i - 1] + part[i - 1];
   memset(memory, 0, (size_t)total);
-  place[0] = memory;
-  for (size_t i = 1; i < sizeof part / sizeof *part; i++) place[i] = place[i - 1] + part[i - 1];
 
   bhpe_model *model = memory;
   model->tensor = (kernel_tensor *)place[1];
@@ -210,49 +219,21 @@ int32_t bhpe_create(const void *weights, uint64_t nbytes, bhpe_model **out) {
   model->arena = place[5];
   model->lane[0] = make_lane(place[6]);
   atomic_flag_clear(&model->running);
-  if (pool_init(&model->pool)) {
-    free(memory);
-    return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
-  }
+  if (pool_init(&model->pool)) return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
   bind(model, (unsigned char *)(uintptr_t)weights + sizeof(weights_header)); /* kernels only read weights */
   *out = model;
   return BHPE_OK;
 }
 
-int32_t bhpe_create_from_path(const char *path, bhpe_model **out) {
-  struct stat status;
-  if (out) *out = NULL;
-  if (!path || !out) return fail(BHPE_BAD_ARGUMENT, "bhpe_create_from_path: NULL argument", NULL);
-  int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return fail(BHPE_IO, "cannot open", path);
-  if (fstat(file, &status) || !S_ISREG(status.st_mode)) {
-    close(file);
-    return fail(BHPE_IO, "not a regular file", path);
-  }
-  if (status.st_size < (off_t)sizeof(weights_header)) {
-    close(file);
-    return fail(BHPE_BAD_WEIGHTS, "too short to be a weights.bin", path);
-  }
-  size_t bytes = (size_t)status.st_size;
-  void *mapped = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
-  close(file);
-  if (mapped == MAP_FAILED) return fail(BHPE_IO, "cannot map", path);
-  int32_t rc = bhpe_create(mapped, bytes, out);
-  if (rc != BHPE_OK) {
-    munmap(mapped, bytes);
-    return rc;
-  }
-  (*out)->mapped = mapped;
-  (*out)->mapped_bytes = bytes;
-  return BHPE_OK;
-}
+model_owner *owner_of(bhpe_model *model) { return &model->owner; }
 
 void bhpe_destroy(bhpe_model *model) {
   if (!model) return;
   pool_free(&model->pool);
+#ifndef BHPE_ONE_THREAD
   for (int32_t i = 1; i < POOL_MOST; i++) free(model->lane[i]);
-  if (model->mapped) munmap(model->mapped, model->mapped_bytes);
-  free(model);
+#endif
+  if (model->owner.release) model->owner.release(model);
 }
 
 /* ---- descriptions ---- */
@@ -413,6 +394,15 @@ int32_t bhpe_run_step(bhpe_model *model, int32_t step, void *const *overrides) {
 
 int32_t bhpe_get_threads(const bhpe_model *model) { return model ? model->pool.threads : 0; }
 
+#ifdef BHPE_ONE_THREAD
+
+static int32_t resize(bhpe_model *model, int32_t threads) {
+  (void)model;
+  return threads == 1 ? BHPE_OK : fail(BHPE_NO_MEMORY, "bhpe_set_threads: this library was built for one thread", NULL);
+}
+
+#else
+
 /* Lanes first, then threads; afterwards no lane without a thread stays. */
 static int32_t resize(bhpe_model *model, int32_t threads) {
   int32_t rc = BHPE_OK;
@@ -431,6 +421,8 @@ static int32_t resize(bhpe_model *model, int32_t threads) {
   }
   return rc;
 }
+
+#endif
 
 int32_t bhpe_set_threads(bhpe_model *model, int32_t threads) {
   if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_threads: the model is NULL", NULL);

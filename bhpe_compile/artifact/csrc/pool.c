@@ -6,6 +6,29 @@
 #define _GNU_SOURCE /* affinity */
 #include "pool.h"
 
+#ifdef BHPE_ONE_THREAD
+
+int pool_init(pool *p) {
+  p->threads = 1;
+  return 0;
+}
+
+int pool_resize(pool *p, int32_t threads) {
+  (void)p;
+  return threads != 1;
+}
+
+void pool_place(pool *p) { (void)p; }
+
+void pool_run(pool *p, pool_task task, void *context) {
+  (void)p;
+  task(context, 0, 0);
+}
+
+void pool_free(pool *p) { (void)p; }
+
+#else
+
 #include <sched.h>
 #include <signal.h>
 #include <time.h>
@@ -173,3 +196,5 @@ void pool_free(pool *p) {
   pthread_cond_destroy(&p->wake);
   pthread_mutex_destroy(&p->mutex);
 }
+
+#endif /* BHPE_ONE_THREAD */

@@ -6,16 +6,27 @@
 #ifndef BHPE_POOL_H
 #define BHPE_POOL_H
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdint.h>
 
 #include "model.h"
+
+#ifndef BHPE_ONE_THREAD /* set where there are no threads */
+#include <pthread.h>
+#include <stdatomic.h>
+#endif
 
 enum { POOL_MOST = 64 }; /* the bits of `unclaimed` */
 
 /* Does `part`, as thread number `thread`. */
 typedef void (*pool_task)(void *context, int32_t part, int32_t thread);
+
+#ifdef BHPE_ONE_THREAD
+
+typedef struct {
+  int32_t threads;
+} pool;
+
+#else
 
 typedef struct pool pool;
 
@@ -39,6 +50,8 @@ struct pool {
   pthread_cond_t wake, done;
   pool_worker worker[POOL_MOST]; /* [0] is the caller: unused */
 };
+
+#endif
 
 /* One thread: the caller's. Returns 0, or an error number. */
 BHPE_HIDDEN int pool_init(pool *p);

@@ -1,4 +1,4 @@
-"""Every kind of kernel as AArch64 code under qemu, against its NumPy reference."""
+"""Every kind of kernel as code for other CPUs, under their emulators, against its NumPy reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from bhpe_compile.kernels import (
     SamplePoints,
     binary_linear,
 )
-from bhpe_compile.targets.isa import NEON, NEON_IN_ORDER
+from bhpe_compile.targets import get_target
+from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 from tests.kernels import emulated
 from tests.kernels.native import Array, arguments, onnx_bits
@@ -52,8 +53,8 @@ CLOSE: dict[str, Any] = {
 }
 
 
-def inputs(kernel: Any, *, plain: bool) -> dict[str, Array]:
-    """Random arrays for one kernel, weights packed for NEON."""
+def inputs(kernel: Any, isa: VectorIsa, *, plain: bool) -> dict[str, Array]:
+    """Random arrays for one kernel, weights packed for `isa`."""
     generator = np.random.default_rng(11)
     if isinstance(kernel, RoiAlign):
         return {
@@ -61,11 +62,11 @@ def inputs(kernel: Any, *, plain: bool) -> dict[str, Array]:
             "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
             "batch_index": np.zeros(2, np.int64),
         }
-    arrays = arguments(kernel, NEON, 11, plain=plain)
+    arrays = arguments(kernel, isa, 11, plain=plain)
     if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
         side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
         arrays |= kernel.pack(
-            NEON, onnx_bits(generator, (kernel.out_channels, side, side), kernel.in_channels)
+            isa, onnx_bits(generator, (kernel.out_channels, side, side), kernel.in_channels)
         )
     elif isinstance(kernel, DenseConv2d | DenseConvTranspose2d):
         shape = (
@@ -73,22 +74,23 @@ def inputs(kernel: Any, *, plain: bool) -> dict[str, Array]:
             if isinstance(kernel, DenseConv2d)
             else (kernel.in_channels, kernel.out_channels, 4, 4)
         )
-        arrays |= kernel.pack(NEON, generator.standard_normal(shape))
+        arrays |= kernel.pack(isa, generator.standard_normal(shape))
     return arrays
 
 
-@pytest.fixture(scope="module", params=[NEON, NEON_IN_ORDER], ids=["out of order", "in order"])
+@pytest.fixture(scope="module", params=["arm", "arm-a53", "armv7", "riscv64", "riscv64-v"])
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
-    """(outputs under qemu, reference outputs) by case name."""
-    emulated.skip_without_emulator()
+    """(outputs of the emulator, reference outputs) by case name."""
+    target = get_target(request.param)
+    emulated.skip_without_emulator(target)
     every = {**EXACT, **CLOSE}
-    arrays = {name: inputs(kernel, plain=name in EXACT) for name, kernel in every.items()}
+    arrays = {name: inputs(kernel, target.isa, plain=name in EXACT) for name, kernel in every.items()}
     got = emulated.run_all(
-        tmp_path_factory.mktemp("neon"),
+        tmp_path_factory.mktemp("kernels"),
         [(kernel, arrays[name]) for name, kernel in every.items()],
-        request.param,
+        target,
     )
     return {
         name: (outputs, kernel.reference(**arrays[name]))

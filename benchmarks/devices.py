@@ -1,0 +1,199 @@
+"""Every target: what its artefact weighs, whether it computes the same, and how many instructions a frame takes.
+
+    python benchmarks/devices.py [-o benchmarks/results/devices.json] [--only NAME ...]
+
+No board is at hand, so nothing is timed. Instructions are counted: under qemu by a plugin (`count_instructions.c`), for
+WebAssembly as the fuel that wasmtime burns, which is one unit for most instructions. A count is the difference between
+a run of three frames and one of two, so it is exact and the same every time. Beside the embedded binary model stands
+the full-precision one compiled for the same CPU with the same kind of kernels, dense layers in float32; and for the
+body branch alone (a ResNet, no heads and no crops), which holds nearly all binary layers, the same pair.
+
+`executed`, `binary_exact` and `max_abs_error` are those of `bhpe-compile verify`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from bhpe_compile import pipeline
+from bhpe_compile.artifact.manifest import library_name, load_manifest
+from bhpe_compile.artifact.toolchain import zig_cc
+from bhpe_compile.models.checkpoint import load_model
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.options import CompileOptions
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
+from bhpe_compile.runtime.emulate import DRIVER, WEIGHTS, emulator_command
+from bhpe_compile.targets import Target, get_target
+from bhpe_compile.verification import verify
+
+HERE = Path(__file__).parent
+DATA = Path(pipeline.__file__).parent / "data"
+TARGETS = ("x86", "arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
+BODY = ("arm", "armv7")
+GAINS = {"arm": (9.0, 12.0), "armv7": (6.0, 9.0)}
+"""Target -> must and aim: instructions of the full-precision body over those of the binary one."""
+
+FP32 = CompileOptions(target="", scheme=None, dense="fp32", residual="fp32")
+
+Count = Callable[[Path, list[str]], int]
+"""(artefact, arguments of its driver) -> instructions executed."""
+
+
+def under_qemu(target: Target, tools: Path) -> Count:
+    """Counts with the plugin, which is built once."""
+    plugin = tools / "count.so"
+    if not plugin.exists():
+        source = str((HERE / "count_instructions.c").resolve())
+        zig_cc(["-shared", "-fPIC", "-O2", "-Wl,-undefined,dynamic_lookup", source, "-o", plugin.name], tools)
+    command = emulator_command(target.emulator or "")
+    if command is None:
+        raise SystemExit(f"{target.emulator} is missing: install Debian's qemu-user")
+
+    def count(artifact: Path, arguments: list[str]) -> int:
+        words = [*command, "-d", "plugin", "-plugin", str(plugin), f"./{DRIVER}", *arguments]
+        done = subprocess.run(words, cwd=artifact, capture_output=True, text=True, check=True)
+        return int(re.findall(r"executed (\d+)", done.stderr + done.stdout)[-1])
+
+    return count
+
+
+def in_wasmtime(artifact: Path, arguments: list[str]) -> int:
+    """The fuel that a run burns."""
+    from wasmtime import Config, Engine, ExitTrap, Linker, Module, Store, WasiConfig
+
+    config = Config()
+    config.consume_fuel = True
+    engine = Engine(config)
+    wasi = WasiConfig()
+    wasi.argv = [DRIVER, *arguments]
+    wasi.preopen_dir(str(artifact), ".")
+    store, linker = Store(engine), Linker(engine)
+    store.set_wasi(wasi)
+    full = 1 << 60
+    store.set_fuel(full)
+    linker.define_wasi()
+    start = linker.instantiate(store, Module.from_file(engine, str(artifact / DRIVER))).exports(store)[
+        "_start"
+    ]
+    try:
+        start(store)  # type: ignore[operator]
+    except ExitTrap as end:
+        if end.code:
+            raise
+    return full - store.get_fuel()
+
+
+def instructions(count: Count, artifact: Path) -> int:
+    """Of one frame."""
+    two, three = (count(artifact, [WEIGHTS, "--time", str(runs)]) for runs in (1, 2))
+    return three - two
+
+
+class Body(nn.Module):
+    """The body's trunk with a named output, as the compiler wants it."""
+
+    def __init__(self, model: Hand4Whole) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        return {"features": self.backbone(image)}
+
+
+def measure(target: Target, folder: Path) -> dict[str, Any]:
+    """One row of the result."""
+    tell(f"{target.name}: compile")
+    binary, full = folder / f"{target.name}-binary", folder / f"{target.name}-fp32"
+    options = CompileOptions(target=target.name)
+    pipeline.compile_model(DATA / "model-bidrn.pt", binary, options)
+    tell(f"{target.name}: verify")
+    checked = verify(binary)
+    row: dict[str, Any] = {
+        "executed": checked.executed,
+        "verified": checked.ok,
+        "binary_exact": checked.binary_exact,
+        "int8_exact": checked.int8_exact,
+        "max_abs_error": checked.max_abs_error,
+        "library_bytes": (binary / library_name(load_manifest(binary))).stat().st_size,
+        "weights_bytes": (binary / WEIGHTS).stat().st_size,
+        "driver_bytes": None,
+        "memory_bytes": sum(load_manifest(binary)["memory"][name] for name in ("arena", "workspace")),
+        "instructions_per_frame": None,
+        "fp32_instructions_per_frame": None,
+    }
+    if target.emulator is None:
+        return row
+    count = in_wasmtime if target.emulator == "wasmtime" else under_qemu(target, folder)
+    row["driver_bytes"] = (binary / DRIVER).stat().st_size
+    tell(f"{target.name}: count")
+    row["instructions_per_frame"] = instructions(count, binary)
+    pipeline.compile_model(DATA / "model.pt", full, replace(FP32, target=target.name))
+    row["fp32_instructions_per_frame"] = instructions(count, full)
+    if target.name in BODY:
+        row["body"] = body(target, count, folder)
+    return row
+
+
+def body(target: Target, count: Count, folder: Path) -> dict[str, Any]:
+    """Instructions of the body branch, binary and in full precision."""
+    network = load_model(DATA / "model.pt").model
+    picture = np.random.default_rng(3).random((1, 3, *network.preset.body), np.float32)
+    model = Body(network).eval()
+    graphs = {"binary": freeze(binarize(model, BinarizeOptions())[0]), "fp32": freeze(trace(model))}
+    found = {}
+    for name, graph in graphs.items():
+        tell(f"{target.name}: {name} body")
+        out = folder / f"{target.name}-body-{name}"
+        kind = (
+            {"dense": "int8", "residual": "fp16"}
+            if name == "binary"
+            else {"dense": "fp32", "residual": "fp32"}
+        )
+        pipeline.compile_graph(graph, picture, out, target.name, **kind)  # type: ignore[arg-type]
+        found[name] = instructions(count, out)
+    must, aim = GAINS[target.name]
+    ratio = found["fp32"] / found["binary"]
+    return {
+        "instructions_per_frame": found["binary"],
+        "fp32_instructions_per_frame": found["fp32"],
+        "ratio": round(ratio, 2),
+        "must": must,
+        "aim": aim,
+        "held": ratio >= must,
+    }
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=TARGETS, default=TARGETS)
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "devices.json")
+    arguments = parser.parse_args()
+    rows = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    with tempfile.TemporaryDirectory() as name:
+        for target in arguments.only:
+            rows[target] = measure(get_target(target), Path(name))
+            arguments.output.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(rows, indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()

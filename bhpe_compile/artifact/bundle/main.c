@@ -1,0 +1,57 @@
+/* main.c - a program with the model in it: reads weights.bin and a picture, prints what the network found.
+ *
+ *     main weights.bin picture.raw       3 x 512 x 384 float32, RGB / 255, as `bhpe-compile run --raw` writes them
+ *
+ * Memory is asked for once, here; the model allocates nothing. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bhpe.h"
+
+static unsigned char *read_all(const char *path, uint64_t *nbytes) {
+  FILE *file = fopen(path, "rb");
+  unsigned char *data = NULL;
+  long size = -1;
+  if (file && !fseek(file, 0, SEEK_END) && (size = ftell(file)) >= 0 && !fseek(file, 0, SEEK_SET)) {
+    size_t room = ((size_t)size / BHPE_ALIGNMENT + 1) * BHPE_ALIGNMENT;
+    data = aligned_alloc(BHPE_ALIGNMENT, room);
+    if (data && fread(data, 1, (size_t)size, file) != (size_t)size) {
+      free(data);
+      data = NULL;
+    }
+  }
+  if (file) fclose(file);
+  *nbytes = (uint64_t)size;
+  return data;
+}
+
+static int fail(const char *what) {
+  fprintf(stderr, "%s\n", what);
+  return 1;
+}
+
+int main(int argc, char **argv) {
+  uint64_t weights_bytes, picture_bytes, memory_bytes = bhpe_memory_bytes();
+  bhpe_model *model;
+  bhpe_tensor tensor;
+  if (argc != 3) return fail("usage: main weights.bin picture.raw");
+  unsigned char *weights = read_all(argv[1], &weights_bytes), *picture = read_all(argv[2], &picture_bytes);
+  void *memory = aligned_alloc(BHPE_ALIGNMENT, (size_t)memory_bytes);
+  if (!weights || !picture || !memory) return fail("a file cannot be read, or memory is out");
+  if (bhpe_create_in(weights, weights_bytes, memory, memory_bytes, &model)) return fail(bhpe_last_error());
+  bhpe_get_input(model, 0, &tensor);
+  if (picture_bytes != tensor.nbytes) return fail("the picture has not the size of the network's input");
+  for (uint64_t i = 0; i < picture_bytes; i++) ((unsigned char *)tensor.data)[i] = picture[i];
+  if (bhpe_run(model)) return fail(bhpe_last_error());
+  for (int32_t i = 0; i < bhpe_output_count(model); i++) {
+    bhpe_get_output(model, i, &tensor);
+    printf("%s:", tensor.name);
+    for (uint64_t k = 0; k < tensor.nbytes / sizeof(float); k++) printf(" %g", ((const float *)tensor.data)[k]);
+    printf("\n");
+  }
+  bhpe_destroy(model);
+  free(memory);
+  free(picture);
+  free(weights);
+  return 0;
+}

@@ -1,0 +1,96 @@
+/* frame.c - a camera's frame and a person's box -> the network's input, and points of the network -> the frame.
+ *
+ *     The box is cut to the frame (from the centre of its first pixel to that of its last), grows to the input's
+ *     proportions, is enlarged 1.25 times about its centre and sampled bilinearly; outside the frame is black.
+ *
+ * The same arithmetic, operation by operation, as bhpe_compile/runtime/picture.py: compile it without contraction of
+ * multiplications and additions, and the input has the same bits. */
+#include <math.h>
+#include <stddef.h>
+
+#include "executor.h"
+
+static const double ENLARGE = 1.25;
+
+typedef struct { /* two neighbours along an axis */
+  int64_t index[2];
+  float weight[2];
+} taps;
+
+static double larger(double a, double b) { return a > b ? a : b; } /* libm's are calls, and want libm */
+static double smaller(double a, double b) { return a < b ? a : b; }
+
+static taps taps_at(double position, int32_t size) { /* a few widths of a frame at most */
+  int64_t below = (int64_t)position - (position < (double)(int64_t)position);
+  double fraction = position - (double)below;
+  taps t;
+  for (int i = 0; i < 2; i++) {
+    int64_t at = below + i;
+    int inside = at >= 0 && at < size;
+    t.index[i] = inside ? at : 0;
+    t.weight[i] = inside ? (float)(i ? fraction : 1 - fraction) : 0.0f;
+  }
+  return t;
+}
+
+static const char *place(int32_t width, int32_t height, const double *box, int64_t rows, int64_t columns, bhpe_frame *out) {
+  const double whole[4] = {0, 0, width, height};
+  if (!box) box = whole;
+  for (int i = 0; i < 4; i++)
+    if (!isfinite(box[i])) return "the box is not four finite numbers";
+  if (box[2] <= 0 || box[3] <= 0) return "the box has no size";
+  double left = larger(0, box[0]), top = larger(0, box[1]);
+  double right = smaller(width - 1, box[0] + box[2] - 1), bottom = smaller(height - 1, box[1] + box[3] - 1);
+  if (right <= left || bottom <= top) return "the box lies outside the frame";
+  double w = right - left, h = bottom - top;
+  out->scale = ENLARGE * larger(w / (double)columns, h / (double)rows);
+  out->x = left + w / 2 - out->scale * (double)columns / 2;
+  out->y = top + h / 2 - out->scale * (double)rows / 2;
+  return NULL;
+}
+
+static void sample(const uint8_t *rgb, int32_t width, int32_t height, int64_t stride, const bhpe_frame *frame,
+                   float *out, int64_t rows, int64_t columns) {
+  const int64_t plane = rows * columns;
+  for (int64_t y = 0; y < rows; y++) {
+    taps down = taps_at(frame->y + frame->scale * (double)y, height);
+    for (int64_t x = 0; x < columns; x++) {
+      taps across = taps_at(frame->x + frame->scale * (double)x, width);
+      float total[3] = {0, 0, 0};
+      for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++) {
+          const uint8_t *pixel = rgb + down.index[i] * stride + across.index[j] * 3;
+          float weight = down.weight[i] * across.weight[j];
+          for (int c = 0; c < 3; c++) total[c] += (float)pixel[c] * weight;
+        }
+      for (int c = 0; c < 3; c++) {
+        float value = total[c] / 255.0f;
+        out[c * plane + y * columns + x] = value < 1.0f ? value : 1.0f;
+      }
+    }
+  }
+}
+
+int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
+                       const double *box, bhpe_frame *frame) {
+  bhpe_tensor input;
+  bhpe_frame here;
+  int32_t rc = bhpe_get_input(model, 0, &input);
+  if (rc) return rc;
+  if (!rgb) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: rgb is NULL", NULL);
+  if (input.ndim != 4 || input.shape[0] != 1 || input.shape[1] != 3 || input.type != BHPE_FLOAT || input.bits != 32)
+    return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the model takes no picture", NULL);
+  if (width < 2 || height < 2) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the frame is too small", NULL);
+  if (stride < 3 * (int64_t)width) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: stride is shorter than a row", NULL);
+  const char *problem = place(width, height, box, input.shape[2], input.shape[3], &here);
+  if (problem) return fail(BHPE_BAD_ARGUMENT, problem, NULL);
+  sample(rgb, width, height, stride, &here, input.data, input.shape[2], input.shape[3]);
+  if (frame) *frame = here;
+  return BHPE_OK;
+}
+
+void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y) {
+  if (!frame || !x || !y) return;
+  *x = *x * frame->scale + frame->x;
+  *y = *y * frame->scale + frame->y;
+}
