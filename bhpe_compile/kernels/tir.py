@@ -145,6 +145,8 @@ def store(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
 def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """buffer[base : base + lanes] as float32, whatever its storage."""
     value = buffer[ramp(base, lanes)]
+    if str(buffer.dtype) == "float16" and isa.name == "neon32" and lanes % NEON_HALVES == 0:
+        return _widen_by_fours(buffer, base, lanes)
     if str(buffer.dtype) == "float16" and not isa.half:
         return _widen_half(value, lanes)
     return value if str(buffer.dtype) == "float32" else cast("float32", lanes, value)
@@ -153,11 +155,37 @@ def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
 def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIsa) -> None:
     """buffer[base : base + lanes] = value, rounded to nearest even where the buffer is narrower than float32."""
     dtype = str(buffer.dtype)
+    if dtype == "float16" and isa.name == "neon32" and lanes % NEON_HALVES == 0:
+        _store_by_fours(buffer, base, lanes, value)
+        return
     if dtype == "float16" and not isa.half:
         value = _round_to_half(value, lanes)
     elif dtype != "float32":
         value = cast(dtype, lanes, value)
     store(buffer, base, lanes, value)
+
+
+# On 32-bit ARM, LLVM takes a vector of float16 apart: the instructions that convert four have to be asked for.
+
+NEON_HALVES = 4
+
+
+def _widen_by_fours(buffer: Any, base: Expr, lanes: int) -> Expr:
+    wide = local(lanes, "float32")
+    for part in range(0, lanes, NEON_HALVES):
+        halves = T.reinterpret("int16x4", buffer[ramp(base + part, NEON_HALVES)])
+        floats = T.call_llvm_pure_intrin("float32x4", "llvm.arm.neon.vcvthf2fp", halves)
+        store(wide, part, NEON_HALVES, floats)
+    return wide[ramp(0, lanes)]
+
+
+def _store_by_fours(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
+    wide = local(lanes, "float32")
+    store(wide, 0, lanes, value)
+    for part in range(0, lanes, NEON_HALVES):
+        floats = wide[ramp(part, NEON_HALVES)]
+        halves = T.call_llvm_pure_intrin("int16x4", "llvm.arm.neon.vcvtfp2hf", floats)
+        store(buffer, base + part, NEON_HALVES, T.reinterpret("float16x4", halves))
 
 
 # Conversions of float16 for CPUs without an instruction: LLVM would call a function for every element.

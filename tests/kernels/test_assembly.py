@@ -6,8 +6,11 @@ import re
 from collections import Counter
 
 import pytest
+import tvm
 
-from bhpe_compile.kernels import BinaryConv2d, Epilogue
+from bhpe_compile.kernels import BinaryConv2d, DenseConv2d, Epilogue
+from bhpe_compile.passes.lower.codegen import build_library
+from bhpe_compile.targets import get_target
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON, NEON_IN_ORDER, VectorIsa
 from tests.kernels.native import assembly
 
@@ -50,6 +53,17 @@ def test_neon_accumulates_in_one_instruction(isa: VectorIsa) -> None:
     assert counts["eor"] == counts["cnt"] == counts["uadalp"] == 8 * 16  # words x (pixels x vectors)
     assert not spills(lines, r"^st[rp]\tq")
     assert 128 * counts["cnt"] / len(lines) >= 35  # multiply-accumulates an instruction: the performance goal
+
+
+def test_armv7_converts_four_halves_at_once() -> None:
+    """LLVM by itself converts them one by one, a call or three instructions each."""
+    target = get_target("armv7")
+    kernel = DenseConv2d(1, 8, 8, 64, 64, 3, 1, 1, Epilogue())
+    functions = {kernel.symbol(): kernel.prim_func(target.isa)}
+    library, _ = build_library(functions, tvm.target.Target(dict(target.llvm)), scheduled=True)
+    text = library.inspect_source("asm")
+    assert re.search(r"vcvt\.f32\.f16\tq", text)
+    assert not re.search(r"vcvtb|vcvtt|__gnu_h2f|__extendhfsf2", text)
 
 
 @pytest.mark.parametrize("isa", [AVX512, AVX2, NEON], ids=lambda isa: isa.name)

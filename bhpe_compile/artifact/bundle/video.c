@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
   unsigned char *rgb = calloc(bytes, 1);
   float *ms = malloc(MOST * sizeof *ms);
   if (!rgb || !ms) return fail("out of memory");
+  memset(ms, 1, MOST * sizeof *ms); /* pages that come as they are written would look like growth */
   if (bhpe_create_from_path(argv[1], &model)) return fail(bhpe_last_error());
   bhpe_get_output(model, 0, &root);
   const double box[4] = {width * 0.1, height * 0.05, width * 0.8, height * 0.9}; /* a detector's, in a real program */
