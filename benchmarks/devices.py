@@ -37,6 +37,7 @@ from bhpe_compile.models.presets import FULL
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 from bhpe_compile.runtime.emulate import DRIVER, WEIGHTS, emulator_command
+from bhpe_compile.runtime.wasi import run_wasi
 from bhpe_compile.targets import Target, get_target
 from bhpe_compile.verification import verify
 
@@ -73,27 +74,18 @@ def under_qemu(target: Target, tools: Path) -> Count:
 
 def in_wasmtime(artifact: Path, arguments: list[str]) -> int:
     """The fuel that a run burns."""
-    from wasmtime import Config, Engine, ExitTrap, Linker, Module, Store, WasiConfig
+    from wasmtime import Config, Engine, Module, Store
 
     config = Config()
     config.consume_fuel = True
     engine = Engine(config)
-    wasi = WasiConfig()
-    wasi.argv = [DRIVER, *arguments]
-    wasi.preopen_dir(str(artifact), ".")
-    store, linker = Store(engine), Linker(engine)
-    store.set_wasi(wasi)
-    full = 1 << 60
+    store, full = Store(engine), 1 << 60
     store.set_fuel(full)
-    linker.define_wasi()
-    start = linker.instantiate(store, Module.from_file(engine, str(artifact / DRIVER))).exports(store)[
-        "_start"
-    ]
-    try:
-        start(store)  # type: ignore[operator]
-    except ExitTrap as end:
-        if end.code:
-            raise
+    complaint = run_wasi(
+        store, Module.from_file(engine, str(artifact / DRIVER)), artifact, [DRIVER, *arguments]
+    )
+    if complaint:
+        raise SystemExit(f"{artifact}: {complaint}")
     return full - store.get_fuel()
 
 

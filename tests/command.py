@@ -12,6 +12,12 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).parent.parent
+FILES = [
+    *("bhpe.h", "bhpe.hpp", "manifest.json", "model.onnx", "model.so"),
+    *("reference.npz", "report.json", "weights.bin"),
+]
+"""What an artefact for this machine's kind of CPU holds; for others there is a `driver`, too."""
+
 COMMAND = (sys.executable, "-m", "bhpe_compile.cli")
 
 

@@ -31,17 +31,7 @@ from bhpe_compile.progress import STAGES, Progress
 from bhpe_compile.schedule import list_passes
 from bhpe_compile.tools import one_thread
 from bhpe_compile.verification import verify
-
-FILES = [
-    "bhpe.h",
-    "bhpe.hpp",
-    "manifest.json",
-    "model.onnx",
-    "model.so",
-    "reference.npz",
-    "report.json",
-    "weights.bin",
-]
+from tests.command import FILES
 
 KEPT = "backbone.layer1.0.conv1"
 """A layer every scheme makes binary unless told otherwise."""

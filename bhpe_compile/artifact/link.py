@@ -36,13 +36,14 @@ SHARED_OBJECT = (
     *("-shared", "-fPIC", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"),
     *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map"),
 )
-MODULE = (
+WEB_MODULE = (
     *("-mexec-model=reactor", "-Wl,--export-dynamic"),
     *(f"-Wl,--export={name}" for name in ("malloc", "aligned_alloc", "free")),
 )
 """A WebAssembly module that a host calls into; it needs a way to put weights and pictures in its memory."""
 
-LIBRARIES = {"model.so": SHARED_OBJECT, "model.wasm": MODULE}
+MODULES = {"model.so": SHARED_OBJECT, "model.wasm": WEB_MODULE}
+"""How a library of each name is linked."""
 
 PROGRAM = ("-static",)
 
@@ -54,7 +55,7 @@ class Linked:
     """The files of one compiled model (`driver` only for targets that have one), and the id that ties library and
     weights together (hexadecimal)."""
 
-    library: bytes
+    module: bytes
     driver: bytes | None
     weights: bytes
     model_id: str
@@ -108,8 +109,8 @@ def link(program: Program, target: Target, *, embed: bool = False) -> Linked:
 
         driver = None
         with ThreadPoolExecutor(2) as pool:
-            library = pool.submit(build, target.library, target.zig, LIBRARIES[target.library], EXECUTOR)
+            module = pool.submit(build, target.module, target.zig, MODULES[target.module], EXECUTOR)
             if target.zig_static is not None:
                 sources = (*EXECUTOR, "session.c", "driver.c")
                 driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()
-            return Linked(library.result(), driver, weights, model_id(program).hex())
+            return Linked(module.result(), driver, weights, model_id(program).hex())

@@ -52,7 +52,7 @@ def write_artifact(
     check_output(directory, force)
     linked = link(program, target, embed=embed)
     contents = {
-        target.library: linked.library,
+        target.module: linked.module,
         "weights.bin": linked.weights,
         **headers(),
         "model.onnx": onnx_bytes,

@@ -38,6 +38,14 @@ def package_name(artifact: Path) -> str:
     return f"bhpe_{plain}"
 
 
+def check_family(family: str) -> None:
+    """UsageError for CPUs that Python has no packages for."""
+    if family not in PLATFORMS:
+        raise UsageError(
+            f"{family}: Python has no packages for it; compile for another target or without a wheel"
+        )
+
+
 def write_wheel(artifact: Path, folder: Path, name: str | None = None) -> Path:
     """Write the wheel of a checked artefact into `folder` and return its path; the same artefact, the same bytes.
 
@@ -45,8 +53,7 @@ def write_wheel(artifact: Path, folder: Path, name: str | None = None) -> Path:
     """
     manifest = check_artifact(artifact)
     family = manifest["target"]["family"]
-    if family not in PLATFORMS:
-        raise UsageError(f"{artifact}: is compiled for {family}, for which Python has no packages")
+    check_family(family)
     name = name or package_name(artifact)
     if not name.isidentifier():
         raise UsageError(f"{name!r} cannot be imported; give the package another name")

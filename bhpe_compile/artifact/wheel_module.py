@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Model", "ModelError"]
+__all__ = ["CTensor", "Model", "ModelError"]
 
 HERE = Path(__file__).parent
 ABI = 3
@@ -38,7 +38,9 @@ class ModelError(RuntimeError):
     """The package is damaged, the processor cannot run it, or a call went wrong; the text says which."""
 
 
-class _Tensor(ctypes.Structure):
+class CTensor(ctypes.Structure):
+    """struct bhpe_tensor."""
+
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("data", ctypes.c_void_p),
@@ -111,7 +113,7 @@ class Model:
         return dict(self._output(index) for index in range(count))
 
     def _output(self, index: int) -> tuple[str, NDArray[Any]]:
-        tensor = _Tensor()
+        tensor = CTensor()
         self._check(self._library.bhpe_get_output(self._handle, ctypes.c_int32(index), ctypes.byref(tensor)))
         content = ctypes.string_at(tensor.data, tensor.nbytes)
         values = np.frombuffer(content, TYPES[tensor.type, tensor.bits])

@@ -190,6 +190,7 @@ def compile_command(
     are taken over, not trained again. --max-drop measures that, and keeps layers in 8 bits until the loss is allowed;
     it exits with 5, and writes nothing, where that is not enough.
     """
+    from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.inspection import Stopped
     from bhpe_compile.pipeline import compile_model
     from bhpe_compile.targets import get_target
@@ -206,6 +207,8 @@ def compile_command(
     if target is None:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(target)
+    if style == WHEEL:
+        check_family(resolved.family)
     destination = output if output is not None else default_output(model, resolved.name)
     options = CompileOptions(
         target=target,
@@ -265,8 +268,6 @@ def compile_command(
         if verified:
             click.echo("\n" + render_verification(verified, verbose=verbose))
     if style == WHEEL:
-        from bhpe_compile.artifact.wheel import write_wheel
-
         wheel = write_wheel(destination, destination.parent)
         if not quiet:
             click.echo(f"\nwheel  {wheel}")

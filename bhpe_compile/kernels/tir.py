@@ -145,9 +145,9 @@ def store(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
 def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """buffer[base : base + lanes] as float32, whatever its storage."""
     value = buffer[ramp(base, lanes)]
-    if str(buffer.dtype) == "float16" and isa.name == "neon32" and lanes % NEON_HALVES == 0:
+    if str(buffer.dtype) == "float16" and isa.half == "four" and lanes % NEON_HALVES == 0:
         return _widen_by_fours(buffer, base, lanes)
-    if str(buffer.dtype) == "float16" and not isa.half:
+    if str(buffer.dtype) == "float16" and isa.half != "vector":
         return _widen_half(value, lanes)
     return value if str(buffer.dtype) == "float32" else cast("float32", lanes, value)
 
@@ -155,10 +155,10 @@ def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
 def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIsa) -> None:
     """buffer[base : base + lanes] = value, rounded to nearest even where the buffer is narrower than float32."""
     dtype = str(buffer.dtype)
-    if dtype == "float16" and isa.name == "neon32" and lanes % NEON_HALVES == 0:
+    if dtype == "float16" and isa.half == "four" and lanes % NEON_HALVES == 0:
         _store_by_fours(buffer, base, lanes, value)
         return
-    if dtype == "float16" and not isa.half:
+    if dtype == "float16" and isa.half != "vector":
         value = _round_to_half(value, lanes)
     elif dtype != "float32":
         value = cast(dtype, lanes, value)

@@ -10,26 +10,12 @@ from typing import Any
 
 from bhpe_compile.artifact.load import read_file
 from bhpe_compile.artifact.manifest import ABI_VERSION, Manifest
+from bhpe_compile.artifact.wheel_module import CTensor
 from bhpe_compile.errors import InputError
 
 LIBRARY = "model.so"
 
-
-class CTensor(c.Structure):
-    """struct bhpe_tensor."""
-
-    _fields_ = (
-        ("name", c.c_char_p),
-        ("data", c.c_void_p),
-        ("shape", c.POINTER(c.c_int64)),
-        ("nbytes", c.c_uint64),
-        ("offset", c.c_uint64),
-        ("ndim", c.c_int32),
-        ("type", c.c_int32),
-        ("bits", c.c_int32),
-        ("constant", c.c_int32),
-        ("id", c.c_int32),
-    )
+__all__ = ["ABI_VERSION", "LIBRARY", "CStep", "CTensor", "Library"]
 
 
 class CStep(c.Structure):

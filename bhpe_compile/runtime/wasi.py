@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wasmtime import Module, Store
 
 
 def wasi_runner() -> Callable[[Path, str, Sequence[str]], str]:
@@ -11,7 +15,7 @@ def wasi_runner() -> Callable[[Path, str, Sequence[str]], str]:
 
     It returns what the program wrote to stderr, and compiles a program once however often it runs.
     """
-    from wasmtime import Engine, ExitTrap, Linker, Module, Store, Trap, WasiConfig, WasmtimeError
+    from wasmtime import Engine, Module, Store
 
     engine = Engine()
     compiled: dict[Path, Module] = {}
@@ -20,21 +24,28 @@ def wasi_runner() -> Callable[[Path, str, Sequence[str]], str]:
         path = folder / program
         if path not in compiled:
             compiled[path] = Module.from_file(engine, str(path))
-        complaint = folder / "stderr"
-        wasi = WasiConfig()
-        wasi.argv = [program, *arguments]
-        wasi.preopen_dir(str(folder), ".")
-        wasi.stderr_file = str(complaint)
-        store, linker = Store(engine), Linker(engine)
-        store.set_wasi(wasi)
-        linker.define_wasi()
-        start = linker.instantiate(store, compiled[path]).exports(store)["_start"]
-        try:
-            start(store)  # type: ignore[operator]  # a function, as in every WASI program
-        except ExitTrap:
-            pass  # what went wrong is on stderr
-        except (Trap, WasmtimeError) as error:
-            return str(error).strip().splitlines()[0]
-        return complaint.read_text(errors="replace")
+        return run_wasi(Store(engine), compiled[path], folder, [program, *arguments])
 
     return run
+
+
+def run_wasi(store: Store, module: Module, folder: Path, words: Sequence[str]) -> str:
+    """Run a program with these arguments in `folder`; what it wrote to stderr, or why it ended."""
+    from wasmtime import ExitTrap, Linker, Trap, WasiConfig, WasmtimeError
+
+    complaint = folder / "stderr"
+    wasi = WasiConfig()
+    wasi.argv = list(words)
+    wasi.preopen_dir(str(folder), ".")
+    wasi.stderr_file = str(complaint)
+    store.set_wasi(wasi)
+    linker = Linker(store.engine)
+    linker.define_wasi()
+    start = linker.instantiate(store, module).exports(store)["_start"]
+    try:
+        start(store)  # type: ignore[operator]  # a function, as in every WASI program
+    except ExitTrap:
+        pass  # what went wrong is on stderr
+    except (Trap, WasmtimeError) as error:
+        return str(error).strip().splitlines()[0]
+    return complaint.read_text(errors="replace")

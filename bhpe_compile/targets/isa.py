@@ -38,7 +38,7 @@ class VectorIsa:
     `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for, `dense_tile`
     the tile of float sums. `counts` says how set bits are counted: by an instruction on the words, by looking up
     nibbles, or in bytes that are then added in pairs. `masks`: a comparison's result becomes bits by an instruction;
-    `half`: there are instructions that convert float16.
+    `half`: float16 is converted by the vector, four at a time, or by no instruction at all.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -52,7 +52,7 @@ class VectorIsa:
     registers: int = 32
     counts: Literal["words", "nibbles", "byte pairs"] = "words"
     masks: bool = True
-    half: bool = True
+    half: Literal["vector", "four", "none"] = "vector"
 
     @property
     def float_registers(self) -> int:
@@ -104,56 +104,31 @@ NEON_DOT = replace(NEON, int8=SDOT)
 SMLAL_FEW = replace(SMLAL, tile=(3, 2))
 """The same with half the registers for sums."""
 
-NEON32 = VectorIsa(
-    "neon32",
-    word_bits=16,
-    popcount_lanes=8,
-    float_lanes=8,
+NEON32 = replace(
+    NEON,
+    name="neon32",
     binary_tile=(2, 4),
     int8=SMLAL_FEW,
     dense_tile=(3, 2),
-    words_together=8,
     registers=16,
     masks=False,
+    half="four",
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
-SIMD128 = VectorIsa(
-    "simd128",
-    word_bits=16,
-    popcount_lanes=8,
-    float_lanes=8,
-    binary_tile=(2, 4),
-    int8=SMLAL_FEW,
-    dense_tile=(3, 2),
-    registers=16,
-    counts="byte pairs",
-    half=False,
-)
+SIMD128 = replace(NEON32, name="simd128", words_together=1, counts="byte pairs", masks=True, half="none")
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
 
-RVV = VectorIsa(
-    "rvv",
-    word_bits=16,
-    popcount_lanes=8,
-    float_lanes=8,
-    binary_tile=(2, 4),
-    int8=SMLAL,
-    masks=False,
-    half=False,
-)
+RVV = replace(NEON, name="rvv", binary_tile=(2, 4), words_together=1, masks=False, half="none")
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 
-SCALAR = VectorIsa(
-    "scalar",
+SCALAR = replace(
+    RVV,
+    name="scalar",
     word_bits=32,
-    popcount_lanes=8,
-    float_lanes=8,
     binary_tile=(1, 1),
     int8=replace(SMLAL, tile=(2, 1)),
     dense_tile=(2, 1),
-    masks=False,
-    half=False,
 )
 """No vector unit: the same code, which LLVM takes apart into single registers; tiles are eight of them."""
 

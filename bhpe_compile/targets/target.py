@@ -24,7 +24,7 @@ class Target:
     `emulator` is the program that runs the driver on another CPU, if one is known. `requires` are the CPU features
     the kernels use, as Linux names them in /proc/cpuinfo. `tiles` says which table of register tiles is used: that of
     another target, by name, or a file of the user's; by default its own. `like` is the target of the list that one
-    described by a user starts from. `library` is what the library is called;
+    described by a user starts from. `module` is what the library is called;
     `threads` says whether its system has any.
     """
 
@@ -40,7 +40,7 @@ class Target:
     requires: tuple[str, ...]
     tiles: str | Path = ""
     like: str = ""
-    library: str = "model.so"
+    module: str = "model.so"
     threads: bool = True
 
     def measured_tiles(self) -> Tiles:

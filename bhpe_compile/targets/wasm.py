@@ -18,7 +18,7 @@ WASM32 = Target(
     zig_static=("-target", "wasm32-wasi", "-mcpu=generic+simd128"),
     emulator="wasmtime",
     requires=(),
-    library="model.wasm",
+    module="model.wasm",
     threads=False,
 )
 

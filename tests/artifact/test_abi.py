@@ -54,18 +54,22 @@ def patched(offset: int, value: bytes) -> Array:
     return content
 
 
-def test_create_from_memory(library: Library) -> None:
-    content = weights()
-    status, handle = create(library, content)
-    assert status == OK
-    x = some_input()
-    tensor = CTensor()
+def assert_computes(library: Library, handle: c.c_void_p) -> None:
+    """It computes what the program computes."""
+    tensor, x = CTensor(), some_input()
     assert library.get_input(handle, 0, c.byref(tensor)) == OK
     c.memmove(tensor.data, x.ctypes.data, x.nbytes)
     assert library.run(handle) == OK
     assert library.get_output(handle, 1, c.byref(tensor)) == OK
     got = np.frombuffer(c.string_at(tensor.data, tensor.nbytes), np.uint8).reshape(ROWS, COLUMNS)
     np.testing.assert_array_equal(got, expected(x)["sign"])
+
+
+def test_create_from_memory(library: Library) -> None:
+    content = weights()
+    status, handle = create(library, content)
+    assert status == OK
+    assert_computes(library, handle)
     library.destroy(handle)
 
 
@@ -90,14 +94,10 @@ def test_memory_of_the_callers(library: Library) -> None:
         assert handle.value is None
     assert (room == 0xA5).all()
     assert create_in(room.ctypes.data, needed) == OK
-    tensor, x = CTensor(), some_input()
+    tensor = CTensor()
     assert library.get_input(handle, 0, c.byref(tensor)) == OK
     assert room.ctypes.data <= tensor.data < room.ctypes.data + needed
-    c.memmove(tensor.data, x.ctypes.data, x.nbytes)
-    assert library.run(handle) == OK
-    assert library.get_output(handle, 1, c.byref(tensor)) == OK
-    got = np.frombuffer(c.string_at(tensor.data, tensor.nbytes), np.uint8).reshape(ROWS, COLUMNS)
-    np.testing.assert_array_equal(got, expected(x)["sign"])
+    assert_computes(library, handle)
     library.destroy(handle)
     assert (room[needed:] == 0xA5).all()
 

@@ -37,14 +37,14 @@ def test_twice_gives_the_same_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["x86", "arm"])
 def test_library_shows_the_interface_only(name: str) -> None:
-    library = link(small_program(get_target(name)), get_target(name)).library
+    library = link(small_program(get_target(name)), get_target(name)).module
     assert {word for word in elf_names(library) if not word.startswith("bhpe_program")} == DECLARED
 
 
 def test_no_path_of_this_machine_is_inside() -> None:
     linked = link(small_program(get_target("arm")), get_target("arm"))
     assert linked.driver is not None
-    for content in (linked.library, linked.driver):
+    for content in (linked.module, linked.driver):
         assert b"bhpe-link-" not in content
         assert str(Path.home()).encode() + b"/" not in content
 
@@ -56,7 +56,7 @@ def test_weights_carry_the_id_of_the_library() -> None:
     assert (magic, version, header, payload) == (WEIGHTS_MAGIC, 1, 64, len(program.weights))
     assert identity == model_id(program)
     assert identity.hex() == linked.model_id
-    assert linked.model_id.encode() in linked.library
+    assert linked.model_id.encode() in linked.module
     assert linked.weights[64:] == program.weights
 
 

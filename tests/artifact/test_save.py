@@ -20,18 +20,7 @@ from bhpe_compile.errors import BhpeError, UsageError
 from bhpe_compile.targets import get_target
 from tests.artifact.folders import HOST, write
 from tests.artifact.programs import expected, small_program, some_input
-from tests.command import listing
-
-FILES = [
-    "bhpe.h",
-    "bhpe.hpp",
-    "manifest.json",
-    "model.onnx",
-    "model.so",
-    "reference.npz",
-    "report.json",
-    "weights.bin",
-]
+from tests.command import FILES, listing
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,19 +13,8 @@ import pytest
 
 from bhpe_compile.models.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
-from tests.command import COMMAND, bhpe, environment, listing
+from tests.command import COMMAND, FILES, bhpe, environment, listing
 from tests.e2e.conftest import Compiled
-
-FILES = [
-    "bhpe.h",
-    "bhpe.hpp",
-    "manifest.json",
-    "model.onnx",
-    "model.so",
-    "reference.npz",
-    "report.json",
-    "weights.bin",
-]
 
 EMULATED_FILES = sorted([*FILES, "driver"])
 """A target that needs an emulator here brings the static program that runs in it."""

@@ -65,14 +65,13 @@ def floats(text: str) -> dict[str, NDArray[np.float32]]:
 def test_the_example_program(
     bundle: Path, example: Path, expected: dict[str, NDArray[np.float32]], tmp_path: Path
 ) -> None:
-    """Linked without the libc functions that take memory or files from the library's side."""
+    """A picture as PPM, cut in C, and what the network found in it."""
     run(
         [*ZIG, "cc", "-O1", f"-I{bundle}", bundle / "main.c", bundle / "libmodel.a", "-lm", "-o", "main"],
         tmp_path,
     )
-    picture = load_picture(example / "person.png").network_input
-    (tmp_path / "picture.raw").write_bytes(picture.tobytes())
-    found = floats(run(["./main", bundle / "weights.bin", "picture.raw"], tmp_path))
+    Image.open(example / "person.png").save(tmp_path / "picture.ppm")
+    found = floats(run(["./main", bundle / "weights.bin", "picture.ppm"], tmp_path))
     assert found.keys() == expected.keys()
     for name, values in found.items():  # %g prints six digits
         np.testing.assert_allclose(values, expected[name].ravel(), rtol=1e-5, atol=1e-5)
@@ -191,7 +190,13 @@ def test_the_wheel(
         assert np.array_equal(values, expected[role]), role
 
 
-def test_no_wheel_for_webassembly(compiled: Compiled, tmp_path: Path) -> None:
+def test_a_wheel_that_cannot_be_is_refused_before_work(
+    example: Path, compiled: Compiled, tmp_path: Path
+) -> None:
+    words = ("--target", "wasm32", "--format", "wheel", "-o", tmp_path / "out")
+    outcome = bhpe(example / "model.pt", *words)
+    assert outcome.code == 2
+    assert outcome.stderr.splitlines()[-1].startswith("error: wasm32: Python has no packages for it")
     with pytest.raises(UsageError, match="cannot be imported"):
         write_wheel(compiled.folder, tmp_path, "7up")
     assert not list(tmp_path.iterdir())

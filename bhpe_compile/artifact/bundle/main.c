@@ -1,8 +1,8 @@
 /* main.c - a program with the model in it: reads weights.bin and a picture, prints what the network found.
  *
- *     main weights.bin picture.raw       3 x 512 x 384 float32, RGB / 255, as `bhpe-compile run --raw` writes them
+ *     main weights.bin picture.ppm       binary PPM, 8 bits: `ffmpeg -i photo.jpg picture.ppm` makes one
  *
- * Memory is asked for once, here; the model allocates nothing. */
+ * The person fills the picture. Memory is asked for once, here; the model allocates nothing. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -25,6 +25,17 @@ static unsigned char *read_all(const char *path, uint64_t *nbytes) {
   return data;
 }
 
+/* The pixels of "P6 WIDTH HEIGHT 255 ...", or NULL. */
+static const unsigned char *ppm_pixels(const unsigned char *data, uint64_t nbytes, int *width, int *height) {
+  char header[64] = {0};
+  int most = 0, start = 0;
+  for (uint64_t i = 0; i < nbytes && i < sizeof header - 1; i++) header[i] = (char)data[i];
+  if (sscanf(header, "P6 %d %d %d%n", width, height, &most, &start) != 3 || most != 255) return NULL;
+  if (*width < 1 || *height < 1 || *width > 16384 || *height > 16384) return NULL;
+  start++; /* one white space ends the header */
+  return nbytes >= (uint64_t)start + 3 * (uint64_t)*width * (uint64_t)*height ? data + start : NULL;
+}
+
 static int fail(const char *what) {
   fprintf(stderr, "%s\n", what);
   return 1;
@@ -34,15 +45,16 @@ int main(int argc, char **argv) {
   uint64_t weights_bytes, picture_bytes, memory_bytes = bhpe_memory_bytes();
   bhpe_model *model;
   bhpe_tensor tensor;
-  if (argc != 3) return fail("usage: main weights.bin picture.raw");
+  int width, height;
+  if (argc != 3) return fail("usage: main weights.bin picture.ppm");
   unsigned char *weights = read_all(argv[1], &weights_bytes), *picture = read_all(argv[2], &picture_bytes);
   void *memory = aligned_alloc(BHPE_ALIGNMENT, (size_t)memory_bytes);
   if (!weights || !picture || !memory) return fail("a file cannot be read, or memory is out");
   if (bhpe_create_in(weights, weights_bytes, memory, memory_bytes, &model)) return fail(bhpe_last_error());
-  bhpe_get_input(model, 0, &tensor);
-  if (picture_bytes != tensor.nbytes) return fail("the picture has not the size of the network's input");
-  for (uint64_t i = 0; i < picture_bytes; i++) ((unsigned char *)tensor.data)[i] = picture[i];
-  if (bhpe_run(model)) return fail(bhpe_last_error());
+  const unsigned char *rgb = ppm_pixels(picture, picture_bytes, &width, &height);
+  if (!rgb) return fail("the picture is no binary PPM of 8 bits");
+  if (bhpe_set_frame(model, rgb, width, height, 3 * (int64_t)width, NULL, NULL) || bhpe_run(model))
+    return fail(bhpe_last_error());
   for (int32_t i = 0; i < bhpe_output_count(model); i++) {
     bhpe_get_output(model, i, &tensor);
     printf("%s:", tensor.name);

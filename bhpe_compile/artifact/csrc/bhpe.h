@@ -13,8 +13,8 @@
  * thread at a time; a second bhpe_run meanwhile is refused with BHPE_BUSY. bhpe_set_threads gives a model threads of
  * its own to share its work with; outputs do not depend on their number. Every function that can fail returns
  * BHPE_OK or a negative bhpe_status and leaves a sentence for bhpe_last_error. Memory is allocated by the create
- * functions and bhpe_set_threads only, and not at all with bhpe_create_in. A NULL argument is an error, never a crash; a pointer to anything else than a live model is not
- * detected. Valid C99 and C++.
+ * functions and bhpe_set_threads only, and not at all with bhpe_create_in. A NULL argument is an error, never a crash;
+ * a pointer to anything else than a live model is not detected. Valid C99 and C++.
  */
 #ifndef BHPE_H
 #define BHPE_H

@@ -13,11 +13,6 @@ int pool_init(pool *p) {
   return 0;
 }
 
-int pool_resize(pool *p, int32_t threads) {
-  (void)p;
-  return threads != 1;
-}
-
 void pool_place(pool *p) { (void)p; }
 
 void pool_run(pool *p, pool_task task, void *context) {

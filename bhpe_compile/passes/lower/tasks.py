@@ -5,7 +5,9 @@ Runs inside a worker (see `passes/workers`): arguments and results are plain dat
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -13,6 +15,7 @@ import tvm
 from tvm import tirx
 
 from bhpe_compile.artifact.program import Program
+from bhpe_compile.errors import UsageError
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower.codegen import build_object
 from bhpe_compile.passes.lower.emit import emit
@@ -32,8 +35,26 @@ def generate_kernels(kernels: Sequence[Kernel], llvm: Mapping[str, str], isa: Ve
     return build_object(functions, tvm.target.Target(dict(llvm)), scheduled=True)
 
 
+def check_processor(llvm: Mapping[str, Any]) -> None:
+    """UsageError for a processor or a feature that LLVM does not know: it would only warn, and compile for another."""
+    plain = {key: value for key, value in llvm.items() if key != "mattr"}
+    processors = list(_ask_llvm("get_cpu_archlist", {"kind": "llvm", "mtriple": llvm["mtriple"]}))
+    if "mcpu" in llvm and llvm["mcpu"] not in processors:
+        near = difflib.get_close_matches(llvm["mcpu"], processors, n=3)
+        hint = f"; it knows {', '.join(near)}" if near else ""
+        raise UsageError(f"LLVM knows no processor {llvm['mcpu']} for {llvm['mtriple']}{hint}")
+    for word in llvm.get("mattr", ()):
+        if word[1:] not in _ask_llvm("get_cpu_features", {**plain, "mattr": ["+" + word[1:]]}):
+            raise UsageError(f"LLVM knows no feature {word[1:]} for {llvm['mtriple']}")
+
+
+def _ask_llvm(question: str, llvm: Mapping[str, Any]) -> Any:
+    return tvm.get_global_func(f"target.llvm_{question}")(tvm.target.Target(dict(llvm)))
+
+
 def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> Program:
-    """The program of a serialised kernel graph, with the object code of the glue only."""
+    """The program of a serialised kernel graph, with the object code of the glue only. Raises as `check_processor`."""
+    check_processor(llvm)
     device = tvm.target.Target(dict(llvm))
     graph = ir.from_proto(onnx.load_from_string(model))
     module, calls = to_relax(graph, isa)
