@@ -36,7 +36,8 @@ from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import FULL
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
-from bhpe_compile.runtime.emulate import DRIVER, WEIGHTS, emulator_command
+from bhpe_compile.runtime.emulate import emulator_command
+from bhpe_compile.runtime.machine import DRIVER, WEIGHTS
 from bhpe_compile.runtime.wasi import run_wasi
 from bhpe_compile.targets import Target, get_target
 from bhpe_compile.verification import verify

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.boards import ssh_config, tracker  # noqa: F401 (fixtures of several folders)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for `pytest -n 2 --dist loadgroup`; without pytest-xdist the mark is only a name."""

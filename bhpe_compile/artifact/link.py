@@ -1,7 +1,7 @@
 """Program + Target -> model.so, weights.bin and the driver.
 
 The kernels arrive as object code; `zig cc` compiles the tables and the executor and links them: once as a library
-that needs the C library of the board and nothing else, once as a static program. Only `bhpe_*` is visible. Files have
+that needs the C library of the board and nothing else, once as a program. Only `bhpe_*` is visible. Files have
 relative names in a fresh folder, so the same program gives the same bytes everywhere.
 """
 
@@ -45,18 +45,15 @@ WEB_MODULE = (
 MODULES = {"model.so": SHARED_OBJECT, "model.wasm": WEB_MODULE}
 """How a library of each name is linked."""
 
-PROGRAM = ("-static",)
-
 ONE_THREAD = ("-DBHPE_ONE_THREAD",)
 
 
 @dataclass(frozen=True)
 class Linked:
-    """The files of one compiled model (`driver` only for targets that have one), and the id that ties library and
-    weights together (hexadecimal)."""
+    """The files of one compiled model, and the id that ties library and weights together (hexadecimal)."""
 
     module: bytes
-    driver: bytes | None
+    driver: bytes
     weights: bytes
     model_id: str
 
@@ -107,10 +104,7 @@ def link(program: Program, target: Target, *, embed: bool = False) -> Linked:
             zig_cc([*zig, *COMPILE, *system, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()
 
-        driver = None
         with ThreadPoolExecutor(2) as pool:
             module = pool.submit(build, target.module, target.zig, MODULES[target.module], EXECUTOR)
-            if target.zig_static is not None:
-                sources = (*EXECUTOR, "session.c", "driver.c")
-                driver = pool.submit(build, "driver", target.zig_static, PROGRAM, sources).result()
-            return Linked(module.result(), driver, weights, model_id(program).hex())
+            driver = pool.submit(build, "driver", target.zig_driver, (), (*EXECUTOR, "session.c", "driver.c"))
+            return Linked(module.result(), driver.result(), weights, model_id(program).hex())

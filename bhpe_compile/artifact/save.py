@@ -53,13 +53,12 @@ def write_artifact(
     linked = link(program, target, embed=embed)
     contents = {
         target.module: linked.module,
+        "driver": linked.driver,
         "weights.bin": linked.weights,
         **headers(),
         "model.onnx": onnx_bytes,
         "report.json": dump_json(report),
     }
-    if linked.driver is not None:
-        contents["driver"] = linked.driver
     if static:
         contents |= static_files(program, target, embed=embed)
     if reference is not None:

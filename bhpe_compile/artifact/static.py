@@ -28,7 +28,7 @@ def static_files(program: Program, target: Target, *, embed: bool = False) -> di
         if embed:
             (folder / "weights.bin").write_bytes(weights_file(program))
         system = (*needs(target), *ONE_THREAD, *embedding(embed))
-        flags = [*(target.zig_static or target.zig), *COMPILE, *system, "-fPIC"]
+        flags = [*target.zig_driver, *COMPILE, *system, "-fPIC"]
         for source in EXECUTOR:
             zig(["cc", *flags, "-c", source, "-o", Path(source).with_suffix(".o").name], folder)
         members = [*(Path(source).with_suffix(".o").name for source in EXECUTOR), *objects]

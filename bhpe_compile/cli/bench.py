@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import existing, rounds_option, threads_option
+from bhpe_compile.cli.options import board_options, existing, rounds_option, threads_option
 from bhpe_compile.cli.tables import print_json, render_markdown, render_pairs, render_table
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
     from bhpe_compile.runtime import Model
+    from bhpe_compile.runtime.board import Board
     from bhpe_compile.runtime.timing import StepTime, Timing
 
 K = TypeVar("K")
@@ -31,6 +32,7 @@ LONGEST_NAME = 60
 @click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
 @threads_option
 @rounds_option
+@board_options
 @click.option("--per-layer", is_flag=True, help="Time every step as well, and list the slowest first.")
 @click.option(
     "--format",
@@ -42,19 +44,23 @@ LONGEST_NAME = 60
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def bench_command(
-    artifact: Path, threads: int, rounds: int, per_layer: bool, style: str, quiet: bool
+    artifact: Path,
+    threads: int,
+    rounds: int,
+    board: Board | None,
+    per_layer: bool,
+    style: str,
+    quiet: bool,
 ) -> None:
     """Measure how long a compiled model takes on this machine.
 
     The model runs on the picture it was compiled with, three times to warm up and then N times. Told are the median,
-    the fastest run and the 90th percentile: where they are far apart, something else was running. Only models for this
-    machine can be timed; an emulator's time says nothing about a board.
+    the fastest run and the 90th percentile: where they are far apart, something else was running. A model for another
+    CPU is timed on a board (--ssh, --rpc), by its driver there; an emulator's time says nothing.
     """
     from bhpe_compile.artifact import load_manifest
-    from bhpe_compile.runtime.timing import time_model
 
-    with open_timed(artifact, threads) as model, progress(rounds, quiet) as bar:
-        timing = time_model(model, rounds, steps=per_layer, tick=bar)
+    timing = measure(artifact, threads, rounds, board, per_layer, quiet)
     target = load_manifest(artifact)["target"]["name"]
     if style == "json":
         print_json(to_json(artifact, target, timing))
@@ -67,6 +73,22 @@ def bench_command(
     for header, rows in tables(timing) if per_layer else ():
         render = render_markdown if style == "md" else render_table
         click.echo("\n" + render(header, rows, (0, 1)))
+
+
+def measure(
+    artifact: Path, threads: int, rounds: int, board: Board | None, per_layer: bool, quiet: bool
+) -> Timing:
+    """Time the artefact here or on a board."""
+    from bhpe_compile.artifact import load_reference
+    from bhpe_compile.runtime.timing import time_model, time_on_board
+
+    if board is None:
+        with open_timed(artifact, threads) as model, progress(rounds, quiet) as bar:
+            return time_model(model, rounds, steps=per_layer, tick=bar)
+    if per_layer:
+        raise UsageError("--per-layer times on this machine only: leave it, or --ssh and --rpc, out")
+    existing(artifact, "artefact")
+    return time_on_board(artifact, board, load_reference(artifact).image, rounds, threads)
 
 
 @contextmanager
@@ -86,7 +108,7 @@ def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
         here = f"is {host_family()}" if foreign else f"has no {', '.join(lacking)}"
         raise UsageError(
             f"{artifact}: cannot be timed here: it is compiled for {target['name']}, and this machine {here}; "
-            "time it on the device"
+            "time it on a board, with --ssh or --rpc"
         )
     with Model(artifact, threads=threads) as model:
         model.input()[...] = load_reference(artifact).image
@@ -111,7 +133,7 @@ def describe(artifact: Path, target: str, timing: Timing) -> list[tuple[str, str
     return [
         ("artefact", str(artifact)),
         ("target", target),
-        ("CPU", cpu_name()),
+        ("CPU", timing.place or cpu_name()),
         ("threads", str(timing.threads)),
         (
             "median",
@@ -153,4 +175,4 @@ def to_json(artifact: Path, target: str, timing: Timing) -> dict[str, Any]:
     """Everything, for programs."""
     from bhpe_compile.targets.host import cpu_name
 
-    return {"artefact": str(artifact), "target": target, "cpu": cpu_name(), **asdict(timing)}
+    return {"artefact": str(artifact), "target": target, "cpu": timing.place or cpu_name(), **asdict(timing)}

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
 
 from bhpe_compile.errors import UsageError
+
+if TYPE_CHECKING:
+    from bhpe_compile.runtime.board import Board
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -69,6 +73,55 @@ def threads_option(command: F) -> F:
         callback=lambda context, parameter, value: value or available_cores(),
         help="Run on N threads, 0 for one a core; results are the same bits.",
     )(command)
+
+
+def board_options(command: F) -> F:
+    """--ssh, --rpc and what belongs to them: the command is given a `board`, or None for this machine."""
+
+    @wraps(command)
+    def with_board(
+        *arguments: Any,
+        ssh: str | None,
+        ssh_config: Path | None,
+        rpc: str | None,
+        key: str | None,
+        **others: Any,
+    ) -> object:
+        return command(*arguments, board=make_board(ssh, ssh_config, rpc, key), **others)
+
+    decorated: Callable[..., object] = with_board
+    for option in (
+        click.option("--key", help="The name the board has at the tracker.  [with --rpc]"),
+        click.option("--rpc", metavar="HOST:PORT", help="Use a board that TVM's RPC tracker knows."),
+        click.option(
+            "--ssh-config",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="ssh's configuration.  [with --ssh; default: ssh's own]",
+        ),
+        click.option(
+            "--ssh",
+            metavar="USER@HOST",
+            help="Use a board that ssh reaches without a password; nothing needs to be installed there.",
+        ),
+    ):
+        decorated = option(decorated)
+    return cast(F, decorated)
+
+
+def make_board(ssh: str | None, ssh_config: Path | None, rpc: str | None, key: str | None) -> Board | None:
+    """The board that options name, None where they name none; UsageError where they contradict each other."""
+    from bhpe_compile.runtime.board import RpcBoard, SshBoard
+
+    if (rpc is None) != (key is None):
+        raise UsageError("--rpc and --key belong together: the tracker, and the board's name there")
+    if ssh is None and ssh_config is not None:
+        raise UsageError("--ssh-config is for --ssh: add it")
+    if ssh is not None and rpc is not None:
+        raise UsageError("--ssh and --rpc are two ways to a board: give one of them")
+    if ssh is not None:
+        return SshBoard(ssh, None if ssh_config is None else existing_file(ssh_config, "ssh configuration"))
+    return None if rpc is None or key is None else RpcBoard(rpc, key)
 
 
 def available_cores() -> int:

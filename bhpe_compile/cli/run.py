@@ -6,12 +6,16 @@ import io
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import existing, existing_file, threads_option
+from bhpe_compile.cli.options import board_options, existing, existing_file, threads_option
+
+if TYPE_CHECKING:
+    from bhpe_compile.runtime.board import Board
 
 Box = tuple[float, float, float, float]
 
@@ -45,6 +49,7 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
     help="Write the picture there with joints and boxes drawn on it (PNG).",
 )
 @threads_option
+@board_options
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def run_command(
     artifact: Path,
@@ -53,20 +58,21 @@ def run_command(
     output: Path | None,
     overlay: Path | None,
     threads: int,
+    board: Board | None,
     quiet: bool,
 ) -> None:
     """Run a compiled model on one picture of one person and print the pose as JSON.
 
     The JSON has the outputs of the network by name: SMPL-X parameters (rotations as axis-angle, in radians),
     the camera, 65 joints in heat-map cells, and the boxes of hands and face in pixels of the 384x512 crop. A
-    model for another CPU runs under emulation.
+    model for another CPU runs under emulation, or with --ssh or --rpc on a board.
     """
     from bhpe_compile.runtime import draw_overlay, load_picture, open_session, to_lists
 
     existing(artifact, "artefact")
     existing_file(image, "picture")
     picture = load_picture(image, box)
-    with open_session(artifact, threads=threads) as session:
+    with open_session(artifact, threads=threads, board=board) as session:
         start = time.perf_counter()
         outputs = session.execute({session.inputs[0].name: picture.network_input}).outputs
         spent = time.perf_counter() - start

@@ -10,11 +10,12 @@ import click
 
 from bhpe_compile.cli.bisect import bisect_artifact
 from bhpe_compile.cli.console import Console
-from bhpe_compile.cli.options import existing, existing_file, format_option
+from bhpe_compile.cli.options import board_options, existing, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_pairs
 from bhpe_compile.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
+    from bhpe_compile.runtime.board import Board
     from bhpe_compile.verification import VerificationResult
 
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write there the smallest graph that shows the difference, its inputs and how to run it.  [with --bisect]",
 )
+@board_options
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print the difference of each output.")
@@ -52,6 +54,7 @@ def verify_command(
     model: Path | None,
     bisecting: bool,
     repro: Path | None,
+    board: Board | None,
     style: str,
     quiet: bool,
     verbose: bool,
@@ -60,7 +63,8 @@ def verify_command(
 
     The same picture goes through the library and through its model.onnx in ONNX Runtime, and both are
     compared with what PyTorch computed when the model was compiled. The integers of binary layers must agree
-    bit for bit, outputs within a stated tolerance. A library for another CPU runs under emulation.
+    bit for bit, outputs within a stated tolerance. A library for another CPU runs under emulation,
+    or with --ssh or --rpc on a board: that one is checked then, not this machine's emulator.
 
     With --bisect every stage between PyTorch and the library is compared with the reference, layer by layer, and
     the first pass and node are named where something differs beyond its bound.
@@ -73,11 +77,13 @@ def verify_command(
     if model is not None:
         existing_file(model, "model")
     if bisecting:
+        if board is not None:
+            raise UsageError("--bisect runs on this machine: leave --ssh and --rpc out")
         bisect_artifact(artifact, model, picture, repro, style=style, quiet=quiet, verbose=verbose)
         return
     if repro is not None:
         raise UsageError("--repro is for --bisect: add it")
-    result = run_verification(artifact, picture, model, quiet=quiet, verbose=verbose)
+    result = run_verification(artifact, picture, model, board, quiet=quiet, verbose=verbose)
     if style == "json":
         print_json(result.to_json())
     elif not quiet:
@@ -86,7 +92,13 @@ def verify_command(
 
 
 def run_verification(
-    artifact: Path, picture: Path | None, model: Path | None = None, *, quiet: bool, verbose: bool
+    artifact: Path,
+    picture: Path | None,
+    model: Path | None = None,
+    board: Board | None = None,
+    *,
+    quiet: bool,
+    verbose: bool,
 ) -> VerificationResult:
     """Verify with progress on stderr."""
     from bhpe_compile.verification import verify
@@ -97,7 +109,9 @@ def run_verification(
 
         network = partial(run_torch, model)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
-        return verify(artifact, picture=picture, network=network, tick=lambda step: console(step, "", None))
+        return verify(
+            artifact, picture=picture, network=network, board=board, tick=lambda step: console(step, "", None)
+        )
 
 
 def render_verification(result: VerificationResult, *, verbose: bool) -> str:

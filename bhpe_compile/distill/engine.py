@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from bhpe_compile.distill.losses import Terms, total
+from bhpe_compile.distill.muon import Muon
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, Samples, load
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.files import write_atomically
 from bhpe_compile.models.norms import is_frozen
+from bhpe_compile.models.roles import is_output, layer_role
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,6 +40,9 @@ Tick = Callable[[int, int, float], None]
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 LOG_EVERY = 20
+MUON_FACTOR = 25.0
+"""Muon's rate relative to AdamW's."""
+
 LARGEST_GRADIENT = 5.0
 """Gradients are scaled down to this norm."""
 
@@ -73,16 +78,16 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     accelerator = _accelerator(recipe)
     device = accelerator.device
     network = task.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.learning_rate, fused=True)
+    optimizers = make_optimizers(network, recipe)
     facts = {**task.facts, "recipe": recipe.to_dict()}
     if place.restart and accelerator.is_main_process:
         for name in (CHECKPOINT, LOG):
             (place.folder / name).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     place.folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(place.folder, facts, accelerator, network, optimizer)
+    run = _Run(place.folder, facts, accelerator, network, optimizers)
     step = run.resume()
-    wrapped, optimizer = accelerator.prepare(network, optimizer)
+    wrapped, *optimizers = accelerator.prepare(network, *optimizers)
     _train_mode(wrapped)
     per_step = recipe.batch // recipe.micro_batch
     if per_step % accelerator.num_processes:
@@ -103,9 +108,10 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     mine = per_step // accelerator.num_processes
     with _Stop() as stop:
         for step in range(step, recipe.steps):  # noqa: B020 (goes on from the checkpoint's)
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(step)
-            terms = _step(accelerator, wrapped, optimizer, task, batches, mine, device)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.rate(step) * group["factor"]
+            terms = _step(accelerator, wrapped, optimizers, task, batches, mine, device)
             run.note(step, recipe, terms)
             if accelerator.is_main_process:
                 tick(step + 1, recipe.steps, run.last_loss)
@@ -125,14 +131,15 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
 def _step(
     accelerator: Accelerator,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     task: Task,
     batches: Iterator[Sample],
     count: int,
     device: torch.device,
 ) -> dict[str, Tensor]:
     """One change of the weights; the mean of each loss term over this process's micro-batches."""
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
     for index in range(count):
         sample = {name: value.to(device, non_blocking=True) for name, value in next(batches).items()}
@@ -146,7 +153,8 @@ def _step(
         for name, value in {**terms, "loss": loss}.items():
             sums[name] = sums.get(name, 0) + value.detach() / count
     accelerator.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return sums
 
 
@@ -183,12 +191,29 @@ def _train_mode(network: nn.Module) -> None:
             module.eval()
 
 
-def _groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Weights of layers decay; biases, norms, thresholds and activations do not; what is frozen is left out."""
-    learning = [p for p in network.parameters() if p.requires_grad]
-    weights = [p for p in learning if p.ndim > 1]
-    others = [p for p in learning if p.ndim <= 1]
-    return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+def make_optimizers(network: nn.Module, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the weights of layers between the first and the last ones, AdamW for the rest.
+
+    Biases, norms, thresholds and activations do not decay; what is frozen is left out. `factor` of a group multiplies
+    the recipe's learning rate.
+    """
+    learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    inner = [p for name, p in learning if p.ndim > 1 and _is_inner(name)]
+    outer = [p for name, p in learning if p.ndim > 1 and not _is_inner(name)]
+    others = [p for _, p in learning if p.ndim <= 1]
+    groups = [
+        {"params": outer, "weight_decay": recipe.weight_decay, "factor": 1.0},
+        {"params": others, "weight_decay": 0.0, "factor": 1.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+    if not inner:
+        return (adamw,)
+    return adamw, Muon([{"params": inner, "factor": MUON_FACTOR}], lr=recipe.learning_rate)
+
+
+def _is_inner(parameter: str) -> bool:
+    path = parameter.rpartition(".")[0]
+    return layer_role(path) != "stem" and not is_output(path)
 
 
 class _Stop:
@@ -223,10 +248,10 @@ class _Run:
         facts: dict[str, Any],
         accelerator: Accelerator,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
     ) -> None:
         self._folder, self._facts, self._accelerator = folder, facts, accelerator
-        self._network, self._optimizer = network, optimizer
+        self._network, self._optimizers = network, optimizers
         self._saved = time.monotonic()
         self._sums: dict[str, float] = {}
         self._count = 0
@@ -250,7 +275,8 @@ class _Run:
                 "--work, or --restart to begin anew"
             )
         self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.log = [entry for entry in state["log"] if entry["step"] <= step]
         self._sums, self._count = dict(state["sums"]), int(state["count"])
         return step
@@ -289,7 +315,7 @@ class _Run:
             "facts": json.loads(json.dumps(self._facts)),
             "step": step,
             "network": self._network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "log": self.log,
             "sums": self._sums,
             "count": self._count,

@@ -81,8 +81,7 @@ class _Nest:
             for p in range(pixels):
                 a = self._activation(n, y * self.rows.stride + kh, x + p, k)
                 for j in range(vectors):
-                    at = ramp((p * vectors + j) * lanes, lanes)
-                    T.buffer_store(sums, self._multiply(sums[at], a, weights[j]), [at])
+                    self._accumulate(sums, (p * vectors + j) * lanes, a, weights[j])
         epilogue = self.core.epilogue
         for offset, width in epilogue.vectors(tile.channels):
             for p in range(pixels):
@@ -95,13 +94,36 @@ class _Nest:
             return splat(T.int32(0), lanes)
         return self.core.epilogue.buffers["start"][ramp(self.phase * self.panels * lanes + c, lanes)]
 
-    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr) -> Expr:
-        """Word `word` of the kernel row at input row y of output column x, in the type `_multiply` wants."""
+    def _accumulate(self, sums: Any, first: int, a: Any, w: Any) -> None:
+        """Add the products of one word to `lanes` sums."""
+        if self.use.name != "smull":
+            at = ramp(first, self.use.lanes)
+            T.buffer_store(sums, self._multiply(sums[at], a, w), [at])
+            return
+        for half in range(2):  # products of two words in 16 bits, then their pairs into four 32-bit sums
+            at = ramp(first + 4 * half, 4)
+            products = a[0] * w[0][half] + a[1] * w[1][half]
+            T.buffer_store(sums, self._add_pairs(sums[at], products), [at])
+
+    def _add_pairs(self, total: Expr, products: Expr) -> Expr:
+        if self.core.isa.name == "neon32":
+            name = "llvm.arm.neon.vpadals.v4i32.v8i16"
+            return T.call_llvm_pure_intrin("int32x4", name, total, products)
+        return total + T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
+
+    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr) -> Any:
+        """Word `word` of the kernel row at input row y of output column x, as `_accumulate` wants it."""
         core, use = self.core, self.use
         height = self.rows.size + 2 * core.border
         row = n * height + y + core.border - self.rows.pad
         column = x * self.columns.stride + core.border - self.columns.pad
         base = (row * core.stored_width + column) * core.in_channels + word * use.group
+        if use.name == "smull":
+            pairs = [core.epilogue.buffers["x"][ramp(base + 2 * k, 2)] for k in range(2)]
+            return [
+                T.Cast("int16x8", T.reinterpret("int8x8", splat(T.reinterpret("int16", pair), 4)))
+                for pair in pairs
+            ]
         values = core.epilogue.buffers["x"][ramp(base, use.group)]
         if use.group == 1:
             return cast("int32", use.lanes, splat(values, use.lanes))
@@ -112,6 +134,12 @@ class _Nest:
         use = self.use
         size = use.lanes * use.group
         index = (self.phase * self.panels + panel) * self.length + word
+        if use.name == "smull":
+            buffer = self.core.epilogue.buffers["weight"]
+            return [
+                [T.Cast("int16x8", buffer[ramp(index * size + 16 * k + 8 * half, 8)]) for half in range(2)]
+                for k in range(2)
+            ]
         values = self.core.epilogue.buffers["weight"][ramp(index * size, size)]
         if use.name == "pmaddwd":
             return T.Cast("int16x16", values)

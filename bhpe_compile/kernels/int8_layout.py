@@ -70,14 +70,16 @@ def pack_int8(taps: Array, kernel_rows: int, use: Int8Instruction) -> NDArray[np
     lanes, group = use.lanes, use.group
     rows = np.zeros((-(-outputs // lanes) * lanes, kernel_rows, words * group), np.int8)
     rows[:outputs, :, :width] = taps.reshape(outputs, kernel_rows, width)
-    panels = rows.reshape(-1, lanes, kernel_rows * words, group).transpose(0, 2, 1, 3)
+    split = rows.reshape(-1, lanes, kernel_rows * words, group // use.pair, use.pair)
+    panels = split.transpose(0, 2, 3, 1, 4)
     return np.ascontiguousarray(panels.reshape(panels.shape[0], kernel_rows * words, lanes * group))
 
 
 def unpack_int8(packed: Array, out_channels: int, kernel_rows: int, use: Int8Instruction) -> NDArray[np.int8]:
     """The inverse of `pack_int8`: int8 [Cout, kernel_rows, values of a row and zeros up to whole groups]."""
     lanes, group = use.lanes, use.group
-    rows = packed.reshape(packed.shape[0], -1, lanes, group).transpose(0, 2, 1, 3)
+    split = packed.reshape(packed.shape[0], -1, group // use.pair, lanes, use.pair)
+    rows = split.transpose(0, 3, 1, 2, 4)
     return np.asarray(rows.reshape(packed.shape[0] * lanes, kernel_rows, -1)[:out_channels], np.int8)
 
 

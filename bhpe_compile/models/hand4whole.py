@@ -62,11 +62,11 @@ class Hand4Whole(nn.Module):
         depth = preset.heatmap_depth
         self.backbone = ResNet(preset.body_trunk)
         self.body_position_net = PositionNet(body, BODY_JOINTS, depth)
-        self.body_rotation_net = BodyRotationNet(body, hand, preset.head_channels)
+        self.body_rotation_net = BodyRotationNet(body, hand, preset.head_channels, preset.head_hidden)
         self.box_net = BoxNet(body + BODY_JOINTS * depth, preset.box_channels)
         self.hand_roi_net = RoiNet(preset.hand_trunk, preset.hand)
         self.hand_position_net = PositionNet(hand, HAND_JOINTS, depth)
-        self.hand_rotation_net = HandRotationNet(hand, preset.head_channels)
+        self.hand_rotation_net = HandRotationNet(hand, preset.head_channels, preset.head_hidden)
         self.face_roi_net = RoiNet(preset.face_trunk, preset.face)
         self.face_regressor = FaceRegressor(preset.face_trunk.out_channels)
 

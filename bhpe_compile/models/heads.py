@@ -32,6 +32,13 @@ class PositionNet(nn.Module):
         return out
 
 
+def _hidden(in_channels: int, hidden: int) -> tuple[nn.Module, int]:
+    """A hidden layer of `hidden` units and its width; nothing where that is 0, as in the published network."""
+    if hidden == 0:
+        return nn.Identity(), in_channels
+    return nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU()), hidden
+
+
 def _joint_rows(features: Tensor, joints: Tensor) -> Tensor:
     """Sampled features beside coordinates: [N, J, C + 3]."""
     return torch.cat((sample_features(features, joints[:, :, :2]), joints), 2)
@@ -40,12 +47,12 @@ def _joint_rows(features: Tensor, joints: Tensor) -> Tensor:
 class BodyRotationNet(nn.Module):
     """Root and body rotations (6D), shape and camera from body and hand features at their joints."""
 
-    def __init__(self, in_channels: int, hand_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, hand_channels: int, channels: int, hidden: int = 0) -> None:
         super().__init__()
         self.body_conv = _conv_norm_relu(in_channels, channels)
         self.lhand_conv = _conv_norm_relu(hand_channels, channels)
         self.rhand_conv = _conv_norm_relu(hand_channels, channels)
-        rows = (BODY_JOINTS + 2 * len(MCP_JOINTS)) * (channels + 3)
+        self.hidden, rows = _hidden((BODY_JOINTS + 2 * len(MCP_JOINTS)) * (channels + 3), hidden)
         self.root_pose_out = nn.Sequential(nn.Linear(rows, 6))
         self.body_pose_out = nn.Sequential(nn.Linear(rows, BODY_ROTATIONS * 6))
         self.shape_out = nn.Sequential(nn.Linear(in_channels, SHAPE))
@@ -70,6 +77,7 @@ class BodyRotationNet(nn.Module):
             ),
             1,
         ).flatten(1)
+        rows = self.hidden(rows)
         return (
             self.root_pose_out(rows),
             self.body_pose_out(rows),
@@ -81,13 +89,15 @@ class BodyRotationNet(nn.Module):
 class HandRotationNet(nn.Module):
     """Hand features and joints -> 15 rotations (6D), [N, 90]."""
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, hidden: int = 0) -> None:
         super().__init__()
         self.hand_conv = _conv_norm_relu(in_channels, channels)
-        self.hand_pose_out = nn.Sequential(nn.Linear(HAND_JOINTS * (channels + 3), HAND_ROTATIONS * 6))
+        self.hidden, rows = _hidden(HAND_JOINTS * (channels + 3), hidden)
+        self.hand_pose_out = nn.Sequential(nn.Linear(rows, HAND_ROTATIONS * 6))
 
     def forward(self, features: Tensor, joints: Tensor) -> Tensor:
-        out: Tensor = self.hand_pose_out(_joint_rows(self.hand_conv(features), joints).flatten(1))
+        rows = self.hidden(_joint_rows(self.hand_conv(features), joints).flatten(1))
+        out: Tensor = self.hand_pose_out(rows)
         return out
 
 

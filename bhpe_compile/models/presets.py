@@ -50,6 +50,9 @@ class Preset:
     """From a joint's x and y in a heat map (0 is its first cell) to its place in cells: 0 as published, 0.5 says that
     the middle of a cell is meant, and a mirrored hand then agrees with the other one."""
 
+    head_hidden: int = 0
+    """Width of a hidden layer between what is sampled at the joints and their rotations; 0: none, as published."""
+
     @property
     def body_step(self) -> int:
         """The body is seen in one pixel of so many of the picture."""

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
+
+if TYPE_CHECKING:
+    from bhpe_compile.runtime.board import Board
 
 Array = NDArray[Any]
 Place = tuple[int, int]
@@ -120,7 +123,7 @@ class Execution:
 
 
 class Session(ABC):
-    """A model open for execution. `executed` says where: "in this process", "qemu-aarch64" or "unicorn"."""
+    """A model open for execution. `executed` says where: "in this process", "qemu-aarch64", "pi@rpi4 (ssh)"."""
 
     executed: str
     inputs: tuple[TensorInfo, ...]
@@ -214,19 +217,23 @@ class Session(ABC):
         return Probe(probe.step, arrays, probe.result, probe.key)
 
 
-def open_session(path: Path, how: str | None = None, threads: int = 1) -> Session:
-    """Open the artefact at `path`, its hashes checked, in this process or under emulation.
+def open_session(path: Path, how: str | None = None, threads: int = 1, board: Board | None = None) -> Session:
+    """Open the artefact at `path`, its hashes checked, in this process, under emulation or on a board.
 
     how: "host", "qemu" or "unicorn"; None takes the first of them that works here. threads: of a model in this
-    process; an emulated one runs on one. Raises UsageError (no such
-    folder), InputError (damaged, or not for this machine when how is "host"), ToolchainError (no emulator).
+    process or on a board; an emulated one runs on one. Raises UsageError (no such folder, no such board), InputError
+    (damaged, or not for this machine when how is "host"), ToolchainError (no emulator, no connection).
     """
     from bhpe_compile.artifact.load import check_artifact
+    from bhpe_compile.runtime.board import open_board
+    from bhpe_compile.runtime.driven import DrivenSession
     from bhpe_compile.runtime.emulate import open_emulated
     from bhpe_compile.runtime.inprocess import open_in_process
     from bhpe_compile.targets.host import missing_features
 
     manifest = check_artifact(path)
+    if board is not None:
+        return DrivenSession(path, manifest, open_board(board, path, manifest), threads)
     target = manifest["target"]
     if how is None and not missing_features(target["family"], target["requires"]):
         how = "host"

@@ -10,25 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from bhpe_compile.runtime.board import Board
+from bhpe_compile.runtime.driven import DrivenSession
 from bhpe_compile.runtime.model import Model
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Milliseconds of one thing, run many times."""
-
-    median: float
-    fastest: float
-    p90: float
-
-    @classmethod
-    def of(cls, milliseconds: list[float]) -> Spread:
-        """The three figures of a list that is not empty."""
-        median, fastest, p90 = np.percentile(milliseconds, [50, 0, 90])
-        return cls(float(median), float(fastest), float(p90))
+from bhpe_compile.runtime.session import Array, open_session
+from bhpe_compile.runtime.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -49,6 +39,19 @@ class Timing:
     threads: int
     whole: Spread
     steps: tuple[StepTime, ...]
+    place: str = ""
+    """The board, where it was one."""
+
+
+def time_on_board(path: Path, board: Board, image: Array, rounds: int, threads: int) -> Timing:
+    """Time `rounds` runs of the artefact at `path` on `image`, on a board, by the driver's own clock.
+
+    Raises what `open_session` does.
+    """
+    with open_session(path, threads=threads, board=board) as session:
+        assert isinstance(session, DrivenSession)
+        spread = session.time({session.inputs[0].name: image}, rounds)
+        return Timing(rounds, threads, spread, (), session.executed)
 
 
 def time_model(

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bhpe_compile.runtime.machine import Ran, Runner, problem_of
 
 if TYPE_CHECKING:
     from wasmtime import Module, Store
 
+STDOUT = "stdout"
 
-def wasi_runner() -> Callable[[Path, str, Sequence[str]], str]:
-    """A function of (folder, program, arguments) that runs folder/program, which sees that folder alone.
 
-    It returns what the program wrote to stderr, and compiles a program once however often it runs.
-    """
+def wasi_runner() -> Runner:
+    """A runner of WebAssembly programs, which see their folder alone; each is compiled once however often it runs."""
     from wasmtime import Engine, Module, Store
 
     engine = Engine()
     compiled: dict[Path, Module] = {}
 
-    def run(folder: Path, program: str, arguments: Sequence[str]) -> str:
+    def run(folder: Path, program: str, arguments: Sequence[str]) -> Ran:
         path = folder / program
         if path not in compiled:
             compiled[path] = Module.from_file(engine, str(path))
-        return run_wasi(Store(engine), compiled[path], folder, [program, *arguments])
+        complaint = run_wasi(Store(engine), compiled[path], folder, [program, *arguments])
+        return Ran((folder / STDOUT).read_text(errors="replace"), problem_of(0, complaint))
 
     return run
 
@@ -38,6 +40,7 @@ def run_wasi(store: Store, module: Module, folder: Path, words: Sequence[str]) -
     wasi.argv = list(words)
     wasi.preopen_dir(str(folder), ".")
     wasi.stderr_file = str(complaint)
+    wasi.stdout_file = str(folder / STDOUT)
     store.set_wasi(wasi)
     linker = Linker(store.engine)
     linker.define_wasi()

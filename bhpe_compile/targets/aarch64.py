@@ -24,7 +24,7 @@ def arm_target(name: str, summary: str, mcpu: str, isa: VectorIsa, requires: tup
         llvm={"kind": "llvm", "mtriple": TRIPLE, "mcpu": mcpu},
         isa=isa,
         zig=("-target", f"aarch64-linux-gnu.{GLIBC}"),
-        zig_static=("-target", "aarch64-linux-musl"),
+        zig_driver=("-target", "aarch64-linux-musl"),
         emulator="qemu-aarch64",
         requires=requires,
     )

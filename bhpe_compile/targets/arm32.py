@@ -19,7 +19,7 @@ ARMV7 = Target(
     llvm={"kind": "llvm", "mtriple": TRIPLE, "mcpu": "cortex-a7", "mfloat-abi": "hard"},
     isa=NEON32,
     zig=("-target", f"arm-linux-gnueabihf.{GLIBC}", "-mcpu=cortex_a7"),
-    zig_static=("-target", "arm-linux-musleabihf", "-mcpu=cortex_a7"),
+    zig_driver=("-target", "arm-linux-musleabihf", "-mcpu=cortex_a7"),
     emulator="qemu-arm",
     requires=VFPV4,
 )

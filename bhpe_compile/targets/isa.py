@@ -15,16 +15,23 @@ class Int8Instruction:
     """Multiply-accumulate of 8-bit weights: `lanes` sums of `group` products of neighbouring input channels each.
 
     Activations are stored as `dtype`: their level 0 .. 255 less `shift`, or less their own zero point when that is
-    None. None of the four saturates: pmaddwd multiplies 16-bit numbers, where pmaddubsw would overflow.
+    None. A weight vector holds `pair` channels of an output side by side: all of a group, or with smull two, in 16
+    bits, then the next two of all outputs. None saturates: pmaddwd multiplies 16-bit numbers, where pmaddubsw would
+    overflow, and two products of -128 .. 127 and -127 .. 127, which smull and smlal add up, fit 16 bits.
     """
 
-    name: Literal["vpdpbusd", "pmaddwd", "sdot", "smlal"]
+    name: Literal["vpdpbusd", "pmaddwd", "sdot", "smull", "smlal"]
     dtype: Literal["uint8", "int8", "int16"]
     shift: int | None
     group: int
     lanes: int
     tile: tuple[int, int]
     """Most pixels and weight vectors whose sums fit the registers."""
+
+    @property
+    def pair(self) -> int:
+        """Neighbouring channels of one output in a weight vector."""
+        return min(self.group, 2) if self.name == "smull" else self.group
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,8 @@ VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16, (6, 4))
 PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8, (6, 2))
 SMLAL = Int8Instruction("smlal", "int16", None, 1, 8, (6, 2))
 SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (6, 4))
-INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMLAL)
+SMULL = Int8Instruction("smull", "int8", 128, 4, 8, (4, 2))
+INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 
 AVX512 = VectorIsa(
     "avx512",
@@ -90,7 +98,7 @@ AVX2 = VectorIsa(
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
 NEON = VectorIsa(
-    "neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8, int8=SMLAL
+    "neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8, int8=SMULL
 )
 """AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels take the fewest
 broadcasts: an out-of-order core is as fast as its two vector pipes."""
@@ -101,14 +109,11 @@ NEON_IN_ORDER = replace(NEON, binary_tile=(4, 4))
 NEON_DOT = replace(NEON, int8=SDOT)
 """The same with the dot products of ARMv8.2."""
 
-SMLAL_FEW = replace(SMLAL, tile=(3, 2))
-"""The same with half the registers for sums."""
-
 NEON32 = replace(
     NEON,
     name="neon32",
     binary_tile=(2, 4),
-    int8=SMLAL_FEW,
+    int8=replace(SMULL, tile=(2, 2)),
     dense_tile=(3, 2),
     registers=16,
     masks=False,
@@ -116,10 +121,18 @@ NEON32 = replace(
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
-SIMD128 = replace(NEON32, name="simd128", words_together=1, counts="byte pairs", masks=True, half="none")
+SIMD128 = replace(
+    NEON32,
+    name="simd128",
+    words_together=1,
+    counts="byte pairs",
+    masks=True,
+    half="none",
+    int8=replace(SMLAL, tile=(3, 2)),
+)
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
 
-RVV = replace(NEON, name="rvv", binary_tile=(2, 4), words_together=1, masks=False, half="none")
+RVV = replace(NEON, name="rvv", binary_tile=(2, 4), words_together=1, masks=False, half="none", int8=SMLAL)
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 
 SCALAR = replace(

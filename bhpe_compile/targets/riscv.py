@@ -33,7 +33,7 @@ def riscv_target(
         llvm=llvm,
         isa=isa,
         zig=("-target", f"riscv64-linux-gnu.{GLIBC}", zig_cpu),
-        zig_static=("-target", "riscv64-linux-musl", zig_cpu),
+        zig_driver=("-target", "riscv64-linux-musl", zig_cpu),
         emulator="qemu-riscv64",
         requires=requires,
     )

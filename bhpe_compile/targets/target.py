@@ -19,8 +19,9 @@ class Target:
     """One CPU, or class of CPUs, to compile for.
 
     `llvm` is TVM's target dictionary for the kernels, `isa` the vector unit they are written for.
-    `zig` are the arguments of `zig cc` for the library (dynamic, against glibc), `zig_static` those for the driver
-    (static, musl), or None where the driver is not worth its price: building musl takes half a minute once.
+    `zig` are the arguments of `zig cc` for the library (dynamic, against glibc), `zig_driver` those for the driver:
+    against musl, which zig links statically, so that it runs on any board; against glibc for x86, where building musl
+    once (half a minute) is not worth it.
     `emulator` is the program that runs the driver on another CPU, if one is known. `requires` are the CPU features
     the kernels use, as Linux names them in /proc/cpuinfo. `tiles` says which table of register tiles is used: that of
     another target, by name, or a file of the user's; by default its own. `like` is the target of the list that one
@@ -35,7 +36,7 @@ class Target:
     llvm: Mapping[str, Any]
     isa: VectorIsa
     zig: tuple[str, ...]
-    zig_static: tuple[str, ...] | None
+    zig_driver: tuple[str, ...]
     emulator: str | None
     requires: tuple[str, ...]
     tiles: str | Path = ""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.targets.isa import SDOT, SMLAL, Int8Instruction
+from bhpe_compile.targets.isa import SDOT, SMLAL, SMULL, Int8Instruction
 from bhpe_compile.targets.target import Target
 
 Presets = Mapping[str, Target]
@@ -41,7 +41,7 @@ FILE_KEYS = {
 }
 TVM_KEYS = {"kind": str, "mtriple": str, "mcpu": str, "mattr": list, "mabi": str, "mfloat-abi": str}
 
-INT8: Mapping[str, tuple[Int8Instruction, ...]] = {"aarch64": (SMLAL, SDOT)}
+INT8: Mapping[str, tuple[Int8Instruction, ...]] = {"aarch64": (SMULL, SMLAL, SDOT)}
 """Family -> instructions that its kernels may use; others have one."""
 
 DOT_PRODUCTS = "+dotprod"

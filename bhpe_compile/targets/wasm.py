@@ -15,7 +15,7 @@ WASM32 = Target(
     llvm={"kind": "llvm", "mtriple": TRIPLE, "mcpu": "generic", "mattr": ["+simd128"]},
     isa=SIMD128,
     zig=("-target", "wasm32-wasi", "-mcpu=generic+simd128"),
-    zig_static=("-target", "wasm32-wasi", "-mcpu=generic+simd128"),
+    zig_driver=("-target", "wasm32-wasi", "-mcpu=generic+simd128"),
     emulator="wasmtime",
     requires=(),
     module="model.wasm",

@@ -32,7 +32,7 @@ def x86_target(name: str, summary: str, mcpu: str, isa: VectorIsa, requires: tup
         llvm={"kind": "llvm", "mtriple": TRIPLE, "mcpu": mcpu},
         isa=isa,
         zig=("-target", f"x86_64-linux-gnu.{GLIBC}"),
-        zig_static=None,
+        zig_driver=("-target", f"x86_64-linux-gnu.{GLIBC}"),
         emulator=None,
         requires=requires,
     )

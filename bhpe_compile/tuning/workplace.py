@@ -1,13 +1,10 @@
 """Where kernels are measured: in this process, or on a device behind TVM's RPC tracker.
 
-A device runs `python -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY`, the tracker anywhere
-`python -m tvm.exec.rpc_tracker`; both need the packages tornado and cloudpickle.
+`runtime.rpc` says what a device and its tracker run.
 """
 
 from __future__ import annotations
 
-import re
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,15 +12,10 @@ from typing import Any, Protocol
 import tvm
 
 from bhpe_compile.artifact.toolchain import zig_cc
-from bhpe_compile.errors import ToolchainError, UsageError
+from bhpe_compile.errors import UsageError
+from bhpe_compile.runtime.rpc import connect
 from bhpe_compile.targets import Target, host_runs
 from bhpe_compile.targets.host import missing_features
-
-CONNECT_SECONDS = 10
-LAST_PORT = 65535
-
-SESSION_SECONDS = 3600
-"""A device is given back after this time, whatever happens to this process."""
 
 
 class Workplace(Protocol):
@@ -56,23 +48,8 @@ class There:
     """A device that registered with the tracker at `address` (host:port) under `key`."""
 
     def __init__(self, target: Target, address: str, key: str) -> None:
-        match = re.fullmatch(r"(?P<host>[^:]+|\[[^\]]+\]):(?P<port>\d{1,5})", address)
-        if match is None or int(match["port"]) > LAST_PORT:
-            raise UsageError(f"--rpc {address}: must be host:port of TVM's RPC tracker")
-        from tvm import rpc
-
         self._target = target
-        host, port = match["host"].strip("[]"), int(match["port"])
-        try:
-            socket.create_connection((host, port), CONNECT_SECONDS).close()  # TVM would try for a minute
-            tracker = rpc.connect_tracker(host, port)
-            known = tracker.summary()["queue_info"]
-            if key not in known:
-                names = ", ".join(sorted(known)) or "none"
-                raise UsageError(f"--key {key}: no device of that name at {address}; there are: {names}")
-            self._session = tracker.request(key, session_timeout=SESSION_SECONDS)
-        except (OSError, RuntimeError) as error:
-            raise ToolchainError(f"--rpc {address}: {str(error).strip().splitlines()[-1]}") from None
+        self._session = connect(address, key)
         self.device = self._session.cpu()
         self._count = 0
 

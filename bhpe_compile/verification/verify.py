@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.runtime.board import Board
 from bhpe_compile.runtime.session import Session, open_session
 from bhpe_compile.verification.compare import TOLERANCES, beyond, differences
 from bhpe_compile.verification.integers import unpack_signs
@@ -70,13 +71,15 @@ def verify(
     *,
     picture: Path | None = None,
     network: Network | None = None,
+    board: Board | None = None,
     tick: Tick = lambda _: None,
 ) -> VerificationResult:
     """Verify the artefact at `path` (hashes are checked first).
 
     picture: another picture than the one of compile time; torch's outputs are then not compared, since they
-    were recorded for that one, unless `network` computes them again (`bisection.stages.run_torch`). Raises InputError
-    for a damaged artefact, ToolchainError without an emulator.
+    were recorded for that one, unless `network` computes them again (`bisection.stages.run_torch`). board: where the
+    artefact runs, if not here. Raises InputError for a damaged artefact, ToolchainError without an emulator or a
+    connection.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture
@@ -94,7 +97,7 @@ def verify(
         tick("torch")
         torch_outputs = network(manifest, image)
     tick("artefact")
-    with open_session(path) as session:
+    with open_session(path, board=board) as session:
         return _verify(path, session, oracle, feeds, torch_outputs, rounding, tick)
 
 

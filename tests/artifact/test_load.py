@@ -19,7 +19,7 @@ from tests.command import FILES
 
 def test_sound_artifact(artifact: Path, arm_artifact: Path) -> None:
     assert check_artifact(artifact)["target"]["name"] in ("x86", "arm")
-    assert sorted(check_artifact(arm_artifact)["files"]) == sorted({*FILES, "driver"} - {"manifest.json"})
+    assert sorted(check_artifact(arm_artifact)["files"]) == sorted({*FILES} - {"manifest.json"})
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "manifest.json"])

@@ -223,11 +223,15 @@ def test_raw_mode(folder: Path, tmp_path: Path, drive: Callable[..., tuple[int, 
         assert drive(folder / "weights.bin", *arguments)[0] == 1
 
 
-def test_time_mode(folder: Path, drive: Callable[..., tuple[int, str]]) -> None:
-    code, said = drive(folder / "weights.bin", "--time", "5")
-    median, fastest = (float(word) for word in said.split()[1::2])
-    assert code == 0
-    assert 0 < fastest <= median
+def test_time_mode(folder: Path, tmp_path: Path, drive: Callable[..., tuple[int, str]]) -> None:
+    (tmp_path / "x.bin").write_bytes(X_BYTES)
+    for inputs in ((), ("x.bin",)):
+        code, said = drive(folder / "weights.bin", "--time", "5", *inputs)
+        median, fastest, p90 = (float(word) for word in said.split()[1::2])
+        assert code == 0
+        assert 0 < fastest <= median <= p90
+    for inputs in (("x.bin", "x.bin"), ("gone",)):
+        assert drive(folder / "weights.bin", "--time", "5", *inputs)[0] == 1
     for runs in ("0", "-1", "x", "99999999999999999999"):
         assert drive(folder / "weights.bin", "--time", runs)[0] == 1
     assert drive(folder / "weights.bin", "--time", "5", "--threads", "3")[0] == 0

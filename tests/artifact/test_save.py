@@ -41,8 +41,7 @@ def test_files(artifact: Path) -> None:
     assert sorted(manifest["files"]) == [name for name in FILES if name != "manifest.json"]
 
 
-def test_driver_only_where_it_can_be_emulated(arm_artifact: Path) -> None:
-    assert listing(arm_artifact) == sorted([*FILES, "driver"])
+def test_the_driver_can_be_started(arm_artifact: Path) -> None:
     assert os.access(arm_artifact / "driver", os.X_OK)
 
 

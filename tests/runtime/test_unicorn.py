@@ -18,10 +18,9 @@ from bhpe_compile.runtime.unicorn_linux import run_static
 
 def build(folder: Path, code: str) -> None:
     """A static AArch64 program from C."""
-    static = get_target("arm").zig_static
-    assert static is not None
+    static = get_target("arm").zig_driver
     (folder / "p.c").write_text("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n" + code)
-    zig_cc([*static, "-static", "-O2", "p.c", "-o", "p"], folder)
+    zig_cc([*static, "-O2", "p.c", "-o", "p"], folder)
 
 
 def test_arguments_files_and_stderr(tmp_path: Path) -> None:

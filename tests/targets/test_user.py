@@ -60,7 +60,7 @@ def test_a_file_says_what_is_different(tmp_path: Path) -> None:
         ("[a]\nlike = 'arm'\nmcpu = 3", "mcpu must be a word"),
         ("[a]\nlike = 'arm'\nmattr = '+crc'", "mattr must be a list of words"),
         ("[a]\nlike = 'arm'\nmattr = ['crc']", r"mattr wants \+feature"),
-        ("[a]\nlike = 'arm'\nint8 = 'vpdpbusd'", "int8 must be one of smlal, sdot"),
+        ("[a]\nlike = 'arm'\nint8 = 'vpdpbusd'", "int8 must be one of smull, smlal, sdot"),
         ("[a]\nlike = 'x86'\nint8 = 'sdot'", "int8 must be one of pmaddwd"),
     ],
 )

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +24,11 @@ from bhpe_compile.targets.tile import read_tiles
 from bhpe_compile.tuning import Here, There, candidates, shapes_of, tune, winners
 from bhpe_compile.tuning.tune import build, compare, random_arguments
 from tests.artifact.programs import small_program
+from tests.boards import KEY
 from tests.kernels import strategies
 from tests.passes.lower.graphs import small_network
 
 ON_HOST = pytest.mark.skipif(not host_runs(get_target("x86")), reason="this machine does not run x86 code")
-KEY = "board-under-test"
 
 
 def lowered() -> ir.Model:
@@ -96,54 +89,6 @@ def test_a_kernel_that_computes_something_else_is_caught() -> None:
 
 
 # ---- through RPC ----
-
-
-@pytest.fixture(scope="module")
-def tracker() -> Iterator[str]:
-    """host:port of a tracker that knows one device, each process group ended afterwards."""
-    for package in ("tornado", "cloudpickle"):
-        if find_spec(package) is None:
-            pytest.skip(f"the package {package} runs TVM's tracker")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"127.0.0.1:{port}"
-    commands = [
-        ["tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)],
-        ["tvm.exec.rpc_server", "--host", "127.0.0.1", "--tracker", address, "--key", KEY],
-    ]
-    processes = []
-    try:
-        for command in commands:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", *command],
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            )
-        wait_for(address)
-        yield address
-    finally:
-        for process in processes:  # workers of theirs outlive the first signal
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def wait_for(address: str) -> None:
-    """Until the device is registered, at most a minute."""
-    from tvm import rpc
-
-    host, port = address.split(":")
-    for _ in range(120):
-        try:
-            if KEY in rpc.connect_tracker(host, int(port)).summary()["queue_info"]:
-                return
-        except (OSError, RuntimeError):
-            pass
-        time.sleep(0.5)  # the interval of asking
-    pytest.fail("the RPC server did not register")
 
 
 @ON_HOST

@@ -2,7 +2,8 @@
  *
  *     driver weights.bin REQUEST RESPONSE          verification session, see session.h
  *     driver weights.bin --raw FOLDER INPUT...     inputs from raw files, outputs to FOLDER/NAME.bin
- *     driver weights.bin --time RUNS               microseconds of a run on inputs of zeros: median, fastest
+ *     driver weights.bin --time RUNS [INPUT...]    microseconds of a run: median, fastest, 90th percentile; inputs from
+ *                                                  raw files, zeros where none are named
  *
  * Behind each of them `--threads N`: on N threads instead of one.
  *
@@ -42,10 +43,15 @@ static int write_output(bhpe_model *model, int32_t index, const char *folder) {
   return good ? 0 : fail("an output file cannot be written");
 }
 
-static int run_raw(bhpe_model *model, const char *folder, char **inputs, int count) {
+static int set_inputs(bhpe_model *model, char **paths, int count) {
   if (count != bhpe_input_count(model)) return fail("the number of input files is not the model's number of inputs");
   for (int i = 0; i < count; i++)
-    if (set_input(model, i, inputs[i])) return 1;
+    if (set_input(model, i, paths[i])) return 1;
+  return 0;
+}
+
+static int run_raw(bhpe_model *model, const char *folder, char **inputs, int count) {
+  if (set_inputs(model, inputs, count)) return 1;
   if (bhpe_run(model)) return fail(bhpe_last_error());
   for (int i = 0; i < bhpe_output_count(model); i++)
     if (write_output(model, i, folder)) return 1;
@@ -63,7 +69,8 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static int measure(bhpe_model *model, long runs) {
+static int measure(bhpe_model *model, long runs, char **inputs, int count) {
+  if (count && set_inputs(model, inputs, count)) return 1;
   if (runs < 1 || runs > 1000000) return fail("RUNS must be from 1 to 1000000");
   double *us = malloc((size_t)runs * sizeof *us);
   int failed = !us || bhpe_run(model); /* the first run warms caches and is not counted */
@@ -74,7 +81,7 @@ static int measure(bhpe_model *model, long runs) {
   }
   if (!failed) {
     qsort(us, (size_t)runs, sizeof *us, compare);
-    printf("median %.1f fastest %.1f\n", us[runs / 2], us[0]);
+    printf("median %.1f fastest %.1f p90 %.1f\n", us[runs / 2], us[0], us[(runs - 1) * 9 / 10]);
   }
   free(us);
   return failed ? fail(bhpe_last_error()) : 0;
@@ -92,9 +99,9 @@ static int32_t take_threads(int *argc, char **argv) {
 int main(int argc, char **argv) {
   bhpe_model *model;
   int32_t threads = take_threads(&argc, argv);
-  int raw = argc >= 4 && !strcmp(argv[2], "--raw"), timed = argc == 4 && !strcmp(argv[2], "--time");
+  int raw = argc >= 4 && !strcmp(argv[2], "--raw"), timed = argc >= 4 && !strcmp(argv[2], "--time");
   if (!raw && !timed && argc != 4) {
-    fprintf(stderr, "usage: %s WEIGHTS (REQUEST RESPONSE | --raw FOLDER INPUT... | --time RUNS) [--threads N]\n",
+    fprintf(stderr, "usage: %s WEIGHTS (REQUEST RESPONSE | --raw FOLDER INPUT... | --time RUNS [INPUT...]) [--threads N]\n",
             argv[0]);
     return 2;
   }
@@ -104,7 +111,7 @@ int main(int argc, char **argv) {
     return fail(bhpe_last_error());
   }
   int failed = raw     ? run_raw(model, argv[3], argv + 4, argc - 4)
-               : timed ? measure(model, strtol(argv[3], NULL, 10))
+               : timed ? measure(model, strtol(argv[3], NULL, 10), argv + 4, argc - 4)
                        : session_run(model, argv[2], argv[3]);
   bhpe_destroy(model);
   return failed;
