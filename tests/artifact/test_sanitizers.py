@@ -51,6 +51,9 @@ FLAGS = (
 )
 
 
+FUZZ = Path(__file__).with_name("fuzz.c").resolve()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The driver of the small program, built with sanitizers, beside its weights."""
@@ -186,6 +189,29 @@ def test_random_requests(folder: Path, tmp_path: Path, drive: Callable[..., tupl
         content[int(generator.choice(heads)) + int(generator.integers(24))] ^= 1 << int(generator.integers(8))
         (tmp_path / "q").write_bytes(content)
         drive(folder / "weights.bin", "q", "r")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_fuzz(seed: int, folder: Path, tmp_path: Path) -> None:
+    """Damaged weights and requests by the thousand, in one process: refused or run, and never a memory error."""
+    runs = 5_000
+    if not (folder / "fuzz").exists():
+        sources = [*EXECUTOR, "session.c", str(FUZZ), *(path.name for path in folder.glob("kernels*.o"))]
+        subprocess.run(["cc", *FLAGS, "-I.", *sources, "-lm", "-o", "fuzz"], cwd=folder, check=True)
+    (tmp_path / "q").write_bytes(full_request())
+    done = subprocess.run(
+        [folder / "fuzz", folder / "weights.bin", "q", str(seed), str(runs)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"ASAN_OPTIONS": "log_path=finding", "UBSAN_OPTIONS": "log_path=finding"},
+        check=False,
+    )
+    findings = "".join(path.read_text() for path in tmp_path.glob("finding*"))
+    assert (done.returncode, findings) == (0, "")
+    weights, requests = (int(word) for word in done.stdout.split())
+    assert 0 < weights < runs  # some damage does not matter, most does
+    assert 0 < requests < runs // 10
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 4095, 4097])
