@@ -26,7 +26,7 @@ from torch import Tensor, library
 from torch.nn import functional
 
 from bhpe_compile.models.operator import operator
-from bhpe_compile.models.surrogate import sign, surrogate_gradient
+from bhpe_compile.models.surrogate import centred, sign, signs_of, surrogate_gradient
 
 
 def _channel(values: Tensor, like: Tensor) -> Tensor:
@@ -139,13 +139,13 @@ def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _conv_backward(ctx: Any, g: Tensor, transposed: bool) -> tuple[Tensor | None, ...]:
     x, threshold, weight, scale = ctx.saved_tensors
     need_x, need_threshold, need_weight, need_scale, need_bias = ctx.needs_input_grad[:5]
-    centred = x - _channel(threshold, x)
+    difference = centred(x, _channel(threshold, x))
     signs = sign(weight)
     out_axis = 1 if transposed else 0
     along_out = [-1 if axis == out_axis else 1 for axis in range(4)]
     grad_bits, signs_grad, _ = torch.ops.aten.convolution_backward(
         _as(g, x),
-        sign(x, _channel(threshold, x)),
+        signs_of(difference),
         (signs * scale.view(along_out)).to(x.dtype),  # the scale of g' moved into the weights: fewer elements
         None,
         [ctx.stride] * 2,
@@ -156,7 +156,7 @@ def _conv_backward(ctx: Any, g: Tensor, transposed: bool) -> tuple[Tensor | None
         1,
         [need_x or need_threshold, need_weight or need_scale, False],
     )
-    grad_x = surrogate_gradient(centred, ctx.surrogate).mul_(grad_bits) if need_x or need_threshold else None
+    grad_x = surrogate_gradient(difference, ctx.surrogate).mul_(grad_bits) if need_x or need_threshold else None
     grad_signs: Any = None if signs_grad is None else signs_grad.to(weight.dtype)
     others = [axis for axis in range(4) if axis != out_axis]
     return (
@@ -212,9 +212,9 @@ def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _linear_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, threshold, weight, scale = ctx.saved_tensors
-    g, centred, signs = _as(g, x), x - _channel(threshold, x), sign(weight)
-    grad_x = (g * _channel(scale, g)) @ signs.to(x.dtype) * surrogate_gradient(centred, ctx.surrogate)
-    grad_signs = (g.T @ sign(centred)).to(weight.dtype)
+    g, difference, signs = _as(g, x), centred(x, _channel(threshold, x)), sign(weight)
+    grad_x = (g * _channel(scale, g)) @ signs.to(x.dtype) * surrogate_gradient(difference, ctx.surrogate)
+    grad_signs = (g.T @ signs_of(difference)).to(weight.dtype)
     grad_weight = grad_signs * scale[:, None] * surrogate_gradient(weight, "ste")
     return grad_x, -grad_x.sum(0), grad_weight, (grad_signs * signs).sum(1), g.sum(0), None
 
