@@ -6,9 +6,9 @@ No board is at hand, so nothing is timed. Instructions are counted: under qemu b
 WebAssembly as the fuel that wasmtime burns, which is one unit for most instructions. A count is the difference between
 a run of three frames and one of two, so it is exact and the same every time. Beside the embedded binary model stands
 the full-precision one compiled for the same CPU with the same kind of kernels, dense layers in float32; and for the
-body branch of the full-size network (a ResNet-50 of 256 x 192, seeded weights), where the binary layers are what counts,
-the same pair: as a whole, and its binary layers alone, without the 8-bit stem and shortcuts (drivers with symbols tell
-which function an instruction belongs to). The tiny network has a third of its channels, and gains far less.
+body branch of the full-size network (a ResNet-50 of 256 x 192, seeded weights), where the binary layers are what
+counts, the same pair: as a whole, and its binary layers alone, without the 8-bit stem and shortcuts (drivers with
+symbols tell which function an instruction belongs to). The tiny network has a third of its channels, and gains far less.
 
 `executed`, `binary_exact` and `max_abs_error` are those of `bhpe-compile verify`.
 """
