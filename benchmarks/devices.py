@@ -8,7 +8,8 @@ a run of three frames and one of two, so it is exact and the same every time. Be
 the full-precision one compiled for the same CPU with the same kind of kernels, dense layers in float32; and for the
 body branch of the full-size network (a ResNet-50 of 256 x 192, seeded weights), where the binary layers are what
 counts, the same pair: as a whole, and its binary layers alone, without the 8-bit stem and shortcuts (drivers with
-symbols tell which function an instruction belongs to). The tiny network has a third of its channels, and gains far less.
+symbols tell which function an instruction belongs to). The tiny network has a third of its channels, and gains far
+less.
 
 `executed`, `binary_exact` and `max_abs_error` are those of `bhpe-compile verify`.
 """

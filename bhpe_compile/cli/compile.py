@@ -13,7 +13,7 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
 from bhpe_compile.cli.explain import explain_compiled, render_explanations
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file
+from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, residual_tap_option
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
@@ -61,13 +61,7 @@ FORMS = STATIC, WHEEL = "static", "wheel"
     metavar="GLOB",
     help="Layers to make binary that the scheme would leave in full precision.  [repeatable]",
 )
-@click.option(
-    "--residual-tap",
-    type=click.Choice(["after", "before"]),
-    default="after",
-    show_default=True,
-    help="Where the residual of a binary layer is taken: after or before its clipping.",
-)
+@residual_tap_option
 @click.option(
     "--dense",
     type=click.Choice(["int8", "fp32"]),

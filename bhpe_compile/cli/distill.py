@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bhpe_compile.cli.options import SCHEMES, checkpoint_option, existing_file, format_option
+from bhpe_compile.cli.options import (
+    SCHEMES,
+    checkpoint_option,
+    existing_file,
+    format_option,
+    residual_tap_option,
+)
 from bhpe_compile.cli.training import (
     fingerprint,
     make_place,
@@ -21,6 +27,7 @@ from bhpe_compile.files import sha256
 
 if TYPE_CHECKING:
     from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.passes.binarize import ResidualTap
 
 
 @click.command("distill", short_help="Train the binary form of a network, with the network as teacher.")
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-float", multiple=True, metavar="GLOB", help="Layers to leave in full precision.  [repeatable]"
 )
+@residual_tap_option
 @click.option(
     "--label-weight",
     type=click.FloatRange(min=0),
@@ -59,6 +67,7 @@ def distill_command(
     output: Path,
     scheme: str,
     keep_float: tuple[str, ...],
+    residual_tap: ResidualTap,
     label_weight: float,
     style: str,
     quiet: bool,
@@ -84,7 +93,7 @@ def distill_command(
     people, body = open_pictures(pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
-    options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float)
+    options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float, residual_tap=residual_tap)
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
     described = [
         ("teacher", str(model)),

@@ -36,6 +36,17 @@ def format_option(command: F) -> F:
     )(command)
 
 
+def residual_tap_option(command: F) -> F:
+    """--residual-tap after|before: an option of making layers binary."""
+    return click.option(
+        "--residual-tap",
+        type=click.Choice(["after", "before"]),
+        default="after",
+        show_default=True,
+        help="Where the residual of a binary layer is taken: after or before its clipping.",
+    )(command)
+
+
 def rounds_option(command: F) -> F:
     """--rounds N: how often something is timed."""
     return click.option(

@@ -40,7 +40,7 @@ from bhpe_compile.targets.tile import Tile
 
 @dataclass(frozen=True)
 class BinaryConv2d(Convolved, Kernel):
-    """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`, Cout a multiple of 8."""
+    """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
     parallel: ClassVar[bool] = True
     batch: int
@@ -58,7 +58,7 @@ class BinaryConv2d(Convolved, Kernel):
     def __post_init__(self) -> None:
         if self.in_border < self.padding:
             raise ValueError(f"input border {self.in_border} is smaller than the padding {self.padding}")
-        check_channels(self.in_channels, self.out_channels, self.kernel**2)
+        check_channels(self.in_channels, self.kernel**2)
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
 

@@ -32,7 +32,7 @@ from bhpe_compile.targets.tile import Tile
 
 @dataclass(frozen=True)
 class BinaryConvTranspose2d(Kernel):
-    """x bits [N, H+2b, W+2b, CB] -> [N, 2H, 2W, Cout]; b = `in_border` >= 1, Cout a multiple of 8."""
+    """x bits [N, H+2b, W+2b, CB] -> [N, 2H, 2W, Cout]; b = `in_border` >= 1."""
 
     parallel: ClassVar[bool] = True
     batch: int
@@ -47,7 +47,7 @@ class BinaryConvTranspose2d(Kernel):
     def __post_init__(self) -> None:
         if self.in_border < 1:
             raise ValueError("a transposed convolution k4 s2 p1 needs an input border of 1")
-        check_channels(self.in_channels, self.out_channels, 4)
+        check_channels(self.in_channels, 4)
         self.epilogue.check(self.out_channels)
 
     def symbol(self) -> str:

@@ -21,10 +21,8 @@ def words_of(channels: int, isa: VectorIsa) -> int:
     return -(-channels // isa.word_bits)
 
 
-def check_channels(in_channels: int, out_channels: int, taps: int) -> None:
+def check_channels(in_channels: int, taps: int) -> None:
     """Raise ValueError for sizes no binary kernel takes."""
-    if out_channels % 8:
-        raise ValueError(f"binary kernels write channels in groups of 8, not {out_channels}")
     if in_channels * taps > MAX_ACCUMULATION:
         raise ValueError(f"{in_channels} channels x {taps} taps exceed {MAX_ACCUMULATION} in 16-bit lanes")
 

@@ -127,7 +127,7 @@ class EpilogueEmitter:
         residual = self.epilogue.residual
         if residual is not None and residual.kind == "repeat":  # a vector must not wrap around the source
             while residual.channels % lanes:
-                lanes = 8 if lanes > 8 else 1
+                lanes = next(fewer for fewer in (8, 4, 1) if fewer < lanes)
         return chunks(count, lanes)
 
     def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1) -> None:

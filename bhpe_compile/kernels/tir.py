@@ -234,10 +234,10 @@ def fill(buffer: Any, base: Expr, count: int, value: Expr) -> None:
 
 
 def chunks(count: int, lanes: int) -> list[tuple[int, int]]:
-    """`count` channels as (offset, width): full vectors, then eights, then single lanes."""
+    """`count` channels as (offset, width): full vectors, then eights, fours, single lanes."""
     pieces = []
     offset = 0
-    for width in sorted({lanes, 8, 1}, reverse=True):
+    for width in sorted({lanes, 8, 4, 1}, reverse=True):
         while width <= lanes and count - offset >= width:
             pieces.append((offset, width))
             offset += width

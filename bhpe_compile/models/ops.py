@@ -156,7 +156,9 @@ def _conv_backward(ctx: Any, g: Tensor, transposed: bool) -> tuple[Tensor | None
         1,
         [need_x or need_threshold, need_weight or need_scale, False],
     )
-    grad_x = surrogate_gradient(difference, ctx.surrogate).mul_(grad_bits) if need_x or need_threshold else None
+    grad_x = (
+        surrogate_gradient(difference, ctx.surrogate).mul_(grad_bits) if need_x or need_threshold else None
+    )
     grad_signs: Any = None if signs_grad is None else signs_grad.to(weight.dtype)
     others = [axis for axis in range(4) if axis != out_axis]
     return (

@@ -59,13 +59,13 @@ def windows(draw: st.DrawFn, largest: int) -> dict[str, int]:
 def binary_convs(draw: st.DrawFn, *, plain: bool) -> BinaryConv2d:
     """Binary convolutions up to 4x4, input channels of any number."""
     window = draw(windows(4))
-    channels = draw(CHANNELS)
+    channels = draw(st.one_of(CHANNELS, st.integers(1, 90)))
     return BinaryConv2d(
         batch=draw(st.integers(1, 2)),
         in_channels=draw(st.one_of(st.integers(1, 70), st.sampled_from([128, 256, 281]))),
         out_channels=channels,
         in_border=window["padding"] + draw(st.integers(0, 1)),
-        epilogue=draw(epilogues(channels, plain=plain)),
+        epilogue=draw(epilogues(channels, plain=plain, bits=channels % 8 == 0)),
         **window,
     )
 
@@ -73,7 +73,7 @@ def binary_convs(draw: st.DrawFn, *, plain: bool) -> BinaryConv2d:
 @st.composite
 def binary_deconvs(draw: st.DrawFn, *, plain: bool) -> BinaryConvTranspose2d:
     """Binary transposed convolutions."""
-    channels = draw(CHANNELS)
+    channels = draw(st.one_of(CHANNELS, st.integers(1, 90)))
     return BinaryConvTranspose2d(
         batch=draw(st.integers(1, 2)),
         height=draw(st.integers(1, 4)),
@@ -81,7 +81,7 @@ def binary_deconvs(draw: st.DrawFn, *, plain: bool) -> BinaryConvTranspose2d:
         in_channels=draw(st.integers(1, 70)),
         out_channels=channels,
         in_border=draw(st.integers(1, 2)),
-        epilogue=draw(epilogues(channels, plain=plain)),
+        epilogue=draw(epilogues(channels, plain=plain, bits=channels % 8 == 0)),
     )
 
 

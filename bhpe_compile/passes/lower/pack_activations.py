@@ -23,6 +23,8 @@ from bhpe_compile.passes.lower import graph as g
 
 PRODUCERS = (*g.CONV_KINDS, "MaxPool2d")
 READERS = ("BinaryConv2d", "BinaryConvTranspose2d")
+WHOLE = 8
+"""Channels of a byte."""
 
 
 def needed_border(node: ir.Node) -> int:
@@ -35,6 +37,22 @@ def _threshold(node: ir.Node) -> NDArray[np.generic]:
     if array is None:
         raise InputError(f"layer {node.name}: its threshold is computed at run time; only constants compile")
     return array.reshape(-1)
+
+
+def _obstacle(producer: ir.Node | None, channels: int) -> str | None:
+    """Why the kernel that produces a value cannot write its bits as well, or None when it can."""
+    if producer is None or not g.is_kernel(producer, *PRODUCERS):
+        return "no kernel writes it"
+    if g.result(producer, "bits") is not None:
+        return "it already writes other bits"
+    if channels % WHOLE:
+        return f"it has {channels} channels, which are no whole bytes"
+    operands = g.operands_of(producer)
+    if "residual" in operands and g.text(producer, "residual_kind") == "repeat":
+        repeated = g.shape_of(operands["residual"])[3]
+        if repeated % WHOLE:
+            return f"it repeats a residual of {repeated} channels, which are no whole bytes"
+    return None
 
 
 class PackActivations(Pass[ir.Model]):
@@ -70,8 +88,8 @@ class PackActivations(Pass[ir.Model]):
         bits = g.new_value(f"{x.name}_bits_{g.text(readers[0], 'layer')}", shape, ir.DataType.UINT8)
         producer = x.producer()
         names = ", ".join(node.name or "" for node in readers)
-        able = g.is_kernel(producer, *PRODUCERS) and channels % 8 == 0
-        if producer is not None and able and g.result(producer, "bits") is None:
+        obstacle = _obstacle(producer, channels)
+        if producer is not None and obstacle is None:
             self._extend(graph, producer, threshold, bits, border, readers)
             note = self.applied(producer.name or "", f"also writes the bits of {names}")
         else:
@@ -84,10 +102,7 @@ class PackActivations(Pass[ir.Model]):
                 facts,
             )
             graph.insert_before(readers[0], node)
-            why = (
-                "it already writes other bits" if g.is_kernel(producer, *PRODUCERS) else "no kernel writes it"
-            )
-            note = self.refused(names, f"bits are packed by a kernel of their own: {x.name}: {why}")
+            note = self.refused(names, f"bits are packed by a kernel of their own: {x.name}: {obstacle}")
             for reader in readers:
                 self._read_bits(graph, reader, bits, border)
         return note

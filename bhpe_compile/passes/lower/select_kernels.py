@@ -110,9 +110,6 @@ class SelectKernels(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in list(graph.graph):
-            if node.domain == "bhpe" and node.op_type in BINARY:
-                self._whole_bytes(graph.graph, node)
-        for node in list(graph.graph):
             new = self._kernel(graph.graph, node)
             if new is None:
                 continue
@@ -181,30 +178,6 @@ class SelectKernels(Pass[ir.Model]):
             "activation": "none",
         }
         return g.kernel_node(BINARY[node.op_type], node.name or "", operands, {"out": self._out(node)}, facts)
-
-    @staticmethod
-    def _whole_bytes(graph: ir.Graph, node: ir.Node) -> None:
-        """Binary kernels write whole bytes of channels: pad the outputs to a multiple of 8, slice them off."""
-        old = node.outputs[0]
-        shape = g.shape_of(old)
-        missing = -shape[1] % 8
-        if not missing:
-            return
-        for index in (2, 3, 4):
-            array = g.array_of(node.inputs[index])
-            if array is None:
-                raise InputError(f"layer {node.name}: its parameters are computed at run time")
-            padded = np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
-            node.replace_input_with(index, g.constant(graph, f"{node.name}.padded{index}", padded))
-        wide = g.new_value(f"{old.name}_wide", (shape[0], shape[1] + missing, *shape[2:]))
-        ends = [g.constant(graph, f"{node.name}.slice{v}", np.array([v], np.int64)) for v in (0, shape[1], 1)]
-        new = ir.Node(
-            node.domain, node.op_type, node.inputs, node.attributes.values(), outputs=[wide], name=node.name
-        )
-        narrow = g.new_value(f"{old.name}_narrow", shape)
-        cut = ir.Node("", "Slice", [wide, *ends], outputs=[narrow], name=f"{node.name}.slice")
-        graph.insert_before(node, new)
-        g.substitute(graph, node, cut, {old: narrow})
 
     def _dense(self, graph: ir.Graph, node: ir.Node, levels: QuantizedWeight | None) -> ir.Node:
         flat = node.op_type == "Gemm"
