@@ -145,7 +145,7 @@ def test_report_totals(compiled: Compilations) -> None:
     result = compiled("bidrn")
     report = result.report
     layers = report["layers"]
-    trunks = (18, 15, 8)  # body 6 bottlenecks of three, hands 5, face 4 blocks of two
+    trunks = (14, 15, 8)  # body 7 blocks of two, hands 5 bottlenecks of three, face 4 blocks of two
     assert sum(layer["precision"] == "binary" for layer in layers) == sum(trunks) + 9  # the box net's
     size = report["bytes"]
     assert 0 < size["binary_weights"] + size["float16_weights"] <= size["weights_image"]
@@ -213,7 +213,7 @@ def test_every_scheme_is_verified(compiled: Compilations, name: str) -> None:
 
 
 def test_schemes_choose_what_they_say(compiled: Compilations) -> None:
-    box, shortcut = "box_net.", "backbone.layer1.0.downsample.0"
+    box, shortcut = "box_net.", "backbone.layer2.0.downsample.0"
     bidrn, bnn = precisions(compiled("bidrn")), precisions(compiled("bnn"))
     assert (bidrn[shortcut], bnn[shortcut]) == ("int8", "binary")
     assert "binary" in {p for name, p in bidrn.items() if name.startswith(box)}

@@ -87,12 +87,13 @@ TINY = Preset(
     body=(128, 96),
     hand=(64, 64),
     face=(64, 64),
-    body_trunk=Trunk("bottleneck", 16, (2, 2, 1, 1), strides=(1, 2, 2, 1)),
+    body_trunk=Trunk("basic", 20, (2, 2, 2, 1), strides=(1, 2, 2, 1)),
     hand_trunk=Trunk("bottleneck", 16, (2, 1, 1, 1), strides=(1, 2, 2, 1)),
     face_trunk=Trunk("basic", 16, (1, 1, 1, 1)),
     head_channels=24,
     box_channels=16,
     joint_offset=0.5,
+    head_hidden=128,
 )
 """The same structure and the same input at half the resolution, under 8 MB of float32 weights: for examples and tests.
 

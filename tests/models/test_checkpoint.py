@@ -169,7 +169,7 @@ def test_tiny_weights_in_the_public_layout_name_the_shape(tmp_path: Path, tiny: 
     state = tiny.state_dict()
     state["backbone.conv1.weight"] = torch.zeros(8, 3, 7, 7)
     with pytest.raises(
-        InputError, match=r"backbone\.conv1\.weight has shape \(8, 3, 7, 7\).*\(16, 3, 7, 7\)"
+        InputError, match=r"backbone\.conv1\.weight has shape \(8, 3, 7, 7\).*\(20, 3, 7, 7\)"
     ):
         load_state(Hand4Whole(TINY), state, "x.pt")
 

@@ -65,7 +65,7 @@ def test_a_right_artefact(compiled: Compiled, tmp_path: Path) -> None:
     result = verify(compiled.write(tmp_path / "a"))
     assert result.ok
     assert result.binary_exact
-    assert result.binary_layers == 50
+    assert result.binary_layers == 46
     assert result.first_difference is None
     assert 0 <= result.flip_rate < 0.05
     assert result.max_abs_error < 0.01
