@@ -54,7 +54,7 @@ system:
 
 demo: install system
 	$(BIN)/bhpe-compile example $(DEMO) --force
-	$(BIN)/bhpe-compile $(DEMO)/model.pt --target native -o $(DEMO)/model-native
+	$(BIN)/bhpe-compile $(DEMO)/model-bidrn.pt --target native -o $(DEMO)/model-native
 	$(BIN)/bhpe-compile run $(DEMO)/model-native $(DEMO)/person.png -o $(DEMO)/pose.json --overlay $(DEMO)/overlay.png
 	$(BIN)/bhpe-compile verify $(DEMO)/model-native
 	@echo "look at $(DEMO)/overlay.png; docs/model-card.md says how good a pose this small model finds"
