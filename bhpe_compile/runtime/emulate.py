@@ -14,7 +14,7 @@ from pathlib import Path
 from bhpe_compile.artifact.manifest import Manifest
 from bhpe_compile.errors import ToolchainError
 from bhpe_compile.runtime.driven import DrivenSession
-from bhpe_compile.runtime.machine import Here, Ran, command_runner, problem_of
+from bhpe_compile.runtime.machine import Emulator, Ran, command_runner, problem_of
 
 EMULATOR_OPTIONS = {"qemu-riscv64": ("-cpu", "rv64,v=true,vext_spec=v1.0,vlen=128")}
 """By default qemu has no RISC-V vectors. Registers as short as the standard allows: longer ones run the same code."""
@@ -52,13 +52,13 @@ def open_emulated(path: Path, manifest: Manifest, how: str | None = None) -> Dri
         if how in (None, WASM) and find_spec("wasmtime") is not None:
             from bhpe_compile.runtime.wasi import wasi_runner
 
-            return DrivenSession(path, manifest, Here(WASM, wasi_runner()))
+            return DrivenSession(path, manifest, Emulator(WASM, wasi_runner()))
         raise ToolchainError(f"{path}: is WebAssembly and nothing runs it here: `pip install 'wasmtime>=30'`")
     command = emulator_command(emulator)
     if how in (None, "qemu") and command is not None:
-        return DrivenSession(path, manifest, Here(emulator, command_runner(command)))
+        return DrivenSession(path, manifest, Emulator(emulator, command_runner(command)))
     if how in (None, "unicorn") and emulator == UNICORN_FOR and find_spec("unicorn") is not None:
-        return DrivenSession(path, manifest, Here("unicorn", _unicorn_runner))
+        return DrivenSession(path, manifest, Emulator("unicorn", _unicorn_runner))
     another = " or `pip install 'unicorn>=2.1'`" if emulator == UNICORN_FOR else ""
     raise ToolchainError(
         f"{path}: is compiled for another CPU and no emulator is here: "

@@ -31,9 +31,6 @@ class Machine(Protocol):
     executed: str
     """Where that is, for people: "qemu-aarch64", "pi@rpi4 (ssh)"."""
 
-    measures: bool
-    """Whether its time means something; an emulator's does not."""
-
     def put(self, name: str, data: bytes, *, program: bool = False) -> None:
         """Write a file, one that can be started where `program`."""
 
@@ -51,10 +48,8 @@ Runner = Callable[[Path, str, Sequence[str]], Ran]
 """Runs folder/program with arguments, in that folder."""
 
 
-class Here:
+class Emulator:
     """A temporary folder of this machine, whose programs an emulator runs."""
-
-    measures = False
 
     def __init__(self, executed: str, runner: Runner) -> None:
         self.executed = executed

@@ -2,7 +2,7 @@
 
 The board runs `python -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY`, any machine
 `python -m tvm.exec.rpc_tracker`; both need the packages tornado and cloudpickle. TVM's server knows how to load a
-library and call its functions, and nothing about programs: `csrc/spawn.c` is built for the board and does the rest.
+library and call its functions, and nothing about programs: `spawn.c` is built for the board and does the rest.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SESSION_SECONDS = 3600
 """A device is given back after this time, whatever happens to this process."""
 
 SPAWN = "bhpe_spawn"
-SOURCE = Path(__file__).parents[1] / "artifact" / "csrc" / "spawn.c"
+SOURCE = files("bhpe_compile.runtime") / "spawn.c"
 
 
 def connect(address: str, key: str) -> Any:
@@ -54,8 +55,6 @@ def connect(address: str, key: str) -> Any:
 
 class RpcMachine:
     """The server's folder for this session; the server removes it when the session ends."""
-
-    measures = True
 
     def __init__(self, address: str, key: str, target: Mapping[str, Any]) -> None:
         self.executed = f"{key} (rpc)"

@@ -31,8 +31,6 @@ DESTINATION = re.compile(r"[\w.@:\[\]%+-]*")
 class SshMachine:
     """A new folder on the board, removed at the end. ToolchainError where there is no connection."""
 
-    measures = True
-
     def __init__(self, destination: str, config: Path | None = None) -> None:
         if not destination or destination.startswith("-") or not DESTINATION.fullmatch(destination):
             raise UsageError(f"--ssh {destination}: must be user@host, or a name of ssh's configuration")

@@ -31,7 +31,7 @@ class Int8Instruction:
     @property
     def pair(self) -> int:
         """Neighbouring channels of one output in a weight vector."""
-        return min(self.group, 2) if self.name == "smull" else self.group
+        return 2 if self.name == "smull" else self.group
 
 
 @dataclass(frozen=True)

@@ -32,30 +32,40 @@ static int redirect(const char *path, int descriptor) {
 }
 
 static void become(char **words) {
-  if (redirect("stdout", 1) || redirect("stderr", 2)) _exit(NOT_STARTED);
+  if (redirect("stdout", 1) || redirect("stderr", 2)) return;
   if (chmod(words[0], 0700) == 0) execv(words[0], words);
-  perror(words[0]);
-  _exit(NOT_STARTED);
 }
 
+/* The words of the file in `folder` as an array that ends with NULL; how many, 0 where there are none. */
+static size_t read_words(const char *folder, char text[4096], char *words[MOST_WORDS + 1]) {
+  char path[4096 + 8];
+  size_t size = 0, count = 0;
+  snprintf(path, sizeof path, "%s/words", folder);
+  FILE *file = fopen(path, "rb");
+  if (file) {
+    size = fread(text, 1, 4095, file);
+    fclose(file);
+  }
+  text[size] = 0;
+  for (char *word = text; word < text + size && count < MOST_WORDS; word += strlen(word) + 1) words[count++] = word;
+  words[count] = NULL;
+  return count;
+}
+
+/* The server has threads, so the child may do little more than become the program: no allocation after fork. */
 static int64_t spawn(void) {
   Dl_info self;
   char folder[4096], text[4096], *words[MOST_WORDS + 1];
-  size_t size, count = 0;
   if (!dladdr((void *)spawn, &self) || strlen(self.dli_fname) >= sizeof folder) return NOT_STARTED;
   strcpy(folder, self.dli_fname);
   char *slash = strrchr(folder, '/');
   if (!slash) return NOT_STARTED;
   *slash = 0;
+  if (!read_words(folder, text, words)) return NOT_STARTED;
   pid_t child = fork();
   if (child < 0) return NOT_STARTED;
   if (child == 0) {
-    FILE *file = chdir(folder) ? NULL : fopen("words", "rb");
-    size = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    text[size] = 0;
-    for (char *word = text; word < text + size && count < MOST_WORDS; word += strlen(word) + 1) words[count++] = word;
-    words[count] = NULL;
-    if (count) become(words);
+    if (chdir(folder) == 0) become(words);
     _exit(NOT_STARTED);
   }
   int status;
