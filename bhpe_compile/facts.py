@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from bhpe_compile import __version__
 
 if TYPE_CHECKING:
-    from bhpe_compile.exchange.calibrate import Calibration
     from bhpe_compile.models.checkpoint import LoadedModel
     from bhpe_compile.options import CompileOptions
 
@@ -16,10 +15,9 @@ TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tv
 
 
 def describe(
-    loaded: LoadedModel, options: CompileOptions, calibration: Calibration | None = None
+    loaded: LoadedModel, options: CompileOptions, calibration: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Facts about the model and the options."""
-    source = "user" if options.calibrate else "embedded example"
+    """Facts about the model and the options; `calibration` says where the ranges of 8-bit layers are from."""
     return {
         "model": {
             "preset": loaded.preset.name,
@@ -28,7 +26,7 @@ def describe(
             "ignored_keys": list(loaded.ignored),
         },
         "options": options.to_dict(),
-        "calibration": {"source": source, "pictures": calibration.pictures} if calibration else None,
+        "calibration": calibration,
     }
 
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
-    from bhpe_compile.exchange.calibrate import Calibration
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.simplify import Simplifier
     from bhpe_compile.models.checkpoint import LoadedModel
+    from bhpe_compile.models.rounding import Ranges
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
@@ -82,10 +82,10 @@ def compile_model(
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
             run = run_reference(graph, options.picture)
-            rounding = choose_rounding(graph, options, run, progress)
+            rounding = choose_rounding(graph, options, run, progress, loaded.ranges)
         built = _build(run, rounding, target, tools, progress)
     notes += built.notes
-    facts = describe(loaded, options, rounding.calibration)
+    facts = describe(loaded, options, rounding.source)
     forms = {"static": options.static, "embed": options.embed_weights}
     report = _write(output, built, run, target, notes, facts, force, progress, **forms)
     return CompileResult(output, report, notes, progress.seconds)
@@ -120,7 +120,7 @@ def compile_graph(
             run = run_graph(graph, example)
             rounding = Rounding(half=residual == "fp16")
             if dense == "int8":
-                rounding.calibration = calibrate(graph, with_mirror_image(example), progress.step)
+                rounding.ranges = calibrate(graph, with_mirror_image(example), progress.step).ranges()
         built = _build(run, rounding, target, tools, progress)
     facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
     report = _write(output, built, run, target, built.notes, facts, force, progress)
@@ -129,10 +129,14 @@ def compile_graph(
 
 @dataclass
 class Rounding:
-    """What is rounded beyond the binary layers: `calibration` for 8-bit dense layers, float16 residuals."""
+    """What is rounded beyond the binary layers: convolutions whose inputs have `ranges`, and, where `half`, residuals.
 
-    calibration: Calibration | None = None
+    `source` says where the ranges are from, None where nothing has 8 bits.
+    """
+
+    ranges: Ranges | None = None
     half: bool = False
+    source: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -268,17 +272,39 @@ def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Run:
     return run(graph, torch.from_numpy(example))
 
 
-def choose_rounding(graph: fx.GraphModule, options: CompileOptions, run: Run, progress: Progress) -> Rounding:
-    """What the options ask to be rounded; 8-bit layers are calibrated here."""
+def choose_rounding(
+    graph: fx.GraphModule,
+    options: CompileOptions,
+    run: Run,
+    progress: Progress,
+    trained: Ranges | None = None,
+) -> Rounding:
+    """What the options ask to be rounded. 8-bit layers are calibrated here, unless they were `trained` as such."""
     from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
     from bhpe_compile.runtime import load_picture
 
     rounding = Rounding(half=options.is_binary and options.residual == "fp16")
-    if options.computes_int8:
-        pictures = (load_picture(path).network_input for path in options.calibrate)
-        images = pictures if options.calibrate else with_mirror_image(run.arrays()[INPUT])
-        rounding.calibration = calibrate(graph, images, progress.step)
+    if not options.computes_int8:
+        return rounding
+    if trained is not None and not options.calibrate:
+        rounding.ranges, rounding.source = trained, {"source": "training", "pictures": 0}
+        return rounding
+    pictures = (load_picture(path).network_input for path in options.calibrate)
+    images = pictures if options.calibrate else with_mirror_image(run.arrays()[INPUT])
+    found = calibrate(graph, images, progress.step)
+    source = "user" if options.calibrate else "embedded example"
+    rounding.ranges, rounding.source = found.ranges(), {"source": source, "pictures": found.pictures}
     return rounding
+
+
+def with_rounding(graph: fx.GraphModule, loaded: LoadedModel, options: CompileOptions) -> fx.GraphModule:
+    """A frozen graph that computes with what compiling rounds, where `loaded` was trained so; else `graph` itself."""
+    if loaded.ranges is None:
+        return graph
+    from bhpe_compile.passes.binarize import RoundStorage
+
+    half = options.residual == "fp16"
+    return RoundStorage(loaded.ranges, dense=options.computes_int8, half=half)(graph).graph
 
 
 def export(
@@ -302,8 +328,7 @@ def fold(model: ir.Model, progress: Progress, rounding: Rounding | None = None) 
     from bhpe_compile.passes.fold import fold_passes
 
     rounding = rounding or Rounding()
-    ranges = rounding.calibration.ranges() if rounding.calibration is not None else None
-    return _run(fold_passes(ranges, rounding.half), model, progress)
+    return _run(fold_passes(rounding.ranges, rounding.half), model, progress)
 
 
 def serialise(model: ir.Model) -> bytes:
@@ -352,7 +377,7 @@ def lowered_graph(
             graph, _ = binarize(loaded, options, progress)
         with progress.stage("reference"):
             run = run_reference(graph, options.picture)
-            rounding = choose_rounding(graph, options, run, progress)
+            rounding = choose_rounding(graph, options, run, progress, loaded.ranges)
         with progress.stage("export"):
             model, _ = export(run, progress)
         with progress.stage("fold"):

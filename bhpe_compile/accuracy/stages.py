@@ -96,9 +96,13 @@ def full_precision(loaded: LoadedModel, name: str = FULL) -> TorchSubject:
 
 
 def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = BINARIZED) -> TorchSubject:
-    """The network that a compilation starts from; `options` None: as a binary checkpoint was made."""
-    from bhpe_compile.options import CompileOptions
-    from bhpe_compile.pipeline import binarize
+    """The network that a compilation starts from; `options` None: as a binary checkpoint was made.
 
-    graph, _ = binarize(loaded, options or CompileOptions(target=""), Progress(None))
-    return TorchSubject(name, graph, loaded.layout == PUBLIC)
+    It computes with the rounding of the compiled network where it was trained with it.
+    """
+    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.pipeline import binarize, with_rounding
+
+    chosen = options or CompileOptions(target="")
+    graph, _ = binarize(loaded, chosen, Progress(None))
+    return TorchSubject(name, with_rounding(graph, loaded, chosen), loaded.layout == PUBLIC)

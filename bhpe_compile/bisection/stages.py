@@ -102,9 +102,10 @@ def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]
     snapshots = Snapshots()
     progress = Progress(None, snapshots)
     with one_thread():
-        graph = torch_graph(checkpoint, options)
+        loaded = pipeline.load(checkpoint)
+        graph, _ = pipeline.binarize(loaded, options, progress)
         run = pipeline.run_graph(graph, image)
-        rounding = pipeline.choose_rounding(graph, options, run, progress)
+        rounding = pipeline.choose_rounding(graph, options, run, progress, loaded.ranges)
         with progress.stage("export"):
             model, _ = pipeline.export(run, progress)
         with progress.stage("fold"):

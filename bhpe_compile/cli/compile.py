@@ -301,7 +301,7 @@ def describe_dense(options: CompileOptions) -> str:
     count = len(options.calibrate)
     if count:
         return f"int8, calibrated on {count} picture{'s' if count > 1 else ''}"
-    return "int8, calibrated on the embedded photograph; --calibrate names pictures of yours"
+    return "int8, ranges of training or else of the embedded photograph; --calibrate names pictures of yours"
 
 
 def describe_model(path: Path) -> list[tuple[str, str]]:

@@ -58,7 +58,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="Weight of labels beside the teacher, where the pictures have some.",
 )
-@recipe_options(samples=120_000, learning_rate=1e-3)
+@click.option(
+    "--rounding/--no-rounding",
+    default=True,
+    show_default=True,
+    help="Train with what compiling rounds: 8-bit full-precision layers, float16 residuals.",
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="STUDENT",
+    type=click.Path(path_type=Path),
+    help="Go on from this binary network, which says --scheme, --keep-float and --residual-tap.",
+)
+@recipe_options(samples=120_000, learning_rate=2.5e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def distill_command(
@@ -69,6 +82,8 @@ def distill_command(
     keep_float: tuple[str, ...],
     residual_tap: ResidualTap,
     label_weight: float,
+    rounding: bool,
+    start: Path | None,
     style: str,
     quiet: bool,
     **values: Any,
@@ -95,11 +110,19 @@ def distill_command(
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
     options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float, residual_tap=residual_tap)
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
+    begun = None
+    if start is not None:
+        begun = load(existing_file(start, "student"))
+        if begun.binarization is None:
+            raise InputError(f"{start}: is in full precision; --from takes a binary network")
+        options = BinarizeOptions.from_dict(begun.binarization)
+        facts["from"] = sha256(start)
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
-        ("scheme", scheme),
+        ("scheme", options.scheme.name),
+        *([("from", str(start))] if start else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
@@ -115,10 +138,12 @@ def distill_command(
             output,
             facts,
             label_weight=label_weight,
+            rounding=rounding,
+            start=begun,
             tick=tick,
         ),
         place,
-        f"{output.name}: {scheme}, taught by {model.name}",
+        f"{output.name}: {options.scheme.name}, taught by {model.name}",
         style=style,
         quiet=quiet,
     )

@@ -1,21 +1,38 @@
-"""After the last step: batch norms measured anew, over many pictures and with the final weights."""
+"""After the last step, with the final weights: batch norms measured anew, and the ranges of 8-bit layers."""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Samples, load
+from bhpe_compile.exchange.calibrate import Calibration
 from bhpe_compile.models.norms import measuring_norms
+from bhpe_compile.models.rounding import Range
 
 PICTURES = 2048
+PICTURES_FOR_RANGES = 64
 
 
 def measure_norms(network: nn.Module, samples: Samples, recipe: Recipe, workers: int) -> None:
     """Replace the running statistics of all batch norms of `network` (in place, left in eval mode)."""
-    count = max(1, min(PICTURES, recipe.images) // recipe.micro_batch)
+    with measuring_norms(network):
+        _show(network, samples, recipe, workers, PICTURES)
+
+
+def measure_ranges(network: nn.Module, samples: Samples, recipe: Recipe, workers: int) -> dict[str, Range]:
+    """The range of what every full-precision convolution of `network`, in eval mode, reads: by path."""
+    calibration = Calibration()
+    with torch.no_grad(), calibration.watching(network):
+        _show(network, samples, recipe, workers, PICTURES_FOR_RANGES)
+    return calibration.ranges()
+
+
+def _show(network: nn.Module, samples: Samples, recipe: Recipe, workers: int, pictures: int) -> None:
+    """Let `network` see the first pictures that training saw."""
+    count = max(1, min(pictures, recipe.images) // recipe.micro_batch)
     order = Order(len(samples), recipe.micro_batch, 0, count, recipe.seed)
     device = next(network.parameters()).device
-    with measuring_norms(network):
-        for sample in load(samples, order, workers):
-            network(*(sample[name].to(device) for name in ("view", "hands", "face")))
+    for sample in load(samples, order, workers):
+        network(*(sample[name].to(device) for name in ("view", "hands", "face")))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, uses_bfloat16
-from bhpe_compile.distill.finish import measure_norms
+from bhpe_compile.distill.finish import measure_norms, measure_ranges
 from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Pictures, Sample, Samples
@@ -28,9 +28,9 @@ from bhpe_compile.distill.train import Trained
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.files import write_atomically
-from bhpe_compile.models.checkpoint import save_model
+from bhpe_compile.models.checkpoint import LoadedModel, load_state, save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
+from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize, trace
 
 TEACHER_BATCH = 32
 
@@ -46,14 +46,22 @@ def distill(
     facts: dict[str, Any],
     *,
     label_weight: float = 0.0,
+    rounding: bool = True,
+    start: LoadedModel | None = None,
     tick: Tick = lambda *_: None,
 ) -> Trained:
     """Binarize `teacher` with `options`, train the result against it, and write it to `output`.
 
-    `label_weight` above 0 needs pictures with labels. Raises as `engine.fit` does.
+    `label_weight` above 0 needs pictures with labels. With `rounding` the student computes with what compiling rounds.
+    `start` is a student of the same options whose weights training begins with. Raises as `engine.fit` does, and
+    InputError for a `start` of another form.
     """
     preset = teacher.preset
     network, _ = binarize(trace(teacher.train(), "predict"), options)
+    if start is not None:
+        load_state(network, start.state_dict, start.source)
+    if rounding:
+        network = RoundStorage()(network).graph
     labelled = label_weight > 0
     if labelled:
         assert hasattr(pictures, "labels")
@@ -73,11 +81,13 @@ def distill(
         return terms
 
     described = {"task": "distill", "preset": preset.name, "binarization": options.to_dict(), **facts}
-    task = Task(network.train(), samples, compare, {**described, "label_weight": label_weight})
+    described |= {"label_weight": label_weight, "rounding": rounding}
+    task = Task(network.train(), samples, compare, described)
     log = fit(task, recipe, place, tick)
     if is_main():
         measure_norms(network, samples, recipe, place.workers)
-        save_model(output, network, preset, options.to_dict(), compact=True)
+        ranges = measure_ranges(network, samples, recipe, place.workers) if rounding else None
+        save_model(output, network, preset, options.to_dict(), compact=True, ranges=ranges)
     return Trained(output, log)
 
 

@@ -7,17 +7,14 @@ shall not coarsen all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import fx, nn
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Layer path -> (low, high), low <= 0 <= high."""
 
 SAMPLES = 1 << 16
 """Values kept of one layer and picture, evenly spaced."""
@@ -46,26 +43,19 @@ class Calibration:
         """The best range of every layer."""
         return {path: best_range(np.concatenate(parts)) for path, parts in self.samples.items()}
 
-
-class Observer(fx.Interpreter):
-    """Runs a graph and shows a calibration what its full-precision convolutions read."""
-
-    def __init__(self, graph: fx.GraphModule, calibration: Calibration) -> None:
-        super().__init__(graph)
-        self._calibration = calibration
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As the graph says, after a look at the input."""
-        if isinstance(self.submodules[target], nn.Conv2d | nn.ConvTranspose2d):
-            self._calibration.observe(str(target), args[0])
-        return super().call_module(target, args, kwargs)
-
-
-def run_observed(graph: fx.GraphModule, image: NDArray[np.float32], calibration: Calibration) -> Any:
-    """What `graph` returns for one picture [1, 3, H, W]; its layers' inputs are added to `calibration`."""
-    calibration.pictures += 1
-    with torch.no_grad():
-        return Observer(graph, calibration).run(torch.from_numpy(image))
+    @contextmanager
+    def watching(self, network: nn.Module) -> Iterator[None]:
+        """What full-precision convolutions of `network` read inside is sampled."""
+        hooks = [
+            module.register_forward_pre_hook(lambda _, args, path=path: self.observe(path, args[0]))
+            for path, module in network.named_modules()
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def calibrate(
@@ -73,9 +63,11 @@ def calibrate(
 ) -> Calibration:
     """What `graph` reads on all `images`, each [1, 3, H, W]; `tick` hears of every picture."""
     calibration = Calibration()
-    for image in images:
-        tick(f"calibration, picture {calibration.pictures + 1}")
-        run_observed(graph, image, calibration)
+    with torch.no_grad(), calibration.watching(graph):
+        for image in images:
+            tick(f"calibration, picture {calibration.pictures + 1}")
+            graph(torch.from_numpy(image))
+            calibration.pictures += 1
     return calibration
 
 

@@ -6,7 +6,8 @@
 
 A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them and
 then calls `load_state`. A finished one may be written `compact`: one bit for each binary weight and one magnitude for
-each output channel, float16 for the other weights, which is all of them that a compiled model keeps.
+each output channel, float16 for the other weights, which is all of them that a compiled model keeps. `ranges`, where
+they are, say that it was trained with the rounding of compiled networks (`rounding.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from bhpe_compile.files import write_atomically
 from bhpe_compile.models.binary import BinaryLayer
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.presets import FULL, PRESETS, Preset
+from bhpe_compile.models.rounding import Ranges
 
 FORMAT, VERSION = "bhpe-compile", 1
 PUBLIC_PREFIX = "module."
@@ -69,6 +71,8 @@ class LoadedModel:
     layout: str  # "public" | "bhpe-compile"
     source: str
     ignored: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] | None = None
+    """Of a network that was trained with the rounding of compiled ones: what its full-precision convolutions read."""
 
 
 def load_model(path: Path) -> LoadedModel:
@@ -103,10 +107,13 @@ def save_model(
     binarization: Mapping[str, Any] | None = None,
     *,
     compact: bool = False,
+    ranges: Ranges | None = None,
 ) -> None:
     """Write `model`'s state atomically as .safetensors or .pt, by the suffix of `path`; same input, same bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "preset": preset.name}
+    if ranges is not None:
+        facts["ranges"] = {path: list(span) for path, span in ranges.items()}
     if compact:
         state, facts["signs"] = compact_state(model, state)
     content: bytes | memoryview
@@ -204,7 +211,24 @@ def _own(path: Path, content: Mapping[str, Any]) -> LoadedModel:
     model = _blank(PRESETS[preset])
     if binarization is None:
         load_state(model, state, str(path))
-    return LoadedModel(model, PRESETS[preset], binarization, dict(state), "bhpe-compile", str(path))
+    try:
+        ranges = _ranges(content.get("ranges"))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged: ranges of 8-bit layers: {error}") from error
+    return LoadedModel(
+        model, PRESETS[preset], binarization, dict(state), "bhpe-compile", str(path), ranges=ranges
+    )
+
+
+def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:
+    """What `save_model` wrote; ValueError, TypeError or AttributeError where it is something else."""
+    if content is None:
+        return None
+    ranges = {str(name): (float(low), float(high)) for name, (low, high) in content.items()}
+    for name, (low, high) in ranges.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low <= 0 <= high):
+            raise ValueError(f"{low} .. {high} of {name}")
+    return ranges
 
 
 def _public(path: Path, network: Mapping[str, Tensor]) -> LoadedModel:

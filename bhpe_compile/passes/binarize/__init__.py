@@ -24,6 +24,7 @@ from bhpe_compile.passes.binarize.fusion_up import FusionUp
 from bhpe_compile.passes.binarize.options import BinarizeOptions, ResidualTap
 from bhpe_compile.passes.binarize.plain import Plain
 from bhpe_compile.passes.binarize.remainder import Remainder
+from bhpe_compile.passes.binarize.round_storage import RoundStorage
 from bhpe_compile.passes.binarize.scheme import BIDRN, BNN, REACTNET, SCHEMES, Scheme, get_scheme
 from bhpe_compile.passes.binarize.shortcuts import Shortcuts
 from bhpe_compile.passes.binarize.sites import float_sites
@@ -37,6 +38,7 @@ __all__ = [
     "SCHEMES",
     "BinarizeOptions",
     "ResidualTap",
+    "RoundStorage",
     "Scheme",
     "binarize",
     "binarize_passes",

@@ -1,0 +1,133 @@
+"""A trainable network that computes with what its compiled form rounds.
+
+    conv(x), linear(x)   ->   the same with 8-bit inputs and weights (RoundedConv2d, ...)
+    x                    ->   Half(x)       for the readers of a feature map that is kept
+
+This is what the passes quantize-dense and half-residuals do to the ONNX graph, said in torch: signs behind a rounding
+come out as they will, and a network trained so loses nothing when it is compiled. Which maps are kept is written there.
+"""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from bhpe_compile.models.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, RPReLU
+from bhpe_compile.models.rounding import (
+    Half,
+    Ranges,
+    RoundedInput,
+    RoundedLinear,
+    rounded_form,
+)
+from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.binarize.sites import called_module, float_sites, is_relu, is_sum, only_user
+
+_BINARY = (BinaryConv2d, BinaryConvTranspose2d)
+_DENSE = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+class RoundStorage(Pass[fx.GraphModule]):
+    """8-bit full-precision layers where `dense`, float16 feature maps where `half`.
+
+    `ranges` are those of the inputs of convolutions, by path; the others take the range of every batch.
+    """
+
+    name = "round_storage"
+    summary = "computes with the rounding of a compiled network"
+    requires = ("traced",)
+
+    def __init__(self, ranges: Ranges | None = None, *, dense: bool = True, half: bool = True) -> None:
+        self.ranges, self.dense, self.half = ranges or {}, dense, half
+
+    def call(self, graph: fx.GraphModule) -> PassResult[fx.GraphModule]:
+        """Rewrite in place; every layer and every feature map that is rounded gets one note."""
+        notes = self._halve(graph) if self.half else []
+        notes += self._quantize(graph) if self.dense else []
+        if notes:
+            graph.graph.lint()
+            graph.recompile()
+        return PassResult(graph, bool(notes), tuple(notes))
+
+    def _quantize(self, graph: fx.GraphModule) -> list[Note]:
+        notes = []
+        for site in float_sites(graph):
+            layer = rounded_form(site.layer)
+            linear = isinstance(layer, RoundedLinear)
+            if isinstance(layer, RoundedInput):
+                layer.span = self.ranges.get(site.path)
+            graph.set_submodule(site.path, layer)
+            notes.append(self.applied(site.path, "8-bit weights" if linear else "8-bit weights and input"))
+        return notes
+
+    def _halve(self, graph: fx.GraphModule) -> list[Note]:
+        notes = []
+        for node in list(graph.graph.nodes):
+            readers = _readers_of_rounded(graph, node)
+            if not readers:
+                continue
+            name = f"{node.name}_half"
+            graph.add_submodule(name, Half().train(graph.training))
+            with graph.graph.inserting_after(node):
+                half = graph.graph.call_module(name, (node,))
+            for reader in readers:
+                reader.replace_input_with(node, half)
+            notes.append(self.applied(node.name, f"read as float16 by {', '.join(r.name for r in readers)}"))
+        return notes
+
+
+def _readers_of_rounded(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """The readers of `node` that shall see it rounded; none where it is no feature map that is kept."""
+    if any(user.op == "output" for user in node.users):
+        return []
+    signs, others = _signs_and_others(graph, node)
+    if signs and others:
+        return others
+    reader = only_user(node)
+    if reader is None or not isinstance(_layer_behind(graph, node), _DENSE):
+        return []
+    if isinstance(called_module(graph, reader), nn.MaxPool2d):
+        return [reader]
+    if is_sum(reader):
+        sides = [side for side in reader.all_input_nodes if side is not node]
+        if sides and isinstance(_layer_behind(graph, sides[0], through_binary=True), BinaryLayer):
+            return [reader]
+    return []
+
+
+def _signs_and_others(graph: fx.GraphModule, node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+    """The binary convolutions that take the signs of `node`, past a Hardtanh too, and its other readers."""
+    signs: list[fx.Node] = []
+    others: list[fx.Node] = []
+    for user in node.users:
+        if isinstance(called_module(graph, user), _BINARY):
+            if not _changes_nothing(graph, node, user):
+                signs.append(user)
+        elif isinstance(called_module(graph, user), nn.Hardtanh):
+            past = [sign for sign in user.users if _changes_nothing(graph, user, sign)]
+            signs += past
+            if len(past) < len(user.users):
+                others.append(user)
+        else:
+            others.append(user)
+    return signs, others
+
+
+def _changes_nothing(graph: fx.GraphModule, clip: fx.Node, sign: fx.Node) -> bool:
+    """Whether `clip` is a Hardtanh and `sign` takes signs from it whose thresholds lie inside (drop-dead-hardtanh)."""
+    bounds, layer = called_module(graph, clip), called_module(graph, sign)
+    if not isinstance(bounds, nn.Hardtanh) or not isinstance(layer, _BINARY):
+        return False
+    return bool(((layer.threshold > bounds.min_val) & (layer.threshold <= bounds.max_val)).all())
+
+
+def _layer_behind(graph: fx.GraphModule, node: fx.Node, *, through_binary: bool = False) -> nn.Module | None:
+    """The layer that `node` comes from through what its kernel computes as well, or None."""
+    while True:
+        module = called_module(graph, node)
+        if is_sum(node) and through_binary:
+            found = [_layer_behind(graph, side, through_binary=True) for side in node.all_input_nodes]
+            return next((layer for layer in found if isinstance(layer, BinaryLayer)), None)
+        passed = isinstance(module, nn.BatchNorm2d) or is_relu(graph, node)
+        if not passed and not (through_binary and isinstance(module, RPReLU)):
+            return module
+        node = node.all_input_nodes[0]
