@@ -103,7 +103,8 @@ def round_weight(weight: Tensor, out_axis: int) -> Tensor:
 
 def _above_0(step: Tensor) -> Tensor:
     """As float32; 1 where all values are 0, which stay 0."""
-    return torch.where(step > 0, step, torch.ones_like(step)).float()
+    step = step.float()
+    return torch.where(step > 0, step, torch.ones_like(step))
 
 
 class _StraightThrough(torch.autograd.Function):

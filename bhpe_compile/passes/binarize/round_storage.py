@@ -67,6 +67,7 @@ class RoundStorage(Pass[fx.GraphModule]):
                 continue
             name = f"{node.name}_half"
             graph.add_submodule(name, Half().train(graph.training))
+            _keep_signs(graph, node, readers)
             with graph.graph.inserting_after(node):
                 half = graph.graph.call_module(name, (node,))
             for reader in readers:
@@ -80,6 +81,8 @@ def _readers_of_rounded(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
     if any(user.op == "output" for user in node.users):
         return []
     signs, others = _signs_and_others(graph, node)
+    if any(isinstance(called_module(graph, other), Half) for other in others):
+        return []
     if signs and others:
         return others
     reader = only_user(node)
@@ -92,6 +95,14 @@ def _readers_of_rounded(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
         if sides and isinstance(_layer_behind(graph, sides[0], through_binary=True), BinaryLayer):
             return [reader]
     return []
+
+
+def _keep_signs(graph: fx.GraphModule, node: fx.Node, readers: list[fx.Node]) -> None:
+    """Signs behind a Hardtanh among `readers`, which will read `node` rounded, read it through one of their own."""
+    for clip in readers:
+        for sign in [sign for sign in clip.users if _changes_nothing(graph, clip, sign)]:
+            with graph.graph.inserting_after(node):
+                sign.replace_input_with(clip, graph.graph.node_copy(clip))
 
 
 def _signs_and_others(graph: fx.GraphModule, node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
