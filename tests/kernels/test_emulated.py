@@ -13,17 +13,22 @@ from bhpe_compile.kernels import (
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
+    Int8Conv2d,
+    Int8ConvTranspose2d,
     MaxPool2d,
     PackBits,
+    Quantize,
     Residual,
     RoiAlign,
     SamplePoints,
     binary_linear,
 )
+from bhpe_compile.kernels.int8_layout import stored
 from bhpe_compile.targets import get_target
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 from tests.kernels import emulated
+from tests.kernels import test_int8 as int8
 from tests.kernels.native import Array, arguments, onnx_bits
 
 BOTH = Epilogue(bits=True, bits_border=1)
@@ -40,7 +45,16 @@ EXACT: dict[str, Any] = {
     "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
     "max pool": MaxPool2d(1, 9, 8, 24, 3, 2, 1, True, True, 1),
     "pack": PackBits(1, 4, 5, 90, 1),
+    "int8 3x3": Int8Conv2d(1, 5, 9, 21, 40, 3, 1, 1, 1, Epilogue()),
+    "int8 7x7 stride 2": Int8Conv2d(1, 15, 18, 3, 24, 7, 2, 3, 3, BOTH),
+    "int8 1x1": Int8Conv2d(2, 3, 5, 64, 72, 1, 1, 0, 0, BOTH),
+    "int8 one channel": Int8Conv2d(1, 4, 4, 1, 5, 3, 1, 1, 1, Epilogue()),
+    "int8 transposed": Int8ConvTranspose2d(1, 3, 7, 21, 40, 1, BOTH),
+    "int8 largest": Int8Conv2d(1, 3, 3, 512, 24, 3, 1, 1, 1, Epilogue()),
+    "int8 least": Int8Conv2d(1, 3, 3, 512, 24, 3, 1, 1, 1, Epilogue()),
+    "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
 }
+ZERO = 113
 CLOSE: dict[str, Any] = {
     "binary epilogue": BinaryConv2d(1, 4, 6, 64, 40, 3, 1, 1, 1, FULL),
     "binary repeat": BinaryConv2d(1, 4, 6, 32, 64, 1, 1, 0, 0, Epilogue(Residual("repeat", 16), "relu")),
@@ -53,16 +67,32 @@ CLOSE: dict[str, Any] = {
 }
 
 
-def inputs(kernel: Any, isa: VectorIsa, *, plain: bool) -> dict[str, Array]:
+def extreme(kernel: Int8Conv2d, isa: VectorIsa, level: int, weight: int) -> dict[str, Array]:
+    """Every product at its largest: what two of them in 16 bits, or a saturating instruction, might not hold."""
+    arrays, _, _ = int8.arguments(kernel, isa, 0, ZERO)
+    shape = (kernel.out_channels, kernel.in_channels, kernel.kernel, kernel.kernel)
+    constants = {"weight": np.full(shape, weight, np.int8), "zero": np.array(ZERO)}
+    levels = np.full((1, kernel.height + 2, kernel.stored_width, kernel.in_channels), level)
+    return arrays | kernel.constants(isa, constants) | {"x": stored(levels, ZERO, isa.int8)}
+
+
+def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
     """Random arrays for one kernel, weights packed for `isa`."""
     generator = np.random.default_rng(11)
+    if name in ("int8 largest", "int8 least"):
+        return extreme(kernel, isa, *((255, 127) if name == "int8 largest" else (0, 127)))
+    if isinstance(kernel, Int8Conv2d | Int8ConvTranspose2d):
+        return int8.arguments(kernel, isa, 11, ZERO)[0]
+    if isinstance(kernel, Quantize):
+        x = generator.integers(-2400, 2400, (1, 4, 6, 13)) / 32  # ties between two levels among them
+        return {"x": x.astype(np.float32), "quantization": np.array([0.25, ZERO], np.float32)}
     if isinstance(kernel, RoiAlign):
         return {
             "x": generator.random((1, 30, 40, 3)).astype(np.float32),
             "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
             "batch_index": np.zeros(2, np.int64),
         }
-    arrays = arguments(kernel, isa, 11, plain=plain)
+    arrays = arguments(kernel, isa, 11, plain=name in EXACT)
     if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
         side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
         arrays |= kernel.pack(
@@ -78,7 +108,13 @@ def inputs(kernel: Any, isa: VectorIsa, *, plain: bool) -> dict[str, Array]:
     return arrays
 
 
-@pytest.fixture(scope="module", params=["arm", "arm-a53", "armv7", "riscv64", "riscv64-v"])
+def reference(kernel: Any, arrays: dict[str, Array], isa: VectorIsa) -> dict[str, Array]:
+    """What NumPy computes, stored as `isa` stores it."""
+    found: dict[str, Array] = kernel.reference(**arrays)
+    return {"out": stored(found["out"], ZERO, isa.int8)} if isinstance(kernel, Quantize) else found
+
+
+@pytest.fixture(scope="module", params=["arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v"])
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
@@ -86,14 +122,14 @@ def results(
     target = get_target(request.param)
     emulated.skip_without_emulator(target)
     every = {**EXACT, **CLOSE}
-    arrays = {name: inputs(kernel, target.isa, plain=name in EXACT) for name, kernel in every.items()}
+    arrays = {name: inputs(name, kernel, target.isa) for name, kernel in every.items()}
     got = emulated.run_all(
         tmp_path_factory.mktemp("kernels"),
         [(kernel, arrays[name]) for name, kernel in every.items()],
         target,
     )
     return {
-        name: (outputs, kernel.reference(**arrays[name]))
+        name: (outputs, reference(kernel, arrays[name], target.isa))
         for (name, kernel), outputs in zip(every.items(), got, strict=True)
     }
 
