@@ -2,10 +2,10 @@
 
     python benchmarks/accuracy.py --models training [--count 1000] [--seed 0] [--calibrate PICTURE]
 
-`--models` is the folder `make train` filled: model.pt (full precision), bidrn.pt, bnn.pt and reactnet.pt (distilled
-alike; without bnn.pt or reactnet.pt their rows are left out). The rows: the mean pose; full precision; `naive`,
-binarized as BiDRN without any training; the binary networks in torch; and bidrn.pt compiled for this machine with
-every default: dense layers in 8 bits, float16 residuals. Every figure is the mean over the people, with a bootstrap
+`--models` is the folder `make train` filled: model.pt (full precision), bidrn-alike.pt, bnn-alike.pt and
+reactnet-alike.pt (distilled alike) and bidrn.pt, which was trained on from bidrn-alike.pt. The rows: the mean pose; full
+precision; `naive`, binarized as BiDRN without any training; the binary networks in torch; and bidrn.pt compiled for this
+machine with every default: dense layers in 8 bits, float16 residuals. Every figure is the mean over the people, with a bootstrap
 interval. `bhpe-compile eval` on the same files and the same people gives the same figures.
 """
 
@@ -29,7 +29,8 @@ from bhpe_compile.pipeline import compile_model, load
 
 HERE = Path(__file__).parent
 FIGURES = ("mpvpe", "pa_mpvpe", "mpjpe", "pa_mpjpe", "hands_mpvpe", "face_mpvpe")
-BINARY = ("bnn", "reactnet", "bidrn")
+BINARY = {"bnn": "bnn-alike", "reactnet": "reactnet-alike", "bidrn_alike": "bidrn-alike", "bidrn": "bidrn"}
+"""Row -> file."""
 
 LIMITS = {
     "full_precision / mean_pose, mpvpe": (0.50, 0.35),
@@ -51,8 +52,7 @@ def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) ->
         full_precision(teacher, "full_precision"),
         binarized(load(models / "model.pt"), naive, "naive"),
     ]
-    trained = [name for name in BINARY if (models / f"{name}.pt").exists()]
-    subjects += [binarized(load(models / f"{name}.pt"), None, name) for name in trained]
+    subjects += [binarized(load(models / f"{file}.pt"), None, row) for row, file in BINARY.items()]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = CompileOptions(target="native", calibrate=calibrate)

@@ -43,7 +43,6 @@ def test_library_shows_the_interface_only(name: str) -> None:
 
 def test_no_path_of_this_machine_is_inside() -> None:
     linked = link(small_program(get_target("arm")), get_target("arm"))
-    assert linked.driver is not None
     for content in (linked.module, linked.driver):
         assert b"bhpe-link-" not in content
         assert str(Path.home()).encode() + b"/" not in content

@@ -133,10 +133,28 @@ def test_pack_of_a_graph_input_needs_its_own_kernel_and_says_so() -> None:
     assert kinds(model)["PackBits"] == 1
 
 
+@pytest.mark.parametrize(
+    ("channels", "out", "reason"),
+    [(20, 20, "it has 20 channels, which are no whole bytes"), (4, 24, "it repeats a residual of 4 channels")],
+)
+def test_pack_of_channels_that_fill_no_byte(channels: int, out: int, reason: str) -> None:
+    b = Builder(3)
+    first = bidrb(b, b.input("image", (1, channels, 4, 6)), "first", channels, out, 1, (4, 6))
+    model = b.build(bidrb(b, first, "second", out, out, 1, (4, 6)))
+    image = b.normal(1, channels, 4, 6)
+    expected = reference(model, image)
+    run(model, SelectKernels(), FuseEpilogue(), ChannelLast())
+    notes = PackActivations()(model).notes
+    assert any(reason in note.reason and not note.applied for note in notes)
+    assert kinds(model)["PackBits"] == 2
+    (got,) = evaluate(model, {"image": image})
+    np.testing.assert_allclose(got, expected[0], atol=2e-5, rtol=1e-5)  # float32 sums in another order
+
+
 @settings(max_examples=25, deadline=None)
 @given(
-    channels=st.sampled_from([8, 16, 24, 64]),
-    out=st.sampled_from([8, 16, 32, 64, 96]),
+    channels=st.sampled_from([4, 8, 16, 20, 24, 64]),
+    out=st.sampled_from([4, 8, 16, 20, 32, 40, 64, 96]),
     stride=st.sampled_from([1, 2]),
     height=st.sampled_from([4, 6, 8]),
     seed=st.integers(0, 1000),
