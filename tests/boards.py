@@ -28,27 +28,49 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+ARM_PYTHON = "BHPE_ARM_PYTHON"
+"""Environment variable: the program that scripts/arm-python made, a Python for AArch64 with TVM under qemu."""
+
+AS_ITSELF = "import runpy, sys; sys.executable = {0!r}; runpy.run_module(sys.argv[1], None, '__main__', True)"
+"""Runs a module in a Python whose workers are started by the same program; sys.argv[0] is put right by runpy."""
+
+
 @pytest.fixture(scope="module")
 def tracker() -> Iterator[str]:
-    """host:port of a tracker that knows one device, each process group ended afterwards."""
+    """host:port of a tracker that knows one device, this machine."""
+    yield from tracked([sys.executable, "-m"], {})
+
+
+@pytest.fixture(scope="module")
+def arm_tracker() -> Iterator[str]:
+    """host:port of a tracker whose device runs under qemu-aarch64."""
+    python = os.environ.get(ARM_PYTHON)
+    if python is None:
+        pytest.skip(f"{ARM_PYTHON} is not set; scripts/arm-python says how")
+    runner = shutil.which("qemu-aarch64")
+    assert runner is not None
+    yield from tracked([python, "-c", AS_ITSELF.format(python)], {"BHPE_RUNNER": runner})
+
+
+def tracked(python: list[str], environment: dict[str, str]) -> Iterator[str]:
+    """host:port of a tracker with one device, whose server `python` runs; each process group is ended afterwards."""
     for package in ("tornado", "cloudpickle"):
         if find_spec(package) is None:
             pytest.skip(f"the package {package} runs TVM's tracker")
     port = free_port()
     address = f"127.0.0.1:{port}"
-    commands = [
-        ["tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1)],
-        ["tvm.exec.rpc_server", "--host", "127.0.0.1", "--tracker", address, "--key", KEY],
-    ]
+    here = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port)]
+    there = [*python, "tvm.exec.rpc_server", "--host", "127.0.0.1", "--tracker", address, "--key", KEY]
     processes = []
     try:
-        for command in commands:
+        for command in ([*here, "--port-end", str(port + 1)], there):
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", *command],
+                    command,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     start_new_session=True,
+                    env=os.environ | environment,
                 )
             )
         wait_for(address)
@@ -60,11 +82,11 @@ def tracker() -> Iterator[str]:
 
 
 def wait_for(address: str) -> None:
-    """Until the device is registered, at most a minute."""
+    """Until the device is registered, at most five minutes (under qemu; else it takes seconds)."""
     from tvm import rpc
 
     host, port = address.split(":")
-    for _ in range(120):
+    for _ in range(600):
         try:
             if KEY in rpc.connect_tracker(host, int(port)).summary()["queue_info"]:
                 return

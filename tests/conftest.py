@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.boards import ssh_config, tracker  # noqa: F401 (fixtures of several folders)
+from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401 (fixtures of several folders)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,8 @@
  *
  * The file `words` beside the library holds the program and its arguments, each with a zero behind it. The program runs in
  * that folder; what it writes is in `stdout` and `stderr` there. The function returns its exit status, the negative
- * number of the signal that ended it, or 126 where it could not be started.
+ * number of the signal that ended it, or 126 where it could not be started. Where the server itself runs under an emulator,
+ * the environment's BHPE_RUNNER names the program that runs others: qemu does not do so by itself.
  *
  * The function's form is TVM FFI's, whose values are 16 bytes: a type, 4 bytes of padding, 8 bytes of value. */
 #define _GNU_SOURCE
@@ -31,13 +32,18 @@ static int redirect(const char *path, int descriptor) {
   return file < 0 || dup2(file, descriptor) < 0;
 }
 
-static void become(char **words) {
-  if (redirect("stdout", 1) || redirect("stderr", 2)) return;
-  if (chmod(words[0], 0700) == 0) execv(words[0], words);
+static void become(char **words, char *runner) {
+  if (redirect("stdout", 1) || redirect("stderr", 2) || chmod(words[1], 0700)) return;
+  if (runner) {
+    words[0] = runner;
+    execv(runner, words);
+  } else {
+    execv(words[1], words + 1);
+  }
 }
 
 /* The words of the file in `folder` as an array that ends with NULL; how many, 0 where there are none. */
-static size_t read_words(const char *folder, char text[4096], char *words[MOST_WORDS + 1]) {
+static size_t read_words(const char *folder, char text[4096], char **words) {
   char path[4096 + 8];
   size_t size = 0, count = 0;
   snprintf(path, sizeof path, "%s/words", folder);
@@ -55,17 +61,17 @@ static size_t read_words(const char *folder, char text[4096], char *words[MOST_W
 /* The server has threads, so the child may do little more than become the program: no allocation after fork. */
 static int64_t spawn(void) {
   Dl_info self;
-  char folder[4096], text[4096], *words[MOST_WORDS + 1];
+  char folder[4096], text[4096], *words[1 + MOST_WORDS + 1], *runner = getenv("BHPE_RUNNER");
   if (!dladdr((void *)spawn, &self) || strlen(self.dli_fname) >= sizeof folder) return NOT_STARTED;
   strcpy(folder, self.dli_fname);
   char *slash = strrchr(folder, '/');
   if (!slash) return NOT_STARTED;
   *slash = 0;
-  if (!read_words(folder, text, words)) return NOT_STARTED;
+  if (!read_words(folder, text, words + 1)) return NOT_STARTED;
   pid_t child = fork();
   if (child < 0) return NOT_STARTED;
   if (child == 0) {
-    if (chdir(folder) == 0) become(words);
+    if (chdir(folder) == 0) become(words, runner);
     _exit(NOT_STARTED);
   }
   int status;

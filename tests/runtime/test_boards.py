@@ -64,6 +64,20 @@ def test_for_another_cpu(board: Board, arm_artifact: Path) -> None:
         open_session(arm_artifact, board=board)
 
 
+# ---- RPC ----
+
+
+def test_a_server_under_qemu(arm_artifact: Path, arm_tracker: str) -> None:
+    """Upload, load, start and fetch through a server of another CPU; its bits are those of the emulated driver."""
+    board = RpcBoard(arm_tracker, KEY)
+    with open_session(arm_artifact) as here, open_session(arm_artifact, board=board) as there:
+        assert there.executed == f"{KEY} (rpc)"
+        first, second = (session.execute({"x": some_input(3)}).outputs for session in (here, there))
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            np.testing.assert_array_equal(second[name], value)
+
+
 # ---- ssh ----
 
 
