@@ -3,10 +3,10 @@
     python benchmarks/accuracy.py --models training [--count 1000] [--seed 0] [--calibrate PICTURE]
 
 `--models` is the folder `make train` filled: model.pt (full precision), bidrn-alike.pt, bnn-alike.pt and
-reactnet-alike.pt (distilled alike) and bidrn.pt, which was trained on from bidrn-alike.pt. The rows: the mean pose; full
-precision; `naive`, binarized as BiDRN without any training; the binary networks in torch; and bidrn.pt compiled for this
-machine with every default: dense layers in 8 bits, float16 residuals. Every figure is the mean over the people, with a bootstrap
-interval. `bhpe-compile eval` on the same files and the same people gives the same figures.
+reactnet-alike.pt (distilled alike) and bidrn.pt, which was trained on from bidrn-alike.pt. The rows: the mean pose;
+full precision; `naive`, binarized as BiDRN without any training; the binary networks in torch; and bidrn.pt compiled
+for this machine with every default: dense layers in 8 bits, float16 residuals. Every figure is the mean over the
+people, with a bootstrap interval. `bhpe-compile eval` on the same files and the same people gives the same figures.
 """
 
 from __future__ import annotations

@@ -135,7 +135,10 @@ def test_pack_of_a_graph_input_needs_its_own_kernel_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("channels", "out", "reason"),
-    [(20, 20, "it has 20 channels, which are no whole bytes"), (4, 24, "it repeats a residual of 4 channels")],
+    [
+        (20, 20, "it has 20 channels, which are no whole bytes"),
+        (4, 24, "it repeats a residual of 4 channels"),
+    ],
 )
 def test_pack_of_channels_that_fill_no_byte(channels: int, out: int, reason: str) -> None:
     b = Builder(3)
