@@ -125,6 +125,7 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
                 run.save(step + 1)
         run.save(recipe.steps)
     accelerator.wait_for_everyone()
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # else `network` would go on under autocast
     return run.log
 
 

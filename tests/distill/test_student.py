@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +19,18 @@ from bhpe_compile.distill.folder import Folder
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.student import distill, find_boxes
 from bhpe_compile.distill.train import Trained
-from bhpe_compile.errors import UsageError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.models.binary import BinaryLayer
 from bhpe_compile.models.checkpoint import load_model, load_state
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
+from bhpe_compile.models.rounding import RoundedInput
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
 from bhpe_compile.pipeline import binarize as pipeline_binarize
+from bhpe_compile.pipeline import with_rounding
 from bhpe_compile.progress import Progress
 from tests.distill.people import People
 
@@ -130,3 +134,61 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
     assert image.shape == (512, 384, 3)
     assert tuple(image[256, 192]) == (10, 200, 30)
     assert tuple(image[0, 0]) == (0, 0, 0)  # the margin that every crop has
+
+
+def test_a_student_brings_what_compiling_rounds(
+    student: tuple[Path, Hand4Whole, Trained], tmp_path: Path
+) -> None:
+    """Ranges of all convolutions of the compiled network, which are those of its own picture's 8 bits."""
+    loaded = load_model(student[0] / "student.pt")
+    assert loaded.ranges is not None
+    graph, _ = pipeline_binarize(loaded, CompileOptions(target=""), Progress(None))
+    rounded = with_rounding(graph, loaded, CompileOptions(target=""))
+    spans = {path: m.span for path, m in rounded.named_modules() if isinstance(m, RoundedInput)}
+    assert spans == loaded.ranges
+    assert all(low < high for low, high in spans.values())
+    exact, _ = pipeline_binarize(loaded, CompileOptions(target=""), Progress(None))
+    plain = replace(loaded, ranges=None)
+    assert with_rounding(exact, plain, CompileOptions(target="")) is exact
+
+
+@pytest.fixture
+def another_precision() -> Iterator[None]:
+    """accelerate keeps the first precision of a process: forgotten before, and for the tests behind."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.usefixtures("another_precision")
+def test_going_on_from_a_student_in_bfloat16(
+    student: tuple[Path, Hand4Whole, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    """It starts with the student's weights; statistics and ranges are measured in float32 afterwards."""
+    start = load_model(student[0] / "student.pt")
+    recipe = replace(RECIPE, precision="bf16", learning_rate=1e-6)
+    place = Place(tmp_path / "work", workers=0)
+    output = tmp_path / "on.pt"
+    distill(student[1], PEOPLE, body, BinarizeOptions(), recipe, place, output, {}, start=start)
+    after = load_model(output)
+    assert after.ranges is not None
+    assert all(
+        value.dtype == torch.float32 for value in after.state_dict.values() if value.is_floating_point()
+    )
+    names = [name for name in start.state_dict if name.endswith("conv2.weight")]
+    assert names
+    for name in names:  # so small a rate turns no sign
+        assert torch.equal(after.state_dict[name] >= 0, start.state_dict[name] >= 0), name
+    other = BinarizeOptions(scheme=get_scheme("reactnet"))
+    with pytest.raises(InputError, match="not a checkpoint of this network"):
+        distill(student[1], PEOPLE, body, other, recipe, place, output, {}, start=start)
+
+
+def test_without_rounding_there_are_no_ranges(tmp_path: Path, body: BodyModel) -> None:
+    teacher = initialise(Hand4Whole(TINY), 1)
+    place = Place(tmp_path / "work", workers=0)
+    output = tmp_path / "student.pt"
+    distill(teacher, PEOPLE, body, BinarizeOptions(), RECIPE, place, output, {}, rounding=False)
+    assert load_model(output).ranges is None

@@ -215,3 +215,22 @@ def test_damaged_compact_form_is_refused(damage: str, tmp_path: Path) -> None:
     torch.save(content, path)
     with pytest.raises(InputError, match="damaged: the packed weights"):
         load_model(path)
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
+def test_ranges_come_back(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
+    ranges = {"backbone.conv1": (0.0, 1.0), "other": (-0.1, 0.3)}
+    save_model(tmp_path / name, tiny, TINY, ranges=ranges)
+    assert load_model(tmp_path / name).ranges == ranges
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [{"a": [1.0, 2.0]}, {"a": [0.0, float("nan")]}, {"a": [0.0]}, {"a": "ab"}, {"a": 3}, ["a"], 7],
+)
+def test_damaged_ranges_are_named(tmp_path: Path, tiny: Hand4Whole, ranges: Any) -> None:
+    save_model(tmp_path / "m.pt", tiny, TINY)
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save(content | {"ranges": ranges}, tmp_path / "m.pt")
+    with pytest.raises(InputError, match="damaged: ranges of 8-bit layers"):
+        load_model(tmp_path / "m.pt")
