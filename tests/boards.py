@@ -31,8 +31,8 @@ def free_port() -> int:
 ARM_PYTHON = "BHPE_ARM_PYTHON"
 """Environment variable: the program that scripts/arm-python made, a Python for AArch64 with TVM under qemu."""
 
-AS_ITSELF = "import runpy, sys; sys.executable = {0!r}; runpy.run_module(sys.argv[1], None, '__main__', True)"
-"""Runs a module in a Python whose workers are started by the same program; sys.argv[0] is put right by runpy."""
+AS_ITSELF = "import runpy, sys; sys.executable = {0!r}; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__', True)"
+"""Runs a module in a Python whose workers are started by the same program."""
 
 
 @pytest.fixture(scope="module")
