@@ -31,7 +31,12 @@ def free_port() -> int:
 ARM_PYTHON = "BHPE_ARM_PYTHON"
 """Environment variable: the program that scripts/arm-python made, a Python for AArch64 with TVM under qemu."""
 
-AS_ITSELF = "import runpy, sys; sys.executable = {0!r}; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__', True)"
+AS_ITSELF = """
+import runpy, sys
+sys.executable = {0!r}
+del sys.argv[0]
+runpy.run_module(sys.argv[0], None, "__main__", alter_sys=True)
+"""
 """Runs a module in a Python whose workers are started by the same program."""
 
 
