@@ -2,8 +2,8 @@
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
 `DenseConvTranspose2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
-`SamplePoints`, `TransposeChannels`; `binary_linear` (a binary dense
-layer as a 1x1 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
+`SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
+convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
 
 Float activations are NHWC, float32 or, where a kernel says so, float16.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bhpe_compile.kernels.binary_conv import BinaryConv2d, binary_linear
 from bhpe_compile.kernels.binary_deconv import BinaryConvTranspose2d
+from bhpe_compile.kernels.convert_floats import ConvertFloats
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
@@ -35,6 +36,7 @@ __all__ = [
     "PASS_CONFIG",
     "BinaryConv2d",
     "BinaryConvTranspose2d",
+    "ConvertFloats",
     "DenseConv2d",
     "DenseConvTranspose2d",
     "Epilogue",

@@ -10,6 +10,7 @@ import pytest
 from bhpe_compile.kernels import (
     BinaryConv2d,
     BinaryConvTranspose2d,
+    ConvertFloats,
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
@@ -52,6 +53,8 @@ EXACT: dict[str, Any] = {
     "int8 transposed": Int8ConvTranspose2d(1, 3, 7, 21, 40, 1, BOTH),
     "int8 largest": Int8Conv2d(1, 3, 3, 512, 24, 3, 1, 1, 1, Epilogue()),
     "int8 least": Int8Conv2d(1, 3, 3, 512, 24, 3, 1, 1, 1, Epilogue()),
+    "to half": ConvertFloats((1, 3, 5, 7), "float16"),
+    "from half": ConvertFloats((1, 3, 5, 7), "float32"),
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
 }
 ZERO = 113
@@ -83,6 +86,14 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
         return extreme(kernel, isa, *((255, 127) if name == "int8 largest" else (0, 127)))
     if isinstance(kernel, Int8Conv2d | Int8ConvTranspose2d):
         return int8.arguments(kernel, isa, 11, ZERO)[0]
+    if isinstance(kernel, ConvertFloats):
+        spread = 10.0 ** generator.uniform(-9, 5.5, kernel.shape)  # denormal halves and infinity among them
+        with np.errstate(over="ignore"):
+            return {
+                "x": (spread * generator.choice([-1, 1], kernel.shape)).astype(
+                    kernel.parameters(isa)[0].dtype
+                )
+            }
     if isinstance(kernel, Quantize):
         x = generator.integers(-2400, 2400, (1, 4, 6, 13)) / 32  # ties between two levels among them
         return {"x": x.astype(np.float32), "quantization": np.array([0.25, ZERO], np.float32)}

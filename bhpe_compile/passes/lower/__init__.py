@@ -22,6 +22,7 @@ from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.quantize_activations import QuantizeActivations
+from bhpe_compile.passes.lower.select_conversions import SelectConversions
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
@@ -41,7 +42,8 @@ def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[
     """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
         *(SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()),
-        *(QuantizeActivations(), NarrowStorage(), SelectTransposes(), ChooseTiles(tiles, isa)),
+        *(QuantizeActivations(), NarrowStorage(), SelectTransposes(), SelectConversions()),
+        ChooseTiles(tiles, isa),
     ]
 
 

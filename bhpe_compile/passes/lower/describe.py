@@ -207,9 +207,17 @@ def _transpose(node: ir.Node) -> Kernel:
     return k.TransposeChannels(batch=batch, channels=channels, height=height, width=width, to_last=to_last)
 
 
+def _convert(node: ir.Node) -> Kernel:
+    shape = g.shape_of(g.operands_of(node)["x"])
+    return k.ConvertFloats(
+        shape=tuple(shape), dtype="float16" if g.text(node, "dtype") == "float16" else "float32"
+    )
+
+
 DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "BinaryConv2d": _binary_conv,
     "BinaryConvTranspose2d": _binary_deconv,
+    "ConvertFloats": _convert,
     "DenseConv2d": _dense_conv,
     "DenseConvTranspose2d": _dense_deconv,
     "Int8Conv2d": _int8_conv,
