@@ -46,6 +46,11 @@ class CompileOptions:
         """Whether full-precision convolutions compute with 8-bit integers."""
         return self.dense == "int8" or (self.dense is None and self.is_binary)
 
+    @property
+    def keeps_half(self) -> bool:
+        """Whether residuals beside binary layers are stored as float16."""
+        return self.is_binary and self.residual == "fp16"
+
     def to_dict(self) -> dict[str, Any]:
         """The options as the manifest records them (no paths: the same input gives the same bytes)."""
         return {
@@ -55,7 +60,7 @@ class CompileOptions:
             "binarize": list(self.binarize),
             "residual_tap": self.residual_tap,
             "dense": "int8" if self.computes_int8 else "fp32",
-            "residual": self.residual if self.is_binary else "fp32",
+            "residual": "fp16" if self.keeps_half else "fp32",
         }
 
 

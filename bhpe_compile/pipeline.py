@@ -19,6 +19,7 @@ from bhpe_compile.facts import describe, versions
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.base import Note, PassRecord
 from bhpe_compile.progress import Inspector, Observer, Progress
+from bhpe_compile.rounding import Rounding, choose_rounding
 from bhpe_compile.schedule import list_passes
 from bhpe_compile.tools import Tools
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.simplify import Simplifier
     from bhpe_compile.models.checkpoint import LoadedModel
-    from bhpe_compile.models.rounding import Ranges
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
@@ -82,7 +82,7 @@ def compile_model(
             graph, notes = binarize(loaded, options, progress)
         with progress.stage("reference"):
             run = run_reference(graph, options.picture)
-            rounding = choose_rounding(graph, options, run, progress, loaded.ranges)
+            rounding = choose_rounding(graph, options, run.arrays()[INPUT], progress, loaded.ranges)
         built = _build(run, rounding, target, tools, progress)
     notes += built.notes
     facts = describe(loaded, options, rounding.source)
@@ -109,34 +109,20 @@ def compile_graph(
     does.
     """
     from bhpe_compile.artifact import check_output
-    from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
     from bhpe_compile.targets import get_target
 
+    options = CompileOptions(target_name, dense=dense, residual=residual)
     target = get_target(target_name)
     check_output(output, force)
     progress = Progress(observer)
     with Tools.start() as tools:
         with progress.stage("reference"):
             run = run_graph(graph, example)
-            rounding = Rounding(half=residual == "fp16")
-            if dense == "int8":
-                rounding.ranges = calibrate(graph, with_mirror_image(example), progress.step).ranges()
+            rounding = choose_rounding(graph, options, example, progress)
         built = _build(run, rounding, target, tools, progress)
     facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
     report = _write(output, built, run, target, built.notes, facts, force, progress)
     return CompileResult(output, report, built.notes, progress.seconds)
-
-
-@dataclass
-class Rounding:
-    """What is rounded beyond the binary layers: convolutions whose inputs have `ranges`, and, where `half`, residuals.
-
-    `source` says where the ranges are from, None where nothing has 8 bits.
-    """
-
-    ranges: Ranges | None = None
-    half: bool = False
-    source: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -272,41 +258,6 @@ def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Run:
     return run(graph, torch.from_numpy(example))
 
 
-def choose_rounding(
-    graph: fx.GraphModule,
-    options: CompileOptions,
-    run: Run,
-    progress: Progress,
-    trained: Ranges | None = None,
-) -> Rounding:
-    """What the options ask to be rounded. 8-bit layers are calibrated here, unless they were `trained` as such."""
-    from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
-    from bhpe_compile.runtime import load_picture
-
-    rounding = Rounding(half=options.is_binary and options.residual == "fp16")
-    if not options.computes_int8:
-        return rounding
-    if trained is not None and not options.calibrate:
-        rounding.ranges, rounding.source = trained, {"source": "training", "pictures": 0}
-        return rounding
-    pictures = (load_picture(path).network_input for path in options.calibrate)
-    images = pictures if options.calibrate else with_mirror_image(run.arrays()[INPUT])
-    found = calibrate(graph, images, progress.step)
-    source = "user" if options.calibrate else "embedded example"
-    rounding.ranges, rounding.source = found.ranges(), {"source": source, "pictures": found.pictures}
-    return rounding
-
-
-def with_rounding(graph: fx.GraphModule, loaded: LoadedModel, options: CompileOptions) -> fx.GraphModule:
-    """A frozen graph that computes with what compiling rounds, where `loaded` was trained so; else `graph` itself."""
-    if loaded.ranges is None:
-        return graph
-    from bhpe_compile.passes.binarize import RoundStorage
-
-    half = options.residual == "fp16"
-    return RoundStorage(loaded.ranges, dense=options.computes_int8, half=half)(graph).graph
-
-
 def export(
     run: Run, progress: Progress, simplifier: Simplifier | None = None
 ) -> tuple[ir.Model, tuple[Note, ...]]:
@@ -377,7 +328,7 @@ def lowered_graph(
             graph, _ = binarize(loaded, options, progress)
         with progress.stage("reference"):
             run = run_reference(graph, options.picture)
-            rounding = choose_rounding(graph, options, run, progress, loaded.ranges)
+            rounding = choose_rounding(graph, options, run.arrays()[INPUT], progress, loaded.ranges)
         with progress.stage("export"):
             model, _ = export(run, progress)
         with progress.stage("fold"):

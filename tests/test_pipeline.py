@@ -19,6 +19,7 @@ from torch import nn
 
 from bhpe_compile import pipeline
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.exchange import INPUT
 from bhpe_compile.facts import describe, versions
 from bhpe_compile.models.checkpoint import save_model
 from bhpe_compile.models.hand4whole import Hand4Whole
@@ -28,6 +29,7 @@ from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze
 from bhpe_compile.pipeline import CompileResult, compile_model
 from bhpe_compile.progress import STAGES, Progress
+from bhpe_compile.rounding import choose_rounding
 from bhpe_compile.schedule import list_passes
 from bhpe_compile.tools import one_thread
 from bhpe_compile.verification import verify
@@ -197,7 +199,9 @@ def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_
     with one_thread():  # sums in the same order, so the same ranges
         run = pipeline.run_reference(graph, None)
         model, _ = pipeline.export(run, progress)
-        pipeline.fold(model, progress, pipeline.choose_rounding(graph, OPTIONS["bidrn"], run, progress))
+        pipeline.fold(
+            model, progress, choose_rounding(graph, OPTIONS["bidrn"], run.arrays()[INPUT], progress)
+        )
     assert pipeline.serialise(model) == content(compiled("bidrn"), "model.onnx")
     assert describe(loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
 

@@ -12,7 +12,7 @@ STOREYS = (
     ("api",),
     ("bisection", "tuning", "accuracy"),
     ("pipeline",),
-    ("facts", "tools", "inspection", "verification", "report"),
+    ("facts", "rounding", "tools", "inspection", "verification", "report"),
     ("distill",),
     ("progress", "schedule"),
     ("passes", "exchange", "evaluate"),

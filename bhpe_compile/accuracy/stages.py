@@ -101,7 +101,8 @@ def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = B
     It computes with the rounding of the compiled network where it was trained with it.
     """
     from bhpe_compile.options import CompileOptions
-    from bhpe_compile.pipeline import binarize, with_rounding
+    from bhpe_compile.pipeline import binarize
+    from bhpe_compile.rounding import with_rounding
 
     chosen = options or CompileOptions(target="")
     graph, _ = binarize(loaded, chosen, Progress(None))

@@ -97,6 +97,7 @@ def torch_graph(checkpoint: Path, options: CompileOptions) -> fx.GraphModule:
 def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]) -> Remade:
     """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W]; 8-bit layers are calibrated on it."""
     from bhpe_compile import pipeline
+    from bhpe_compile.rounding import choose_rounding
     from bhpe_compile.tools import one_thread
 
     snapshots = Snapshots()
@@ -105,7 +106,7 @@ def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]
         loaded = pipeline.load(checkpoint)
         graph, _ = pipeline.binarize(loaded, options, progress)
         run = pipeline.run_graph(graph, image)
-        rounding = pipeline.choose_rounding(graph, options, run, progress, loaded.ranges)
+        rounding = choose_rounding(graph, options, image, progress, loaded.ranges)
         with progress.stage("export"):
             model, _ = pipeline.export(run, progress)
         with progress.stage("fold"):

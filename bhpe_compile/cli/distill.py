@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bhpe_compile.cli.options import (
     SCHEMES,
@@ -19,6 +20,7 @@ from bhpe_compile.cli.training import (
     make_place,
     make_recipe,
     open_people,
+    own_boxes_option,
     recipe_options,
     run_training,
 )
@@ -26,8 +28,9 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
 
 if TYPE_CHECKING:
+    from bhpe_compile.distill.student import Start
     from bhpe_compile.evaluate.body import BodyModel
-    from bhpe_compile.passes.binarize import ResidualTap
+    from bhpe_compile.passes.binarize import BinarizeOptions, ResidualTap
 
 
 @click.command("distill", short_help="Train the binary form of a network, with the network as teacher.")
@@ -67,10 +70,12 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "start",
-    metavar="STUDENT",
+    metavar="STUDENT|FOLDER",
     type=click.Path(path_type=Path),
-    help="Go on from this binary network, which says --scheme, --keep-float and --residual-tap.",
+    help="Go on from this binary network, or from the folder of its training, which still has the weights behind the "
+    "signs. It says --scheme, --keep-float and --residual-tap.",
 )
+@own_boxes_option
 @recipe_options(samples=120_000, learning_rate=2.5e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -82,6 +87,7 @@ def distill_command(
     keep_float: tuple[str, ...],
     residual_tap: ResidualTap,
     label_weight: float,
+    own_boxes: float,
     rounding: bool,
     start: Path | None,
     style: str,
@@ -97,6 +103,7 @@ def distill_command(
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
+    from bhpe_compile.distill.engine import CHECKPOINT
     from bhpe_compile.distill.student import distill
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
     from bhpe_compile.pipeline import load
@@ -108,20 +115,18 @@ def distill_command(
     people, body = open_pictures(pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
-    options = BinarizeOptions(scheme=get_scheme(scheme), keep_float=keep_float, residual_tap=residual_tap)
+    options, begun = BinarizeOptions(get_scheme(scheme), keep_float, residual_tap=residual_tap), None
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
-    begun = None
     if start is not None:
-        begun = load(existing_file(start, "student"))
-        if begun.binarization is None:
-            raise InputError(f"{start}: is in full precision; --from takes a binary network")
-        options = BinarizeOptions.from_dict(begun.binarization)
-        facts["from"] = sha256(start)
+        refuse_beside_from("scheme", "keep_float", "residual_tap")
+        options, begun = open_start(start)
+        facts["from"] = sha256(start / CHECKPOINT if start.is_dir() else start)
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
         ("scheme", options.scheme.name),
+        *([("own boxes", f"{own_boxes:.0%} of the crops")] if label_weight else []),
         *([("from", str(start))] if start else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
@@ -138,6 +143,7 @@ def distill_command(
             output,
             facts,
             label_weight=label_weight,
+            own_boxes=own_boxes,
             rounding=rounding,
             start=begun,
             tick=tick,
@@ -147,6 +153,36 @@ def distill_command(
         style=style,
         quiet=quiet,
     )
+
+
+def refuse_beside_from(*names: str) -> None:
+    """UsageError where one of these options is given beside --from, which says them."""
+    context = click.get_current_context()
+    given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        option = given[0].replace("_", "-")
+        raise UsageError(f"--{option} and --from: the network it goes on from says that; leave one out")
+
+
+def open_start(path: Path) -> tuple[BinarizeOptions, Start]:
+    """The form and the weights of a student, from its file or the folder of its training.
+
+    Raises UsageError (no such file, no checkpoint in the folder), InputError for what is damaged or no binary network.
+    """
+    from bhpe_compile.distill.engine import read_checkpoint
+    from bhpe_compile.distill.student import Start
+    from bhpe_compile.passes.binarize import BinarizeOptions
+    from bhpe_compile.pipeline import load
+
+    if path.is_dir():
+        run = read_checkpoint(path)
+        binarization, start = run["facts"].get("binarization"), Start(run["network"], str(path))
+    else:
+        loaded = load(existing_file(path, "student"))
+        binarization, start = loaded.binarization, Start(loaded.state_dict, loaded.source)
+    if binarization is None:
+        raise InputError(f"{path}: is in full precision; --from takes a binary network")
+    return BinarizeOptions.from_dict(binarization), start
 
 
 def open_pictures(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, BodyModel]:

@@ -13,6 +13,7 @@ from bhpe_compile.cli.training import (
     make_place,
     make_recipe,
     open_people,
+    own_boxes_option,
     recipe_options,
     run_training,
 )
@@ -49,6 +50,7 @@ from bhpe_compile.files import sha256
     multiple=True,
     help="Layers that keep their weights, such as 'hand_*'.  [repeatable]",
 )
+@own_boxes_option
 @recipe_options(samples=300_000, learning_rate=2e-3)
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -58,6 +60,7 @@ def train_command(
     preset: str,
     start: Path | None,
     freeze: tuple[str, ...],
+    own_boxes: float,
     style: str,
     quiet: bool,
     **values: Any,
@@ -68,6 +71,8 @@ def train_command(
     bhpe-compile data synth --count 20000 --seed 1 -o people
     bhpe-compile train --data people -o model.pt
     bhpe-compile train --data people --from model.pt --lr 5e-4 -o better.pt
+
+    A network that begins at random sees no boxes; with --from, --own-boxes says how many crops are where it looks.
 
     Stop it whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     On several processes or machines: `torchrun --nproc-per-node 2 -m bhpe_compile.cli train ...` with
@@ -94,6 +99,7 @@ def train_command(
         ("output", str(output)),
         ("preset", size.name),
         *([("from", str(start))] if start else []),
+        *([("own boxes", f"{own_boxes:.0%} of the crops")] if start else []),
         *([("frozen", ", ".join(freeze))] if freeze else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
@@ -111,6 +117,7 @@ def train_command(
             tick,
             start=loaded.model if loaded else None,
             freeze=freeze,
+            own_boxes=own_boxes,
         ),
         place,
         f"{output.name}: {size.name}, full precision",

@@ -29,6 +29,17 @@ SECONDS_BETWEEN_LINES = 30
 """Of progress in a log file."""
 
 
+own_boxes_option = click.option(
+    "--own-boxes",
+    type=click.FloatRange(0, 1),
+    default=0.75,
+    show_default=True,
+    metavar="PART",
+    help="Part of the samples in which hands and face are cropped where the network itself sees them, with its errors; "
+    "in the others, where the labels say.",
+)
+
+
 def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
     """The options of a recipe and of its place, with this task's defaults."""
     options = (

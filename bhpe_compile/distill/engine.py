@@ -75,7 +75,7 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     Raises UsageError where the folder holds a run of other facts, InputError for a damaged checkpoint or a loss that is
     no number, StoppedError (a checkpoint is written) on SIGINT and SIGTERM.
     """
-    accelerator = _accelerator(recipe)
+    accelerator = make_accelerator(recipe)
     device = accelerator.device
     network = task.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = make_optimizers(network, recipe)
@@ -159,7 +159,8 @@ def _step(
     return sums
 
 
-def _accelerator(recipe: Recipe) -> Accelerator:
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """The processes of this run, and their device. ToolchainError without accelerate."""
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -217,6 +218,26 @@ def _is_inner(parameter: str) -> bool:
     return layer_role(path) != "stem" and not is_output(path)
 
 
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The last checkpoint of the run in `folder`: `facts`, `step`, and `network`, its state with real-valued weights.
+
+    Raises UsageError where there is none, InputError for a damaged one.
+    """
+    path = folder / CHECKPOINT
+    if not path.exists():
+        raise UsageError(f"{folder}: holds no {CHECKPOINT} of a training run")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return {
+            **state,
+            "facts": dict(state["facts"]),
+            "step": int(state["step"]),
+            "network": state["network"],
+        }
+    except Exception as error:  # whatever a damaged file raises
+        raise InputError(f"{path}: damaged; --restart begins anew") from error
+
+
 class _Stop:
     """Notes SIGINT and SIGTERM, so that a step ends before the run does; outside the main thread it does nothing."""
 
@@ -261,14 +282,10 @@ class _Run:
 
     def resume(self) -> int:
         """Load the checkpoint, if there is one, and return the step to go on with."""
-        path = self._folder / CHECKPOINT
-        if not path.exists():
+        if not (self._folder / CHECKPOINT).exists():
             return 0
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            facts, step = state["facts"], int(state["step"])
-        except Exception as error:  # whatever a damaged file raises
-            raise InputError(f"{path}: damaged; --restart begins anew") from error
+        state = read_checkpoint(self._folder)
+        facts, step = state["facts"], int(state["step"])
         if facts != json.loads(json.dumps(self._facts)):
             differing = sorted(k for k in {*facts, *self._facts} if facts.get(k) != self._facts.get(k))
             raise UsageError(

@@ -52,8 +52,9 @@ class Augmentation:
 
 
 class Samples(Dataset[Arrays]):
-    """Samples by key. `labels(i)` adds targets; without it `boxes` [n, 3, 4] says where to crop.
+    """Samples by key. `labels(i)` adds targets; `boxes` [n, 3, 4] says where a network would crop.
 
+    Without labels all crops are at the boxes; with both, in `own` of the samples, in the others at the labels'.
     One is `view` uint8 [H, W, 3], `hands` [2, h, w, 3] (the left one mirrored), `face` [h, w, 3] and the targets.
     """
 
@@ -65,12 +66,14 @@ class Samples(Dataset[Arrays]):
         *,
         labels: Callable[[int], Labels] | None = None,
         boxes: NDArray[np.float32] | None = None,
+        own: float = 0.0,
         augmentation: Augmentation | None = Augmentation(),
     ) -> None:
-        if labels is None and boxes is None:
+        if boxes is None and (labels is None or own > 0):
             raise ValueError("without labels, boxes say where to crop")
         self._pictures, self._preset, self._seed = pictures, preset, seed
         self._labels, self._boxes, self._augmentation = labels, boxes, augmentation
+        self._own = own
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -81,14 +84,13 @@ class Samples(Dataset[Arrays]):
         image = self._pictures.image(index)
         augmentation = self._augmentation
         jitter = None if augmentation is None else augmentation.jitter
-        targets = {}
-        if self._labels is not None:
-            labels = self._labels(index)
-            crops = crop_boxes(labels.boxes, self._preset, jitter, rng)
-            targets = make_targets(labels, crops, self._preset)
-        else:
-            assert self._boxes is not None
+        labels = None if self._labels is None else self._labels(index)
+        if self._boxes is not None and (labels is None or rng.random() < self._own):
             crops = stray(self._boxes[index], jitter, rng)
+        else:
+            assert labels is not None
+            crops = crop_boxes(labels.boxes, self._preset, jitter, rng)
+        targets = {} if labels is None else make_targets(labels, crops, self._preset)
         if augmentation is not None and rng.random() < ERASED:
             image = _erase(image, rng)
         step = self._preset.body_step

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main
+from bhpe_compile.distill.boxes import find_boxes
+from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, make_accelerator
 from bhpe_compile.distill.finish import measure_norms
 from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
@@ -52,10 +53,12 @@ def train(
     *,
     start: Hand4Whole | None = None,
     freeze: Sequence[str] = (),
+    own_boxes: float = 0.0,
 ) -> Trained:
     """Train a network of `preset` from `recipe.seed`, or on from `start`, and write it to `output`.
 
-    `freeze` are patterns of layers that keep their weights and statistics. Raises as `engine.fit` does, and UsageError
+    `freeze` are patterns of layers that keep their weights and statistics; with a `start`, `own_boxes` is the part of
+    the samples that is cropped where it sees hands and face itself. Raises as `engine.fit` does, and UsageError
     for a pattern without a layer; a folder with a checkpoint of the same run is gone on with.
     """
     if start is None:
@@ -64,14 +67,26 @@ def train(
     else:
         model = start
     freeze_layers(model, freeze)
-    samples = Samples(dataset, preset, recipe.seed, labels=dataset.labels)
+    network = trace(model.train(), "predict")
+    described = {"task": "train", "preset": preset.name, **facts}
+    boxes = None
+    if start is not None and own_boxes > 0:
+        described["own_boxes"] = own_boxes
+        boxes = find_boxes(network, model, dataset, place.folder, facts, make_accelerator(recipe))
+    samples = Samples(
+        dataset,
+        preset,
+        recipe.seed,
+        labels=dataset.labels,
+        boxes=boxes,
+        own=0.0 if boxes is None else own_boxes,
+    )
     comparison = Comparison(body, preset.body_cells)
 
     def compare(found: dict[str, Tensor], sample: Sample) -> Terms:
         return comparison.with_labels(found, sample)
 
-    network = trace(model.train(), "predict")
-    task = Task(network, samples, compare, {"task": "train", "preset": preset.name, **facts})
+    task = Task(network, samples, compare, described)
     log = fit(task, recipe, place, tick)
     if is_main():
         measure_norms(network, samples, recipe, place.workers)

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from bhpe_compile.models.rounding import INPUT_LEVELS
+
 SAMPLES = 1 << 16
 """Values kept of one layer and picture, evenly spaced."""
 
 SHRINKS = tuple(1 - i / 32 for i in range(24))
 """Fractions of the observed range that are tried."""
-
-LEVELS = 255
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Calibration:
         flat = values.detach().reshape(-1)
         kept = flat[:: max(1, flat.numel() // SAMPLES)]
         extremes = torch.stack([flat.min(), flat.max()])
-        self.samples.setdefault(path, []).append(torch.cat([kept, extremes]).numpy())
+        self.samples.setdefault(path, []).append(torch.cat([kept, extremes]).float().cpu().numpy())
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The best range of every layer."""
@@ -83,9 +83,9 @@ def best_range(samples: NDArray[np.float32]) -> tuple[float, float]:
         return low, high
 
     def error(shrink: float) -> float:
-        step = (high - low) * shrink / LEVELS
+        step = (high - low) * shrink / INPUT_LEVELS
         zero = np.rint(-low * shrink / step)
-        levels = np.clip(np.rint(samples / step) + zero, 0, LEVELS)
+        levels = np.clip(np.rint(samples / step) + zero, 0, INPUT_LEVELS)
         return float(np.square((levels - zero) * step - samples, dtype=np.float64).sum())
 
     best = min(SHRINKS, key=error)

@@ -128,6 +128,33 @@ def test_hand_joints_lie_in_their_crop() -> None:
 def test_somebody_says_where_to_crop() -> None:
     with pytest.raises(ValueError, match="boxes"):
         Samples(PEOPLE, TINY, 0)
+    with pytest.raises(ValueError, match="boxes"):
+        Samples(PEOPLE, TINY, 0, labels=PEOPLE.labels, own=0.5)
+
+
+def test_a_part_of_the_crops_is_at_the_networks_own_boxes() -> None:
+    """Which samples is a matter of the key; their hand joints count from the crop that was taken."""
+    boxes = np.stack([[[8.0, 16, 72, 80], [200, 300, 264, 364], [100, 100, 164, 164]]] * len(PEOPLE))
+    boxes = boxes.astype(np.float32)
+    keys = [(epoch, index) for epoch in range(10) for index in range(len(PEOPLE))]
+
+    def samples(own: float) -> Samples:
+        return Samples(PEOPLE, TINY, 0, labels=PEOPLE.labels, boxes=boxes, own=own, augmentation=None)
+
+    at_labels, at_boxes, mixed = samples(0.0), samples(1.0), samples(0.25)
+    count = 0
+    for key in keys:
+        sample, labelled, boxed = mixed[key], at_labels[key], at_boxes[key]
+        own = np.array_equal(sample["hands"], boxed["hands"])
+        count += own
+        one = boxed if own else labelled
+        assert not np.array_equal(labelled["hands"], boxed["hands"])
+        assert all(np.array_equal(sample[name], one[name]) for name in one)
+    assert 0.15 < count / len(keys) < 0.35  # 0.25 +- 2.8 deviations of 120 draws; the seed is fixed
+    _, index = keys[5]
+    crop, cells = boxes[index, 1], TINY.hand_cells[1]
+    pixels = crop[:2] + (at_boxes[keys[5]]["hand_joints"][1, :, :2] + TINY.joint_offset) / cells * 64
+    np.testing.assert_allclose(pixels, PEOPLE.labels(index).keypoints[45:, :2], atol=1e-2)
 
 
 @given(

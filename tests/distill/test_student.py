@@ -17,7 +17,7 @@ from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.student import distill, find_boxes
+from bhpe_compile.distill.student import Start, distill
 from bhpe_compile.distill.train import Trained
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
@@ -30,8 +30,8 @@ from bhpe_compile.models.rounding import RoundedInput
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
 from bhpe_compile.pipeline import binarize as pipeline_binarize
-from bhpe_compile.pipeline import with_rounding
 from bhpe_compile.progress import Progress
+from bhpe_compile.rounding import with_rounding
 from tests.distill.people import People
 
 PEOPLE = People()
@@ -103,20 +103,6 @@ def test_other_schemes_learn_too(scheme: str, tmp_path: Path, body: BodyModel) -
     assert all(bool(torch.isfinite(value).all()) for value in outputs.values())
 
 
-def test_boxes_are_the_teachers_and_are_kept(tmp_path: Path) -> None:
-    teacher = initialise(Hand4Whole(TINY), 1)
-    boxes = find_boxes(teacher, PEOPLE, tmp_path, {"teacher": "1"})
-    image = torch.from_numpy(PEOPLE.image(5)).permute(2, 0, 1)[None].float() / 255
-    with torch.no_grad():
-        outputs = teacher(image)
-    for k, name in enumerate(("lhand_bbox", "rhand_bbox", "face_bbox")):
-        # batches of another size are summed in another order
-        np.testing.assert_allclose(boxes[5, k], outputs[name][0], atol=0.05)
-    other = initialise(Hand4Whole(TINY), 2)
-    assert np.array_equal(find_boxes(other, PEOPLE, tmp_path, {"teacher": "1"}), boxes)  # it was not asked
-    assert np.abs(find_boxes(other, PEOPLE, tmp_path, {"teacher": "2"}) - boxes).max() > 1
-
-
 def test_a_folder_of_pictures(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         Folder(tmp_path / "missing")
@@ -167,7 +153,8 @@ def test_going_on_from_a_student_in_bfloat16(
     student: tuple[Path, Hand4Whole, Trained], tmp_path: Path, body: BodyModel
 ) -> None:
     """It starts with the student's weights; statistics and ranges are measured in float32 afterwards."""
-    start = load_model(student[0] / "student.pt")
+    loaded = load_model(student[0] / "student.pt")
+    start = Start(loaded.state_dict, loaded.source)
     recipe = replace(RECIPE, precision="bf16", learning_rate=1e-6)
     place = Place(tmp_path / "work", workers=0)
     output = tmp_path / "on.pt"
@@ -177,10 +164,10 @@ def test_going_on_from_a_student_in_bfloat16(
     assert all(
         value.dtype == torch.float32 for value in after.state_dict.values() if value.is_floating_point()
     )
-    names = [name for name in start.state_dict if name.endswith("conv2.weight")]
+    names = [name for name in start.state if name.endswith("conv2.weight")]
     assert names
     for name in names:  # so small a rate turns no sign
-        assert torch.equal(after.state_dict[name] >= 0, start.state_dict[name] >= 0), name
+        assert torch.equal(after.state_dict[name] >= 0, start.state[name] >= 0), name
     other = BinarizeOptions(scheme=get_scheme("reactnet"))
     with pytest.raises(InputError, match="not a checkpoint of this network"):
         distill(student[1], PEOPLE, body, other, recipe, place, output, {}, start=start)

@@ -8,13 +8,15 @@ import signal
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("accelerate")
 pytest.importorskip("matplotlib")
 
 from bhpe_compile.evaluate.default_body import CACHE_VARIABLE
-from tests.command import COMMAND, bhpe, environment
+from bhpe_compile.models.checkpoint import load_model
+from tests.command import COMMAND, Outcome, bhpe, environment
 from tests.evaluate.made_up import write_body, write_set
 
 SMALL = ("--batch", "4", "--micro-batch", "4", "--workers", "0", "--precision", "fp32")
@@ -62,6 +64,58 @@ def test_a_student_is_distilled_evaluated_and_compiled(people: Path, model: Path
     outcome = bhpe(student, "--target", "x86", "-o", tmp_path / "compiled", "--dry-run")
     assert outcome.code == 0, outcome.stderr
     assert "binary" in outcome.stdout
+
+
+def distilled(people: Path, model: Path, output: Path, *more: str | Path) -> Outcome:
+    body = ("--body", people / "body.npz")
+    words = ("distill", model, "--images", people / "set", *body, "-o", output, *SMALL, "--samples", "4")
+    return bhpe(*words, *more)
+
+
+def test_a_student_goes_on(people: Path, model: Path, tmp_path: Path) -> None:
+    """From its file, or from the folder of its training; the form is the student's, whatever the default is."""
+    student = tmp_path / "student.pt"
+    outcome = distilled(people, model, student, "--scheme", "reactnet", "--label-weight", "1")
+    assert outcome.code == 0, outcome.stderr
+    assert "own boxes   75% of the crops" in outcome.stderr
+    for start in (student, tmp_path / "student.pt.training"):
+        more = tmp_path / f"more-{start.suffix[1:]}.pt"
+        outcome = distilled(people, model, more, "--from", start)
+        assert outcome.code == 0, outcome.stderr
+        assert "scheme      reactnet" in outcome.stderr
+        assert load_model(more).binarization == load_model(student).binarization
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--from", "{model}"), 3, "is in full precision; --from takes a binary network"),
+        (("--from", "{model}.training"), 3, "is in full precision; --from takes a binary network"),
+        (("--from", "{tmp}"), 2, "holds no checkpoint.pt of a training run"),
+        (("--from", "{tmp}/none.pt"), 2, "none.pt: no such student"),
+        (("--from", "{model}", "--scheme", "bidrn"), 2, "--scheme and --from: the network it goes on from"),
+        (("--from", "{model}", "--keep-float", "x"), 2, "--keep-float and --from: the network it goes on"),
+    ],
+)
+def test_what_a_student_cannot_go_on_from(
+    words: tuple[str, ...], code: int, text: str, people: Path, model: Path, tmp_path: Path
+) -> None:
+    outcome = distilled(
+        people, model, tmp_path / "m.pt", *(word.format(model=model, tmp=tmp_path) for word in words)
+    )
+    assert outcome.code == code, outcome.stderr
+    assert text in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not (tmp_path / "m.pt").exists()
+
+
+def test_full_precision_goes_on_in_its_own_crops(people: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "more.pt"
+    outcome = bhpe(*train(people, output, "--samples", "4", "--from", str(model), "--own-boxes", "1"))
+    assert outcome.code == 0, outcome.stderr
+    assert "own boxes   100% of the crops" in outcome.stderr
+    (kept,) = (tmp_path / "more.pt.training").glob("boxes-*.npy")
+    assert np.load(kept).shape == (3, 3, 4)
 
 
 def test_stopped_from_the_keyboard_it_says_how_to_go_on(people: Path, tmp_path: Path) -> None:

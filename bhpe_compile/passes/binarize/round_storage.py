@@ -4,7 +4,8 @@
     x                    ->   Half(x)       for the readers of a feature map that is kept
 
 This is what the passes quantize-dense and half-residuals do to the ONNX graph, said in torch: signs behind a rounding
-come out as they will, and a network trained so loses nothing when it is compiled. Which maps are kept is written there.
+come out as they will, so a network trained so loses little when it is compiled (docs/model-card.md says how much).
+Which maps are kept is written in half-residuals.
 """
 
 from __future__ import annotations

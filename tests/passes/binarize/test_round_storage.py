@@ -17,6 +17,7 @@ from bhpe_compile.exchange.calibrate import calibrate
 from bhpe_compile.models.rounding import Half, RoundedConv2d, RoundedInput, RoundedLinear
 from bhpe_compile.passes.binarize import SCHEMES, BinarizeOptions, RoundStorage, binarize, freeze, trace
 from bhpe_compile.progress import Progress
+from bhpe_compile.rounding import Rounding
 from tests.passes.binarize.nets import Basic, Trunk, Whole, lines, picture, randomise
 
 
@@ -149,7 +150,7 @@ def test_it_computes_what_the_folded_model_computes(
     ranges = calibrate(graph, [image]).ranges() if dense else None
     run = pipeline.run_graph(graph, image)
     model, _ = pipeline.export(run, Progress(None))
-    pipeline.fold(model, Progress(None), pipeline.Rounding(ranges, half))
+    pipeline.fold(model, Progress(None), Rounding(ranges, half))
     session = onnxruntime.InferenceSession(pipeline.serialise(model), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     expected = dict(zip(names, session.run(None, {session.get_inputs()[0].name: image}), strict=True))
