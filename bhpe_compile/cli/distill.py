@@ -133,7 +133,7 @@ def distill_command(
     ]
     run_training(
         described,
-        lambda tick: distill(
+        lambda tick, looking: distill(
             loaded.model,
             people,
             body,
@@ -147,6 +147,7 @@ def distill_command(
             rounding=rounding,
             start=begun,
             tick=tick,
+            looking=looking,
         ),
         place,
         f"{output.name}: {options.scheme.name}, taught by {model.name}",

@@ -106,7 +106,7 @@ def train_command(
     ]
     run_training(
         described,
-        lambda tick: train(
+        lambda tick, looking: train(
             people,
             body,
             size,
@@ -118,6 +118,7 @@ def train_command(
             start=loaded.model if loaded else None,
             freeze=freeze,
             own_boxes=own_boxes,
+            looking=looking,
         ),
         place,
         f"{output.name}: {size.name}, full precision",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -134,35 +135,41 @@ def make_place(values: dict[str, Any], output: Path) -> Place:
 
 def run_training(
     described: list[tuple[str, str]],
-    run: Callable[[Callable[[int, int, float], None]], Trained],
+    run: Callable[[Callable[[int, int, float], None], Callable[[float], None]], Trained],
     place: Place,
     title: str,
     *,
     style: str,
     quiet: bool,
 ) -> None:
-    """Run with progress on stderr, draw the curve, print the result."""
+    """Call `run` with what shows steps and looking, draw the curve, print the result."""
     from bhpe_compile.distill.curve import draw
     from bhpe_compile.distill.engine import is_main
 
     quiet = quiet or not is_main()
     LOG.remains = f"the same command goes on from the last checkpoint in {place.folder}"
-    start, first = time.monotonic(), -1
+    start, first = 0.0, -1
     interval = 1 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
     with Console(described, quiet=quiet, verbose=False, first_stage="") as console:
-        last = -1.0
+        last = -math.inf
+
+        def looking(part: float) -> None:
+            console("boxes", "where the network sees hands and face", part)
 
         def tick(done: int, steps: int, loss: float) -> None:
-            nonlocal first, last
-            now = time.monotonic() - start
-            first = done - 1 if first < 0 else first
+            nonlocal start, first, last
+            now = time.monotonic()
             if now - last < interval and done < steps:
                 return
             last = now
-            left = now / (done - first) * (steps - done)
-            console(f"{done}/{steps}", f"loss {loss:.3f}, {left / 60:.0f} minutes left", done / steps)
+            if first < 0:  # the first step waits for the first pictures: time is counted from its end
+                start, first = now, done
+                left = ""
+            else:
+                left = f", {(now - start) / (done - first) * (steps - done) / 60:.0f} minutes left"
+            console(f"{done}/{steps}", f"loss {loss:.3f}{left}", done / steps)
 
-        trained = run(tick)
+        trained = run(tick, looking)
     if not is_main():
         return
     curve = place.folder / CURVE

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ BOXES = ("centres", "sizes")
 
 Boxes = NDArray[np.float32]
 
+Looking = Callable[[float], None]
+"""Hears which part of the pictures has been looked at."""
+
 
 def find_boxes(
     network: fx.GraphModule,
@@ -38,6 +41,7 @@ def find_boxes(
     folder: Path,
     facts: Mapping[str, Any],
     accelerator: Accelerator,
+    looking: Looking = lambda _: None,
 ) -> Boxes:
     """Left hand, right hand and face as `network` sees them: [n, 3, 4] to crop; kept in `folder` for the next start.
 
@@ -57,6 +61,7 @@ def find_boxes(
     found = []
     with torch.no_grad(), accelerator.autocast():
         for first in range(0, each, BATCH):
+            looking(first / each)
             views = [
                 pictures.image(i)[::step, ::step].transpose(2, 0, 1) for i in mine[first : first + BATCH]
             ]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from bhpe_compile.distill.boxes import find_boxes
+from bhpe_compile.distill.boxes import Looking, find_boxes
 from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, make_accelerator, uses_bfloat16
 from bhpe_compile.distill.finish import measure_norms, measure_ranges
 from bhpe_compile.distill.losses import Comparison, Terms
@@ -54,6 +54,7 @@ def distill(
     rounding: bool = True,
     start: Start | None = None,
     tick: Tick = lambda *_: None,
+    looking: Looking = lambda _: None,
 ) -> Trained:
     """Binarize `teacher` with `options`, train the result against it, and write it to `output`.
 
@@ -70,7 +71,7 @@ def distill(
     boxes = None
     if own_boxes > 0 or labels is None:
         looker = network if start is not None else trace(teacher, "predict")
-        boxes = find_boxes(looker, teacher, pictures, place.folder, facts, make_accelerator(recipe))
+        boxes = find_boxes(looker, teacher, pictures, place.folder, facts, make_accelerator(recipe), looking)
     samples = Samples(pictures, preset, recipe.seed, labels=labels, boxes=boxes, own=own_boxes)
     if rounding:
         network = RoundStorage()(network).graph

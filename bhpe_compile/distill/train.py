@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.distill.boxes import find_boxes
+from bhpe_compile.distill.boxes import Looking, find_boxes
 from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, make_accelerator
 from bhpe_compile.distill.finish import measure_norms
 from bhpe_compile.distill.losses import Comparison, Terms
@@ -54,6 +54,7 @@ def train(
     start: Hand4Whole | None = None,
     freeze: Sequence[str] = (),
     own_boxes: float = 0.0,
+    looking: Looking = lambda _: None,
 ) -> Trained:
     """Train a network of `preset` from `recipe.seed`, or on from `start`, and write it to `output`.
 
@@ -72,7 +73,7 @@ def train(
     boxes = None
     if start is not None and own_boxes > 0:
         described["own_boxes"] = own_boxes
-        boxes = find_boxes(network, model, dataset, place.folder, facts, make_accelerator(recipe))
+        boxes = find_boxes(network, model, dataset, place.folder, facts, make_accelerator(recipe), looking)
     samples = Samples(
         dataset,
         preset,

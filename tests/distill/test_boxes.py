@@ -38,6 +38,7 @@ def test_they_are_those_of_the_whole_network(binary: bool, tmp_path: Path) -> No
     boxes = boxes_of(model, tmp_path, {}, binary)
     whole = binarize(model, BinarizeOptions())[0].eval() if binary else model
     assert boxes.shape == (33, 3, 4)
+    assert boxes.dtype == np.float32
     for index in (5, 32):
         image = torch.from_numpy(PEOPLE.image(index)).permute(2, 0, 1)[None].float() / 255
         with torch.no_grad():

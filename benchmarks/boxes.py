@@ -1,0 +1,124 @@
+"""What a network's own boxes of hands and face cost: its meshes with crops there, and with crops where the labels say.
+
+    python benchmarks/boxes.py MODEL.pt... [--count 1000] [--seed 0]
+
+Every checkpoint gives two rows over the same people: as it is used, and with RoIAlign reading at the labels' boxes with
+the network's own margins. The difference is what better boxes alone could gain; the IoU is the network's own in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from bhpe_compile.accuracy.stages import binarized
+from bhpe_compile.distill.targets import crop_boxes
+from bhpe_compile.evaluate.data import SYNTH, open_people
+from bhpe_compile.evaluate.evaluate import Examples, evaluate
+from bhpe_compile.evaluate.people import Outputs
+from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
+from bhpe_compile.models.presets import Preset
+from bhpe_compile.passes.binarize import trace
+from bhpe_compile.pipeline import load
+
+HERE = Path(__file__).parent
+FIGURES = ("mpvpe", "pa_mpvpe", "hands_mpvpe", "face_mpvpe", "hands_iou", "face_iou")
+OWN, LABELS = "own boxes", "boxes of the labels"
+
+
+class Given(nn.Module):
+    """Boxes [N, 4] that somebody put here, instead of those that are passed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.boxes = torch.empty(0, 4)
+
+    def forward(self, found: Tensor) -> Tensor:
+        return self.boxes
+
+
+class AtLabels:
+    """A network whose crops are taken at the labels' boxes; it is shown all people once, in their order."""
+
+    def __init__(self, subject: TorchSubject, preset: Preset, examples: Examples) -> None:
+        assert isinstance(subject.network, fx.GraphModule)
+        self.name, self.executed, self.relative_hands = (
+            f"{subject.name}, {LABELS}",
+            "torch",
+            subject.relative_hands,
+        )
+        self._preset, self._examples, self._shown = preset, examples, 0
+        self._given = [Given(), Given(), Given()]
+        graph = copy.deepcopy(subject.network)
+        crops = graph.graph.find_nodes(op="call_function", target=torch.ops.bhpe.roi_align)
+        for index, (node, given) in enumerate(
+            zip(crops, self._given, strict=True)
+        ):  # left hand, right hand, face
+            graph.add_submodule(f"given_{index}", given)
+            picture, found, *rest = node.args
+            with graph.graph.inserting_before(node):
+                node.args = (picture, graph.graph.call_module(f"given_{index}", (found,)), *rest)
+        graph.recompile()
+        self._subject = replace(subject, network=graph)
+
+    def predict(self, images: Images) -> Outputs:
+        """All pictures at once."""
+        people = range(self._shown, self._shown + len(images))
+        self._shown += len(images)
+        still = np.random.default_rng(0)
+        boxes = [
+            crop_boxes(self._examples.dataset.labels(i).boxes, self._preset, None, still) for i in people
+        ]
+        for index, given in enumerate(self._given):
+            given.boxes = torch.from_numpy(np.stack(boxes)[:, index])
+        return self._subject.predict(images)
+
+
+def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
+    """Figures by file, with the network's own boxes and with those of the labels."""
+    examples = open_people(SYNTH, count, seed, None, lambda what, done: _tell(f"{what} {done:.0%}"))
+    subjects: list[Subject] = []
+    for path in models:
+        loaded = load(path)
+        if loaded.binarization is None:
+            own = TorchSubject(f"{path.stem}, {OWN}", trace(loaded.model), loaded.layout == PUBLIC)
+        else:
+            own = binarized(loaded, None, f"{path.stem}, {OWN}")
+        subjects += [own, AtLabels(replace(own, name=path.stem), loaded.preset, examples)]
+    result = evaluate(subjects, examples, lambda done: _tell(f"{done} of {count} people"))
+    rows = {row.name: {name: round(row.figures()[name], 3) for name in FIGURES} for row in result.rows}
+    return {"test_images": count, "seed": seed, "data": vars(result.data).copy(), "rows": rows}
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "boxes.json")
+    arguments = parser.parse_args()
+    found = measure(arguments.models, arguments.count, arguments.seed)
+    text = json.dumps(found, indent=1)
+    print(text)
+    arguments.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
