@@ -12,7 +12,7 @@ import argparse
 import copy
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from torch import Tensor, fx, nn
 from bhpe_compile.accuracy.stages import binarized
 from bhpe_compile.distill.targets import crop_boxes
 from bhpe_compile.evaluate.data import SYNTH, open_people
-from bhpe_compile.evaluate.evaluate import Examples, evaluate
+from bhpe_compile.evaluate.dataset import Labels
+from bhpe_compile.evaluate.evaluate import evaluate
 from bhpe_compile.evaluate.people import Outputs
 from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
 from bhpe_compile.models.presets import Preset
@@ -50,14 +51,14 @@ class Given(nn.Module):
 class AtLabels:
     """A network whose crops are taken at the labels' boxes; it is shown all people once, in their order."""
 
-    def __init__(self, subject: TorchSubject, preset: Preset, examples: Examples) -> None:
+    def __init__(self, subject: TorchSubject, preset: Preset, labels: Callable[[int], Labels]) -> None:
         assert isinstance(subject.network, fx.GraphModule)
         self.name, self.executed, self.relative_hands = (
             f"{subject.name}, {LABELS}",
             "torch",
             subject.relative_hands,
         )
-        self._preset, self._examples, self._shown = preset, examples, 0
+        self._preset, self._labels, self._shown = preset, labels, 0
         self._given = [Given(), Given(), Given()]
         graph = copy.deepcopy(subject.network)
         crops = graph.graph.find_nodes(op="call_function", target=torch.ops.bhpe.roi_align)
@@ -76,9 +77,7 @@ class AtLabels:
         people = range(self._shown, self._shown + len(images))
         self._shown += len(images)
         still = np.random.default_rng(0)
-        boxes = [
-            crop_boxes(self._examples.dataset.labels(i).boxes, self._preset, None, still) for i in people
-        ]
+        boxes = [crop_boxes(self._labels(i).boxes, self._preset, None, still) for i in people]
         for index, given in enumerate(self._given):
             given.boxes = torch.from_numpy(np.stack(boxes)[:, index])
         return self._subject.predict(images)
@@ -94,7 +93,7 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
             own = TorchSubject(f"{path.stem}, {OWN}", trace(loaded.model), loaded.layout == PUBLIC)
         else:
             own = binarized(loaded, None, f"{path.stem}, {OWN}")
-        subjects += [own, AtLabels(replace(own, name=path.stem), loaded.preset, examples)]
+        subjects += [own, AtLabels(replace(own, name=path.stem), loaded.preset, examples.dataset.labels)]
     result = evaluate(subjects, examples, lambda done: _tell(f"{done} of {count} people"))
     rows = {row.name: {name: round(row.figures()[name], 3) for name in FIGURES} for row in result.rows}
     return {"test_images": count, "seed": seed, "data": vars(result.data).copy(), "rows": rows}

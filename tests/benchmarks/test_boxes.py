@@ -1,0 +1,47 @@
+"""What boxes cost: crops are really taken at the labels' boxes, and nothing else changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from bhpe_compile.distill.targets import crop_boxes
+from bhpe_compile.evaluate.evaluate import to_network
+from bhpe_compile.evaluate.subjects import TorchSubject
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.models.initialise import initialise
+from bhpe_compile.models.presets import TINY
+from bhpe_compile.models.rotations import rotation_6d_to_axis_angle
+from bhpe_compile.passes.binarize import trace
+from tests.distill.people import People
+
+PEOPLE = People(5)
+
+
+def test_a_network_that_is_told_where_to_crop() -> None:
+    """In batches of 3 and 2, against the parts of the network called by hand on the same crops."""
+    import boxes
+
+    model = initialise(Hand4Whole(TINY), 1).eval()
+    own = TorchSubject("own", trace(model))
+    told = boxes.AtLabels(own, TINY, PEOPLE.labels)
+    images = to_network(np.stack([PEOPLE.image(i) for i in range(5)]))
+    found = [told.predict(images[:3]), told.predict(images[3:])]
+    outputs = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    still = np.random.default_rng(0)
+    places = np.stack([crop_boxes(PEOPLE.labels(i).boxes, TINY, None, still) for i in range(5)])
+    picture, at = torch.from_numpy(images), torch.from_numpy(places)
+    with torch.no_grad():
+        body = model.locate(picture[:, :, ::4, ::4])
+        left, right = (model.hand_roi_net.crop(picture, at[:, k]) for k in range(2))
+        face = model.face_roi_net.crop(picture, at[:, 2])
+        wanted = model.recognise(body, torch.cat((left.flip(3), right)), face)
+    # batches of another size are summed in another order
+    near = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(outputs["smplx_expr"], wanted["expression"], **near)
+    root = rotation_6d_to_axis_angle(wanted["root"]).numpy()
+    np.testing.assert_allclose(outputs["smplx_root_pose"], root, **near)
+    usual = own.predict(images)
+    assert np.abs(usual["smplx_expr"] - outputs["smplx_expr"]).max() > 1e-3
+    for name in ("lhand_bbox", "rhand_bbox", "face_bbox", "smplx_shape"):
+        np.testing.assert_allclose(outputs[name], usual[name], rtol=1e-4, atol=1e-3)
