@@ -12,17 +12,19 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import fx
 
 from bhpe_compile.distill.samples import Pictures
 from bhpe_compile.files import write_atomically
 from bhpe_compile.models.hand4whole import Hand4Whole
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 BATCH = 32
 BOXES = ("centres", "sizes")

@@ -235,7 +235,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
             "network": state["network"],
         }
     except Exception as error:  # whatever a damaged file raises
-        raise InputError(f"{path}: damaged; --restart begins anew") from error
+        raise InputError(f"{path}: damaged; --restart begins that run anew") from error
 
 
 class _Stop:

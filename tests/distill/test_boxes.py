@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
 from bhpe_compile.models.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
+from tests.command import ROOT, environment
 from tests.distill.people import People
 
 PEOPLE = People(33)  # more than one batch
@@ -65,3 +68,35 @@ def test_the_network_is_left_as_it_was() -> None:
     assert network.code == before
     assert network.training
     assert any(name.startswith("hand_") for name, _ in network.named_parameters())
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.distill.test_boxes import boxes_of
+from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.models.initialise import initialise
+from bhpe_compile.models.presets import TINY
+
+torch.set_num_threads(1)
+boxes_of(initialise(Hand4Whole(TINY), 1).eval(), Path(sys.argv[1]), {}, False)
+"""
+
+
+def test_processes_share_the_pictures(tmp_path: Path) -> None:
+    """33 pictures do not divide by two: who is left over is looked at once and stands in his place."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run(
+        [sys.executable, *launcher, str(tmp_path / "script.py"), str(tmp_path)],
+        check=True,
+        env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
+        capture_output=True,
+    )
+    (kept,) = tmp_path.glob("boxes-*.npy")
+    alone = boxes_of(initialise(Hand4Whole(TINY), 1).eval(), tmp_path / "alone", {}, False)
+    # batches of another size are summed in another order
+    np.testing.assert_allclose(np.load(kept), alone, atol=0.05)

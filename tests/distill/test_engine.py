@@ -129,6 +129,20 @@ def test_training_goes_on_from_a_network_and_leaves_what_is_frozen(
     assert {"backbone.conv1.weight", "backbone.bn1.running_mean"} <= moved
 
 
+def test_without_accelerate_the_extra_is_named() -> None:
+    script = (
+        "import sys; sys.modules['accelerate'] = None\n"
+        "import bhpe_compile.distill.student, bhpe_compile.distill.train\n"
+        "from bhpe_compile.distill.engine import make_accelerator\n"
+        "from bhpe_compile.distill.recipe import Recipe\n"
+        "make_accelerator(Recipe(images=64))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert "ToolchainError: training needs accelerate: pip install 'bhpe-compile[train]'" in done.stderr
+
+
 def test_what_cannot_be_frozen_is_said() -> None:
     with pytest.raises(UsageError, match=r"--freeze foot_\*: no layer has such a name"):
         freeze_layers(Hand4Whole(TINY), ["foot_*"])
@@ -232,8 +246,8 @@ def test_processes_must_share_evenly(
     tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe(images=24, batch=4, micro_batch=4, precision="fp32")
-    accelerator = engine._accelerator(recipe)
+    accelerator = engine.make_accelerator(recipe)
     monkeypatch.setattr(type(accelerator), "num_processes", property(lambda self: 3))
-    monkeypatch.setattr(engine, "_accelerator", lambda recipe: accelerator)
+    monkeypatch.setattr(engine, "make_accelerator", lambda recipe: accelerator)
     with pytest.raises(UsageError, match="3 processes cannot share 1 micro-batches"):
         run(tmp_path, body, recipe=recipe)
