@@ -3,10 +3,10 @@
     python benchmarks/accuracy.py --models training [--count 1000] [--seed 0] [--calibrate PICTURE]
 
 `--models` is the folder `make train` filled: model.pt (full precision), bidrn.pt, bnn.pt and reactnet.pt (distilled
-alike). The rows: the mean pose;
-full precision; `naive`, binarized as BiDRN without any training; the binary networks in torch; and bidrn.pt compiled
-for this machine with every default: dense layers in 8 bits, float16 residuals. Every figure is the mean over the
-people, with a bootstrap interval. `bhpe-compile eval` on the same files and the same people gives the same figures.
+alike). The rows: the mean pose; full precision; `naive`, binarized as BiDRN without any training; the binary networks
+in torch; and bidrn.pt compiled for this machine with every default: dense layers in 8 bits, float16 residuals. Every
+figure is the mean over the people, with a bootstrap interval; `differences` are taken person by person.
+`bhpe-compile eval` on the same files and the same people gives the same figures.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bhpe_compile.accuracy.stages import binarized, full_precision
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.mean_pose import mean_pose
+from bhpe_compile.evaluate.metrics import interval, mean
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
 from bhpe_compile.options import CompileOptions
 from bhpe_compile.pipeline import compile_model, load
@@ -80,6 +81,16 @@ def summarise(result: Evaluation, seed: int) -> dict[str, Any]:
         a, b = rows[first][figure], rows[second][figure]
         value = a / b if operator == "/" else abs(a - b)
         found[name] = {"value": round(value, 4), "must": must, "aim": aim, "held": value <= must}
+    ours = result.row("bidrn").errors
+    differences = {}
+    for row in map(result.row, BINARY[:-1]):
+        for figure in FIGURES:
+            apart = row.errors[figure] - ours[figure]
+            low, high = interval(apart, seed)
+            differences[f"{row.name} - bidrn, {figure}"] = {
+                "value": round(mean(apart), 3),
+                "interval": [round(low, 2), round(high, 2)],
+            }
     return {
         "test_images": result.data.count,
         "seeds": [seed],
@@ -87,6 +98,7 @@ def summarise(result: Evaluation, seed: int) -> dict[str, Any]:
         "data": vars(result.data).copy(),
         "rows": rows,
         "limits": found,
+        "differences": differences,
     }
 
 
