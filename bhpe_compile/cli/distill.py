@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from bhpe_compile.cli.options import (
     SCHEMES,
@@ -23,6 +22,7 @@ from bhpe_compile.cli.training import (
     own_boxes_option,
     recipe_options,
     run_training,
+    was_given,
 )
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
@@ -115,6 +115,10 @@ def distill_command(
     people, body = open_pictures(pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
+    if not label_weight and was_given("own_boxes"):
+        raise UsageError(
+            "--own-boxes: without --label-weight all crops are where a network sees them; leave it out"
+        )
     options, begun = BinarizeOptions(get_scheme(scheme), keep_float, residual_tap=residual_tap), None
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
     if start is not None:
@@ -158,10 +162,8 @@ def distill_command(
 
 def refuse_beside_from(*names: str) -> None:
     """UsageError where one of these options is given beside --from, which says them."""
-    context = click.get_current_context()
-    given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    if given:
-        option = given[0].replace("_", "-")
+    for name in filter(was_given, names):
+        option = name.replace("_", "-")
         raise UsageError(f"--{option} and --from: the network it goes on from says that; leave one out")
 
 

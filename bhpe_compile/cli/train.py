@@ -16,8 +16,9 @@ from bhpe_compile.cli.training import (
     own_boxes_option,
     recipe_options,
     run_training,
+    was_given,
 )
-from bhpe_compile.errors import InputError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
 
 
@@ -82,6 +83,8 @@ def train_command(
     from bhpe_compile.models.presets import get_preset
     from bhpe_compile.pipeline import load
 
+    if start is None and was_given("own_boxes"):
+        raise UsageError("--own-boxes: a network that begins at random sees no boxes; name one with --from")
     recipe, place = make_recipe(values), make_place(values, output)
     people, body = open_people(data, values, quiet)
     facts: dict[str, Any] = {"data": fingerprint(people), "people": len(people)}

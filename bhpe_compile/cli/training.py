@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
@@ -39,6 +40,11 @@ own_boxes_option = click.option(
     help="Part of the samples in which hands and face are cropped where the network itself sees them, with its errors; "
     "in the others, where the labels say.",
 )
+
+
+def was_given(name: str) -> bool:
+    """Whether the user wrote the option of parameter `name`, so that ignoring it would deceive."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:

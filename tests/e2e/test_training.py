@@ -150,6 +150,16 @@ def test_stopped_from_the_keyboard_it_says_how_to_go_on(people: Path, tmp_path: 
         ),
         (["distill", "{tmp}/none.pt", "--images", "{set}", "-o", "{tmp}/m.pt"], 2, "none.pt: no such model"),
         (["distill", "{model}", "--images", "{tmp}", "-o", "{tmp}/m.pt"], 2, "holds no picture"),
+        (
+            ["distill", "{model}", "--images", "{set}", "-o", "{tmp}/m.pt", "--own-boxes", "1"],
+            2,
+            "--own-boxes: without --label-weight all crops",
+        ),
+        (
+            ["train", "--data", "{set}", "-o", "{tmp}/m.pt", "--own-boxes", "1"],
+            2,
+            "--own-boxes: a network that begins at random",
+        ),
     ],
 )
 def test_bad_requests_are_one_line(
