@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ FILES = ("model.pt", "model-bidrn.pt", "person.png")
 
 @click.command("example", short_help="Write a small trained model and a picture to try.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace files of these names that exist already.")
+@click.option("--force", is_flag=True, help="Replace other files of these names.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def example_command(folder: Path, force: bool, quiet: bool) -> None:
     """Write a small trained model and a picture into DIR to try the compiler with.
@@ -29,16 +30,22 @@ def example_command(folder: Path, force: bool, quiet: bool) -> None:
     good they are. They are for trying things, not for use.
     """
     wanted = [folder / name for name in FILES]
-    taken = [path.name for path in wanted if path.exists()]
-    if taken and not force:
-        raise UsageError(f"{folder}: {', '.join(taken)} exist already; name another folder or add --force")
+    embedded = files("bhpe_compile") / "data"
     try:
+        taken = [path.name for path in wanted if path.exists() and not _holds(path, embedded / path.name)]
+        if taken and not force:
+            raise UsageError(f"{folder}: other {', '.join(taken)} exist; name another folder or add --force")
         folder.mkdir(parents=True, exist_ok=True)
         for path in wanted:
-            with as_file(files("bhpe_compile") / "data" / path.name) as source:
+            with as_file(embedded / path.name) as source:
                 shutil.copyfile(source, path)
     except OSError as error:
         raise UsageError(f"{folder}: cannot write there ({error.strerror or error})") from error
     if not quiet:
         for path in wanted:
             click.echo(path)
+
+
+def _holds(path: Path, source: Traversable) -> bool:
+    """Whether `path` is a file with the very bytes of `source`, which it costs nothing to write again."""
+    return path.is_file() and path.read_bytes() == source.read_bytes()

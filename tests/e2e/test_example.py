@@ -44,6 +44,17 @@ def test_existing_files_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "model.pt").read_text() == "mine"
 
 
+def test_its_own_files_are_no_obstacle(tmp_path: Path) -> None:
+    """As after `make demo`, which writes them; one that was changed since is somebody's own."""
+    assert bhpe("example", tmp_path, "-q").code == 0
+    assert bhpe("example", tmp_path, "-q").code == 0
+    (tmp_path / "person.png").write_bytes(b"another person")
+    outcome = bhpe("example", tmp_path)
+    assert outcome.code == 2
+    assert "other person.png exist" in outcome.stderr
+    assert (tmp_path / "person.png").read_bytes() == b"another person"
+
+
 def test_force_replaces_them(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_text("mine")
     assert bhpe("example", tmp_path, "--force", "-q").code == 0
