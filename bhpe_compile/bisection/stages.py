@@ -95,7 +95,7 @@ def torch_graph(checkpoint: Path, options: CompileOptions) -> fx.GraphModule:
 
 
 def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]) -> Remade:
-    """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W], which calibrates 8-bit layers that were not trained."""
+    """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W]; 8-bit layers are calibrated on it, unless trained."""
     from bhpe_compile import pipeline
     from bhpe_compile.rounding import choose_rounding
     from bhpe_compile.tools import one_thread
