@@ -61,11 +61,3 @@ def every_command(group: click.Group, *words: str) -> Iterator[tuple[tuple[str, 
             yield from every_command(command, *words, name)
         else:
             yield (*words, name), command
-
-
-def processor_seconds(*arguments: str | Path) -> float:
-    """Processor time of a process, start and end included: a clock on the wall would time the neighbours, too."""
-    before = os.times()
-    subprocess.run([str(one) for one in arguments], env=environment(), capture_output=True, check=True)
-    after = os.times()
-    return sum(after[2:4]) - sum(before[2:4])  # user and system time of finished children

@@ -10,7 +10,7 @@ import pytest
 
 import bhpe_compile
 from bhpe_compile.errors import BhpeError
-from tests.command import environment, processor_seconds
+from tests.command import environment
 
 HEAVY = ("torch", "tvm", "numpy", "onnx", "click", "rich")
 
@@ -20,9 +20,9 @@ def test_import_is_light() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True
     )
-    assert set(done.stdout.split()).isdisjoint(HEAVY)
-    # 0.1 s with the interpreter's own start
-    assert min(processor_seconds(sys.executable, "-c", "import bhpe_compile") for _ in range(3)) < 0.1
+    modules = done.stdout.split()
+    assert set(modules).isdisjoint(HEAVY)
+    assert len(modules) < 100
 
 
 def test_every_name_is_there() -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bhpe_compile.cli.main import cli, main
-from tests.command import COMMAND, ROOT, bhpe, environment, processor_seconds
+from tests.command import ROOT, bhpe, environment
 
 HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
 COMMANDS = (
@@ -48,13 +48,11 @@ def test_help_imports_nothing_heavy() -> None:
         text=True,
         check=True,
     )
-    imported = {name.split(".")[0] for name in done.stderr.split()}
+    modules = done.stderr.split()
+    assert len(modules) < 300  # why it answers in 0.3 s and less; benchmarks/start.py has the clock
+    imported = {name.split(".")[0] for name in modules}
     assert "click" in imported
     assert imported.isdisjoint(HEAVY)
-
-
-def test_help_answers_in_less_than_three_tenths_of_a_second() -> None:
-    assert min(processor_seconds(*COMMAND, "--help") for _ in range(3)) < 0.3
 
 
 def test_group_has_these_commands() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,10 +52,7 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("style", ["table", "html"])
 def test_full_preset_loads_no_compiler(style: str) -> None:
-    """A report answers in a second or two because neither TVM, onnx nor torch's own compiler is loaded.
-
-    Nearly all of it is torch's import. Processor time: a clock on the wall would time the neighbours, too.
-    """
+    """A report answers in a second or two because neither TVM, onnx nor torch's own compiler is loaded."""
     code = (
         "import sys\n"
         "from bhpe_compile.cli.main import main\n"
@@ -64,12 +60,10 @@ def test_full_preset_loads_no_compiler(style: str) -> None:
         "heavy = ('tvm', 'onnx', 'onnx_ir', 'onnxruntime', 'torch._dynamo', 'sympy')\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
-    before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
-    assert sum(os.times()[2:4]) - sum(before[2:4]) < 3
 
 
 def test_three_conventions_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
