@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from bhpe_compile.files import sha256
 if TYPE_CHECKING:
     from bhpe_compile.distill.student import Start
     from bhpe_compile.evaluate.body import BodyModel
-    from bhpe_compile.passes.binarize import BinarizeOptions, ResidualTap
+    from bhpe_compile.passes.binarize import ResidualTap
 
 
 @click.command("distill", short_help="Train the binary form of a network, with the network as teacher.")
@@ -73,7 +74,7 @@ if TYPE_CHECKING:
     metavar="STUDENT|FOLDER",
     type=click.Path(path_type=Path),
     help="Go on from this binary network, or from the folder of its training, which still has the weights behind the "
-    "signs. It says --scheme, --keep-float and --residual-tap.",
+    "signs. It says --scheme and --residual-tap; --keep-float adds layers, which begin with MODEL's weights.",
 )
 @own_boxes_option
 @recipe_options(samples=120_000, learning_rate=2.5e-3)
@@ -122,14 +123,16 @@ def distill_command(
     options, begun = BinarizeOptions(get_scheme(scheme), keep_float, residual_tap=residual_tap), None
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
     if start is not None:
-        refuse_beside_from("scheme", "keep_float", "residual_tap")
-        options, begun = open_start(start)
+        refuse_beside_from("scheme", "residual_tap")
+        begun = open_start(start)
+        options = replace(begun.options, keep_float=(*begun.options.keep_float, *keep_float))
         facts["from"] = sha256(start / CHECKPOINT if start.is_dir() else start)
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
         ("scheme", options.scheme.name),
+        *([("full precision", ", ".join(options.keep_float))] if options.keep_float else []),
         *([("own boxes", f"{own_boxes:.0%} of the crops")] if label_weight else []),
         *([("from", str(start))] if start else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
@@ -167,8 +170,8 @@ def refuse_beside_from(*names: str) -> None:
         raise UsageError(f"--{option} and --from: the network it goes on from says that; leave one out")
 
 
-def open_start(path: Path) -> tuple[BinarizeOptions, Start]:
-    """The form and the weights of a student, from its file or the folder of its training.
+def open_start(path: Path) -> Start:
+    """A student to go on from, from its file or the folder of its training.
 
     Raises UsageError (no such file, no checkpoint in the folder), InputError for what is damaged or no binary network.
     """
@@ -179,13 +182,13 @@ def open_start(path: Path) -> tuple[BinarizeOptions, Start]:
 
     if path.is_dir():
         run = read_checkpoint(path)
-        binarization, start = run["facts"].get("binarization"), Start(run["network"], str(path))
+        binarization, state, source = run["facts"].get("binarization"), run["network"], str(path)
     else:
         loaded = load(existing_file(path, "student"))
-        binarization, start = loaded.binarization, Start(loaded.state_dict, loaded.source)
+        binarization, state, source = loaded.binarization, loaded.state_dict, loaded.source
     if binarization is None:
         raise InputError(f"{path}: is in full precision; --from takes a binary network")
-    return BinarizeOptions.from_dict(binarization), start
+    return Start(state, source, BinarizeOptions.from_dict(binarization))
 
 
 def open_pictures(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, BodyModel]:

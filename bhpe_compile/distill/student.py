@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Pictures, Sample, Samples
 from bhpe_compile.distill.train import Trained
+from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.models.checkpoint import load_state, save_model
@@ -33,10 +35,11 @@ from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize
 
 @dataclass(frozen=True)
 class Start:
-    """Weights of a student to begin with, from `source` (a file or a folder's checkpoint)."""
+    """A student to go on from: its weights, from `source` (a file or a folder's checkpoint), and its form."""
 
     state: Mapping[str, Tensor]
     source: str
+    options: BinarizeOptions
 
 
 def distill(
@@ -60,17 +63,15 @@ def distill(
 
     `label_weight` above 0 needs pictures with labels; `own_boxes` is the part of the samples then that is cropped where
     the student itself (the teacher, without a `start`) sees hands and face. With `rounding` the student computes with
-    what compiling rounds. `start` is a student of the same options. Raises as `engine.fit` does, and InputError for a
-    `start` of another form.
+    what compiling rounds. `start` is a student of the same form, but for layers that `options` keep in full precision
+    besides. Raises as `engine.fit` does, and InputError for a `start` of another form.
     """
     preset = teacher.preset
     network, _ = binarize(trace(teacher.train(), "predict"), options)
-    if start is not None:
-        load_state(network, start.state, start.source)
+    looker = trace(teacher, "predict") if start is None else go_on(network, teacher, start, options)
     labels = getattr(pictures, "labels", None) if label_weight > 0 else None
     boxes = None
     if own_boxes > 0 or labels is None:
-        looker = network if start is not None else trace(teacher, "predict")
         boxes = find_boxes(looker, teacher, pictures, place.folder, facts, make_accelerator(recipe), looking)
     samples = Samples(pictures, preset, recipe.seed, labels=labels, boxes=boxes, own=own_boxes)
     if rounding:
@@ -94,6 +95,30 @@ def distill(
         ranges = measure_ranges(network, samples, recipe, place.workers) if rounding else None
         save_model(output, network, preset, options.to_dict(), compact=True, ranges=ranges)
     return Trained(output, log)
+
+
+def go_on(
+    network: fx.GraphModule, teacher: Hand4Whole, start: Start, options: BinarizeOptions
+) -> fx.GraphModule:
+    """Give `network`, the form of `teacher` that `options` describe, the weights of `start`; return `start` as it was.
+
+    Layers that `options` keep in full precision and `start` did not have the teacher's weights in `network`, and they
+    stay: those behind the signs of a binary layer are no filters. Raises InputError for a state of another form.
+    """
+    if replace(options, keep_float=start.options.keep_float) != start.options:
+        raise InputError(
+            f"{start.source}: a binary network of another scheme or residual tap; it cannot become this one"
+        )
+    before, _ = binarize(trace(teacher.train(), "predict"), start.options)
+    load_state(before, start.state, start.source)
+    added = [glob for glob in options.keep_float if glob not in start.options.keep_float]
+    state = network.state_dict()
+    for name, value in before.state_dict().items():
+        layer = name.rpartition(".")[0]
+        if name in state and not any(fnmatchcase(layer, glob) for glob in added):
+            state[name] = value
+    network.load_state_dict(state)
+    return before
 
 
 class Teacher:

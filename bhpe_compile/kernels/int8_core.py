@@ -6,6 +6,7 @@ int32 and exact (see `int8_layout`); they begin at `start`, so that the zero poi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from bhpe_compile.kernels.tiling import (
     share_tiles,
     tile_loops,
 )
-from bhpe_compile.kernels.tir import Expr, Share, T, cast, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Expr, Share, T, cast, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -76,18 +77,35 @@ class _Nest:
         for j in range(vectors):
             for p in range(pixels):
                 store(sums, (p * vectors + j) * lanes, lanes, self._start(panel * lanes + j * lanes, lanes))
-        with T.serial(0, self.rows.taps) as kh, T.serial(0, self.words) as k:
-            weights = [self._weight(panel + j, kh * self.words + k) for j in range(vectors)]
-            for p in range(pixels):
-                a = self._activation(n, y * self.rows.stride + kh, x + p, k)
-                for j in range(vectors):
-                    self._accumulate(sums, (p * vectors + j) * lanes, a, weights[j])
+        with T.serial(0, self.rows.taps) as kh:
+            row = y * self.rows.stride + kh
+            for start, repeats, together in self._runs():
+                with T.serial(0, repeats) as k:
+                    word = start + k * together
+                    words = [self._activations(n, row, x + p, word, together) for p in range(pixels)]
+                    for i in range(together):
+                        weights = [
+                            self._weight(panel + j, kh * self.words + word + i) for j in range(vectors)
+                        ]
+                        for p in range(pixels):
+                            for j in range(vectors):
+                                self._accumulate(sums, (p * vectors + j) * lanes, words[p][i], weights[j])
         epilogue = self.core.epilogue
         for offset, width in epilogue.vectors(tile.channels):
             for p in range(pixels):
                 dot = cast("float32", width, sums[ramp(p * vectors * lanes + offset, width)])
                 out = (n, self.rows.out(y), self.columns.out(x + p))
                 epilogue.finish(dot, *out, panel * lanes + offset, width)
+
+    def _runs(self) -> Iterator[tuple[int, int, int]]:
+        """The words of a kernel row as (first word, repeats, words that one load brings)."""
+        done, together = 0, self.use.words_together
+        while together:
+            repeats = (self.words - done) // together
+            if repeats:
+                yield done, repeats, together
+            done += repeats * together
+            together //= 2
 
     def _start(self, c: Expr, lanes: int) -> Expr:
         if self.use.shift is None:
@@ -111,24 +129,37 @@ class _Nest:
             return T.call_llvm_pure_intrin("int32x4", name, total, products)
         return total + T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.saddlp.v4i32.v8i16", products)
 
-    def _activation(self, n: Expr, y: Expr, x: Expr, word: Expr) -> Any:
-        """Word `word` of the kernel row at input row y of output column x, as `_accumulate` wants it."""
+    def _activations(self, n: Expr, y: Expr, x: Expr, word: Expr, count: int) -> list[Any]:
+        """`count` words from `word` on of the kernel row at input row y of output column x, as `_accumulate` wants
+        them: loaded at once, each broadcast."""
         core, use = self.core, self.use
         height = self.rows.size + 2 * core.border
         row = n * height + y + core.border - self.rows.pad
         column = x * self.columns.stride + core.border - self.columns.pad
         base = (row * core.stored_width + column) * core.in_channels + word * use.group
         if use.name == "smull":
-            pairs = [core.epilogue.buffers["x"][ramp(base + 2 * k, 2)] for k in range(2)]
-            return [
-                T.Cast("int16x8", T.reinterpret("int8x8", splat(T.reinterpret("int16", pair), 4)))
-                for pair in pairs
-            ]
-        values = core.epilogue.buffers["x"][ramp(base, use.group)]
+            pairs = self._pairs(base)
+            return [[T.Cast("int16x8", T.reinterpret("int8x8", splat(pair, 4))) for pair in pairs]]
+        values = core.epilogue.buffers["x"][ramp(base, use.group * count)]
         if use.group == 1:
-            return cast("int32", use.lanes, splat(values, use.lanes))
-        broadcast = splat(T.reinterpret("int32", values), use.lanes)
-        return T.reinterpret("int16x16" if use.name == "pmaddwd" else f"int8x{4 * use.lanes}", broadcast)
+            return [cast("int32", use.lanes, splat(values, use.lanes))]
+        words = T.reinterpret(dtype_of("int32", count), values)
+        kind = "int16x16" if use.name == "pmaddwd" else f"int8x{4 * use.lanes}"
+        if count == 1:
+            return [T.reinterpret(kind, splat(words, use.lanes))]
+        held = local(count, "int32")
+        store(held, 0, count, words)
+        return [T.reinterpret(kind, splat(held[i], use.lanes)) for i in range(count)]
+
+    def _pairs(self, base: Expr) -> list[Expr]:
+        """The two int16 of a word: loaded at once on AArch64, where LLVM otherwise copies sums from register to
+        register between the loads; 32-bit ARM, with half the registers, is better off with each where it is used."""
+        x = self.core.epilogue.buffers["x"]
+        if self.core.isa.name == "neon32":
+            return [T.reinterpret("int16", x[ramp(base + 2 * k, 2)]) for k in range(2)]
+        pairs = local(2, "int16")
+        store(pairs, 0, 2, T.reinterpret("int16x2", x[ramp(base, 4)]))
+        return [pairs[0], pairs[1]]
 
     def _weight(self, panel: Expr, word: Expr) -> Any:
         use = self.use
@@ -152,5 +183,6 @@ class _Nest:
         if name == "pmaddwd":
             return total + T.call_llvm_pure_intrin("int32x8", "llvm.x86.avx2.pmadd.wd", a, w)
         if name == "sdot":
-            return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, a, w)
+            # the word last: there the instruction takes a lane of a register, and nothing has to be broadcast
+            return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, w, a)
         return total + a * w

@@ -28,6 +28,9 @@ class Int8Instruction:
     tile: tuple[int, int]
     """Most pixels and weight vectors whose sums fit the registers."""
 
+    words_together: int = 1
+    """Groups of a pixel that one load brings, each then a lane of its register."""
+
     @property
     def pair(self) -> int:
         """Neighbouring channels of one output in a weight vector."""
@@ -70,7 +73,7 @@ class VectorIsa:
 VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16, (6, 4))
 PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8, (6, 2))
 SMLAL = Int8Instruction("smlal", "int16", None, 1, 8, (6, 2))
-SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (6, 4))
+SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (5, 4), words_together=4)
 SMULL = Int8Instruction("smull", "int8", 128, 4, 8, (4, 2))
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 

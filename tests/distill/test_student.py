@@ -154,7 +154,7 @@ def test_going_on_from_a_student_in_bfloat16(
 ) -> None:
     """It starts with the student's weights; statistics and ranges are measured in float32 afterwards."""
     loaded = load_model(student[0] / "student.pt")
-    start = Start(loaded.state_dict, loaded.source)
+    start = Start(loaded.state_dict, loaded.source, BinarizeOptions())
     recipe = replace(RECIPE, precision="bf16", learning_rate=1e-6)
     place = Place(tmp_path / "work", workers=0)
     output = tmp_path / "on.pt"
@@ -169,8 +169,30 @@ def test_going_on_from_a_student_in_bfloat16(
     for name in names:  # so small a rate turns no sign
         assert torch.equal(after.state_dict[name] >= 0, start.state[name] >= 0), name
     other = BinarizeOptions(scheme=get_scheme("reactnet"))
-    with pytest.raises(InputError, match="not a checkpoint of this network"):
+    with pytest.raises(InputError, match="of another scheme"):
         distill(student[1], PEOPLE, body, other, recipe, place, output, {}, start=start)
+
+
+def test_layers_kept_from_now_on_begin_as_the_teachers(
+    student: tuple[Path, Hand4Whole, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    """What was binary so far has weights that are no filters; everything else goes on."""
+    loaded = load_model(student[0] / "student.pt")
+    start = Start(loaded.state_dict, loaded.source, BinarizeOptions())
+    options = BinarizeOptions(keep_float=("backbone.layer1.*",))
+    recipe = replace(RECIPE, images=4, learning_rate=1e-6)
+    place, output = Place(tmp_path / "work", workers=0), tmp_path / "on.pt"
+    distill(student[1], PEOPLE, body, options, recipe, place, output, {}, rounding=False, start=start)
+    after = load_model(output)
+    assert after.binarization is not None
+    assert after.binarization["keep_float"] == ["backbone.layer1.*"]
+    taught, kept = student[1].state_dict(), "backbone.layer1.0.conv1.weight"
+    torch.testing.assert_close(
+        after.state_dict[kept], taught[kept], rtol=1e-3, atol=1e-4
+    )  # stored as float16
+    gone_on = "backbone.layer2.0.conv1.weight"
+    assert torch.equal(after.state_dict[gone_on] >= 0, start.state[gone_on] >= 0)
+    assert not any("layer1.0.conv1_activation" in name for name in after.state_dict)
 
 
 def test_without_rounding_there_are_no_ranges(tmp_path: Path, body: BodyModel) -> None:

@@ -94,7 +94,11 @@ def test_a_student_goes_on(people: Path, model: Path, tmp_path: Path) -> None:
         (("--from", "{tmp}"), 2, "holds no checkpoint.pt of a training run"),
         (("--from", "{tmp}/none.pt"), 2, "none.pt: no such student"),
         (("--from", "{model}", "--scheme", "bidrn"), 2, "--scheme and --from: the network it goes on from"),
-        (("--from", "{model}", "--keep-float", "x"), 2, "--keep-float and --from: the network it goes on"),
+        (
+            ("--from", "{model}", "--residual-tap", "before"),
+            2,
+            "--residual-tap and --from: the network it goes on",
+        ),
     ],
 )
 def test_what_a_student_cannot_go_on_from(
