@@ -3,8 +3,9 @@
     python benchmarks/accuracy.py --models training [--count 1000] [--seed 0] [--calibrate PICTURE]
 
 `--models` is the folder `make train` filled: model.pt (full precision), bidrn.pt, bnn.pt and reactnet.pt (distilled
-alike). The rows: the mean pose; full precision; `naive`, binarized as BiDRN without any training; the binary networks
-in torch; and bidrn.pt compiled for this machine with every default: dense layers in 8 bits, float16 residuals. Every
+alike), and bidrn-all.pt, from before its narrow stages went back to 8 bits. The rows: the mean pose; full precision;
+`naive`, binarized as BiDRN without any training; the binary networks in torch, `bidrn_all` with every core layer
+binary; and bidrn.pt compiled for this machine with every default: dense layers in 8 bits, float16 residuals. Every
 figure is the mean over the people, with a bootstrap interval; `differences` are taken person by person.
 `bhpe-compile eval` on the same files and the same people gives the same figures.
 """
@@ -33,11 +34,15 @@ FIGURES = ("mpvpe", "pa_mpvpe", "mpjpe", "pa_mpjpe", "hands_mpvpe", "face_mpvpe"
 BINARY = ("bnn", "reactnet", "bidrn")
 """Rows, and their files without .pt."""
 
+EVERY_LAYER = "bidrn_all"
+"""The row of bidrn-all.pt."""
+
 LIMITS = {
     "full_precision / mean_pose, mpvpe": (0.50, 0.35),
     "bidrn / full_precision, mpvpe": (1.20, 1.08),
     "bidrn / full_precision, hands_mpvpe": (1.25, 1.10),
     "bidrn / full_precision, face_mpvpe": (1.25, 1.10),
+    "bidrn_all / full_precision, mpvpe": (1.20, 1.08),
     "compiled - bidrn, mpvpe": (1.0, 0.2),
     "bidrn / bnn, mpvpe": (1.0, 1.0),
     "bidrn / reactnet, mpvpe": (1.0, 1.0),
@@ -55,7 +60,9 @@ def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) ->
         full_precision(teacher, "full_precision"),
         binarized(load(models / "model.pt"), naive, "naive"),
     ]
-    subjects += [binarized(load(models / f"{row}.pt"), None, row) for row in BINARY]
+    subjects += [
+        binarized(load(models / f"{row.replace('_', '-')}.pt"), None, row) for row in (*BINARY, EVERY_LAYER)
+    ]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = CompileOptions(target="native", calibrate=calibrate)
