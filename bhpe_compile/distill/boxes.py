@@ -48,13 +48,12 @@ def find_boxes(
     """Left hand, right hand and face as `network` sees them: [n, 3, 4] to crop; kept in `folder` for the next start.
 
     `network` is the traced `predict` of `model`, or its binary form, and is left alone. `facts` name it and the
-    pictures; what was kept for others is not looked at.
+    pictures; what was kept for others is not looked at, and a damaged file is written again.
     """
     kept = folder / f"boxes-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]}.npy"
-    if kept.exists():
-        boxes: Boxes = np.load(kept, allow_pickle=False)
-        if boxes.shape == (len(pictures), 3, 4):
-            return boxes
+    known = _read(kept)
+    if known is not None and known.shape == (len(pictures), 3, 4):
+        return known
     looker = locator(network).to(accelerator.device)
     world = accelerator.num_processes
     each = -(-len(pictures) // world)
@@ -72,12 +71,21 @@ def find_boxes(
             )
             found.append(model.boxes(*(located[name].float() for name in BOXES)))
     shares = accelerator.gather(torch.cat(found)).reshape(world, each, 3, 4)
-    boxes = shares.transpose(0, 1).reshape(-1, 3, 4)[: len(pictures)].cpu().numpy()
+    boxes: Boxes = shares.transpose(0, 1).reshape(-1, 3, 4)[: len(pictures)].cpu().numpy()
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.save(buffer, boxes)
         write_atomically(kept, buffer.getbuffer())
+    return boxes
+
+
+def _read(path: Path) -> Boxes | None:
+    """Boxes that were kept, or None where there are none that can be read."""
+    try:
+        boxes: Boxes = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
     return boxes
 
 

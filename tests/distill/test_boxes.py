@@ -58,6 +58,17 @@ def test_they_are_kept_for_the_same_facts(tmp_path: Path) -> None:
     assert np.abs(boxes_of(other, tmp_path, {"teacher": "2"}, False) - boxes).max() > 1
 
 
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_file_is_written_again(length: int, tmp_path: Path) -> None:
+    model = initialise(Hand4Whole(TINY), 1)
+    boxes = boxes_of(model, tmp_path, {}, False)
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:length])
+    assert np.array_equal(boxes_of(model, tmp_path, {}, False), boxes)
+    assert kept.read_bytes() == whole
+
+
 def test_the_network_is_left_as_it_was() -> None:
     """Looking needs neither crops nor the layers behind them; training goes on with the whole network."""
     network = trace(initialise(Hand4Whole(TINY), 1).train(), "predict")
