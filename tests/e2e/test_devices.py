@@ -24,8 +24,10 @@ def skip_without(emulator: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("model", ["model.pt", "model-bidrn.pt"])
-def test_compiled_and_executed(name: str, model: str, example: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "binary_layers"), [("model.pt", 46), ("model-bidrn.pt", 38)])
+def test_compiled_and_executed(
+    name: str, model: str, binary_layers: int, example: Path, tmp_path: Path
+) -> None:
     target = get_target(name)
     skip_without(target.emulator)
     outcome = bhpe(example / model, "--target", name, "-o", tmp_path / "out", "--verify", "--format", "json")
@@ -35,5 +37,5 @@ def test_compiled_and_executed(name: str, model: str, example: Path, tmp_path: P
     assert found["ok"] is True
     assert found["binary_exact"] is True
     assert found["int8_exact"] is True
-    assert found["binary_layers"] > 40
+    assert found["binary_layers"] == binary_layers
     assert found["int8_layers"] > 10
