@@ -125,7 +125,8 @@ def distill_command(
     if start is not None:
         refuse_beside_from("scheme", "residual_tap")
         begun = open_start(start)
-        options = replace(begun.options, keep_float=(*begun.options.keep_float, *keep_float))
+        kept = tuple(dict.fromkeys((*begun.options.keep_float, *keep_float)))
+        options = replace(begun.options, keep_float=kept)
         facts["from"] = sha256(start / CHECKPOINT if start.is_dir() else start)
     described = [
         ("teacher", str(model)),

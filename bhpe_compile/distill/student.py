@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -106,16 +105,13 @@ def go_on(
     stay: those behind the signs of a binary layer are no filters. Raises InputError for a state of another form.
     """
     if replace(options, keep_float=start.options.keep_float) != start.options:
-        raise InputError(
-            f"{start.source}: a binary network of another scheme or residual tap; it cannot become this one"
-        )
+        raise InputError(f"{start.source}: of another scheme or residual tap; a student keeps both")
     before, _ = binarize(trace(teacher.train(), "predict"), start.options)
     load_state(before, start.state, start.source)
-    added = [glob for glob in options.keep_float if glob not in start.options.keep_float]
     state = network.state_dict()
     for name, value in before.state_dict().items():
         layer = name.rpartition(".")[0]
-        if name in state and not any(fnmatchcase(layer, glob) for glob in added):
+        if name in state and (options.kept_by(layer) is None or start.options.kept_by(layer) is not None):
             state[name] = value
     network.load_state_dict(state)
     return before

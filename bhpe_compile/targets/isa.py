@@ -29,7 +29,7 @@ class Int8Instruction:
     """Most pixels and weight vectors whose sums fit the registers."""
 
     words_together: int = 1
-    """Groups of a pixel that one load brings, each then a lane of its register."""
+    """Groups of a pixel that one load brings, each then a lane of its register; more than 1 of 32 bits only."""
 
     @property
     def pair(self) -> int:

@@ -187,9 +187,8 @@ def test_layers_kept_from_now_on_begin_as_the_teachers(
     assert after.binarization is not None
     assert after.binarization["keep_float"] == ["backbone.layer1.*"]
     taught, kept = student[1].state_dict(), "backbone.layer1.0.conv1.weight"
-    torch.testing.assert_close(
-        after.state_dict[kept], taught[kept], rtol=1e-3, atol=1e-4
-    )  # stored as float16
+    # stored as float16, after one step of Muon at 25e-6
+    torch.testing.assert_close(after.state_dict[kept], taught[kept], rtol=1e-3, atol=1e-4)
     gone_on = "backbone.layer2.0.conv1.weight"
     assert torch.equal(after.state_dict[gone_on] >= 0, start.state[gone_on] >= 0)
     assert not any(name.startswith("backbone.layer1.0.conv1_activation") for name in after.state_dict)

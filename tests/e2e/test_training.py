@@ -84,6 +84,15 @@ def test_a_student_goes_on(people: Path, model: Path, tmp_path: Path) -> None:
         assert outcome.code == 0, outcome.stderr
         assert "scheme      reactnet" in outcome.stderr
         assert load_model(more).binarization == load_model(student).binarization
+    kept = ("--keep-float", "backbone.layer1.*", "--keep-float", "backbone.layer1.*")
+    outcome = distilled(
+        people, model, tmp_path / "mixed.pt", "--from", tmp_path / "more-training.pt.training", *kept
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert "full precision  backbone.layer1.*\n" in outcome.stderr
+    before, after = (load_model(tmp_path / name).binarization for name in ("student.pt", "mixed.pt"))
+    assert before is not None
+    assert after == before | {"keep_float": ["backbone.layer1.*"]}
 
 
 @pytest.mark.parametrize(
