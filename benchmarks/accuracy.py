@@ -2,23 +2,28 @@
 
     python benchmarks/accuracy.py --models training [--count 1000] [--seed 0] [--calibrate PICTURE]
 
-`--models` is the folder `make train` filled: model.pt (full precision), bidrn.pt, bnn.pt and reactnet.pt (distilled
-alike), and bidrn-all.pt, from before its narrow stages went back to 8 bits. The rows: the mean pose; full precision;
-`naive`, binarized as BiDRN without any training; the binary networks in torch, `bidrn_all` with every core layer
-binary; and bidrn.pt compiled for this machine with every default: dense layers in 8 bits, float16 residuals. Every
-figure is the mean over the people, with a bootstrap interval; `differences` are taken person by person.
-`bhpe-compile eval` on the same files and the same people gives the same figures.
+`--models` is the folder `make train` filled: model.pt (full precision), bidrn-alike.pt, bnn.pt and reactnet.pt
+(distilled alike), bidrn.pt (gone on from the first of them), and bidrn-all.pt, from before its narrow stages went back
+to 8 bits. The rows: the mean pose; full precision; `naive`, binarized as BiDRN without any training; the binary
+networks in torch, `bidrn_all` with every core layer binary; and bidrn.pt compiled for this machine with every default:
+dense layers in 8 bits, float16 residuals. Every figure is the mean over the people, with a bootstrap interval;
+`differences` are taken person by person. `bhpe-compile eval` on the same files and the same people gives the same
+figures.
+
+A binary network whose file is not there (other than bidrn.pt) keeps its row and its differences from the last result,
+if that was measured on the same pictures, labels and body; `kept` lists such rows.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from common import Progress
 
 from bhpe_compile.accuracy.stages import binarized, full_precision
 from bhpe_compile.evaluate.data import SYNTH, open_people
@@ -31,11 +36,11 @@ from bhpe_compile.pipeline import compile_model, load
 
 HERE = Path(__file__).parent
 FIGURES = ("mpvpe", "pa_mpvpe", "mpjpe", "pa_mpjpe", "hands_mpvpe", "face_mpvpe")
-BINARY = ("bnn", "reactnet", "bidrn")
-"""Rows, and their files without .pt."""
+BINARY = ("bnn", "reactnet", "bidrn_alike", "bidrn_all", "bidrn")
+"""Rows; their files have a hyphen for the underscore."""
 
-EVERY_LAYER = "bidrn_all"
-"""The row of bidrn-all.pt."""
+ALIKE = ("bnn", "reactnet")
+"""Rows that are compared with `bidrn_alike`, person by person."""
 
 LIMITS = {
     "full_precision / mean_pose, mpvpe": (0.50, 0.35),
@@ -44,15 +49,22 @@ LIMITS = {
     "bidrn / full_precision, face_mpvpe": (1.25, 1.10),
     "bidrn_all / full_precision, mpvpe": (1.20, 1.08),
     "compiled - bidrn, mpvpe": (1.0, 0.2),
-    "bidrn / bnn, mpvpe": (1.0, 1.0),
-    "bidrn / reactnet, mpvpe": (1.0, 1.0),
+    "bidrn_alike / bnn, mpvpe": (1.0, 1.0),
+    "bidrn_alike / reactnet, mpvpe": (1.0, 1.0),
 }
 """Name -> must, aim."""
 
 
+def binary_files(models: Path) -> dict[str, Path]:
+    """The binary networks in the folder, by row; bidrn.pt must be there."""
+    files = {row: models / f"{row.replace('_', '-')}.pt" for row in BINARY}
+    return {row: path for row, path in files.items() if row == "bidrn" or path.exists()}
+
+
 def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) -> Evaluation:
     """All rows over the same people."""
-    examples = open_people(SYNTH, count, seed, None, lambda what, done: _tell(f"{what} {done:.0%}"))
+    tell = Progress()
+    examples = open_people(SYNTH, count, seed, None, lambda _, done: tell("people", done))
     teacher = load(models / "model.pt")
     naive = CompileOptions(target="", scheme="bidrn")
     subjects: list[Subject] = [
@@ -60,19 +72,20 @@ def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) ->
         full_precision(teacher, "full_precision"),
         binarized(load(models / "model.pt"), naive, "naive"),
     ]
-    subjects += [
-        binarized(load(models / f"{row.replace('_', '-')}.pt"), None, row) for row in (*BINARY, EVERY_LAYER)
-    ]
+    subjects += [binarized(load(path), None, row) for row, path in binary_files(models).items()]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = CompileOptions(target="native", calibrate=calibrate)
         compile_model(models / "bidrn.pt", folder / "compiled", options)
         subjects.append(stack.enter_context(open_artifact(folder / "compiled", "compiled")))
-        return evaluate(subjects, examples, lambda done: _tell(f"{done} of {count} people"))
+        return evaluate(subjects, examples, lambda done: tell("evaluated", done / count))
 
 
-def summarise(result: Evaluation, seed: int) -> dict[str, Any]:
-    """The contract's JSON: figures and intervals by row, ratios beside what they must be."""
+def summarise(result: Evaluation, seed: int, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The contract's JSON: figures and intervals by row, ratios beside what they must be.
+
+    `before` is an earlier one, whose rows stand in for binary networks that were not measured.
+    """
     names = {"mean pose": "mean_pose"}
     rows = {
         names.get(row.name, row.name): {
@@ -81,6 +94,29 @@ def summarise(result: Evaluation, seed: int) -> dict[str, Any]:
         }
         for row in result.rows
     }
+    differences = _differences(result, seed)
+    kept = [row for row in BINARY if row not in rows]
+    if kept:
+        if before is None or before["data"] != vars(result.data) or before["seeds"] != [seed]:
+            raise SystemExit(f"no file and no earlier result on the same people for: {', '.join(kept)}")
+        rows |= {row: before["rows"][row] for row in kept}
+        differences = {
+            name: value for name, value in before["differences"].items() if name.split()[0] in kept
+        } | differences
+    return {
+        "test_images": result.data.count,
+        "seeds": [seed],
+        "interval": "bootstrap, 95 %",
+        "data": vars(result.data).copy(),
+        "rows": rows,
+        "kept": kept,
+        "limits": _limits(rows),
+        "differences": differences,
+    }
+
+
+def _limits(rows: dict[str, Any]) -> dict[str, Any]:
+    """The ratios and differences of `LIMITS`, and whether what must be is held."""
     found = {}
     for name, (must, aim) in LIMITS.items():
         pair, figure = name.split(", ")
@@ -88,29 +124,24 @@ def summarise(result: Evaluation, seed: int) -> dict[str, Any]:
         a, b = rows[first][figure], rows[second][figure]
         value = a / b if operator == "/" else abs(a - b)
         found[name] = {"value": round(value, 4), "must": must, "aim": aim, "held": value <= must}
-    ours = result.row("bidrn").errors
-    differences = {}
-    for row in map(result.row, BINARY[:-1]):
+    return found
+
+
+def _differences(result: Evaluation, seed: int) -> dict[str, Any]:
+    """How much worse than BiDRN the networks trained alike are, with intervals; nothing for those not measured."""
+    measured = {row.name: row.errors for row in result.rows}
+    found = {}
+    for name in ALIKE:
+        if name not in measured or "bidrn_alike" not in measured:
+            continue
         for figure in FIGURES:
-            apart = row.errors[figure] - ours[figure]
+            apart = measured[name][figure] - measured["bidrn_alike"][figure]
             low, high = interval(apart, seed)
-            differences[f"{row.name} - bidrn, {figure}"] = {
+            found[f"{name} - bidrn_alike, {figure}"] = {
                 "value": round(mean(apart), 3),
                 "interval": [round(low, 2), round(high, 2)],
             }
-    return {
-        "test_images": result.data.count,
-        "seeds": [seed],
-        "interval": "bootstrap, 95 %",
-        "data": vars(result.data).copy(),
-        "rows": rows,
-        "limits": found,
-        "differences": differences,
-    }
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
+    return found
 
 
 def main() -> None:
@@ -125,9 +156,11 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "accuracy.json")
     arguments = parser.parse_args()
     result = measure(arguments.models, arguments.count, arguments.seed, tuple(arguments.calibrate))
-    summary = summarise(result, arguments.seed)
+    output: Path = arguments.output
+    before = json.loads(output.read_text()) if output.exists() else None
+    summary = summarise(result, arguments.seed, before)
     print(json.dumps(summary, indent=1))
-    arguments.output.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    output.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import Progress
 from torch import Tensor, fx, nn
 
 from bhpe_compile.accuracy.stages import binarized
@@ -85,7 +85,8 @@ class AtLabels:
 
 def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
     """Figures by file, with the network's own boxes and with those of the labels."""
-    examples = open_people(SYNTH, count, seed, None, lambda what, done: _tell(f"{what} {done:.0%}"))
+    tell = Progress()
+    examples = open_people(SYNTH, count, seed, None, lambda _, done: tell("people", done))
     subjects: list[Subject] = []
     for path in models:
         loaded = load(path)
@@ -94,13 +95,9 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
         else:
             own = binarized(loaded, None, f"{path.stem}, {OWN}")
         subjects += [own, AtLabels(replace(own, name=path.stem), loaded.preset, examples.dataset.labels)]
-    result = evaluate(subjects, examples, lambda done: _tell(f"{done} of {count} people"))
+    result = evaluate(subjects, examples, lambda done: tell("evaluated", done / count))
     rows = {row.name: {name: round(row.figures()[name], 3) for name in FIGURES} for row in result.rows}
     return {"test_images": count, "seed": seed, "data": vars(result.data).copy(), "rows": rows}
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def main() -> None:

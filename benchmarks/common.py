@@ -7,6 +7,7 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,20 @@ DISTURBED = 1.15
 """A median this many times the fastest run is no median of undisturbed runs."""
 
 Run = Callable[[], object]
+
+
+class Progress:
+    """Tells on stderr how far something is, a line each tenth of it."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, int] | None = None
+
+    def __call__(self, what: str, done: float) -> None:
+        """`done` is a fraction."""
+        tenth = what, int(done * 10)
+        if tenth != self._last:
+            self._last = tenth
+            print(f"{what}: {done:.0%}", file=sys.stderr, flush=True)
 
 
 def interleave(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:

@@ -102,16 +102,20 @@ def go_on(
     """Give `network`, the form of `teacher` that `options` describe, the weights of `start`; return `start` as it was.
 
     Layers that `options` keep in full precision and `start` did not have the teacher's weights in `network`, and they
-    stay: those behind the signs of a binary layer are no filters. Raises InputError for a state of another form.
+    stay: those behind the signs of a binary layer are no filters. Thresholds that are not learnt are the form's and
+    stay as well. Raises InputError for a state of another form.
     """
     if replace(options, keep_float=start.options.keep_float) != start.options:
         raise InputError(f"{start.source}: of another scheme or residual tap; a student keeps both")
     before, _ = binarize(trace(teacher.train(), "predict"), start.options)
     load_state(before, start.state, start.source)
     state = network.state_dict()
+    fixed = {name for name, _ in network.named_buffers() if name.endswith(".threshold")}
     for name, value in before.state_dict().items():
         layer = name.rpartition(".")[0]
-        if name in state and (options.kept_by(layer) is None or start.options.kept_by(layer) is not None):
+        if name not in state or name in fixed:
+            continue
+        if options.kept_by(layer) is None or start.options.kept_by(layer) is not None:
             state[name] = value
     network.load_state_dict(state)
     return before

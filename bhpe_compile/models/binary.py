@@ -7,7 +7,8 @@ full-precision checkpoint loads into it. alpha is computed from the weight in ev
 gradient; `freeze()` makes it a constant, because another runtime's mean may differ in the last bit.
 
 `threshold` and `bias` are always tensors: parameters where they are learnt (`learnable_threshold`, a float
-layer with a bias), else buffers of zeros.
+layer with a bias), else buffers. A threshold begins at the float layer's `NEUTRAL` values, where it names some, else
+at 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ from torch import Tensor, nn
 
 from bhpe_compile.models import ops  # noqa: F401 (registers torch.ops.bhpe)
 from bhpe_compile.models.surrogate import SURROGATES, Surrogate
+
+NEUTRAL = "neutral"
+"""Name of a buffer [Cin] of a float layer: the values that its inputs have where nothing is known. Behind a softmax
+that is no 0, and a sign that compares with 0 would be constant."""
+
+
+def _neutral(layer: nn.Module) -> Tensor | None:
+    """The buffer of that name of `layer`, or None."""
+    return dict(layer.named_buffers(recurse=False)).get(NEUTRAL)
 
 
 def _parameter(values: Tensor) -> nn.Parameter:
@@ -44,6 +54,7 @@ class BinaryLayer(nn.Module):
         in_channels: int,
         learnable_threshold: bool = False,
         surrogate: Surrogate = "bireal",
+        neutral: Tensor | None = None,
     ) -> None:
         super().__init__()
         if surrogate not in SURROGATES:
@@ -53,6 +64,8 @@ class BinaryLayer(nn.Module):
         self.out_channels = weight.shape[self.out_axis]
         self.surrogate = surrogate
         threshold = weight.detach().new_zeros(in_channels)
+        if neutral is not None:
+            threshold.copy_(neutral)
         if learnable_threshold:
             self.threshold = nn.Parameter(threshold)
         else:
@@ -108,8 +121,9 @@ class BinaryConv2d(BinaryLayer):
         padding: int = 0,
         learnable_threshold: bool = False,
         surrogate: Surrogate = "bireal",
+        neutral: Tensor | None = None,
     ) -> None:
-        super().__init__(weight, bias, weight.shape[1], learnable_threshold, surrogate)
+        super().__init__(weight, bias, weight.shape[1], learnable_threshold, surrogate, neutral)
         self.stride = stride
         self.padding = padding
 
@@ -124,7 +138,15 @@ class BinaryConv2d(BinaryLayer):
     ) -> Self:
         """Take over weight and bias (not copied) of a layer that `refusal` accepts."""
         padding = int(layer.padding[0])
-        return cls(layer.weight, layer.bias, layer.stride[0], padding, learnable_threshold, surrogate)
+        return cls(
+            layer.weight,
+            layer.bias,
+            layer.stride[0],
+            padding,
+            learnable_threshold,
+            surrogate,
+            _neutral(layer),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.bhpe.binary_conv2d(
@@ -153,8 +175,9 @@ class BinaryConvTranspose2d(BinaryLayer):
         padding: int = 0,
         learnable_threshold: bool = False,
         surrogate: Surrogate = "bireal",
+        neutral: Tensor | None = None,
     ) -> None:
-        super().__init__(weight, bias, weight.shape[0], learnable_threshold, surrogate)
+        super().__init__(weight, bias, weight.shape[0], learnable_threshold, surrogate, neutral)
         self.stride = stride
         self.padding = padding
 
@@ -171,7 +194,15 @@ class BinaryConvTranspose2d(BinaryLayer):
     ) -> Self:
         """Take over weight and bias (not copied) of a layer that `refusal` accepts."""
         padding = int(layer.padding[0])
-        return cls(layer.weight, layer.bias, layer.stride[0], padding, learnable_threshold, surrogate)
+        return cls(
+            layer.weight,
+            layer.bias,
+            layer.stride[0],
+            padding,
+            learnable_threshold,
+            surrogate,
+            _neutral(layer),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.bhpe.binary_conv_transpose2d(
@@ -196,8 +227,9 @@ class BinaryLinear(BinaryLayer):
         bias: Tensor | None = None,
         learnable_threshold: bool = False,
         surrogate: Surrogate = "bireal",
+        neutral: Tensor | None = None,
     ) -> None:
-        super().__init__(weight, bias, weight.shape[1], learnable_threshold, surrogate)
+        super().__init__(weight, bias, weight.shape[1], learnable_threshold, surrogate, neutral)
 
     @staticmethod
     def refusal(layer: nn.Linear) -> str | None:
@@ -209,7 +241,7 @@ class BinaryLinear(BinaryLayer):
         cls, layer: nn.Linear, learnable_threshold: bool = False, surrogate: Surrogate = "bireal"
     ) -> Self:
         """Take over weight and bias (not copied)."""
-        return cls(layer.weight, layer.bias, learnable_threshold, surrogate)
+        return cls(layer.weight, layer.bias, learnable_threshold, surrogate, _neutral(layer))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.bhpe.binary_linear(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bhpe_compile.models import roi_align as _roi_align  # noqa: F401 (registers torch.ops.bhpe.roi_align)
+from bhpe_compile.models.binary import NEUTRAL
 from bhpe_compile.models.presets import Size, Trunk
 from bhpe_compile.models.resnet import ResNet
 from bhpe_compile.models.sampling import sample_features, soft_argmax_2d
@@ -17,17 +18,25 @@ PARTS = ("lhand", "rhand", "face")
 
 
 class BoxNet(nn.Module):
-    """Body features and heat map -> centres and sizes of three boxes, in cells of the body's heat map."""
+    """Body features and heat map -> centres and sizes of three boxes, in cells of the body's heat map.
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    `cells` is the number over which a joint's heat map sums to 1. A sign of the heat map says nothing, so the first
+    layer carries the values that its inputs have where nothing is known, for a binary form to compare them with.
+    """
+
+    def __init__(self, features: int, heatmaps: int, channels: int, cells: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for before in (in_channels, channels, channels):
+        for before in (features + heatmaps, channels, channels):
             layers += [
                 nn.ConvTranspose2d(before, channels, 4, 2, 1, bias=False),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
             ]
+        neutral = torch.tensor(
+            [0.0] * features + [1 / cells] * heatmaps, device="cpu"
+        )  # real on a meta network, too
+        layers[0].register_buffer(NEUTRAL, neutral, persistent=False)
         self.deconv = nn.Sequential(*layers)
         self.bbox_center = nn.Sequential(nn.Conv2d(channels, len(PARTS), 1))
         self.lhand_size = _size_head(channels)

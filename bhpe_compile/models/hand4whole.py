@@ -7,6 +7,7 @@ without its `module.` prefix.
 from __future__ import annotations
 
 import math
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class Hand4Whole(nn.Module):
         self.backbone = ResNet(preset.body_trunk)
         self.body_position_net = PositionNet(body, BODY_JOINTS, depth)
         self.body_rotation_net = BodyRotationNet(body, hand, preset.head_channels, preset.head_hidden)
-        self.box_net = BoxNet(body + BODY_JOINTS * depth, preset.box_channels)
+        self.box_net = BoxNet(body, BODY_JOINTS * depth, preset.box_channels, depth * prod(preset.body_cells))
         self.hand_roi_net = RoiNet(preset.hand_trunk, preset.hand)
         self.hand_position_net = PositionNet(hand, HAND_JOINTS, depth)
         self.hand_rotation_net = HandRotationNet(hand, preset.head_channels, preset.head_hidden)

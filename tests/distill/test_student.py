@@ -17,7 +17,7 @@ from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.student import Start, distill
+from bhpe_compile.distill.student import Start, distill, go_on
 from bhpe_compile.distill.train import Trained
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
@@ -192,6 +192,21 @@ def test_layers_kept_from_now_on_begin_as_the_teachers(
     gone_on = "backbone.layer2.0.conv1.weight"
     assert torch.equal(after.state_dict[gone_on] >= 0, start.state[gone_on] >= 0)
     assert not any(name.startswith("backbone.layer1.0.conv1_activation") for name in after.state_dict)
+
+
+def test_going_on_keeps_the_thresholds_of_the_form(
+    student: tuple[Path, Hand4Whole, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    """Students from before BoxNet compared its heat maps with 0: going on, they compare with 1 / cells."""
+    loaded = load_model(student[0] / "student.pt")
+    name = "box_net.deconv.0.threshold"
+    old = {**loaded.state_dict, name: torch.zeros_like(loaded.state_dict[name])}
+    start = Start(old, "an old student", BinarizeOptions())
+    network, _ = binarize(trace(student[1], "predict"), BinarizeOptions())
+    before = go_on(network, student[1], start, BinarizeOptions())
+    assert not before.state_dict()[name].any()
+    assert torch.equal(network.state_dict()[name], loaded.state_dict[name])
+    assert network.state_dict()[name].any()
 
 
 def test_without_rounding_there_are_no_ranges(tmp_path: Path, body: BodyModel) -> None:

@@ -7,8 +7,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bhpe_compile.models.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, BinaryLinear, RPReLU
+from bhpe_compile.models.binary import (
+    NEUTRAL,
+    BinaryConv2d,
+    BinaryConvTranspose2d,
+    BinaryLayer,
+    BinaryLinear,
+    RPReLU,
+)
 from bhpe_compile.models.residual import LocalResidual, residual_kind
+
+KINDS: list[tuple[type[BinaryLayer], nn.Module]] = [
+    (BinaryConv2d, nn.Conv2d(3, 4, 3)),
+    (BinaryConvTranspose2d, nn.ConvTranspose2d(3, 4, 4, 2, 1)),
+    (BinaryLinear, nn.Linear(3, 4)),
+]
 
 
 def signs(x: Tensor) -> Tensor:
@@ -66,6 +79,21 @@ def test_threshold_is_a_parameter_or_a_buffer_of_zeros(learnable: bool) -> None:
     assert isinstance(binary.threshold, nn.Parameter) == learnable
     assert torch.equal(binary.threshold, torch.zeros(6))
     assert set(binary.state_dict()) == {"weight", "threshold", "bias"}
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+@pytest.mark.parametrize(("kind", "layer"), KINDS)
+def test_thresholds_begin_at_the_neutral_values_of_the_layer(
+    kind: type[BinaryLayer], layer: nn.Module, learnable: bool
+) -> None:
+    neutral = torch.tensor([0.0, 0.5, -0.25])
+    layer.register_buffer(NEUTRAL, neutral, persistent=False)
+    binary = kind.from_float(layer, learnable_threshold=learnable)  # type: ignore[attr-defined]
+    assert isinstance(binary, BinaryLayer)
+    assert torch.equal(binary.threshold, neutral)
+    assert isinstance(binary.threshold, nn.Parameter) == learnable
+    neutral[1] = 2  # a copy: the float layer may be used again
+    assert binary.threshold[1] == 0.5
 
 
 def test_freeze_keeps_the_output_and_stops_following_the_weight() -> None:

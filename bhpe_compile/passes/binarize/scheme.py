@@ -5,7 +5,8 @@
     reactnet  bnn with learnable thresholds and RPReLU
 
 These are the rows of the accounting table of BinaryHPE, arXiv 2311.14323. Its text leaves open whether
-BiDRN learns thresholds; here they are fixed at 0 unless `learnable_threshold` says otherwise.
+BiDRN learns thresholds; here they are fixed unless `learnable_threshold` says otherwise: at 0, and for BoxNet's heat
+maps at their mean.
 """
 
 from __future__ import annotations

@@ -128,3 +128,34 @@ def test_any_choice_of_layers_gives_a_valid_network(
     for note in named:
         assert isinstance(graph.get_submodule(note.site), BinaryLayer) == note.applied
         assert not (note.applied and note.site in keep)
+
+
+@pytest.mark.parametrize("scheme", [BIDRN, REACTNET])
+def test_signs_of_heat_maps_say_where_something_is(tiny: Hand4Whole, scheme: Scheme) -> None:
+    """A softmax is never negative: against 1 / cells every joint has cells of both signs."""
+    graph, _ = binarize(tiny, BinarizeOptions(scheme=scheme, binarize=("box_net.deconv.0",)))
+    layer = graph.get_submodule("box_net.deconv.0")
+    assert isinstance(layer, BinaryLayer)
+    features = TINY.body_trunk.out_channels
+    cells = TINY.heatmap_depth * TINY.body_cells[0] * TINY.body_cells[1]
+    assert not layer.threshold[:features].any()
+    assert torch.equal(layer.threshold[features:], torch.full((200,), 1 / cells))
+    seen: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    with torch.no_grad():
+        graph.eval()(torch.rand(2, 3, *TINY.image, generator=torch.Generator().manual_seed(3)))
+    above = (seen[0] >= layer.threshold[:, None, None])[:, features:].unflatten(1, (25, -1)).flatten(2)
+    assert above.any(2).all()
+    assert not above.all(2).any()
+
+
+def test_old_students_keep_their_thresholds(tiny: Hand4Whole) -> None:
+    """A checkpoint from before holds zeros for the heat maps, and computes as it did."""
+    graph, _ = binarize(tiny, BinarizeOptions())
+    state = graph.state_dict()
+    assert "box_net.deconv.0.neutral" not in state
+    state["box_net.deconv.0.threshold"] = torch.zeros_like(state["box_net.deconv.0.threshold"])
+    graph.load_state_dict(state)
+    layer = graph.get_submodule("box_net.deconv.0")
+    assert isinstance(layer, BinaryLayer)
+    assert not layer.threshold.any()
