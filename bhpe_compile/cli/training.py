@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,6 +69,13 @@ def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
             "--lr", type=float, default=learning_rate, show_default=True, help="The highest learning rate."
         ),
         click.option(
+            "--loss-weight",
+            "loss_weights",
+            multiple=True,
+            metavar="TERM=W",
+            help="Weight of a term of the loss: fingers=60 if hands matter most.  [repeatable]",
+        ),
+        click.option(
             "--seed",
             type=int,
             default=0,
@@ -124,7 +131,28 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
         learning_rate=values["lr"],
         seed=values["seed"],
         precision=values["precision"],
+        loss_weights=parse_loss_weights(values["loss_weights"]),
     )
+
+
+def parse_loss_weights(texts: Sequence[str]) -> dict[str, float]:
+    """What --loss-weight says. UsageError for another term, or a weight that is none."""
+    from bhpe_compile.distill.losses import WEIGHTS
+
+    weights = {}
+    for text in texts:
+        term, _, number = text.partition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if term not in WEIGHTS or not 0 <= weight < math.inf:
+            terms = ", ".join(f"{name} ({value:g})" for name, value in WEIGHTS.items())
+            raise UsageError(
+                f"--loss-weight {text}: wants TERM=W, W at least 0; the terms and their weights are {terms}"
+            )
+        weights[term] = weight
+    return weights
 
 
 def make_place(values: dict[str, Any], output: Path) -> Place:

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.distill.losses import Terms, total
+from bhpe_compile.distill.losses import WEIGHTS, Terms, total
 from bhpe_compile.distill.muon import Muon
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, Samples, load
@@ -106,12 +106,13 @@ def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) 
     )
     batches = load(task.samples, order, place.workers)
     mine = per_step // accelerator.num_processes
+    weights = {**WEIGHTS, **recipe.loss_weights}
     with _Stop() as stop:
         for step in range(step, recipe.steps):  # noqa: B020 (goes on from the checkpoint's)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(step) * group["factor"]
-            terms = _step(accelerator, wrapped, optimizers, task, batches, mine, device)
+            terms = _step(accelerator, wrapped, optimizers, task, weights, batches, mine, device)
             run.note(step, recipe, terms)
             if accelerator.is_main_process:
                 tick(step + 1, recipe.steps, run.last_loss)
@@ -134,6 +135,7 @@ def _step(
     network: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     task: Task,
+    weights: Mapping[str, float],
     batches: Iterator[Sample],
     count: int,
     device: torch.device,
@@ -149,7 +151,7 @@ def _step(
         with share:
             found = network(sample["view"], sample["hands"], sample["face"])
             terms = task.compare(found, sample)
-            loss = total(terms)
+            loss = total(terms, weights)
             accelerator.backward(loss / count)
         for name, value in {**terms, "loss": loss}.items():
             sums[name] = sums.get(name, 0) + value.detach() / count

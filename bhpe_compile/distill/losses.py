@@ -118,9 +118,9 @@ class Comparison:
         return points[:, :, :2] / points[:, :, 2:].clamp(min=CAMERA_SIZE) * focal + middle
 
 
-def total(terms: Terms) -> Tensor:
+def total(terms: Terms, weights: Mapping[str, float] = WEIGHTS) -> Tensor:
     """The weighted sum."""
-    return sum_of(WEIGHTS[name] * term for name, term in terms.items())
+    return sum_of(weights[name] * term for name, term in terms.items())
 
 
 def rotations(found: Values) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from bhpe_compile.errors import UsageError
@@ -17,6 +18,7 @@ class Recipe:
 
     Batch norms see one micro-batch at a time, so the result depends on `micro_batch` and not on how many processes
     share a step. The learning rate rises linearly during `warmup` steps, then falls to a hundredth on half a cosine.
+    `loss_weights` are those that differ from `losses.WEIGHTS`, by term.
     """
 
     images: int
@@ -27,6 +29,7 @@ class Recipe:
     warmup: int = 200
     seed: int = 0
     precision: Precision = "auto"
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("images", "batch", "micro_batch"):

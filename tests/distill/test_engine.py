@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ pytest.importorskip("accelerate")
 
 from bhpe_compile.distill import engine
 from bhpe_compile.distill.engine import CHECKPOINT, Place
+from bhpe_compile.distill.losses import WEIGHTS
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.train import Trained, freeze_layers, start_at_the_mean, train
 from bhpe_compile.errors import InputError, StoppedError, UsageError
@@ -41,6 +43,7 @@ def _one_thread() -> Any:
 
 def run(folder: Path, body: BodyModel, tick: Any = lambda *_: None, recipe: Recipe = RECIPE) -> Trained:
     place = Place(folder / "work", workers=0)
+    folder.mkdir(exist_ok=True)
     return train(PEOPLE, body, TINY, recipe, place, folder / "model.pt", {"data": "made up"}, tick)
 
 
@@ -88,6 +91,21 @@ def test_another_run_is_not_gone_on_with(straight: tuple[Path, Trained], body: B
     other = Recipe(images=24, batch=4, micro_batch=2, learning_rate=2e-3, precision="fp32")
     with pytest.raises(UsageError, match=r"holds another run \(recipe differ\).*--restart"):
         run(folder, body, recipe=other)
+
+
+def test_a_loss_weight_is_what_the_loss_is_summed_with(
+    straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    """The first steps see the same network: their terms are equal, and the loss differs by the weight alone."""
+    one = Recipe(images=4, batch=4, micro_batch=4, precision="fp32")
+    plain = run(tmp_path / "plain", body, recipe=one).log[0]
+    heavy = run(tmp_path / "heavy", body, recipe=replace(one, loss_weights={"fingers": 60.0})).log[0]
+    assert heavy["fingers"] == plain["fingers"] > 0
+    more = (60.0 - WEIGHTS["fingers"]) * plain["fingers"]
+    assert heavy["loss"] - plain["loss"] == pytest.approx(more, rel=1e-4)  # float32 sums of about 20
+    folder, _ = straight
+    with pytest.raises(UsageError, match=r"holds another run \(recipe differ\)"):
+        run(folder, body, recipe=replace(RECIPE, loss_weights={"fingers": 60.0}))
 
 
 def test_a_restart_forgets_the_run_and_nothing_else(tmp_path: Path, body: BodyModel) -> None:

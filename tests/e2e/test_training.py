@@ -173,6 +173,16 @@ def test_stopped_from_the_keyboard_it_says_how_to_go_on(people: Path, tmp_path: 
             2,
             "--own-boxes: a network that begins at random",
         ),
+        (
+            ["train", "--data", "{set}", "-o", "{tmp}/m.pt", "--loss-weight", "finger=60"],
+            2,
+            "--loss-weight finger=60: wants TERM=W, W at least 0; the terms and their weights are joints (1)",
+        ),
+        (
+            ["distill", "{model}", "--images", "{set}", "-o", "{tmp}/m.pt", "--loss-weight", "fingers=-1"],
+            2,
+            "--loss-weight fingers=-1: wants",
+        ),
     ],
 )
 def test_bad_requests_are_one_line(
