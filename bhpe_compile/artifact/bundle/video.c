@@ -62,6 +62,7 @@ int main(int argc, char **argv) {
   if (bhpe_create_from_path(argv[1], &model)) return fail(bhpe_last_error());
   bhpe_get_output(model, 0, &root);
   const double box[4] = {width * 0.1, height * 0.05, width * 0.8, height * 0.9}; /* a detector's, in a real program */
+  resident_kb(); /* so are the pages of asking */
   while (count < MOST && next_frame(rgb, bytes, made_up, count)) {
     double start = now_ms();
     if (bhpe_set_frame(model, rgb, (int32_t)width, (int32_t)height, 3 * width, box, NULL) || bhpe_run(model))
