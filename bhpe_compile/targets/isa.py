@@ -79,7 +79,7 @@ class VectorIsa:
 VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16, (6, 4))
 PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8, (6, 2))
 SMLAL = Int8Instruction("smlal", "int16", None, 1, 8, (6, 2))
-SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (5, 4), words_together=4)
+SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (6, 4), words_together=4)
 SMULL = Int8Instruction("smull", "int8", 128, 4, 8, (4, 2))
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 
