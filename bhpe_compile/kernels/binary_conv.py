@@ -9,6 +9,8 @@ popcount(w) to the sum, and the border table holds, for each border class of the
 
     border = C * valid taps + 2 * popcount(w at the taps cut off),      dot = border - 2 * popcount(a xor w).
 
+Sums mostly begin at -border / 2, and what they end at is -dot / 2.
+
 Weight layout: [ceil(Cout / V), kernel * kernel * words, V], one word of `word_bits` input channels a lane,
 V lanes a vector; unused lanes and unused bits are 0.
 """
@@ -22,8 +24,10 @@ import numpy as np
 
 from bhpe_compile.kernels.binary_core import BinaryCore, default_tile
 from bhpe_compile.kernels.binary_layout import (
+    border_parameter,
     border_table,
     check_channels,
+    pack_border,
     pack_words,
     reference_dot,
     unpack_words,
@@ -83,7 +87,8 @@ class BinaryConv2d(Convolved, Kernel):
         return f"binary_conv2d_{outputs}_k{self.kernel}s{self.stride}"
 
     def default_tile(self, isa: VectorIsa) -> Tile:
-        return default_tile(isa, self._windows()[1].count, self.out_channels)
+        words = self.kernel**2 * words_of(self.in_channels, isa)
+        return default_tile(isa, self._windows()[1].count, self.out_channels, words)
 
     def whole_tile(self, isa: VectorIsa) -> Tile:
         return Tile(self._windows()[1].count, -(-self.out_channels // isa.popcount_lanes))
@@ -98,8 +103,8 @@ class BinaryConv2d(Convolved, Kernel):
             Parameter("weight", (panels, words, isa.popcount_lanes), f"uint{isa.word_bits}"),
         ]
         if self.has_border_table:
-            shape = (self.rows.classes, self.columns.classes, self.out_channels)
-            listed.append(Parameter("border", shape, "int32"))
+            classes = (self.rows.classes, self.columns.classes)
+            listed.append(border_parameter(classes, self.in_channels, self.out_channels, isa))
         sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
         return (*listed, *self.epilogue.parameters(*sizes))
 
@@ -108,7 +113,8 @@ class BinaryConv2d(Convolved, Kernel):
         taps = weight.reshape(self.out_channels, -1, self.kernel**2).transpose(0, 2, 1)
         packed = {"weight": pack_words(taps, self.in_channels, isa)}
         if self.has_border_table:
-            packed["border"] = border_table(taps, self.in_channels, self.rows, self.columns)
+            table = border_table(taps, self.in_channels, self.rows, self.columns)
+            packed["border"] = pack_border(table, self.in_channels, isa)
         return packed
 
     def prim_func(self, isa: VectorIsa) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bhpe_compile.kernels.binary_layout import words_of
+from bhpe_compile.kernels.binary_layout import sums_from_border, words_of
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import packed_bytes
 from bhpe_compile.kernels.tiling import (
@@ -36,9 +36,14 @@ BYTE_SUM_WORDS = 31
 """Words of 8 bits whose popcounts fit in a byte: 31 * 8 = 248."""
 
 
-def default_tile(isa: VectorIsa, width: int, channels: int) -> Tile:
-    """The tile for rows of `width` outputs where no measured one is given."""
-    most_pixels, most_vectors = isa.binary_tile
+SHORT_SUM_WORDS = 8
+"""Sums over no more words cost less than what is done with them."""
+
+
+def default_tile(isa: VectorIsa, width: int, channels: int, words: int) -> Tile:
+    """The tile for rows of `width` outputs, sums over `words` words, where no measured one is given."""
+    tile = isa.short_tile if words <= SHORT_SUM_WORDS else None
+    most_pixels, most_vectors = tile or isa.binary_tile
     return Tile(pixel_tile(width, most_pixels), min(most_vectors, -(-channels // isa.popcount_lanes)))
 
 
@@ -82,15 +87,13 @@ class _Nest:
         self.words = words_of(core.in_channels, isa)
         self.length = self.rows.taps * self.columns.taps * self.words
         channels = core.epilogue.channels
-        self.tile = core.tile or default_tile(isa, self.columns.count, channels)
+        self.tile = core.tile or default_tile(isa, self.columns.count, channels, self.length)
         self.pixels = min(self.tile.pixels, self.columns.count)
         tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
         rows = core.batch * self.rows.count
         self.work, self.tiles = share_tiles(core.share, rows, self.columns.count // self.pixels, tiles)
         self.panels = -(-channels // isa.popcount_lanes)
-        products = core.in_channels * self.rows.taps * self.columns.taps
-        constant = "border" not in core.epilogue.buffers and products % 2 == 0
-        self.centre = products // 2 if constant and isa.counts != "nibbles" else 0
+        self.signed = sums_from_border(core.in_channels, isa)
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
@@ -112,20 +115,32 @@ class _Nest:
             for p in range(pixels):
                 out = (n, self.rows.out(y), self.columns.out(x + p))
                 count = sums[ramp(p * tile.vectors * lanes + offset, width)]
-                if self.centre:  # counted from -centre on: dot = -2 * count, and the factor joins the scale
-                    signed = T.reinterpret(dtype_of(f"int{self.core.isa.word_bits}", width), count)
-                    epilogue.finish(cast("float32", width, signed), *out, c, width, factor=-2)
+                if self.signed:
+                    value, factor = self._from_half(count, width)
+                    epilogue.finish(value, *out, c, width, factor=factor)
                     continue
                 dot = self._start(y, x + p, c, width) - splat(T.int32(2), width) * cast("int32", width, count)
                 epilogue.finish(cast("float32", width, dot), *out, c, width)
 
+    def _from_half(self, sums: Expr, width: int) -> tuple[Expr, int]:
+        """Sums that began at minus half a dot product as floats, and the factor that makes dot products of them."""
+        signed = T.reinterpret(dtype_of(f"int{self.core.isa.word_bits}", width), sums)
+        if not self.core.isa.widening_doubles:
+            return cast("float32", width, signed), -2
+        doubled = T.shift_left(cast("int32", width, signed), splat(T.int32(1), width))
+        return cast("float32", width, doubled), -1
+
     def _start(self, y: Expr, x: Expr, c: Expr, width: int) -> Expr:
-        """What the accumulator of a pixel would be without any difference."""
+        """The dot product of a pixel without any difference; minus half of it where sums begin there."""
         if "border" not in self.core.epilogue.buffers:
-            return splat(T.int32(self.core.in_channels * self.rows.taps * self.columns.taps), width)
+            products = self.core.in_channels * self.rows.taps * self.columns.taps
+            bits = self.core.isa.word_bits
+            start = T.Cast(f"uint{bits}", -(products // 2) % 2**bits) if self.signed else T.int32(products)
+            return splat(start, width)
         row = self.phase * self.rows.classes + self.rows.class_of(y)
         index = row * self.columns.classes + self.columns.class_of(x)
-        return self.core.epilogue.buffers["border"][ramp(index * self.core.epilogue.channels + c, width)]
+        channels = self.panels * self.core.isa.popcount_lanes if self.signed else self.core.epilogue.channels
+        return self.core.epilogue.buffers["border"][ramp(index * channels + c, width)]
 
     # ---- operands ----
 
@@ -207,10 +222,11 @@ class _Nest:
     def _popcount_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
         lanes, dtype = self.core.isa.popcount_lanes, f"uint{self.core.isa.word_bits}"
         sums = local(pixels * vectors * lanes, dtype)
-        for v in range(pixels * vectors):
-            store(
-                sums, v * lanes, lanes, splat(T.Cast(dtype, -self.centre % 2**self.core.isa.word_bits), lanes)
-            )
+        for p in range(pixels):
+            for j in range(vectors):
+                start = self._start(y, x + p, (panel + j) * lanes, lanes)
+                zero = splat(T.Cast(dtype, 0), lanes)
+                store(sums, (p * vectors + j) * lanes, lanes, start if self.signed else zero)
 
         def step(activation: Callable[[int], Expr], word: Expr) -> None:
             for p in range(pixels):

@@ -14,8 +14,10 @@ import numpy as np
 
 from bhpe_compile.kernels.binary_core import BinaryCore, default_tile
 from bhpe_compile.kernels.binary_layout import (
+    border_parameter,
     border_table,
     check_channels,
+    pack_border,
     pack_words,
     reference_dot,
     unpack_words,
@@ -58,7 +60,7 @@ class BinaryConvTranspose2d(Kernel):
         return f"binary_deconv2d_n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
 
     def default_tile(self, isa: VectorIsa) -> Tile:
-        return default_tile(isa, self.width, self.out_channels)
+        return default_tile(isa, self.width, self.out_channels, 4 * words_of(self.in_channels, isa))
 
     def whole_tile(self, isa: VectorIsa) -> Tile:
         return Tile(self.width, -(-self.out_channels // isa.popcount_lanes))
@@ -72,7 +74,7 @@ class BinaryConvTranspose2d(Kernel):
         return (
             Parameter("x", x, "uint8"),
             Parameter("weight", weight, f"uint{isa.word_bits}"),
-            Parameter("border", (4, 2, 2, self.out_channels), "int32"),
+            border_parameter((4, 2, 2), self.in_channels, self.out_channels, isa),
             *self.epilogue.parameters(*sizes),
         )
 
@@ -94,7 +96,8 @@ class BinaryConvTranspose2d(Kernel):
             for taps, (i, j) in zip(phases, PHASES, strict=True)
         ]
         packed = [pack_words(taps, self.in_channels, isa) for taps in phases]
-        return {"weight": np.stack(packed), "border": np.stack(tables)}
+        border = pack_border(np.stack(tables), self.in_channels, isa)
+        return {"weight": np.stack(packed), "border": border}
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:

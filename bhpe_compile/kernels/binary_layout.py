@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.kernels.kernel import Array, packed_bytes
+from bhpe_compile.kernels.kernel import Array, Parameter, packed_bytes
 from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -56,6 +56,30 @@ def border_table(taps: Array, channels: int, rows: Window, columns: Window) -> N
             valid = np.outer(rows.valid(y), columns.valid(x))
             table[row, column] = channels * valid.sum() + 2 * ones[:, ~valid].sum(-1)
     return table
+
+
+def sums_from_border(channels: int, isa: VectorIsa) -> bool:
+    """Whether sums begin at minus half of what the border table says, so that dot = -2 * sum everywhere: they do where
+    words are counted in lanes of their own size, and all halves are integers."""
+    return isa.counts != "nibbles" and channels % 2 == 0
+
+
+def border_parameter(sizes: tuple[int, ...], channels: int, outputs: int, isa: VectorIsa) -> Parameter:
+    """The argument that `pack_border` fills; `sizes` are the axes of a table before its output channels."""
+    if not sums_from_border(channels, isa):
+        return Parameter("border", (*sizes, outputs), "int32")
+    lanes = isa.popcount_lanes
+    return Parameter("border", (*sizes, -(-outputs // lanes) * lanes), f"uint{isa.word_bits}")
+
+
+def pack_border(table: NDArray[np.int32], channels: int, isa: VectorIsa) -> Array:
+    """Border tables as kernels read them: as they are, or what sums begin at, in whole vectors."""
+    parameter = border_parameter(table.shape[:-1], channels, table.shape[-1], isa)
+    if parameter.dtype == "int32":
+        return table
+    starts = np.zeros(parameter.shape, parameter.dtype)
+    starts[..., : table.shape[-1]] = (-(table // 2)).astype(parameter.dtype)
+    return starts
 
 
 def reference_dot(

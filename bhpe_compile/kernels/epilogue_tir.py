@@ -18,6 +18,7 @@ from bhpe_compile.kernels.tir import (
     Share,
     T,
     chunks,
+    clip_halves,
     f32,
     fill,
     load_floats,
@@ -26,6 +27,7 @@ from bhpe_compile.kernels.tir import (
     splat,
     store,
     store_floats,
+    widen,
 )
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -131,7 +133,10 @@ class EpilogueEmitter:
         return chunks(count, lanes)
 
     def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1) -> None:
-        """`dot` times `factor`, a power of two, is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x)."""
+        """`dot` times `factor` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x).
+
+        A factor of -1 costs nothing, another one a multiplication; it is a power of two, so that nothing is rounded.
+        """
         use = self.epilogue
 
         def channel(role: str) -> Expr:
@@ -139,8 +144,8 @@ class EpilogueEmitter:
 
         value = local(lanes, "float32")
         every = ramp(0, lanes)
-        scale = channel("scale") if factor == 1 else channel("scale") * f32(factor, lanes)
-        result = dot * scale + channel("bias")
+        scale = channel("scale") if abs(factor) == 1 else channel("scale") * f32(factor, lanes)
+        result = channel("bias") - dot * scale if factor == -1 else dot * scale + channel("bias")
         if use.residual is not None:
             result = result + self._residual(use.residual, n, y, x, c, lanes)
         if use.activation == "relu":
@@ -169,6 +174,14 @@ class EpilogueEmitter:
             return T.call_llvm_pure_intrin("float32x16", name, value, one, smaller, value, every, rounding)
         return T.min(T.max(value, f32(-1, lanes)), one)
 
+    def _load(self, residual: Residual, base: Expr, lanes: int) -> Expr:
+        """`lanes` values of the residual's source from `base` on, clipped if they are to be."""
+        source = self.buffers["residual"]
+        if residual.clip and self.isa.clip_halves and residual.dtype == "float16":
+            return widen(clip_halves(source[ramp(base, lanes)], lanes), lanes, self.isa)
+        value = load_floats(source, base, lanes, self.isa)
+        return self._clip(value, lanes) if residual.clip else value
+
     def _residual(self, residual: Residual, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> Expr:
         factor = 2 if residual.pool else 1
         groups = residual.channels // self.channels if residual.kind == "group_mean" else 1
@@ -180,9 +193,7 @@ class EpilogueEmitter:
                 pixel = row * (self.width * factor) + x * factor + dx
                 for group in range(groups):
                     base = pixel * residual.channels + first + group * self.channels
-                    part = load_floats(self.buffers["residual"], base, lanes, self.isa)
-                    if residual.clip:
-                        part = self._clip(part, lanes)
+                    part = self._load(residual, base, lanes)
                     total = part if total is None else total + part
         parts = factor * factor * groups
         return total if parts == 1 else total * f32(1.0 / parts, lanes)

@@ -83,13 +83,11 @@ class _Nest:
                 with T.serial(0, repeats) as k:
                     word = start + k * together
                     words = [self._activations(n, row, x + p, word, together) for p in range(pixels)]
-                    for i in range(together):
-                        weights = [
-                            self._weight(panel + j, kh * self.words + word + i) for j in range(vectors)
-                        ]
-                        for p in range(pixels):
-                            for j in range(vectors):
-                                self._accumulate(sums, (p * vectors + j) * lanes, words[p][i], weights[j])
+                    for j in range(vectors):
+                        for i in range(together):
+                            weight = self._weight(panel + j, kh * self.words + word + i)
+                            for p in range(pixels):
+                                self._accumulate(sums, (p * vectors + j) * lanes, words[p][i], weight)
         epilogue = self.core.epilogue
         for offset, width in epilogue.vectors(tile.channels):
             for p in range(pixels):

@@ -145,11 +145,22 @@ def store(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
 def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """buffer[base : base + lanes] as float32, whatever its storage."""
     value = buffer[ramp(base, lanes)]
-    if str(buffer.dtype) == "float16" and isa.half == "four" and lanes % NEON_HALVES == 0:
-        return _widen_by_fours(buffer, base, lanes)
-    if str(buffer.dtype) == "float16" and isa.half != "vector":
-        return _widen_half(value, lanes)
-    return value if str(buffer.dtype) == "float32" else cast("float32", lanes, value)
+    return value if str(buffer.dtype) == "float32" else widen(value, lanes, isa)
+
+
+def widen(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """float16 -> float32."""
+    if isa.half == "four" and lanes % NEON_HALVES == 0:
+        return _widen_by_fours(value, lanes)
+    return cast("float32", lanes, value) if isa.half == "vector" else _widen_half(value, lanes)
+
+
+def clip_halves(value: Expr, lanes: int) -> Expr:
+    """float16 clipped to [-1, 1] by its bits: read with a sign, those above +1 are above 1's, and no negative one is;
+    read without, those beyond -1 are above -1's, and no positive one is. NaN becomes the 1 of its sign."""
+    words = T.min(T.reinterpret(dtype_of("int16", lanes), value), splat(T.int16(0x3C00), lanes))
+    bits = T.min(T.reinterpret(dtype_of("uint16", lanes), words), splat(T.uint16(0xBC00), lanes))
+    return T.reinterpret(dtype_of("float16", lanes), bits)
 
 
 def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIsa) -> None:
@@ -170,10 +181,11 @@ def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIs
 NEON_HALVES = 4
 
 
-def _widen_by_fours(buffer: Any, base: Expr, lanes: int) -> Expr:
-    wide = local(lanes, "float32")
+def _widen_by_fours(value: Expr, lanes: int) -> Expr:
+    bits, wide = local(lanes, "int16"), local(lanes, "float32")
+    store(bits, 0, lanes, T.reinterpret(dtype_of("int16", lanes), value))
     for part in range(0, lanes, NEON_HALVES):
-        halves = T.reinterpret("int16x4", buffer[ramp(base + part, NEON_HALVES)])
+        halves = bits[ramp(part, NEON_HALVES)]
         floats = T.call_llvm_pure_intrin("float32x4", "llvm.arm.neon.vcvthf2fp", halves)
         store(wide, part, NEON_HALVES, floats)
     return wide[ramp(0, lanes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bhpe_compile.targets.isa import NEON, NEON_DOT, NEON_IN_ORDER, VectorIsa
+from bhpe_compile.targets.isa import NEON, NEON_DOT, VectorIsa
 from bhpe_compile.targets.target import GLIBC, Target
 
 TRIPLE = "aarch64-linux-gnu"
@@ -33,7 +33,7 @@ def arm_target(name: str, summary: str, mcpu: str, isa: VectorIsa, requires: tup
 ARM = arm_target("arm", "AArch64, scheduled for Cortex-A72 (Raspberry Pi 4, RK3399)", "cortex-a72", NEON, V8)
 
 ARM_A53 = arm_target(
-    "arm-a53", "AArch64, scheduled for the in-order Cortex-A53 (Pi 3)", "cortex-a53", NEON_IN_ORDER, V8
+    "arm-a53", "AArch64, scheduled for the in-order Cortex-A53 (Pi 3)", "cortex-a53", NEON, V8
 )
 
 ARM_A76 = arm_target(

@@ -48,7 +48,10 @@ class VectorIsa:
     `registers` is the number of vector registers, `int8` the instruction 8-bit layers are written for, `dense_tile`
     the tile of float sums. `counts` says how set bits are counted: by an instruction on the words, by looking up
     nibbles, or in bytes that are then added in pairs. `masks`: a comparison's result becomes bits by an instruction;
-    `half`: float16 is converted by the vector, four at a time, or by no instruction at all.
+    `half`: float16 is converted by the vector, four at a time, or by no instruction at all. `short_tile` replaces
+    `binary_tile` where sums are so short that most of the work comes after them. `clip_halves`: float16 is clipped as
+    integers, before it takes two registers. `widening_doubles`: words become twice as wide and twice as large by one
+    instruction.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -63,6 +66,9 @@ class VectorIsa:
     counts: Literal["words", "nibbles", "byte pairs"] = "words"
     masks: bool = True
     half: Literal["vector", "four", "none"] = "vector"
+    short_tile: tuple[int, int] | None = None
+    clip_halves: bool = False
+    widening_doubles: bool = False
 
     @property
     def float_registers(self) -> int:
@@ -73,7 +79,7 @@ class VectorIsa:
 VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16, (6, 4))
 PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8, (6, 2))
 SMLAL = Int8Instruction("smlal", "int16", None, 1, 8, (6, 2))
-SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (5, 4), words_together=4)
+SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (6, 4), words_together=4)
 SMULL = Int8Instruction("smull", "int8", 128, 4, 8, (4, 2))
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 
@@ -101,13 +107,19 @@ AVX2 = VectorIsa(
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
 NEON = VectorIsa(
-    "neon", word_bits=16, popcount_lanes=8, float_lanes=8, binary_tile=(2, 8), words_together=8, int8=SMULL
+    "neon",
+    word_bits=16,
+    popcount_lanes=8,
+    float_lanes=8,
+    binary_tile=(4, 4),
+    words_together=8,
+    int8=SMULL,
+    short_tile=(4, 2),
+    clip_halves=True,
+    widening_doubles=True,
 )
-"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels take the fewest
-broadcasts: an out-of-order core is as fast as its two vector pipes."""
-
-NEON_IN_ORDER = replace(NEON, binary_tile=(4, 4))
-"""The same for a core that executes in program order: fewer weight loads stand between the sums."""
+"""AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels and eight vectors would
+take fewer broadcasts, but more loads, and their results do not fit the registers while they are finished."""
 
 NEON_DOT = replace(NEON, int8=SDOT)
 """The same with the dot products of ARMv8.2."""
@@ -121,6 +133,7 @@ NEON32 = replace(
     registers=16,
     masks=False,
     half="four",
+    short_tile=None,
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
@@ -132,10 +145,23 @@ SIMD128 = replace(
     masks=True,
     half="none",
     int8=replace(SMLAL, tile=(3, 2)),
+    clip_halves=False,
+    widening_doubles=False,
 )
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
 
-RVV = replace(NEON, name="rvv", binary_tile=(2, 4), words_together=1, masks=False, half="none", int8=SMLAL)
+RVV = replace(
+    NEON,
+    name="rvv",
+    binary_tile=(2, 4),
+    words_together=1,
+    masks=False,
+    half="none",
+    int8=SMLAL,
+    short_tile=None,
+    clip_halves=False,
+    widening_doubles=False,
+)
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 
 SCALAR = replace(

@@ -128,7 +128,7 @@ def arguments(kernel: Any, isa: VectorIsa, seed: int, *, plain: bool = False) ->
         elif plain and p.role == "threshold":  # integers, so that equality with a sum happens
             arrays[p.role] = generator.integers(-9, 10, p.shape).astype(np.float32)
         else:
-            arrays[p.role] = generator.standard_normal(p.shape).astype(np.float32)
+            arrays[p.role] = generator.standard_normal(p.shape).astype(p.dtype)
     return arrays
 
 

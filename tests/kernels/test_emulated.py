@@ -33,6 +33,7 @@ from tests.kernels import test_int8 as int8
 from tests.kernels.native import Array, arguments, onnx_bits
 
 BOTH = Epilogue(bits=True, bits_border=1)
+HALVES = Epilogue(Residual("same", 40, clip=True, dtype="float16"), bits=True, out_dtype="float16")
 FULL = Epilogue(Residual("group_mean", 80, True, True), "rprelu", True, True, True, 1)
 
 EXACT: dict[str, Any] = {
@@ -42,6 +43,8 @@ EXACT: dict[str, Any] = {
     "binary 7 words a tap": BinaryConv2d(1, 3, 9, 112, 72, 3, 1, 1, 1, BOTH),
     "binary 13 words a row": BinaryConv2d(1, 3, 5, 208, 136, 1, 1, 0, 0, BOTH),
     "binary tile 3x5": BinaryConv2d(1, 5, 8, 64, 64, 3, 1, 1, 1, BOTH, Tile(3, 5, True)),
+    "binary halves": BinaryConv2d(1, 4, 6, 64, 40, 3, 1, 1, 1, HALVES),
+    "binary odd channels": BinaryConv2d(1, 4, 6, 35, 24, 3, 1, 1, 1, BOTH),
     "binary linear": binary_linear(1, 256, 8, Epilogue()),
     "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
     "max pool": MaxPool2d(1, 9, 8, 24, 3, 2, 1, True, True, 1),

@@ -10,7 +10,7 @@ import tvm
 
 from bhpe_compile.kernels import PASS_CONFIG
 from bhpe_compile.kernels.kernel import Parameter
-from bhpe_compile.kernels.tir import T, function, load_floats, ramp, store_floats
+from bhpe_compile.kernels.tir import T, clip_halves, function, load_floats, ramp, store, store_floats
 from bhpe_compile.targets.isa import SCALAR
 from tests.kernels.native import Array
 
@@ -19,7 +19,7 @@ LANES, COUNT = 8, 1 << 16
 
 @pytest.fixture(scope="module")
 def converters() -> Any:
-    """`widen` and `narrow` for this machine."""
+    """`widen`, `narrow` and `clip` for this machine."""
 
     def widen(buffers: Any) -> None:
         with T.serial(0, COUNT // LANES) as i:
@@ -30,6 +30,10 @@ def converters() -> Any:
         with T.serial(0, COUNT // LANES) as i:
             store_floats(buffers["out"], i * LANES, LANES, buffers["x"][ramp(i * LANES, LANES)], SCALAR)
 
+    def clip(buffers: Any) -> None:
+        with T.serial(0, COUNT // LANES) as i:
+            store(buffers["out"], i * LANES, LANES, clip_halves(buffers["x"][ramp(i * LANES, LANES)], LANES))
+
     def make(name: str, source: str, result: str, body: Any) -> Any:
         out = Parameter("out", (COUNT,), result, is_output=True)
         return function(name, (Parameter("x", (COUNT,), source), out), body)
@@ -37,6 +41,7 @@ def converters() -> Any:
     functions = {
         "widen": make("widen", "float16", "float32", widen),
         "narrow": make("narrow", "float32", "float16", narrow),
+        "clip": make("clip", "float16", "float16", clip),
     }
     with tvm.transform.PassContext(config=PASS_CONFIG):
         return tvm.compile(
@@ -56,6 +61,13 @@ def test_every_half_is_widened(converters: Any) -> None:
     numbers = ~np.isnan(expected)
     assert np.array_equal(got[numbers].view(np.uint32), expected[numbers].view(np.uint32))
     assert np.isnan(got[~numbers]).all()
+
+
+def test_every_half_is_clipped(converters: Any) -> None:
+    every = np.arange(COUNT, dtype=np.uint16).view(np.float16)
+    numbers = ~np.isnan(every)
+    got, expected = run(converters["clip"], every, "float16"), np.clip(every, -1, 1)
+    assert np.array_equal(got[numbers].view(np.uint16), expected[numbers].view(np.uint16))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -16,14 +16,13 @@ from bhpe_compile.targets.isa import (
     NEON,
     NEON32,
     NEON_DOT,
-    NEON_IN_ORDER,
     RVV,
     SCALAR,
     SIMD128,
 )
 
 ASKED = {
-    **{"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON_IN_ORDER, "arm-a76": NEON_DOT},
+    **{"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON, "arm-a76": NEON_DOT},
     **{"armv7": NEON32, "riscv64": SCALAR, "riscv64-v": RVV, "wasm32": SIMD128},
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.targets import BOARDS, PRESETS, get_target, restore_target
-from bhpe_compile.targets.isa import NEON_DOT, NEON_IN_ORDER, SMLAL
+from bhpe_compile.targets.isa import NEON, NEON_DOT, SMLAL
 
 CAMERA = """
 [camera]
@@ -42,7 +42,7 @@ def test_a_file_says_what_is_different(tmp_path: Path) -> None:
     assert (target.name, target.like, target.summary) == ("camera", "arm-a53", "at the gate")
     assert target.llvm == {**PRESETS["arm-a53"].llvm, "mcpu": "cortex-a55", "mattr": ["+dotprod"]}
     assert target.isa.int8 == NEON_DOT.int8
-    assert target.isa.binary_tile == NEON_IN_ORDER.binary_tile
+    assert target.isa.binary_tile == NEON.binary_tile
     assert target.requires == ("fp", "asimd", "asimdhp", "asimddp")
     plain = get_target(str(write(tmp_path, CAMERA + 'int8 = "smlal"\n')))
     assert plain.isa.int8 == SMLAL
