@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bhpe_compile.kernels.binary_core import BinaryCore, default_tile
+from bhpe_compile.kernels.binary_core import BinaryCore, default_tile, short_tile
 from bhpe_compile.kernels.binary_layout import (
     border_parameter,
     border_table,
@@ -30,6 +30,7 @@ from bhpe_compile.kernels.binary_layout import (
     pack_border,
     pack_words,
     reference_dot,
+    sums_from_border,
     unpack_words,
     words_of,
 )
@@ -71,6 +72,13 @@ class BinaryConv2d(Convolved, Kernel):
         """Whether any output pixel has a tap in the padding."""
         return self.rows.is_cut or self.columns.is_cut
 
+    def _has_starts(self, isa: VectorIsa) -> bool:
+        """Whether what sums begin at lies in memory: where it varies, and where sums are so short that LLVM would
+        rather add one constant to each of their floats."""
+        words = self.kernel**2 * words_of(self.in_channels, isa)
+        short = sums_from_border(self.in_channels, isa) and short_tile(isa, words) is not None
+        return self.has_border_table or short
+
     def symbol(self) -> str:
         sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         shape = f"k{self.kernel}s{self.stride}p{self.padding}b{self.in_border}"
@@ -102,7 +110,7 @@ class BinaryConv2d(Convolved, Kernel):
             Parameter("x", x, "uint8"),
             Parameter("weight", (panels, words, isa.popcount_lanes), f"uint{isa.word_bits}"),
         ]
-        if self.has_border_table:
+        if self._has_starts(isa):
             classes = (self.rows.classes, self.columns.classes)
             listed.append(border_parameter(classes, self.in_channels, self.out_channels, isa))
         sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
@@ -112,7 +120,7 @@ class BinaryConv2d(Convolved, Kernel):
         """uint32 [Cout, ceil(Cin/32), k, k] or [Cout, ceil(Cin/32)] (bit i of word g = channel 32g+i)."""
         taps = weight.reshape(self.out_channels, -1, self.kernel**2).transpose(0, 2, 1)
         packed = {"weight": pack_words(taps, self.in_channels, isa)}
-        if self.has_border_table:
+        if self._has_starts(isa):
             table = border_table(taps, self.in_channels, self.rows, self.columns)
             packed["border"] = pack_border(table, self.in_channels, isa)
         return packed

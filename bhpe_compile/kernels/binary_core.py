@@ -11,7 +11,7 @@ index it. Its counts are bytes; at most 31 words of 8 bits fit, then they are wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from bhpe_compile.kernels.tiling import (
     nested_tiles,
     pixel_tile,
     pixels_outside,
+    repeated_tiles,
     share_tiles,
     tile_loops,
 )
@@ -40,9 +41,14 @@ SHORT_SUM_WORDS = 8
 """Sums over no more words cost less than what is done with them."""
 
 
+def short_tile(isa: VectorIsa, words: int) -> tuple[int, int] | None:
+    """The tile for sums over so few `words`, where the target has one."""
+    return isa.short_tile if words <= SHORT_SUM_WORDS else None
+
+
 def default_tile(isa: VectorIsa, width: int, channels: int, words: int) -> Tile:
     """The tile for rows of `width` outputs, sums over `words` words, where no measured one is given."""
-    tile = isa.short_tile if words <= SHORT_SUM_WORDS else None
+    tile = short_tile(isa, words)
     most_pixels, most_vectors = tile or isa.binary_tile
     return Tile(pixel_tile(width, most_pixels), min(most_vectors, -(-channels // isa.popcount_lanes)))
 
@@ -89,11 +95,20 @@ class _Nest:
         channels = core.epilogue.channels
         self.tile = core.tile or default_tile(isa, self.columns.count, channels, self.length)
         self.pixels = min(self.tile.pixels, self.columns.count)
-        tiles = list(channel_tiles(channels, isa.popcount_lanes, self.tile.vectors))
+        tiles = list(self._channel_tiles(channels))
         rows = core.batch * self.rows.count
         self.work, self.tiles = share_tiles(core.share, rows, self.columns.count // self.pixels, tiles)
         self.panels = -(-channels // isa.popcount_lanes)
         self.signed = sums_from_border(core.in_channels, isa)
+
+    def _channel_tiles(self, channels: int) -> Iterator[ChannelTile]:
+        """Tiles of neighbouring panels; of those that read the same of a repeated residual, where tiles are as wide."""
+        isa, residual = self.core.isa, self.core.epilogue.epilogue.residual
+        if isa.share_repeats and residual is not None and residual.kind == "repeat":
+            repeats = channels // residual.channels
+            if residual.channels % isa.popcount_lanes == 0 and repeats == self.tile.vectors > 1:
+                return repeated_tiles(residual.channels, isa.popcount_lanes, repeats)
+        return channel_tiles(channels, isa.popcount_lanes, self.tile.vectors)
 
     def emit(self) -> None:
         weights = self.panels * self.length * self.core.isa.popcount_lanes * self.core.isa.word_bits // 8
@@ -105,13 +120,14 @@ class _Nest:
 
     def _tile(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> None:
         if self.core.isa.counts == "nibbles":
-            sums = self._lookup_sums(n, y, x, pixels, panel, tile.vectors)
+            sums = self._lookup_sums(n, y, x, pixels, panel, tile)
         else:
-            sums = self._popcount_sums(n, y, x, pixels, panel, tile.vectors)
+            sums = self._popcount_sums(n, y, x, pixels, panel, tile)
         epilogue = self.core.epilogue
         lanes = self.core.isa.popcount_lanes
         for offset, width in epilogue.vectors(tile.channels):
-            c = panel * lanes + offset
+            vector, lane = divmod(offset, lanes)
+            c = (panel + vector * tile.step) * lanes + lane
             for p in range(pixels):
                 out = (n, self.rows.out(y), self.columns.out(x + p))
                 count = sums[ramp(p * tile.vectors * lanes + offset, width)]
@@ -219,12 +235,13 @@ class _Nest:
 
     # ---- sums ----
 
-    def _popcount_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
+    def _popcount_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> Any:
+        vectors, step_panels = tile.vectors, tile.step
         lanes, dtype = self.core.isa.popcount_lanes, f"uint{self.core.isa.word_bits}"
         sums = local(pixels * vectors * lanes, dtype)
         for p in range(pixels):
             for j in range(vectors):
-                start = self._start(y, x + p, (panel + j) * lanes, lanes)
+                start = self._start(y, x + p, (panel + j * step_panels) * lanes, lanes)
                 zero = splat(T.Cast(dtype, 0), lanes)
                 store(sums, (p * vectors + j) * lanes, lanes, start if self.signed else zero)
 
@@ -233,7 +250,7 @@ class _Nest:
                 a = splat(activation(p), lanes)
                 for j in range(vectors):
                     at = (p * vectors + j) * lanes
-                    ones = self._count(a ^ self._weight(panel + j, word))
+                    ones = self._count(a ^ self._weight(panel + j * step_panels, word))
                     store(sums, at, lanes, sums[ramp(at, lanes)] + ones)
 
         self._reduce(n, y, x, pixels, step, self.length, lambda: None)
@@ -248,8 +265,8 @@ class _Nest:
         name = "llvm.wasm.extadd.pairwise.unsigned.v8i16"
         return T.call_llvm_pure_intrin(dtype_of(f"uint{isa.word_bits}", isa.popcount_lanes), name, octets)
 
-    def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, vectors: int) -> Any:
-        lanes, table = self.core.isa.popcount_lanes, self.core.table
+    def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> Any:
+        lanes, table, vectors = self.core.isa.popcount_lanes, self.core.table, tile.vectors
         size = pixels * vectors * lanes
         sums, wide = local(size, "uint8"), local(size, "uint16")
         low, high = local(vectors * lanes, "uint8"), local(vectors * lanes, "uint8")
@@ -265,7 +282,7 @@ class _Nest:
         def step(activation: Callable[[int], Expr], word: Expr) -> None:
             fifteen = splat(T.uint8(15), lanes)
             for j in range(vectors):
-                weight = self._weight(panel + j, word)
+                weight = self._weight(panel + j * tile.step, word)
                 store(low, j * lanes, lanes, T.bitwise_and(weight, fifteen))
                 store(high, j * lanes, lanes, T.shift_right(weight, splat(T.uint8(4), lanes)))
             for p in range(pixels):

@@ -1,12 +1,13 @@
 """What happens to an accumulator before it leaves the registers; shared by every convolution.
 
-    v = dot * scale + bias (+ residual)
+    v = dot * scale + (bias + residual)
     v = relu(v)   or   rprelu(v) = (v > 0 ? v : beta * v) + zeta     gamma of RPReLU is in the bias
+                  or   leaky(v) = max(v, beta * v) + zeta            the same where no beta is above 1
     v = v + shortcut
-    out = v,   bits = v >= threshold
+    out = v,   bits = v >= threshold   or, with `bits_at_zero`, v >= 0
 
 Float tensors in memory are float32 or float16 NHWC; arithmetic is float32, and `bits` compares v before it is
-rounded to float16.
+rounded to float16. No zeta is -0 where bits are taken at zero: then v is not, either, and they are its sign.
 The residual is read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it
 comes from before a stride), and fitted to the output's channels C. From R channels: "same" R = C, "repeat"
 C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c averages c, c + C, ..., c + (k-1)*C).
@@ -62,16 +63,18 @@ class Residual:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """The steps in use. `bits_border` is the zero border of the packed output, in pixels."""
+    """The steps in use. `bits_border` is the zero border of the packed output, in pixels; `bits_at_zero` says that
+    every threshold is 0, and none is an argument."""
 
     residual: Residual | None = None
-    activation: Literal["none", "relu", "rprelu"] = "none"
+    activation: Literal["none", "relu", "rprelu", "leaky"] = "none"
     shortcut: bool = False
     store: bool = True
     bits: bool = False
     bits_border: int = 0
     out_dtype: Storage = "float32"
     shortcut_dtype: Storage = "float32"
+    bits_at_zero: bool = False
 
     def check(self, channels: int) -> None:
         """Raise ValueError when this epilogue cannot serve `channels` output channels."""
@@ -100,11 +103,11 @@ class Epilogue:
             factor = 2 if self.residual.pool else 1
             shape = (batch, height * factor, width * factor, self.residual.channels)
             listed.append(Parameter("residual", shape, self.residual.dtype))
-        if self.activation == "rprelu":
+        if self.activation in ("rprelu", "leaky"):
             listed += [Parameter(role, (channels,), "float32") for role in ("beta", "zeta")]
         if self.shortcut:
             listed.append(Parameter("shortcut", full, self.shortcut_dtype))
-        if self.bits:
+        if self.bits and not self.bits_at_zero:
             listed.append(Parameter("threshold", (channels,), "float32"))
         if self.store:
             listed.append(Parameter("out", full, self.out_dtype, is_output=True))
@@ -128,23 +131,27 @@ class Epilogue:
         if self.store:
             word += "_store" + ("h" if self.out_dtype == "float16" else "")
         if self.bits:
-            word += f"_bits{self.bits_border}"
+            word += f"_{'signs' if self.bits_at_zero else 'bits'}{self.bits_border}"
         return word
 
     def reference(self, dot: Array, arrays: dict[str, Array]) -> dict[str, Array]:
         """The outputs from accumulators [N, H, W, C] and the epilogue's arguments by role."""
-        value = dot.astype(np.float32) * arrays["scale"] + arrays["bias"]
+        start = arrays["bias"]
         if self.residual is not None:
-            value = value + self.residual.reference(arrays["residual"], dot.shape[-1])
+            start = start + self.residual.reference(arrays["residual"], dot.shape[-1])
+        value = dot.astype(np.float32) * arrays["scale"] + start
         if self.activation == "relu":
             value = np.maximum(value, 0)
         elif self.activation == "rprelu":
             value = np.where(value > 0, value, arrays["beta"] * value) + arrays["zeta"]
+        elif self.activation == "leaky":
+            value = np.maximum(value, arrays["beta"] * value) + arrays["zeta"]
         if self.shortcut:
             value = value + arrays["shortcut"]
         outputs: dict[str, Array] = {}
         if self.store:
             outputs["out"] = value.astype(self.out_dtype)
         if self.bits:
-            outputs["bits"] = pack_bits(value >= arrays["threshold"], self.bits_border)
+            threshold = 0 if self.bits_at_zero else arrays["threshold"]
+            outputs["bits"] = pack_bits(value >= threshold, self.bits_border)
         return outputs

@@ -19,10 +19,13 @@ from bhpe_compile.kernels.tir import (
     T,
     chunks,
     clip_halves,
+    dtype_of,
     f32,
     fill,
+    halves_by_fours,
     load_floats,
     local,
+    maximum,
     ramp,
     splat,
     store,
@@ -145,11 +148,16 @@ class EpilogueEmitter:
         value = local(lanes, "float32")
         every = ramp(0, lanes)
         scale = channel("scale") if abs(factor) == 1 else channel("scale") * f32(factor, lanes)
-        result = channel("bias") - dot * scale if factor == -1 else dot * scale + channel("bias")
+        start = channel("bias")  # with the residual: one addition then takes the product in
         if use.residual is not None:
-            result = result + self._residual(use.residual, n, y, x, c, lanes)
+            start = start + self._residual(use.residual, n, y, x, c, lanes)
+        result = start - dot * scale if factor == -1 else dot * scale + start
         if use.activation == "relu":
-            result = T.max(result, f32(0, lanes))
+            result = maximum(result, f32(0, lanes), lanes, self.isa)
+        elif use.activation == "leaky":
+            store(value, 0, lanes, result)
+            scaled = channel("beta") * value[every]
+            result = maximum(value[every], scaled, lanes, self.isa) + channel("zeta")
         elif use.activation == "rprelu":
             store(value, 0, lanes, result)
             positive = value[every] > f32(0, lanes)
@@ -158,10 +166,24 @@ class EpilogueEmitter:
         if use.shortcut:
             result = result + load_floats(self.buffers["shortcut"], at, lanes, self.isa)
         store(value, 0, lanes, result)
+        if self._signs_from_halves(lanes):
+            halves = local(lanes, "int16")
+            store(halves, 0, lanes, halves_by_fours(value[every], lanes, self.isa))
+            store(self.buffers["out"], at, lanes, T.reinterpret(dtype_of("float16", lanes), halves[every]))
+            self.bits.write(n, y, x, c, lanes, halves[every] >= splat(T.int16(0), lanes))
+            return
         if use.store:
             store_floats(self.buffers["out"], at, lanes, value[every], self.isa)
         if use.bits:
-            self.bits.write(n, y, x, c, lanes, value[every] >= channel("threshold"))
+            threshold = f32(0, lanes) if use.bits_at_zero else channel("threshold")
+            self.bits.write(n, y, x, c, lanes, value[every] >= threshold)
+
+    def _signs_from_halves(self, lanes: int) -> bool:
+        """Whether bits are read off float16 that are stored anyway: a rounded number keeps its sign, and half of the
+        registers are compared. Behind an addition of zeta nothing is -0, whose sign would be wrong."""
+        use = self.epilogue
+        stored = use.store and use.out_dtype == "float16" and use.bits and use.bits_at_zero
+        return stored and use.activation in ("rprelu", "leaky") and bool(self.isa.narrow) and lanes % 4 == 0
 
     def _clip(self, value: Expr, lanes: int) -> Expr:
         """Hardtanh: value where its magnitude is below 1, else its sign."""

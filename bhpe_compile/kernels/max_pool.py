@@ -22,6 +22,7 @@ from bhpe_compile.kernels.tir import (
     function,
     load_floats,
     local,
+    maximum,
     ramp,
     store,
     store_floats,
@@ -93,7 +94,8 @@ class MaxPool2d(Convolved, Kernel):
                         row = n * self.height + inside(y, kh, self.height)
                         pixel = row * self.width + inside(x, kw, self.width)
                         value = load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
-                        store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
+                        larger = maximum(best[every], value, lanes, isa) if kh or kw else value
+                        store(best, 0, lanes, larger)
                 if self.store:
                     at = ((n * height + y) * width + x) * self.channels + c
                     store_floats(buffers["out"], at, lanes, best[every], isa)

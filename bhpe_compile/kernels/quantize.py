@@ -25,6 +25,8 @@ from bhpe_compile.kernels.tir import (
     fill,
     function,
     load_floats,
+    maximum,
+    minimum,
     splat,
     store,
 )
@@ -95,7 +97,8 @@ class Quantize(Kernel):
             def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
                 value = load_floats(buffers["x"], base_in, lanes, isa)
                 level = T.nearbyint(value / splat(step, lanes)) + splat(zero, lanes)
-                level = T.min(T.max(level, f32(0, lanes)), f32(255, lanes)) - splat(shift, lanes)
+                level = maximum(level, f32(0, lanes), lanes, isa)
+                level = minimum(level, f32(255, lanes), lanes, isa) - splat(shift, lanes)
                 # int32 first: a conversion every vector unit has
                 store(out, base_out, lanes, cast(use.dtype, lanes, cast("int32", lanes, level)))
 

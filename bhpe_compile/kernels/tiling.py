@@ -74,24 +74,29 @@ def pixels_outside(tile: Tile, weight_bytes: int) -> bool:
 
 @dataclass(frozen=True)
 class ChannelTile:
-    """`count` tiles of `vectors` weight panels from panel `first` on, `channels` output channels each."""
+    """`count` tiles of `vectors` weight panels from panel `first` on, `channels` output channels each.
+
+    A tile's panels lie side by side, or `step` panels apart; the next tile begins behind them, or one panel on.
+    """
 
     count: int
     first: Any
     vectors: int
     channels: int
     limits: tuple[Expr, Expr] | None = None  # the first of the tiles to visit and the one behind the last
+    step: int = 1
 
     def loop(self, visit: Callable[[Any], None]) -> None:
         """Emit `visit(panel)` for the first panel of each tile."""
+        ahead = self.vectors if self.step == 1 else 1
         if self.limits is not None:
             with between(*self.limits) as tile:
-                visit(tile * self.vectors + self.first)
+                visit(tile * ahead + self.first)
         elif self.count == 1:
             visit(self.first)
         else:
             with T.serial(0, self.count) as tile:
-                visit(tile * self.vectors + self.first)
+                visit(tile * ahead + self.first)
 
 
 def channel_tiles(channels: int, lanes: int, most: int) -> Iterator[ChannelTile]:
@@ -103,6 +108,12 @@ def channel_tiles(channels: int, lanes: int, most: int) -> Iterator[ChannelTile]
     rest = channels - whole * vectors * lanes
     if rest:
         yield ChannelTile(1, whole * vectors, -(-rest // lanes), rest)
+
+
+def repeated_tiles(channels: int, lanes: int, repeats: int) -> Iterator[ChannelTile]:
+    """`repeats` times `channels`, in tiles of one vector of each time: what is read by channel is read once for all."""
+    step = channels // lanes
+    yield ChannelTile(step, 0, repeats, repeats * lanes, step=step)
 
 
 def shared_tiles(tiles: list[ChannelTile], share: Share) -> list[ChannelTile]:
@@ -158,6 +169,6 @@ def nested_tiles(
     for tile in tiles:
 
         def one(panel: Any, tile: ChannelTile = tile) -> None:
-            visit([ChannelTile(1, panel, tile.vectors, tile.channels)])
+            visit([replace(tile, count=1, first=panel, limits=None)])
 
         tile.loop(one)

@@ -148,6 +148,20 @@ def load_floats(buffer: Any, base: Expr, lanes: int, isa: VectorIsa) -> Expr:
     return value if str(buffer.dtype) == "float32" else widen(value, lanes, isa)
 
 
+def maximum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The larger of two float32 vectors."""
+    if isa.maximum:
+        return T.call_llvm_pure_intrin(dtype_of("float32", lanes), "llvm.maximum", a, b)
+    return T.max(a, b)
+
+
+def minimum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The smaller of two float32 vectors."""
+    if isa.maximum:
+        return T.call_llvm_pure_intrin(dtype_of("float32", lanes), "llvm.minimum", a, b)
+    return T.min(a, b)
+
+
 def widen(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """float16 -> float32."""
     if isa.half == "four" and lanes % NEON_HALVES == 0:
@@ -167,7 +181,9 @@ def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIs
     """buffer[base : base + lanes] = value, rounded to nearest even where the buffer is narrower than float32."""
     dtype = str(buffer.dtype)
     if dtype == "float16" and isa.half == "four" and lanes % NEON_HALVES == 0:
-        _store_by_fours(buffer, base, lanes, value)
+        store(
+            buffer, base, lanes, T.reinterpret(dtype_of("float16", lanes), halves_by_fours(value, lanes, isa))
+        )
         return
     if dtype == "float16" and isa.half != "vector":
         value = _round_to_half(value, lanes)
@@ -191,13 +207,14 @@ def _widen_by_fours(value: Expr, lanes: int) -> Expr:
     return wide[ramp(0, lanes)]
 
 
-def _store_by_fours(buffer: Any, base: Expr, lanes: int, value: Expr) -> None:
-    wide = local(lanes, "float32")
+def halves_by_fours(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """float32 -> the bits of float16, int16; `lanes` is a multiple of four."""
+    wide, halves = local(lanes, "float32"), local(lanes, "int16")
     store(wide, 0, lanes, value)
     for part in range(0, lanes, NEON_HALVES):
-        floats = wide[ramp(part, NEON_HALVES)]
-        halves = T.call_llvm_pure_intrin("int16x4", "llvm.arm.neon.vcvtfp2hf", floats)
-        store(buffer, base + part, NEON_HALVES, T.reinterpret("float16x4", halves))
+        four = T.call_llvm_pure_intrin("int16x4", isa.narrow, wide[ramp(part, NEON_HALVES)])
+        store(halves, part, NEON_HALVES, four)
+    return halves[ramp(0, lanes)]
 
 
 # Conversions of float16 for CPUs without an instruction: LLVM would call a function for every element.

@@ -51,7 +51,9 @@ class VectorIsa:
     `half`: float16 is converted by the vector, four at a time, or by no instruction at all. `short_tile` replaces
     `binary_tile` where sums are so short that most of the work comes after them. `clip_halves`: float16 is clipped as
     integers, before it takes two registers. `widening_doubles`: words become twice as wide and twice as large by one
-    instruction.
+    instruction. `maximum`: LLVM takes the larger of two floats by one instruction only when asked for IEEE's maximum.
+    `narrow`: LLVM's name for making four float16 of four float32, where signs are best taken from the result.
+    `share_repeats`: a tile takes the channels that read the same of a repeated residual.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -69,6 +71,9 @@ class VectorIsa:
     short_tile: tuple[int, int] | None = None
     clip_halves: bool = False
     widening_doubles: bool = False
+    maximum: bool = False
+    narrow: str | None = None
+    share_repeats: bool = False
 
     @property
     def float_registers(self) -> int:
@@ -114,9 +119,12 @@ NEON = VectorIsa(
     binary_tile=(4, 4),
     words_together=8,
     int8=SMULL,
-    short_tile=(4, 2),
+    short_tile=(2, 4),
     clip_halves=True,
     widening_doubles=True,
+    maximum=True,
+    narrow="llvm.aarch64.neon.vcvtfp2hf",
+    share_repeats=True,
 )
 """AArch64 Advanced SIMD: 128-bit registers, so eight float lanes are two of them. Two pixels and eight vectors would
 take fewer broadcasts, but more loads, and their results do not fit the registers while they are finished."""
@@ -134,6 +142,8 @@ NEON32 = replace(
     masks=False,
     half="four",
     short_tile=None,
+    narrow="llvm.arm.neon.vcvtfp2hf",
+    share_repeats=False,
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
@@ -147,6 +157,8 @@ SIMD128 = replace(
     int8=replace(SMLAL, tile=(3, 2)),
     clip_halves=False,
     widening_doubles=False,
+    maximum=False,
+    narrow=None,
 )
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
 
@@ -159,8 +171,11 @@ RVV = replace(
     half="none",
     int8=SMLAL,
     short_tile=None,
+    share_repeats=False,
     clip_halves=False,
     widening_doubles=False,
+    maximum=False,
+    narrow=None,
 )
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 

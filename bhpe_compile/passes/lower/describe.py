@@ -37,6 +37,7 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
         bits_border=g.integer(node, "bits_border"),
         out_dtype=_storage(g.result(node, "out")),
         shortcut_dtype=_storage(operands.get("shortcut")),
+        bits_at_zero=g.result(node, "bits") is not None and "threshold" not in operands,
     )
 
 

@@ -2,7 +2,8 @@
 
     v = dot * scale + bias          scale, bias of ChannelAffine: scale' = s * scale, bias' = s * bias + b
     v = v + residual(r)             local residual, any form of residual_match
-    v = activation(v)               Relu or RPReLU; what RPReLU subtracts first, gamma, joins the bias
+    v = activation(v)               Relu or RPReLU; what RPReLU subtracts first, gamma, joins the bias; it is "leaky"
+                                    where no slope is above 1
     y = v + shortcut                block residual
 
 Each value is then written once. Binary convolutions choose first: theirs is the longer chain.
@@ -136,8 +137,11 @@ def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
     gamma, beta, zeta = (np.asarray(array, np.float32).reshape(-1) for array in parameters)
     operands["bias"] = g.float_constant(graph, f"{layer}.bias", bias.astype(np.float64) - gamma)
     operands["beta"] = g.float_constant(graph, f"{layer}.beta", beta)
-    operands["zeta"] = g.float_constant(graph, f"{layer}.zeta", zeta)
-    return _merge(graph, node, follower, operands, {"activation": "rprelu"})
+    operands["zeta"] = g.float_constant(
+        graph, f"{layer}.zeta", zeta + np.float32(0)
+    )  # no -0: see kernels/epilogue.py
+    activation = "leaky" if np.all(beta <= 1) else "rprelu"
+    return _merge(graph, node, follower, operands, {"activation": activation})
 
 
 ABSORBERS: dict[tuple[str, str], Absorber] = {

@@ -124,7 +124,9 @@ class PackActivations(Pass[ir.Model]):
         results = {"bits": bits}
         if list(old.uses()) or old.is_graph_output():
             results = {"out": g.new_value(f"{old.name}_f", g.shape_of(old)), "bits": bits}
-        operands = g.operands_of(producer) | {"threshold": threshold}
+        operands = g.operands_of(producer)
+        if g.is_kernel(producer, "MaxPool2d") or np.any(g.array_of(threshold)):
+            operands["threshold"] = threshold  # a convolution without one compares with 0
         facts = g.facts_of(producer) | {"bits_border": border}
         new = g.kernel_node(producer.op_type, g.text(producer, "layer"), operands, results, facts)
         g.substitute(graph, producer, new, {old: results["out"]} if "out" in results else {})
