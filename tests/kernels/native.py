@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 
 from bhpe_compile.kernels import PASS_CONFIG, Kernel
 from bhpe_compile.kernels.kernel import Parameter, pack_bits
+from bhpe_compile.targets import get_target
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
 
 Array = NDArray[Any]
 
-TARGETS = {
-    "avx512": {"kind": "llvm", "mcpu": "znver4"},
-    "avx2": {"kind": "llvm", "mcpu": "x86-64-v3"},
-    "neon": {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a72", "mattr": ["+neon"]},
-}
-NEEDED = {"avx512": ("avx512f", "avx512bw", "avx512vl", "avx512_vpopcntdq"), "avx2": ("avx2", "fma", "f16c")}
-
+PRESETS = {"avx512": get_target("x86-avx512"), "avx2": get_target("x86"), "neon": get_target("arm")}
+TARGETS = {name: dict(target.llvm) for name, target in PRESETS.items()}
+"""As users' kernels are compiled: code for one vendor's CPU would not run on another's with the same vectors."""
 
 ORDERS = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 5: (4, 1, 3, 0, 2)}
 """Numbers of parts a parallel kernel is divided into, and the order in which they run."""
@@ -34,10 +31,10 @@ ORDERS = {1: (0,), 2: (1, 0), 3: (1, 2, 0), 5: (4, 1, 3, 0, 2)}
 def host_has(isa: VectorIsa) -> bool:
     """Whether this machine runs code for an instruction set."""
     info = Path("/proc/cpuinfo")
-    if isa.name not in NEEDED or not info.exists():
+    if isa.name not in PRESETS or PRESETS[isa.name].family != "x86_64" or not info.exists():
         return False
     flags = {line.partition(":")[0].strip(): line for line in info.read_text().splitlines()}.get("flags", "")
-    return set(NEEDED[isa.name]) <= set(flags.split())
+    return set(PRESETS[isa.name].requires) <= set(flags.split())
 
 
 def on_host(isa: VectorIsa) -> Any:

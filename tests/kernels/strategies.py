@@ -20,6 +20,7 @@ def epilogues(draw: st.DrawFn, channels: int, *, plain: bool = False, bits: bool
         "store": store,
         "bits": packed,
         "bits_border": draw(st.integers(0, 2)) if packed else 0,
+        "bits_at_zero": packed and draw(st.booleans()),
     }
     if plain:
         return Epilogue(**outputs)
@@ -34,7 +35,7 @@ def epilogues(draw: st.DrawFn, channels: int, *, plain: bool = False, bits: bool
         residual = Residual("group_mean", channels * draw(st.integers(1, 4)), draw(st.booleans()), True)
     return Epilogue(
         residual=residual,
-        activation=draw(st.sampled_from(["none", "relu", "rprelu"])),
+        activation=draw(st.sampled_from(["none", "relu", "rprelu", "leaky"])),
         shortcut=draw(st.booleans()),
         **outputs,
     )

@@ -25,6 +25,7 @@ from bhpe_compile.kernels import (
     binary_linear,
 )
 from bhpe_compile.kernels.int8_layout import stored
+from bhpe_compile.kernels.kernel import pack_bits
 from bhpe_compile.targets import get_target
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
@@ -34,6 +35,9 @@ from tests.kernels.native import Array, arguments, onnx_bits
 
 BOTH = Epilogue(bits=True, bits_border=1)
 HALVES = Epilogue(Residual("same", 40, clip=True, dtype="float16"), bits=True, out_dtype="float16")
+SIGNS = Epilogue(bits=True, bits_at_zero=True)
+REPEAT = Residual("repeat", 64, clip=True, dtype="float16")
+FULL_HALVES = Epilogue(REPEAT, "leaky", True, True, True, 1, "float16", "float16", bits_at_zero=True)
 FULL = Epilogue(Residual("group_mean", 80, True, True), "rprelu", True, True, True, 1)
 
 EXACT: dict[str, Any] = {
@@ -44,6 +48,7 @@ EXACT: dict[str, Any] = {
     "binary 13 words a row": BinaryConv2d(1, 3, 5, 208, 136, 1, 1, 0, 0, BOTH),
     "binary tile 3x5": BinaryConv2d(1, 5, 8, 64, 64, 3, 1, 1, 1, BOTH, Tile(3, 5, True)),
     "binary halves": BinaryConv2d(1, 4, 6, 64, 40, 3, 1, 1, 1, HALVES),
+    "binary signs": BinaryConv2d(1, 4, 6, 64, 40, 1, 1, 0, 0, SIGNS),
     "binary odd channels": BinaryConv2d(1, 4, 6, 35, 24, 3, 1, 1, 1, BOTH),
     "binary linear": binary_linear(1, 256, 8, Epilogue()),
     "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
@@ -70,6 +75,12 @@ CLOSE: dict[str, Any] = {
     "dense transposed": DenseConvTranspose2d(1, 3, 8, 12, 20, Epilogue(activation="relu")),
     "roi align": RoiAlign(1, 30, 40, 3, 2, 16, 20),
     "sample points": SamplePoints(2, 6, 5, 21, 7),
+}
+
+
+STORED_HALVES: dict[str, Any] = {
+    "binary repeats of halves": BinaryConv2d(1, 4, 6, 64, 256, 1, 1, 0, 0, FULL_HALVES),
+    "binary long repeats of halves": BinaryConv2d(1, 3, 4, 256, 256, 1, 1, 0, 0, FULL_HALVES),
 }
 
 
@@ -135,7 +146,7 @@ def results(
     """(outputs of the emulator, reference outputs) by case name."""
     target = get_target(request.param)
     emulated.skip_without_emulator(target)
-    every = {**EXACT, **CLOSE}
+    every = {**EXACT, **CLOSE, **STORED_HALVES}
     arrays = {name: inputs(name, kernel, target.isa) for name, kernel in every.items()}
     got = emulated.run_all(
         tmp_path_factory.mktemp("kernels"),
@@ -161,3 +172,14 @@ def test_close(results: dict[str, tuple[dict[str, Array], dict[str, Array]]], na
     got, expected = results[name]
     # float32 sums of at most 600 products and an epilogue: 1e-6 of values of some hundreds
     np.testing.assert_allclose(got["out"], expected["out"], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", STORED_HALVES)
+def test_signs_of_stored_halves(
+    results: dict[str, tuple[dict[str, Array], dict[str, Array]]], name: str
+) -> None:
+    """Bits are the signs of the very values that are stored; these may be rounded to the next float16."""
+    got, expected = results[name]
+    np.testing.assert_allclose(got["out"], expected["out"], rtol=2.0**-10, atol=1e-3)
+    assert np.array_equal(got["bits"], pack_bits(~np.signbit(got["out"]), 1))
+    assert np.signbit(got["out"]).any()

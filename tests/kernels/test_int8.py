@@ -57,7 +57,7 @@ def arguments(kernel: Any, isa: VectorIsa, seed: int, zero: int) -> tuple[dict[s
         "scale": np.ones(kernel.out_channels),
         "bias": np.zeros(kernel.out_channels),
     }
-    if kernel.epilogue.bits:
+    if kernel.epilogue.bits and not kernel.epilogue.bits_at_zero:
         given["threshold"] = generator.integers(-3000, 3000, kernel.out_channels)
     arrays = kernel.constants(isa, given) | {"x": stored(x, zero, isa.int8)}
     return arrays, levels - zero, weight
