@@ -51,13 +51,21 @@ class Builder:
         return (std * self.rng.standard_normal(shape)).astype(np.float32)
 
     def binary_conv(
-        self, x: str, name: str, channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int = 1
+        self,
+        x: str,
+        name: str,
+        channels: int,
+        out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        thresholds: float = 0.1,
     ) -> str:
         bits = self.rng.random((out, channels, kernel, kernel)) < 0.5
         size = channels * kernel * kernel
         inputs = [
             x,
-            self.constant(f"{name}.threshold", self.normal(channels, std=0.1)),
+            self.constant(f"{name}.threshold", self.normal(channels, std=thresholds)),
             self.constant(f"{name}.weight", pack_words(bits)),
             self.constant(f"{name}.scale", (self.normal(out) / np.sqrt(size)).astype(np.float32)),
             self.constant(f"{name}.bias", self.normal(out, std=0.3)),
@@ -76,11 +84,14 @@ class Builder:
         bias = self.constant(f"{name}.b", self.normal(out, 1, 1, std=0.1))
         return self.add("ChannelAffine", [y, scale, bias], f"{name}.affine", "bhpe")
 
-    def rprelu(self, x: str, name: str, channels: int) -> str:
+    def rprelu(self, x: str, name: str, channels: int, slope: float = 0.0, shift: float = 0.0) -> str:
+        """Parameters around 0, beta around `slope`; a `shift` other than 0 (it may be -0) is every zeta."""
         shape = (channels, 1, 1)
-        inputs = [x] + [
-            self.constant(f"{name}.{r}", self.normal(*shape, std=0.2)) for r in ("gamma", "beta", "zeta")
-        ]
+        values = {r: self.normal(*shape, std=0.2) for r in ("gamma", "beta", "zeta")}
+        values["beta"] += np.float32(slope)
+        if shift or np.signbit(shift):
+            values["zeta"][:] = shift
+        inputs = [x] + [self.constant(f"{name}.{role}", value) for role, value in values.items()]
         return self.add("RPReLU", inputs, name, "bhpe")
 
     def clip(self, x: str, name: str) -> str:

@@ -16,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.kernels import BinaryConv2d
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower import lower_passes
 from bhpe_compile.passes.lower.channel_last import ChannelLast
+from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.pack_activations import PackActivations
 from bhpe_compile.passes.lower.residual_match import match_residual
@@ -100,6 +102,32 @@ def test_fuse_refuses_a_second_activation() -> None:
     assert kinds(model)["RPReLU"] == 1
 
 
+@pytest.mark.parametrize(("slope", "activation"), [(0.0, "leaky"), (3.0, "rprelu")])
+def test_slopes_of_at_most_one_make_a_maximum(slope: float, activation: str) -> None:
+    """Both compute RPReLU, which ONNX Runtime computes from its definition."""
+    b = Builder(1)
+    y = b.rprelu(b.binary_conv(b.input("image", (1, 16, 4, 4)), "conv", 16, 16), "act", 16, slope)
+    model = b.build(y)
+    image = b.normal(1, 16, 4, 4)
+    (expected,) = reference(model, image)
+    run(model, SelectKernels(), FuseEpilogue())
+    assert g.text(node_of(model, "conv"), "activation") == activation
+    run(model, ChannelLast(), PackActivations())
+    (got,) = evaluate(model, {"image": image})
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)  # one affine instead of three operations
+
+
+def test_no_zeta_is_negative_zero() -> None:
+    """A sign that is read off the sum behind it would be wrong."""
+    b = Builder()
+    y = b.rprelu(b.binary_conv(b.input("image", (1, 16, 4, 4)), "conv", 16, 16), "act", 16, shift=-0.0)
+    model = run(b.build(y), SelectKernels(), FuseEpilogue())
+    zeta = g.array_of(g.operands_of(node_of(model, "conv"))["zeta"])
+    assert zeta is not None
+    assert not zeta.any()
+    assert not np.signbit(zeta).any()
+
+
 def test_odd_sizes_keep_their_average_pool() -> None:
     b = Builder()
     x = b.input("image", (1, 16, 5, 5))
@@ -121,6 +149,24 @@ def test_pack_writes_bits_in_the_producers() -> None:
     pool = next(n for n in model.graph if n.op_type == "MaxPool2d")
     assert list(g.results_of(pool)) == ["out", "bits"]
     assert all("input_threshold" not in g.roles(n) for n in model.graph if g.is_kernel(n, "BinaryConv2d"))
+
+
+@pytest.mark.parametrize(("thresholds", "at_zero"), [(0.0, True), (0.1, False)])
+def test_thresholds_of_zero_are_no_argument(thresholds: float, at_zero: bool) -> None:
+    b = Builder()
+    first = b.binary_conv(b.input("image", (1, 16, 4, 4)), "first", 16, 16)
+    model = b.build(b.binary_conv(first, "second", 16, 16, thresholds=thresholds))
+    image = b.normal(1, 16, 4, 4)
+    (expected,) = reference(model, image)
+    run(model, SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations())
+    node = node_of(model, "first")
+    kernel = describe(node)
+    assert isinstance(kernel, BinaryConv2d)
+    assert kernel.epilogue.bits
+    assert kernel.epilogue.bits_at_zero == at_zero
+    assert ("threshold" in g.roles(node)) != at_zero
+    (got,) = evaluate(model, {"image": image})
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)  # integers, then one affine
 
 
 def test_pack_of_a_graph_input_needs_its_own_kernel_and_says_so() -> None:
