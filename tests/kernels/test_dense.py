@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,7 @@ def check(kernel: Any, isa: VectorIsa, seed: int) -> None:
     """Floats within the tolerance of the largest sum of magnitudes, bits equal away from the threshold."""
     weight = onnx_weight(kernel, seed)
     arrays = arguments(kernel, isa, seed) | kernel.pack(isa, weight)
-    both = kernel.__class__(
-        **{
-            **kernel.__dict__,
-            "epilogue": Epilogue(
-                **{**kernel.epilogue.__dict__, "store": True, "bits": kernel.out_channels % 8 == 0}
-            ),
-        }
-    )
+    both = replace(kernel, epilogue=replace(kernel.epilogue, store=True))
     value = both.reference(**{"threshold": np.zeros(kernel.out_channels, np.float32), **arrays})["out"]
     terms = np.abs(weight).sum() / kernel.out_channels * np.abs(arrays["x"]).max()
     error = TOLERANCE * (10 + terms * np.abs(arrays["scale"]).max() + np.abs(value).max())
