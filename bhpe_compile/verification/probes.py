@@ -6,7 +6,7 @@ with scale -1: one shows the positive accumulators, the other the negative ones.
 float16(dot), and 8-bit layers are scaled down by a power of two for it: still a statement about every accumulator.
 
 A kernel that writes only bits is run with the thresholds at chosen accumulators: bit = (dot >= threshold) is then an
-exact statement about every dot.
+exact statement about every dot. One that compares with 0 and has no thresholds is run with biases of -threshold.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def accumulator_probes(step: StepInfo) -> list[Probe]:
 
 def _probe(step: StepInfo, sign: float, level: float) -> Probe:
     values = dict.fromkeys(ZEROS, 0.0) | {"beta": 1.0, "scale": sign * _scale(step), "threshold": level}
+    if "threshold" not in step.roles:
+        values["bias"] = -level
     arrays: dict[int, NDArray[Any]] = {
         index: np.full(argument.shape, values[argument.name], argument.dtype)
         for index, argument in enumerate(step.arguments)
@@ -61,17 +63,18 @@ def compare_accumulators(
     for probe in accumulator_probes(step):
         got = results[probe.key]
         scale = np.float32(probe.arrays[step.argument("scale")].flat[0])
-        expected = dot.astype(np.float32) * scale
+        bias = float(probe.arrays[step.argument("bias")].flat[0])
+        expected = dot.astype(np.float32) * scale + np.float32(bias)
         if step.relu:
             expected = np.maximum(expected, 0)
         if "out" in step.roles:
             wrong = got != expected.astype(got.dtype)
             detail = "accumulators"
         else:
-            level = float(probe.arrays[step.argument("threshold")].flat[0])
+            level = float(probe.arrays[step.argument("threshold")].flat[0]) if "threshold" in step.roles else 0.0
             border = (got.shape[1] - dot.shape[1]) // 2
             wrong = (unpack_signs(got, dot.shape[-1], border) > 0) != (expected >= level)
-            detail = f"accumulators against {level:g}"
+            detail = f"accumulators against {level - bias:g}"
         if wrong.any():
             where = tuple(int(i) for i in np.argwhere(wrong)[0])
             return f"{int(wrong.sum())} of {wrong.size} {detail} differ, first at {where}"
