@@ -66,15 +66,14 @@ def _up(count: int, unit: int) -> int:
 def per_channel_bytes(layer: Layer, isa: VectorIsa, scheme: str) -> int:
     """Bytes of the constants beside the weights, float32 or int32 a channel, when none of them is shared.
 
-    scale and bias always; RPReLU's slope and shift where the scheme has them, and the next sign's threshold; a
-    binary layer whose taps meet a border, its table; an 8-bit layer its start sums and the step of its input.
+    scale and bias always; RPReLU's slope and shift where the scheme has them, and the next sign's threshold, unless it
+    is 0; a binary layer whose taps meet a border, its table; an 8-bit layer its start sums and the step of its input.
     """
     channels = layer.out_channels
     numbers = 2 * channels
     if layer.precision == BINARY:
-        numbers += (
-            2 if scheme in ("bidrn", "reactnet") and layer.kind != LINEAR else 0
-        ) * channels + channels
+        slope_and_shift = scheme in ("bidrn", "reactnet") and layer.kind != LINEAR
+        numbers += (2 if slope_and_shift else 0) * channels + (0 if scheme == "bidrn" else channels)
         if layer.kind == TRANSPOSED:
             numbers += PHASES * 4 * channels
         elif layer.kernel != (1, 1):
