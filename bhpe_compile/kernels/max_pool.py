@@ -22,7 +22,6 @@ from bhpe_compile.kernels.tir import (
     function,
     load_floats,
     local,
-    maximum,
     ramp,
     store,
     store_floats,
@@ -94,8 +93,8 @@ class MaxPool2d(Convolved, Kernel):
                         row = n * self.height + inside(y, kh, self.height)
                         pixel = row * self.width + inside(x, kw, self.width)
                         value = load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
-                        larger = maximum(best[every], value, lanes, isa) if kh or kw else value
-                        store(best, 0, lanes, larger)
+                        # not IEEE's maximum: LLVM would take it of the float16 behind these, which not all CPUs can
+                        store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
                 if self.store:
                     at = ((n * height + y) * width + x) * self.channels + c
                     store_floats(buffers["out"], at, lanes, best[every], isa)
