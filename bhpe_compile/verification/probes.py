@@ -71,7 +71,9 @@ def compare_accumulators(
             wrong = got != expected.astype(got.dtype)
             detail = "accumulators"
         else:
-            level = float(probe.arrays[step.argument("threshold")].flat[0]) if "threshold" in step.roles else 0.0
+            level = (
+                float(probe.arrays[step.argument("threshold")].flat[0]) if "threshold" in step.roles else 0.0
+            )
             border = (got.shape[1] - dot.shape[1]) // 2
             wrong = (unpack_signs(got, dot.shape[-1], border) > 0) != (expected >= level)
             detail = f"accumulators against {level - bias:g}"
