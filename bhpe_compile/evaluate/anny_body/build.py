@@ -25,7 +25,7 @@ from bhpe_compile.evaluate.body_file import KEYPOINT_DTYPE
 from bhpe_compile.evaluate.skeleton import JOINT_COUNT, JOINT_NAMES, LANDMARKS
 from bhpe_compile.files import write_atomically
 
-BUILDER_VERSION = 3
+BUILDER_VERSION = 4
 """Raised with every change to what is built: it names the cached file."""
 
 SEED = 0

@@ -32,6 +32,10 @@ _MOVED = 0.05
 _BLUR = 0.01
 """Metres added to distances: vertices nearer than this are alike."""
 
+_ALIKE = 8
+"""Decimals of a metre up to which distances are told apart. A vertex and its mirror image are equally far from a joint
+in the middle; which of them comes first must not depend on the last bits, which differ between machines."""
+
 _RIDGE = 2e-4
 """Error that is accepted for small weights: the sum of a row's magnitudes stays below 10."""
 
@@ -75,7 +79,8 @@ def _candidates(
     """Vertices that the joint or its parent moves, thinned evenly by their distance."""
     bones = [joint, *([PARENTS[joint]] if joint else [])]
     near = np.flatnonzero((weights[:, bones] > _MOVED).any(1))
-    near = near[np.argsort(np.linalg.norm(mean[near] - place, axis=1), kind="stable")]
+    distance = np.linalg.norm(mean[near] - place, axis=1).round(_ALIKE)
+    near = near[np.argsort(distance, kind="stable")]
     return np.unique(near[np.linspace(0, len(near) - 1, min(CANDIDATES, len(near))).astype(np.int64)])
 
 
