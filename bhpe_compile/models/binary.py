@@ -110,8 +110,8 @@ def _convolution_refusal(layer: nn.Conv2d | nn.ConvTranspose2d) -> str | None:
     return None
 
 
-class BinaryConv2d(BinaryLayer):
-    """x [N, Cin, H, W] -> [N, Cout, H', W'], padded with zeros after the sign."""
+class _BinaryConvolution(BinaryLayer):
+    """What the two convolutions share: stride, padding, and taking over a float layer."""
 
     def __init__(
         self,
@@ -123,63 +123,45 @@ class BinaryConv2d(BinaryLayer):
         surrogate: Surrogate = "bireal",
         neutral: Tensor | None = None,
     ) -> None:
-        super().__init__(weight, bias, weight.shape[1], learnable_threshold, surrogate, neutral)
+        in_channels = weight.shape[1 - self.out_axis]
+        super().__init__(weight, bias, in_channels, learnable_threshold, surrogate, neutral)
         self.stride = stride
         self.padding = padding
+
+    @classmethod
+    def from_float(
+        cls,
+        layer: nn.Conv2d | nn.ConvTranspose2d,
+        learnable_threshold: bool = False,
+        surrogate: Surrogate = "bireal",
+    ) -> Self:
+        """Take over weight and bias (not copied) of a layer that `refusal` accepts."""
+        geometry = layer.stride[0], int(layer.padding[0])
+        return cls(layer.weight, layer.bias, *geometry, learnable_threshold, surrogate, _neutral(layer))
+
+    def _arguments(self) -> tuple[Tensor | int | str, ...]:
+        """Of the op, after x."""
+        tensors = self.threshold, self.weight, self.scale(), self.bias
+        return *tensors, self.stride, self.padding, *self._gradient_option()
+
+
+class BinaryConv2d(_BinaryConvolution):
+    """x [N, Cin, H, W] -> [N, Cout, H', W'], padded with zeros after the sign."""
 
     @staticmethod
     def refusal(layer: nn.Conv2d) -> str | None:
         """Why `layer` cannot become a BinaryConv2d, or None when it can."""
         return _convolution_refusal(layer)
 
-    @classmethod
-    def from_float(
-        cls, layer: nn.Conv2d, learnable_threshold: bool = False, surrogate: Surrogate = "bireal"
-    ) -> Self:
-        """Take over weight and bias (not copied) of a layer that `refusal` accepts."""
-        padding = int(layer.padding[0])
-        return cls(
-            layer.weight,
-            layer.bias,
-            layer.stride[0],
-            padding,
-            learnable_threshold,
-            surrogate,
-            _neutral(layer),
-        )
-
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.bhpe.binary_conv2d(
-            x,
-            self.threshold,
-            self.weight,
-            self.scale(),
-            self.bias,
-            self.stride,
-            self.padding,
-            *self._gradient_option(),
-        )
+        out: Tensor = torch.ops.bhpe.binary_conv2d(x, *self._arguments())
         return out
 
 
-class BinaryConvTranspose2d(BinaryLayer):
+class BinaryConvTranspose2d(_BinaryConvolution):
     """x [N, Cin, H, W] -> [N, Cout, H', W']; weight [Cin, Cout, kh, kw], alpha over (Cin, kh, kw)."""
 
     out_axis = 1
-
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: int = 1,
-        padding: int = 0,
-        learnable_threshold: bool = False,
-        surrogate: Surrogate = "bireal",
-        neutral: Tensor | None = None,
-    ) -> None:
-        super().__init__(weight, bias, weight.shape[0], learnable_threshold, surrogate, neutral)
-        self.stride = stride
-        self.padding = padding
 
     @staticmethod
     def refusal(layer: nn.ConvTranspose2d) -> str | None:
@@ -188,33 +170,8 @@ class BinaryConvTranspose2d(BinaryLayer):
             return f"output_padding {tuple(layer.output_padding)} has no binary kernel"
         return _convolution_refusal(layer)
 
-    @classmethod
-    def from_float(
-        cls, layer: nn.ConvTranspose2d, learnable_threshold: bool = False, surrogate: Surrogate = "bireal"
-    ) -> Self:
-        """Take over weight and bias (not copied) of a layer that `refusal` accepts."""
-        padding = int(layer.padding[0])
-        return cls(
-            layer.weight,
-            layer.bias,
-            layer.stride[0],
-            padding,
-            learnable_threshold,
-            surrogate,
-            _neutral(layer),
-        )
-
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = torch.ops.bhpe.binary_conv_transpose2d(
-            x,
-            self.threshold,
-            self.weight,
-            self.scale(),
-            self.bias,
-            self.stride,
-            self.padding,
-            *self._gradient_option(),
-        )
+        out: Tensor = torch.ops.bhpe.binary_conv_transpose2d(x, *self._arguments())
         return out
 
 

@@ -147,35 +147,29 @@ NEON32 = replace(
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
-SIMD128 = replace(
-    NEON32,
-    name="simd128",
-    words_together=1,
-    counts="byte pairs",
-    masks=True,
-    half="none",
+SIMD128 = VectorIsa(
+    "simd128",
+    word_bits=16,
+    popcount_lanes=8,
+    float_lanes=8,
+    binary_tile=(2, 4),
     int8=replace(SMLAL, tile=(3, 2)),
-    clip_halves=False,
-    widening_doubles=False,
-    maximum=False,
-    narrow=None,
+    dense_tile=(3, 2),
+    registers=16,
+    counts="byte pairs",
+    half="none",
 )
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""
 
-RVV = replace(
-    NEON,
-    name="rvv",
+RVV = VectorIsa(
+    "rvv",
+    word_bits=16,
+    popcount_lanes=8,
+    float_lanes=8,
     binary_tile=(2, 4),
-    words_together=1,
+    int8=SMLAL,
     masks=False,
     half="none",
-    int8=SMLAL,
-    short_tile=None,
-    share_repeats=False,
-    clip_halves=False,
-    widening_doubles=False,
-    maximum=False,
-    narrow=None,
 )
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 
