@@ -1,4 +1,5 @@
-"""Tests of one file run in one process, where module fixtures are built once; so do all end-to-end tests."""
+"""Tests of one file run in one process, where module fixtures are built once; so do files that share the compiled
+example."""
 
 from __future__ import annotations
 
@@ -6,12 +7,20 @@ import pytest
 
 from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401 (fixtures of several folders)
 
+SHARED = {"compiled", "compiled_arm"}
+"""Fixtures of tests/e2e that are made once a process, each by a whole compilation."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for `pytest -n 2 --dist loadgroup`; without pytest-xdist the mark is only a name."""
-    for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("e2e" if file.startswith("tests/e2e/") else file))
+    files = [item.nodeid.split("::")[0] for item in items]
+    sharing = {
+        file
+        for item, file in zip(items, files, strict=True)
+        if file.startswith("tests/e2e/") and not SHARED.isdisjoint(getattr(item, "fixturenames", ()))
+    }
+    for item, file in zip(items, files, strict=True):
+        item.add_marker(pytest.mark.xdist_group("compiled" if file in sharing else file))
 
 
 def pytest_configure(config: pytest.Config) -> None:
