@@ -4,6 +4,8 @@
 
 Every checkpoint gives two rows over the same people: as it is used, and with RoIAlign reading at the labels' boxes with
 the network's own margins. The difference is what better boxes alone could gain; the IoU is the network's own in both.
+
+Rows of other checkpoints stay in the file; `kept` says which, and on what people they were measured.
 """
 
 from __future__ import annotations
@@ -100,6 +102,14 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
     return {"test_images": count, "seed": seed, "data": vars(result.data).copy(), "rows": rows}
 
 
+def keep(found: dict[str, Any], last: dict[str, Any]) -> None:
+    """Add to `found` the rows of `last` that it has not, each with the people it was measured on."""
+    data = {name: last["data"] for name in last["rows"]} | last.get("kept", {})
+    names = [name for name in last["rows"] if name not in found["rows"]]
+    found["rows"] |= {name: last["rows"][name] for name in names}
+    found["kept"] = {name: data[name] for name in names}
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
@@ -111,6 +121,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "boxes.json")
     arguments = parser.parse_args()
     found = measure(arguments.models, arguments.count, arguments.seed)
+    if arguments.output.exists():
+        keep(found, json.loads(arguments.output.read_text()))
     text = json.dumps(found, indent=1)
     print(text)
     arguments.output.write_text(text + "\n")

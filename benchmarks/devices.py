@@ -57,9 +57,6 @@ TARGETS = ("x86", "arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", 
 GAINS = {"arm": (9.0, 12.0), "arm-a53": (9.0, 12.0), "arm-a76": (9.0, 12.0), "armv7": (6.0, 9.0)}
 """Target -> must and aim: instructions of the full-precision body over those of the binary one."""
 
-UNCOUNTED = ("riscv64",)
-"""Emulated targets whose full-size body is not counted: without vectors FP32 alone takes half an hour."""
-
 SHORTCUTS = ("*.downsample.0",)
 """Layers of the body that BiDRN leaves in full precision, but other binary networks do not."""
 
@@ -158,7 +155,7 @@ def measure(target: Target, folder: Path) -> dict[str, Any]:
     tell(f"{target.name}: count")
     pipeline.compile_model(DATA / "model.pt", full, replace(FP32, target=target.name))
     row["embedded"] = gain(total(instructions(count, full)), total(instructions(count, binary)))
-    return row if target.name in UNCOUNTED else row | body(target, count, folder)
+    return row | body(target, count, folder)
 
 
 def gain(full: int, binary: int, limits: tuple[float, float] | None = None) -> dict[str, Any]:
