@@ -104,7 +104,7 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
 
 def keep(found: dict[str, Any], last: dict[str, Any]) -> None:
     """Add to `found` the rows of `last` that it has not, each with the people it was measured on."""
-    data = {name: last["data"] for name in last["rows"]} | last.get("kept", {})
+    data = dict.fromkeys(last["rows"], last["data"]) | last.get("kept", {})
     names = [name for name in last["rows"] if name not in found["rows"]]
     found["rows"] |= {name: last["rows"][name] for name in names}
     found["kept"] = {name: data[name] for name in names}
