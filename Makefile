@@ -60,7 +60,7 @@ demo: install system
 	@echo "look at $(DEMO)/overlay.png; docs/model-card.md says how good a pose this small model finds"
 
 test: install system
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .
