@@ -10,7 +10,7 @@ a run of three frames and one of two, so it is exact and the same every time.
 BiDRN form, with every default; `fp32_instructions_per_frame` the same branch in full precision, compiled for the same
 CPU with the same kind of kernels. `parts` has it without the stem and the shortcuts, which are in 8 bits
 (`binary_layers`; drivers with symbols tell which function an instruction belongs to), and with its four shortcuts
-binary as well (`binary_shortcuts`), which BiDRN does not have. Null stands where it was not counted.
+binary as well (`binary_shortcuts`), which BiDRN does not have.
 
 All other fields are the embedded binary model's: `executed`, `binary_exact`, `int8_exact` and `max_abs_error` those of
 `bhpe-compile verify`, and in `embedded` its own instructions, beside those of the embedded full-precision model. That
@@ -60,6 +60,9 @@ GAINS = {"arm": (9.0, 12.0), "arm-a53": (9.0, 12.0), "arm-a76": (9.0, 12.0), "ar
 SHORTCUTS = ("*.downsample.0",)
 """Layers of the body that BiDRN leaves in full precision, but other binary networks do not."""
 
+X86 = ("qemu-x86_64", "-cpu", "max")
+"""What counts on x86, where code is verified without an emulator."""
+
 FP32 = CompileOptions(target="", scheme=None, dense="fp32", residual="fp32")
 
 Counts = dict[str, int]
@@ -75,9 +78,11 @@ def under_qemu(target: Target, tools: Path) -> Count:
     if not plugin.exists():
         source = str((HERE / "count_instructions.c").resolve())
         zig_cc(["-shared", "-fPIC", "-O2", "-Wl,-undefined,dynamic_lookup", source, "-o", plugin.name], tools)
-    command = emulator_command(target.emulator or "")
+    program, *options = X86 if target.emulator is None else (target.emulator,)
+    command = emulator_command(program)
     if command is None:
-        raise SystemExit(f"{target.emulator} is missing: install Debian's qemu-user")
+        raise SystemExit(f"{program} is missing: install Debian's qemu-user")
+    command += options
 
     def count(artifact: Path, arguments: list[str]) -> Counts:
         words = [*command, "-d", "plugin", "-plugin", str(plugin), f"./{DRIVER}", *arguments]
@@ -143,15 +148,10 @@ def measure(target: Target, folder: Path) -> dict[str, Any]:
         "max_abs_error": checked.max_abs_error,
         "library_bytes": (binary / library_name(load_manifest(binary))).stat().st_size,
         "weights_bytes": (binary / WEIGHTS).stat().st_size,
-        "driver_bytes": None,
+        "driver_bytes": (binary / DRIVER).stat().st_size,
         "memory_bytes": sum(load_manifest(binary)["memory"][name] for name in ("arena", "workspace")),
-        "instructions_per_frame": None,
-        "fp32_instructions_per_frame": None,
     }
-    if target.emulator is None:
-        return row
     count = in_wasmtime if target.emulator == "wasmtime" else under_qemu(target, folder)
-    row["driver_bytes"] = (binary / DRIVER).stat().st_size
     tell(f"{target.name}: count")
     pipeline.compile_model(DATA / "model.pt", full, replace(FP32, target=target.name))
     row["embedded"] = gain(total(instructions(count, full)), total(instructions(count, binary)))

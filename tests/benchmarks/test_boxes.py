@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -45,3 +47,19 @@ def test_a_network_that_is_told_where_to_crop() -> None:
     assert np.abs(usual["smplx_expr"] - outputs["smplx_expr"]).max() > 1e-3
     for name in ("lhand_bbox", "rhand_bbox", "face_bbox", "smplx_shape"):
         np.testing.assert_allclose(outputs[name], usual[name], rtol=1e-4, atol=1e-3)
+
+
+def test_rows_of_other_networks_stay_with_their_people() -> None:
+    import boxes
+
+    first: dict[str, Any] = {
+        "data": {"sha256": "1"},
+        "rows": {"bnn": {"mpvpe": 3.0}, "bidrn": {"mpvpe": 2.0}},
+    }
+    second: dict[str, Any] = {"data": {"sha256": "2"}, "rows": {"bidrn": {"mpvpe": 1.0}}}
+    third: dict[str, Any] = {"data": {"sha256": "3"}, "rows": {"model": {"mpvpe": 0.5}}}
+    boxes.keep(second, first)
+    assert second["rows"] == {"bidrn": {"mpvpe": 1.0}, "bnn": {"mpvpe": 3.0}}
+    assert second["kept"] == {"bnn": {"sha256": "1"}}
+    boxes.keep(third, second)
+    assert third["kept"] == {"bidrn": {"sha256": "2"}, "bnn": {"sha256": "1"}}
