@@ -5,7 +5,8 @@
 Every checkpoint gives two rows over the same people: as it is used, and with RoIAlign reading at the labels' boxes with
 the network's own margins. The difference is what better boxes alone could gain; the IoU is the network's own in both.
 
-Rows of other checkpoints stay in the file; `kept` says which, and on what people they were measured.
+Rows of other checkpoints stay in the file; `kept` says which, and on what people they were measured. A file of another
+count or seed is not touched.
 """
 
 from __future__ import annotations
@@ -102,6 +103,18 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
     return {"test_images": count, "seed": seed, "data": vars(result.data).copy(), "rows": rows}
 
 
+def earlier(output: Path, count: int, seed: int) -> dict[str, Any] | None:
+    """The result that is there, or None. SystemExit where it is of other people."""
+    if not output.exists():
+        return None
+    last: dict[str, Any] = json.loads(output.read_text())
+    if (last["test_images"], last["seed"]) != (count, seed):
+        raise SystemExit(
+            f"{output} is of {last['test_images']} people, seed {last['seed']}: name another file with -o"
+        )
+    return last
+
+
 def keep(found: dict[str, Any], last: dict[str, Any]) -> None:
     """Add to `found` the rows of `last` that it has not, each with the people it was measured on."""
     data = dict.fromkeys(last["rows"], last["data"]) | last.get("kept", {})
@@ -120,9 +133,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "boxes.json")
     arguments = parser.parse_args()
+    last = earlier(arguments.output, arguments.count, arguments.seed)
     found = measure(arguments.models, arguments.count, arguments.seed)
-    if arguments.output.exists():
-        keep(found, json.loads(arguments.output.read_text()))
+    if last is not None:
+        keep(found, last)
     text = json.dumps(found, indent=1)
     print(text)
     arguments.output.write_text(text + "\n")

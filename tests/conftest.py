@@ -6,7 +6,6 @@ import signal
 
 from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401
 
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # `make test &` in a script: commands under test would inherit it
+# ignored by `make test &` in a script, which commands under test would inherit
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

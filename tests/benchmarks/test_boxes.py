@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from bhpe_compile.distill.targets import crop_boxes
@@ -63,3 +66,16 @@ def test_rows_of_other_networks_stay_with_their_people() -> None:
     assert second["kept"] == {"bnn": {"sha256": "1"}}
     boxes.keep(third, second)
     assert third["kept"] == {"bidrn": {"sha256": "2"}, "bnn": {"sha256": "1"}}
+
+
+def test_a_result_of_other_people_is_not_touched(tmp_path: Path) -> None:
+    import boxes
+
+    output = tmp_path / "boxes.json"
+    assert boxes.earlier(output, 1000, 0) is None
+    result = {"test_images": 1000, "seed": 0, "rows": {}}
+    output.write_text(json.dumps(result))
+    assert boxes.earlier(output, 1000, 0) == result
+    for count, seed in ((20, 0), (1000, 1)):
+        with pytest.raises(SystemExit, match="is of 1000 people, seed 0: name another file"):
+            boxes.earlier(output, count, seed)

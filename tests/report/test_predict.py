@@ -35,9 +35,8 @@ def test_binary_weights_take_a_bit() -> None:
     full = count_preset("full")
     foretold = predict(full, "bidrn", get_target("x86"), "int8")
     core = {layer.name: layer for layer in foretold.layers}["backbone.layer3.1.conv2"]
-    constants = (
-        4 * core.out_channels * (2 + 2 + 9)
-    )  # scale, bias; slope, shift; border table; thresholds are 0
+    # scale, bias; slope, shift; border table; thresholds are 0
+    constants = 4 * core.out_channels * (2 + 2 + 9)
     assert core.nbytes == core.weights // 8 + constants
 
 
