@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -69,13 +69,16 @@ class Place:
     restart: bool = False
 
 
-def fit(task: Task, recipe: Recipe, place: Place, tick: Tick = lambda *_: None) -> list[dict[str, float]]:
+def fit(
+    task: Task, recipe: Recipe, place: Place, accelerator: Accelerator, tick: Tick = lambda *_: None
+) -> list[dict[str, float]]:
     """Train `task.network` in place, from its checkpoint where there is one, and return the log.
+
+    accelerator: as `processes` gives it, for this recipe.
 
     Raises UsageError where the folder holds a run of other facts, InputError for a damaged checkpoint or a loss that is
     no number, StoppedError (a checkpoint is written) on SIGINT and SIGTERM.
     """
-    accelerator = make_accelerator(recipe)
     device = accelerator.device
     network = task.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = make_optimizers(network, recipe)
@@ -161,8 +164,12 @@ def _step(
     return sums
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
-    """The processes of this run, and their device. ToolchainError without accelerate."""
+@contextmanager
+def processes(recipe: Recipe) -> Iterator[Accelerator]:
+    """The processes of this run, and their device. ToolchainError without accelerate.
+
+    Their group is ended with the block; the threads of one that is left open can abort the process as it exits.
+    """
     try:
         from accelerate import Accelerator
     except ImportError as error:
@@ -170,7 +177,11 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
         raise ToolchainError("training needs accelerate: pip install 'bhpe-compile[train]'") from error
     half = "bf16" if uses_bfloat16(recipe) else "no"
-    return Accelerator(mixed_precision=half, cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(mixed_precision=half, cpu=not torch.cuda.is_available())
+    try:
+        yield accelerator
+    finally:
+        accelerator.end_training()
 
 
 def is_main() -> bool:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from bhpe_compile.distill.boxes import Looking, find_boxes
-from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, make_accelerator, uses_bfloat16
+from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, processes, uses_bfloat16
 from bhpe_compile.distill.finish import measure_norms, measure_ranges
 from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
@@ -69,10 +69,6 @@ def distill(
     network, _ = binarize(trace(teacher.train(), "predict"), options)
     looker = trace(teacher, "predict") if start is None else go_on(network, teacher, start, options)
     labels = getattr(pictures, "labels", None) if label_weight > 0 else None
-    boxes = None
-    if own_boxes > 0 or labels is None:
-        boxes = find_boxes(looker, teacher, pictures, place.folder, facts, make_accelerator(recipe), looking)
-    samples = Samples(pictures, preset, recipe.seed, labels=labels, boxes=boxes, own=own_boxes)
     if rounding:
         network = RoundStorage()(network).graph
     comparison = Comparison(body, preset.body_cells)
@@ -87,8 +83,13 @@ def distill(
 
     described = {"task": "distill", "preset": preset.name, "binarization": options.to_dict(), **facts}
     described |= {"label_weight": label_weight, "own_boxes": own_boxes, "rounding": rounding}
-    task = Task(network.train(), samples, compare, described)
-    log = fit(task, recipe, place, tick)
+    boxes = None
+    with processes(recipe) as accelerator:
+        if own_boxes > 0 or labels is None:
+            boxes = find_boxes(looker, teacher, pictures, place.folder, facts, accelerator, looking)
+        samples = Samples(pictures, preset, recipe.seed, labels=labels, boxes=boxes, own=own_boxes)
+        task = Task(network.train(), samples, compare, described)
+        log = fit(task, recipe, place, accelerator, tick)
     if is_main():
         measure_norms(network, samples, recipe, place.workers)
         ranges = measure_ranges(network, samples, recipe, place.workers) if rounding else None

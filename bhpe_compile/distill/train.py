@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bhpe_compile.distill.boxes import Looking, find_boxes
-from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, make_accelerator
+from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, processes
 from bhpe_compile.distill.finish import measure_norms
 from bhpe_compile.distill.losses import Comparison, Terms
 from bhpe_compile.distill.recipe import Recipe
@@ -70,25 +70,25 @@ def train(
     freeze_layers(model, freeze)
     network = trace(model.train(), "predict")
     described = {"task": "train", "preset": preset.name, **facts}
-    boxes = None
-    if start is not None and own_boxes > 0:
-        described["own_boxes"] = own_boxes
-        boxes = find_boxes(network, model, dataset, place.folder, facts, make_accelerator(recipe), looking)
-    samples = Samples(
-        dataset,
-        preset,
-        recipe.seed,
-        labels=dataset.labels,
-        boxes=boxes,
-        own=0.0 if boxes is None else own_boxes,
-    )
     comparison = Comparison(body, preset.body_cells)
 
     def compare(found: dict[str, Tensor], sample: Sample) -> Terms:
         return comparison.with_labels(found, sample)
 
-    task = Task(network, samples, compare, described)
-    log = fit(task, recipe, place, tick)
+    boxes = None
+    with processes(recipe) as accelerator:
+        if start is not None and own_boxes > 0:
+            described["own_boxes"] = own_boxes
+            boxes = find_boxes(network, model, dataset, place.folder, facts, accelerator, looking)
+        samples = Samples(
+            dataset,
+            preset,
+            recipe.seed,
+            labels=dataset.labels,
+            boxes=boxes,
+            own=0.0 if boxes is None else own_boxes,
+        )
+        log = fit(Task(network, samples, compare, described), recipe, place, accelerator, tick)
     if is_main():
         measure_norms(network, samples, recipe, place.workers)
         save_model(output, model, preset)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 pytest.importorskip("accelerate")
 
 from bhpe_compile.distill.boxes import find_boxes, locator
-from bhpe_compile.distill.engine import make_accelerator
+from bhpe_compile.distill.engine import processes
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.models.hand4whole import Hand4Whole
 from bhpe_compile.models.initialise import initialise
@@ -32,7 +32,8 @@ def boxes_of(model: Hand4Whole, folder: Path, facts: Mapping[str, str], binary: 
     network = trace(model, "predict")
     if binary:
         network, _ = binarize(network, BinarizeOptions())
-    return find_boxes(network, model, PEOPLE, folder, facts, make_accelerator(RECIPE))
+    with processes(RECIPE) as accelerator:
+        return find_boxes(network, model, PEOPLE, folder, facts, accelerator)
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -101,12 +102,14 @@ def test_processes_share_the_pictures(tmp_path: Path) -> None:
     """33 pictures do not divide by two: who is left over is looked at once and stands in his place."""
     (tmp_path / "script.py").write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, *launcher, str(tmp_path / "script.py"), str(tmp_path)],
-        check=True,
+        check=False,
         env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
         capture_output=True,
+        text=True,
     )
+    assert done.returncode == 0, done.stderr
     (kept,) = tmp_path.glob("boxes-*.npy")
     alone = boxes_of(initialise(Hand4Whole(TINY), 1).eval(), tmp_path / "alone", {}, False)
     # batches of another size are summed in another order

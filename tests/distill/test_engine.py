@@ -151,9 +151,9 @@ def test_without_accelerate_the_extra_is_named() -> None:
     script = (
         "import sys; sys.modules['accelerate'] = None\n"
         "import bhpe_compile.distill.student, bhpe_compile.distill.train\n"
-        "from bhpe_compile.distill.engine import make_accelerator\n"
+        "from bhpe_compile.distill.engine import processes\n"
         "from bhpe_compile.distill.recipe import Recipe\n"
-        "make_accelerator(Recipe(images=64))\n"
+        "processes(Recipe(images=64)).__enter__()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False
@@ -264,8 +264,7 @@ def test_processes_must_share_evenly(
     tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe(images=24, batch=4, micro_batch=4, precision="fp32")
-    accelerator = engine.make_accelerator(recipe)
-    monkeypatch.setattr(type(accelerator), "num_processes", property(lambda self: 3))
-    monkeypatch.setattr(engine, "make_accelerator", lambda recipe: accelerator)
+    with engine.processes(recipe) as accelerator:
+        monkeypatch.setattr(type(accelerator), "num_processes", property(lambda self: 3))
     with pytest.raises(UsageError, match="3 processes cannot share 1 micro-batches"):
         run(tmp_path, body, recipe=recipe)
