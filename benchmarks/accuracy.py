@@ -26,14 +26,14 @@ from typing import Any
 
 from common import Progress
 
-from bhpe_compile.accuracy.stages import binarized, full_precision
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import compile_model, load
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.mean_pose import mean_pose
 from bhpe_compile.evaluate.metrics import interval, mean
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
-from bhpe_compile.options import CompileOptions
-from bhpe_compile.pipeline import compile_model, load
+from bhpe_compile.search.layers.stages import binarized, full_precision
 
 HERE = Path(__file__).parent
 FIGURES = ("mpvpe", "pa_mpvpe", "mpjpe", "pa_mpjpe", "hands_mpvpe", "face_mpvpe")

@@ -37,14 +37,14 @@ from numpy.typing import NDArray
 from peers import missing, nncf_quantize, openvino_run, ort_session, quantize
 from process import footprint
 
-from bhpe_compile import pipeline
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise, textured_pictures
-from bhpe_compile.models.presets import PRESETS
+from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler import pipeline
+from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import PRESETS
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 from bhpe_compile.runtime import Model
 from bhpe_compile.targets import get_target, host_runs
-from bhpe_compile.verification import verify
 
 Array = NDArray[Any]
 

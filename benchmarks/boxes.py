@@ -24,16 +24,16 @@ import torch
 from common import Progress
 from torch import Tensor, fx, nn
 
-from bhpe_compile.accuracy.stages import binarized
+from bhpe_compile.compiler.pipeline import load
 from bhpe_compile.distill.targets import crop_boxes
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.evaluate import evaluate
 from bhpe_compile.evaluate.people import Outputs
 from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
-from bhpe_compile.models.presets import Preset
+from bhpe_compile.networks.hand4whole.presets import Preset
 from bhpe_compile.passes.binarize import trace
-from bhpe_compile.pipeline import load
+from bhpe_compile.search.layers.stages import binarized
 
 HERE = Path(__file__).parent
 FIGURES = ("mpvpe", "pa_mpvpe", "hands_mpvpe", "face_mpvpe", "hands_iou", "face_iou")

@@ -40,7 +40,7 @@ from timed_kernel import KernelCall, TimedKernels
 
 from bhpe_compile.kernels import BinaryConv2d, Epilogue, Residual
 from bhpe_compile.kernels.kernel import pack_bits
-from bhpe_compile.models.residual import residual_kind
+from bhpe_compile.networks.layers.residual import residual_kind
 from bhpe_compile.targets import Target, get_target, host_runs
 from bhpe_compile.targets.isa import VectorIsa
 

@@ -34,25 +34,25 @@ from unittest import mock
 import numpy as np
 from torch import Tensor, nn
 
-from bhpe_compile import pipeline
 from bhpe_compile.artifact import link
 from bhpe_compile.artifact.manifest import library_name, load_manifest
 from bhpe_compile.artifact.toolchain import zig_cc
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import FULL
-from bhpe_compile.models.roles import layer_role
-from bhpe_compile.options import CompileOptions
+from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler import pipeline
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import FULL
+from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 from bhpe_compile.runtime.emulate import emulator_command
 from bhpe_compile.runtime.machine import DRIVER, WEIGHTS
 from bhpe_compile.runtime.session import open_session
 from bhpe_compile.runtime.wasi import run_wasi
 from bhpe_compile.targets import Target, get_target
-from bhpe_compile.verification import verify
 
 HERE = Path(__file__).parent
-DATA = Path(pipeline.__file__).parent / "data"
+DATA = Path(pipeline.__file__).parent.parent / "data"
 TARGETS = ("x86", "arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 GAINS = {"arm": (9.0, 12.0), "arm-a53": (9.0, 12.0), "arm-a76": (9.0, 12.0), "armv7": (6.0, 9.0)}
 """Target -> must and aim: instructions of the full-precision body over those of the binary one."""

@@ -25,7 +25,7 @@ from typing import Any
 from common import facts, parser, report
 
 from bhpe_compile.artifact import load_reference
-from bhpe_compile.models.roles import layer_role
+from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.runtime import Model, StepInfo
 
 COLOURS = {"binary": "#2a6fbb", "8-bit": "#3f9c6d", "dense": "#e07b39", "other": "#7a8288"}
@@ -198,12 +198,12 @@ def draw(figures: dict[str, Any], title: str) -> str:
 
 def compile_full(folder: Path) -> Path:
     """A seeded full network, compiled for this machine."""
-    from bhpe_compile import pipeline
-    from bhpe_compile.models.checkpoint import save_model
-    from bhpe_compile.models.hand4whole import Hand4Whole
-    from bhpe_compile.models.initialise import initialise
-    from bhpe_compile.models.presets import PRESETS
-    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.compiler import pipeline
+    from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.frontends.checkpoint import save_model
+    from bhpe_compile.networks.hand4whole.initialise import initialise
+    from bhpe_compile.networks.hand4whole.module import Hand4Whole
+    from bhpe_compile.networks.hand4whole.presets import PRESETS
 
     checkpoint, artefact = folder / "full.pt", folder / "full-native"
     save_model(checkpoint, initialise(Hand4Whole(PRESETS["full"]), 0), PRESETS["full"])

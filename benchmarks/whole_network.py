@@ -39,11 +39,11 @@ from numpy.typing import NDArray
 from peers import ACROSS_PARTS, ort_session, quantize
 from process import footprint, output_of, watch
 
-from bhpe_compile import pipeline
-from bhpe_compile.models.checkpoint import save_model
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise, textured_pictures
-from bhpe_compile.models.presets import PRESETS
+from bhpe_compile.compiler import pipeline
+from bhpe_compile.frontends.checkpoint import save_model
+from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import PRESETS
 from bhpe_compile.runtime import Model
 
 Array = NDArray[Any]

@@ -12,16 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bhpe_compile.options import CompileOptions, default_output, find_pictures
+from bhpe_compile.compiler.options import CompileOptions, default_output
+from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bhpe_compile.bisection import BisectResult
+    from bhpe_compile.check.bisect import BisectResult
+    from bhpe_compile.check.verify import VerificationResult
     from bhpe_compile.report.explain import Explanation
     from bhpe_compile.runtime import Model
-    from bhpe_compile.verification import VerificationResult
 
 AnyPath = str | os.PathLike[str]
 
@@ -103,7 +104,7 @@ def compile_model(
     pictures, or folders of them. progress: called with (stage, step, fraction of the work done). Raises UsageError,
     InputError or ToolchainError; nothing is written then.
     """
-    from bhpe_compile.pipeline import compile_model as compile_checkpoint
+    from bhpe_compile.compiler.pipeline import compile_model as compile_checkpoint
 
     source = Path(model)
     folder = Path(output) if output is not None else default_output(source, target)
@@ -134,11 +135,11 @@ def verify(
 
     picture: another one than the recorded. model: the checkpoint it was compiled from; torch then runs again.
     """
-    from bhpe_compile.verification import verify as verify_artifact
+    from bhpe_compile.check.verify import verify as verify_artifact
 
     network = None
     if model is not None:
-        from bhpe_compile.bisection.stages import run_torch
+        from bhpe_compile.check.bisect.stages import run_torch
 
         network = partial(run_torch, Path(model))
     return verify_artifact(Path(artifact), picture=_path(picture), network=network)
@@ -155,7 +156,7 @@ def bisect(
 
     model: the checkpoint, to begin with torch and not with model.onnx. repro: a folder for a minimal reproduction.
     """
-    from bhpe_compile.bisection import bisect as bisect_artifact
+    from bhpe_compile.check.bisect import bisect as bisect_artifact
 
     return bisect_artifact(
         Path(artifact), checkpoint=_path(model), picture=_path(picture), repro=_path(repro)

@@ -13,7 +13,7 @@ from bhpe_compile.cli.tables import print_json, render_pairs, render_table
 from bhpe_compile.errors import VerificationError
 
 if TYPE_CHECKING:
-    from bhpe_compile.bisection import BisectResult
+    from bhpe_compile.check.bisect import BisectResult
 
 EQUAL = 1e-20
 """Bounds below it only keep off zero: what has them must be equal."""
@@ -30,7 +30,7 @@ def bisect_artifact(
     verbose: bool,
 ) -> None:
     """Bisect and print what was found; VerificationError when something differs."""
-    from bhpe_compile.bisection import bisect
+    from bhpe_compile.check.bisect import bisect
 
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
         result = bisect(

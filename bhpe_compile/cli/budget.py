@@ -11,8 +11,8 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.tables import render_table
 
 if TYPE_CHECKING:
-    from bhpe_compile.accuracy.budget import WithinBudget
-    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.search.layers.budget import WithinBudget
 
 FEW = 128
 """People on whom every choice is measured."""
@@ -28,8 +28,8 @@ def compile_in_budget(
     console: Console,
 ) -> WithinBudget:
     """Compile with progress; `people` are data, count (at most) and body."""
-    from bhpe_compile.accuracy.budget import Budget, compile_within
     from bhpe_compile.evaluate.gate import Allowance
+    from bhpe_compile.search.layers.budget import Budget, compile_within
 
     allowances = [Allowance.parse(text) for text in max_drop]
     data, count, body = people

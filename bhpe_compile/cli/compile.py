@@ -17,11 +17,12 @@ from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, re
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
+from bhpe_compile.compiler.options import CompileOptions, default_output
 from bhpe_compile.errors import UsageError
-from bhpe_compile.options import CompileOptions, default_output, find_pictures
+from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
-    from bhpe_compile.pipeline import CompileResult
+    from bhpe_compile.compiler.pipeline import CompileResult
 
 FORMS = STATIC, WHEEL = "static", "wheel"
 """What can be written besides the artefact's own files."""
@@ -185,8 +186,8 @@ def compile_command(
     it exits with 5, and writes nothing, where that is not enough.
     """
     from bhpe_compile.artifact.wheel import check_family, write_wheel
-    from bhpe_compile.inspection import Stopped
-    from bhpe_compile.pipeline import compile_model
+    from bhpe_compile.check.inspect import Stopped
+    from bhpe_compile.compiler.pipeline import compile_model
     from bhpe_compile.targets import get_target
 
     if dump.print_passes:
@@ -306,7 +307,7 @@ def describe_dense(options: CompileOptions) -> str:
 
 def describe_model(path: Path) -> list[tuple[str, str]]:
     """What a checkpoint holds; it is read as compiling would read it."""
-    from bhpe_compile.pipeline import load
+    from bhpe_compile.compiler.pipeline import load
 
     loaded = load(path)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
@@ -319,7 +320,7 @@ def describe_model(path: Path) -> list[tuple[str, str]]:
 
 def plan(described: list[tuple[str, str]], style: str) -> None:
     """Print the resolved options and the passes that would run."""
-    from bhpe_compile.schedule import list_passes
+    from bhpe_compile.compiler.plan import list_passes
 
     passes = [(one.stage, one.name, one.summary) for one in list_passes()]
     if style == "json":

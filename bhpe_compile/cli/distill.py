@@ -104,10 +104,10 @@ def distill_command(
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
+    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.distill.engine import CHECKPOINT
     from bhpe_compile.distill.student import distill
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
-    from bhpe_compile.pipeline import load
 
     recipe, place = make_recipe(values), make_place(values, output)
     loaded = load(existing_file(model, "model"))
@@ -176,10 +176,10 @@ def open_start(path: Path) -> Start:
 
     Raises UsageError (no such file, no checkpoint in the folder), InputError for what is damaged or no binary network.
     """
+    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.distill.engine import read_checkpoint
     from bhpe_compile.distill.student import Start
     from bhpe_compile.passes.binarize import BinarizeOptions
-    from bhpe_compile.pipeline import load
 
     if path.is_dir():
         run = read_checkpoint(path)

@@ -16,8 +16,8 @@ from bhpe_compile.cli.tables import print_json
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
-    from bhpe_compile.inspection import Dumper, Stopped
-    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.check.inspect import Dumper, Stopped
+    from bhpe_compile.compiler.options import CompileOptions
 
 OPTIONS = (
     click.option(
@@ -57,8 +57,8 @@ class DumpOptions:
 
     def check(self, options: CompileOptions) -> None:
         """UsageError for unknown passes, with near names, and for options that ask for nothing."""
-        from bhpe_compile.inspection.dumper import ALL
-        from bhpe_compile.schedule import check_points
+        from bhpe_compile.check.inspect.dumper import ALL
+        from bhpe_compile.compiler.plan import check_points
 
         wanted = tuple(name for name in self.after if name != ALL)
         check_points((*wanted, *((self.stop,) if self.stop is not None else ())), options)
@@ -69,7 +69,7 @@ class DumpOptions:
 
     def dumper(self, output: Path) -> Dumper | None:
         """What writes it, or None when nothing was asked for."""
-        from bhpe_compile.inspection import Dumper
+        from bhpe_compile.check.inspect import Dumper
 
         if not self.after and self.stop is None:
             return None

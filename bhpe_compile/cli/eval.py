@@ -22,13 +22,13 @@ from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import complete_target, existing
 from bhpe_compile.cli.tables import print_json, render_markdown, render_table
 from bhpe_compile.errors import UsageError
-from bhpe_compile.options import find_pictures
+from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
-    from bhpe_compile.accuracy.stages import Source
+    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.evaluate.evaluate import Evaluation, Row
     from bhpe_compile.evaluate.gate import Verdict
-    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.search.layers.stages import Source
 
 DEFAULT_DROP = "2%"
 
@@ -116,10 +116,10 @@ def eval_command(
     compares the last stage of a checkpoint with the first. Millimetres of the open set and its body never belong
     beside published figures of other sets.
     """
-    from bhpe_compile.accuracy.stages import open_sources
     from bhpe_compile.evaluate.data import EMULATED_COUNT
     from bhpe_compile.evaluate.evaluate import evaluate
     from bhpe_compile.evaluate.gate import Allowance, read_baseline, require
+    from bhpe_compile.search.layers.stages import open_sources
 
     for path in models:
         existing(path, "model or artefact")
@@ -165,7 +165,7 @@ def _stage_options(
     keep_float: tuple[str, ...],
     calibrate: tuple[Path, ...],
 ) -> CompileOptions | None:
-    from bhpe_compile.options import CompileOptions
+    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.targets import get_target
 
     if not stages and target is None:

@@ -153,7 +153,7 @@ def complete_pass(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of passes, and of the points between them, for the shell's completion."""
-    from bhpe_compile.schedule import POINTS, list_passes
+    from bhpe_compile.compiler.plan import POINTS, list_passes
 
     names = ["all", *POINTS, *(one.name for one in list_passes())]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

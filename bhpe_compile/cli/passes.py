@@ -57,7 +57,7 @@ def passes_command(
 
 def print_passes(style: str, requires: bool) -> None:
     """The passes in order."""
-    from bhpe_compile.schedule import list_passes
+    from bhpe_compile.compiler.plan import list_passes
 
     passes = list_passes()
     if style == "json":
@@ -75,7 +75,7 @@ def print_passes(style: str, requires: bool) -> None:
 
 def run_one(name: str, source: Path, output: Path, target: str | None, style: str) -> None:
     """Run one pass and write its result."""
-    from bhpe_compile.inspection.run_pass import run_pass
+    from bhpe_compile.check.inspect.run_pass import run_pass
     from bhpe_compile.targets import get_target
 
     chosen = get_target(target) if target is not None else None

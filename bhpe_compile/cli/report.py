@@ -172,7 +172,7 @@ def time_twins(source: Path) -> dict[str, Twin]:
     """Every binary convolution of an artefact beside its 8-bit form, both timed here."""
     from bhpe_compile.report.artifact import read_artifact
     from bhpe_compile.report.report import target_of
-    from bhpe_compile.tuning.twins import measure_twins
+    from bhpe_compile.search.tiles.twins import measure_twins
 
     target = target_of(read_artifact(source))
     if target is None:

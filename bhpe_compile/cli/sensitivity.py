@@ -14,7 +14,7 @@ from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
-    from bhpe_compile.accuracy.sensitivity import Ranking
+    from bhpe_compile.search.layers.sensitivity import Ranking
 
 FEW = 64
 """People, unless --count asks for others: a ranking needs fewer than a figure."""
@@ -59,9 +59,9 @@ def sensitivity_command(
     again: one evaluation a layer (64 people unless --count says otherwise). Nothing is trained, so this tells where to
     look and what to give to `compile --keep-float` first, not what a trained binary network loses.
     """
-    from bhpe_compile.accuracy.sensitivity import rank, require_float
+    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
-    from bhpe_compile.pipeline import load
+    from bhpe_compile.search.layers.sensitivity import rank, require_float
 
     existing_file(model, "model")
     if scheme == "float":

@@ -79,9 +79,9 @@ def train_command(
     On several processes or machines: `torchrun --nproc-per-node 2 -m bhpe_compile.cli train ...` with
     --micro-batch at most half of --batch.
     """
+    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.distill.train import train
-    from bhpe_compile.models.presets import get_preset
-    from bhpe_compile.pipeline import load
+    from bhpe_compile.networks.hand4whole.presets import get_preset
 
     if start is None and was_given("own_boxes"):
         raise UsageError("--own-boxes: a network that begins at random sees no boxes; name one with --from")

@@ -16,7 +16,7 @@ from bhpe_compile.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bhpe_compile.tuning import Measured, Workplace
+    from bhpe_compile.search.tiles import Measured, Workplace
 
 LOWERING = 0.3
 """The part of the progress bar that reading and lowering the models takes."""
@@ -92,12 +92,12 @@ def measure(
     models: Sequence[Path], name: str, rounds: int, rpc: str | None, key: str | None, console: Console
 ) -> tuple[list[Measured], str]:
     """Lower the models, measure their shapes; the results and the text of the table."""
-    from bhpe_compile.options import CompileOptions
-    from bhpe_compile.pipeline import lowered_graph
+    from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.compiler.pipeline import lowered_graph
+    from bhpe_compile.search.tiles import Here, There, shapes_of, tune, winners
     from bhpe_compile.targets import get_target
     from bhpe_compile.targets.host import cpu_name
     from bhpe_compile.targets.tile import write_tiles
-    from bhpe_compile.tuning import Here, There, shapes_of, tune, winners
 
     target = get_target(name)
     workplace: Workplace = Here(target) if rpc is None or key is None else There(target, rpc, key)

@@ -15,8 +15,8 @@ from bhpe_compile.cli.tables import print_json, render_pairs
 from bhpe_compile.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
+    from bhpe_compile.check.verify import VerificationResult
     from bhpe_compile.runtime.board import Board
-    from bhpe_compile.verification import VerificationResult
 
 
 @click.command("verify", short_help="Check that a compiled model computes the right thing.")
@@ -101,11 +101,11 @@ def run_verification(
     verbose: bool,
 ) -> VerificationResult:
     """Verify with progress on stderr."""
-    from bhpe_compile.verification import verify
+    from bhpe_compile.check.verify import verify
 
     network = None
     if model is not None:
-        from bhpe_compile.bisection.stages import run_torch
+        from bhpe_compile.check.bisect.stages import run_torch
 
         network = partial(run_torch, model)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:

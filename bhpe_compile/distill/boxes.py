@@ -21,7 +21,7 @@ from torch import fx
 
 from bhpe_compile.distill.samples import Pictures
 from bhpe_compile.files import write_atomically
-from bhpe_compile.models.hand4whole import Hand4Whole
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

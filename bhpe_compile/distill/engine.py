@@ -28,8 +28,8 @@ from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, Samples, load
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.files import write_atomically
-from bhpe_compile.models.norms import is_frozen
-from bhpe_compile.models.roles import is_output, layer_role
+from bhpe_compile.networks.layers.norms import is_frozen
+from bhpe_compile.networks.roles import is_output, layer_role
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

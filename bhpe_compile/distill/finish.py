@@ -8,8 +8,8 @@ from torch import nn
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Samples, load
 from bhpe_compile.exchange.calibrate import Calibration
-from bhpe_compile.models.norms import measuring_norms
-from bhpe_compile.models.rounding import Range
+from bhpe_compile.networks.layers.norms import measuring_norms
+from bhpe_compile.networks.layers.rounding import Range
 
 PICTURES = 2048
 PICTURES_FOR_RANGES = 64

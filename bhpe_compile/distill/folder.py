@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.files import sha256
-from bhpe_compile.options import find_pictures
+from bhpe_compile.files import find_pictures, sha256
 from bhpe_compile.runtime.picture import load_picture
 
 

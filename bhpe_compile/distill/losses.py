@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
-from bhpe_compile.models.hand4whole import CAMERA_SIZE, FOCAL
-from bhpe_compile.models.rotations import rotation_6d_to_matrix
+from bhpe_compile.networks.hand4whole.module import CAMERA_SIZE, FOCAL
+from bhpe_compile.networks.layers.rotations import rotation_6d_to_matrix
 
 Values = Mapping[str, Tensor]
 Terms = dict[str, Tensor]

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bhpe_compile.distill.targets import BoxJitter, crop_boxes, make_targets, stray
 from bhpe_compile.evaluate.dataset import Labels
-from bhpe_compile.models.presets import Preset
+from bhpe_compile.networks.hand4whole.presets import Preset
 
 Sample = dict[str, Tensor]
 Arrays = dict[str, NDArray[Any]]

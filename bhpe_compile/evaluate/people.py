@@ -23,7 +23,7 @@ from bhpe_compile.evaluate.body import BodyModel, BodyOutput, axis_angle_to_matr
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.metrics import People
 from bhpe_compile.evaluate.skeleton import BODY_KEYPOINTS, HAND_KEYPOINTS
-from bhpe_compile.models.hand4whole import ENLARGE
+from bhpe_compile.networks.hand4whole.module import ENLARGE
 
 Outputs = Mapping[str, NDArray[Any]]
 """The network's outputs by name, each [N, ...]; boxes may be missing."""

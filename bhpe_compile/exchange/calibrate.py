@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from bhpe_compile.models.rounding import INPUT_LEVELS
+from bhpe_compile.networks.layers.rounding import INPUT_LEVELS
 
 SAMPLES = 1 << 16
 """Values kept of one layer and picture, evenly spaced."""

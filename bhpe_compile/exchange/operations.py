@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.exchange.record import Recorder, UnsupportedError
-from bhpe_compile.models import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
 
 
 def _pair(values: Sequence[int]) -> list[int]:

@@ -22,7 +22,7 @@ from onnxscript.optimizer import fold_constants
 from torch import fx
 
 from bhpe_compile.exchange.functions import DOMAIN, OPSET, VERSION
-from bhpe_compile.models import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
 
 _BHPE = values.Opset(DOMAIN, VERSION)
 

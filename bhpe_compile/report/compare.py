@@ -132,7 +132,7 @@ def read_subject(path: Path, letter: str, accuracy: Path | None = None, row: str
             artifact.device_bytes,
             accuracy=measured,
         )
-    from bhpe_compile.models.checkpoint import load_model
+    from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.report.count import count_preset
     from bhpe_compile.report.predict import trained_binary
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from bhpe_compile.models.roles import layer_role
+from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.report.stages import STAGES, stage_of
 
 BINARY, INT8, FLOAT16, FLOAT32 = "binary", "int8", "float16", "float32"

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.presets import FULL, get_preset
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import FULL, get_preset
 from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
 from bhpe_compile.report.cost import (
     BINARY,

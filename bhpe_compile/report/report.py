@@ -115,7 +115,7 @@ def report_checkpoint(path: Path, scheme: str, target_name: str, dense: str | No
 
     Raises what `load_model` raises.
     """
-    from bhpe_compile.models.checkpoint import load_model
+    from bhpe_compile.frontends.checkpoint import load_model
 
     loaded = load_model(path)
     return _predicted(
@@ -226,7 +226,7 @@ def latency_of(timing: Timing | None) -> dict[str, Any] | None:
 
 def _original(artifact: Artifact) -> tuple[Costs, Accounting | None]:
     """The network in full precision: its preset, or, of a graph without one, the same layers in float32."""
-    from bhpe_compile.models.presets import PRESETS as NETWORKS
+    from bhpe_compile.networks.hand4whole.presets import PRESETS as NETWORKS
 
     if artifact.preset not in NETWORKS:
         return Costs(tuple(_float32(layer) for layer in artifact.costs.layers)), None

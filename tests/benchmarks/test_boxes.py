@@ -13,10 +13,10 @@ import torch
 from bhpe_compile.distill.targets import crop_boxes
 from bhpe_compile.evaluate.evaluate import to_network
 from bhpe_compile.evaluate.subjects import TorchSubject
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
-from bhpe_compile.models.rotations import rotation_6d_to_axis_angle
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.layers.rotations import rotation_6d_to_axis_angle
 from bhpe_compile.passes.binarize import trace
 from tests.distill.people import People
 

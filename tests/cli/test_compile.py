@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bhpe_compile.cli.main import main
-from bhpe_compile.options import default_output
+from bhpe_compile.compiler.options import default_output
 
 
 @pytest.mark.parametrize(

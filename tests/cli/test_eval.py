@@ -10,10 +10,10 @@ import pytest
 
 from bhpe_compile.cli.main import main
 from bhpe_compile.evaluate.metrics import METRICS
-from bhpe_compile.models.checkpoint import save_model
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.frontends.checkpoint import save_model
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 from tests.evaluate.made_up import write_body, write_set
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bhpe_compile.cli.main import main
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.presets import TINY
 from tests.command import environment
 
 

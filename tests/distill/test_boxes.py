@@ -17,9 +17,9 @@ pytest.importorskip("accelerate")
 from bhpe_compile.distill.boxes import find_boxes, locator
 from bhpe_compile.distill.engine import processes
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from tests.command import ROOT, environment
 from tests.distill.people import People
@@ -89,9 +89,9 @@ from pathlib import Path
 import torch
 
 from tests.distill.test_boxes import boxes_of
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.presets import TINY
 
 torch.set_num_threads(1)
 boxes_of(initialise(Hand4Whole(TINY), 1).eval(), Path(sys.argv[1]), {}, False)

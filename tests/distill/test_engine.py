@@ -22,10 +22,10 @@ from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.train import Trained, freeze_layers, start_at_the_mean, train
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
-from bhpe_compile.models.checkpoint import load_model
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.frontends.checkpoint import load_model
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from tests.command import ROOT
 from tests.distill.people import People
 

@@ -9,9 +9,9 @@ import torch
 from bhpe_compile.distill.losses import WEIGHTS, Comparison, rotations, total
 from bhpe_compile.distill.samples import Samples, stack, to_tensors
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from tests.distill.people import People
 
 PEOPLE = People()

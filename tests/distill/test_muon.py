@@ -12,9 +12,9 @@ from torch import nn
 from bhpe_compile.distill.engine import MUON_FACTOR, make_optimizers
 from bhpe_compile.distill.muon import MOMENTUM, Muon, orthogonalised
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.presets import TINY
-from bhpe_compile.models.roles import is_output
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.roles import is_output
 
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40), scale=st.sampled_from([1e-4, 1.0, 1e3]))

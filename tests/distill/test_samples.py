@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bhpe_compile.distill.samples import Augmentation, Key, Order, Samples, load, stack, to_tensors
 from bhpe_compile.distill.targets import BoxJitter, crop_boxes, tight_to_cells
-from bhpe_compile.models.boxes import RoiNet, restore_boxes
-from bhpe_compile.models.hand4whole import ENLARGE, Hand4Whole
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.boxes import RoiNet, restore_boxes
+from bhpe_compile.networks.hand4whole.module import ENLARGE, Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from tests.distill.people import HEIGHT, WIDTH, People
 
 PEOPLE = People()

@@ -13,6 +13,10 @@ from PIL import Image
 
 pytest.importorskip("accelerate")
 
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import binarize as pipeline_binarize
+from bhpe_compile.compiler.progress import Progress
+from bhpe_compile.compiler.rounding import with_rounding
 from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
@@ -21,17 +25,13 @@ from bhpe_compile.distill.student import Start, distill, go_on
 from bhpe_compile.distill.train import Trained
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
-from bhpe_compile.models.binary import BinaryLayer
-from bhpe_compile.models.checkpoint import load_model, load_state
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
-from bhpe_compile.models.rounding import RoundedInput
-from bhpe_compile.options import CompileOptions
+from bhpe_compile.frontends.checkpoint import load_model, load_state
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.layers.binary import BinaryLayer
+from bhpe_compile.networks.layers.rounding import RoundedInput
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
-from bhpe_compile.pipeline import binarize as pipeline_binarize
-from bhpe_compile.progress import Progress
-from bhpe_compile.rounding import with_rounding
 from tests.distill.people import People
 
 PEOPLE = People()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bhpe_compile.models.checkpoint import load_model, save_model
+from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 from tests.command import COMMAND, FILES, bhpe, environment, listing
 from tests.e2e.conftest import Compiled

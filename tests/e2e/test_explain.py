@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from bhpe_compile.schedule import POINTS, list_passes
+from bhpe_compile.compiler.plan import POINTS, list_passes
 from tests.command import bhpe, listing
 from tests.e2e.conftest import Compiled
 

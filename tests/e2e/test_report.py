@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bhpe_compile.cli.report import time_artifact
-from bhpe_compile.models.checkpoint import load_model
+from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.report.artifact import read_artifact
 from bhpe_compile.report.count import count_preset
 from bhpe_compile.report.layout import packing

@@ -14,9 +14,9 @@ from bhpe_compile.evaluate.evaluate import Evaluation, Examples, evaluate, open_
 from bhpe_compile.evaluate.metrics import METRICS, measure
 from bhpe_compile.evaluate.people import BOXES, POSE, SHAPE, Bodies, Outputs, scale_boxes, square_boxes
 from bhpe_compile.evaluate.subjects import ConstantSubject, Images, TorchSubject
-from bhpe_compile.models.hand4whole import ENLARGE, Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import ENLARGE, Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from tests.evaluate.made_up import MadeUpSet, write_body
 
 FLOAT32 = 1e-3

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from bhpe_compile.exchange.export import export
 from bhpe_compile.exchange.nodes import array_of, integer, text
-from bhpe_compile.models.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RPReLU
+from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RPReLU
 from bhpe_compile.passes.binarize import freeze, trace
 from tests.passes.fold.graphs import node_named, op_types, run
 from tests.passes.fold.graphs import text as as_bytes

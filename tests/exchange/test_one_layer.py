@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bhpe_compile.check.verify.compare import beyond, differences
 from bhpe_compile.exchange.export import export
 from bhpe_compile.exchange.functions import DOMAIN, OPERATORS, attach_bodies
 from bhpe_compile.exchange.nodes import array_of
-from bhpe_compile.models.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, BinaryLinear
-from bhpe_compile.models.hand4whole import OUTPUTS, Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import OUTPUTS, Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, BinaryLinear
 from bhpe_compile.passes.binarize import freeze, trace
-from bhpe_compile.verification.compare import beyond, differences
 from tests.passes.fold.graphs import run
 
 Run = tuple[ir.Model, dict[str, NDArray[Any]], NDArray[Any]]

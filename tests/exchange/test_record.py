@@ -16,9 +16,9 @@ from bhpe_compile.exchange import export as module
 from bhpe_compile.exchange.export import export, to_onnx
 from bhpe_compile.exchange.nodes import array_of
 from bhpe_compile.exchange.operations import TABLE
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, get_scheme, trace
 from tests.passes.fold.graphs import node_named, op_types, run
 

@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bhpe_compile.check.verify.compare import beyond, differences
 from bhpe_compile.exchange.export import export
 from bhpe_compile.exchange.nodes import array_of
 from bhpe_compile.exchange.simplify import simplify
-from bhpe_compile.models.binary import BinaryLayer
-from bhpe_compile.models.hand4whole import OUTPUTS, Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import OUTPUTS, Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.passes.base import PassManager
 from bhpe_compile.passes.binarize import BIDRN, BinarizeOptions, binarize, freeze
 from bhpe_compile.passes.fold import fold_passes
-from bhpe_compile.verification.compare import beyond, differences
 from tests.passes.fold.graphs import run
 
 Signs = dict[str, NDArray[np.bool_]]

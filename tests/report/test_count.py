@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.models.hand4whole import Hand4Whole
-from bhpe_compile.models.presets import FULL, TINY
-from bhpe_compile.models.roles import layer_role
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import FULL, TINY
+from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.report.count import Accounting, Counted, account, binary_layers, count_preset
 
 MODULES = {  # MACs of one picture with both hands, measured on the released configuration

@@ -20,9 +20,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from bhpe_compile.models.binary import BinaryLayer
-from bhpe_compile.models.residual import LocalResidual
-from bhpe_compile.models.roles import layer_role
+from bhpe_compile.networks.layers.binary import BinaryLayer
+from bhpe_compile.networks.layers.residual import LocalResidual
+from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.binarize.rewrite import bypass
 from bhpe_compile.passes.binarize.sites import FloatLayer, called_module, is_relu, is_sum

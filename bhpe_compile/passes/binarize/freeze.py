@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.models.binary import BinaryLayer
+from bhpe_compile.networks.layers.binary import BinaryLayer
 
 FLOAT16_MAX = 65504.0
 

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.models.surrogate import Surrogate
+from bhpe_compile.networks.layers.surrogate import Surrogate
 from bhpe_compile.passes.binarize.scheme import BIDRN, Activation, Scheme
 
 ResidualTap = Literal["after", "before"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from bhpe_compile.models.roles import layer_role
+from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.binarize.core import core_refusal
 from bhpe_compile.passes.binarize.decide import BinarizePass
 from bhpe_compile.passes.binarize.rewrite import When, make_binary

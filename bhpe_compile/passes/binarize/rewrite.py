@@ -18,8 +18,14 @@ from typing import Literal
 
 from torch import fx, nn
 
-from bhpe_compile.models.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, BinaryLinear, RPReLU
-from bhpe_compile.models.residual import LocalResidual
+from bhpe_compile.networks.layers.binary import (
+    BinaryConv2d,
+    BinaryConvTranspose2d,
+    BinaryLayer,
+    BinaryLinear,
+    RPReLU,
+)
+from bhpe_compile.networks.layers.residual import LocalResidual
 from bhpe_compile.passes.binarize.options import BinarizeOptions
 from bhpe_compile.passes.binarize.scheme import Scheme
 from bhpe_compile.passes.binarize.sites import FloatLayer, Site, called_module, is_relu, is_sum, only_user

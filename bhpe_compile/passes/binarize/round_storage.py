@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from bhpe_compile.models.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, RPReLU
-from bhpe_compile.models.rounding import (
+from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLayer, RPReLU
+from bhpe_compile.networks.layers.rounding import (
     Half,
     Ranges,
     RoundedInput,

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.models.roles import Role
-from bhpe_compile.models.surrogate import Surrogate
+from bhpe_compile.networks.layers.surrogate import Surrogate
+from bhpe_compile.networks.roles import Role
 
 Activation = Literal["rprelu", "hardtanh"]
 

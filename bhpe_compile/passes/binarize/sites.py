@@ -21,8 +21,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from bhpe_compile.models.residual import residual_kind
-from bhpe_compile.models.roles import layer_role
+from bhpe_compile.networks.layers.residual import residual_kind
+from bhpe_compile.networks.roles import layer_role
 
 FloatLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 

@@ -11,8 +11,8 @@ from typing import Any
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.models.binary import BinaryLayer, RPReLU
-from bhpe_compile.models.residual import LocalResidual
+from bhpe_compile.networks.layers.binary import BinaryLayer, RPReLU
+from bhpe_compile.networks.layers.residual import LocalResidual
 
 
 class _Tracer(fx.Tracer):

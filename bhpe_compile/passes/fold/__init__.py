@@ -17,7 +17,7 @@ from bhpe_compile.passes.fold.pack_weights import PackWeights
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 
 if TYPE_CHECKING:
-    from bhpe_compile.models.rounding import Ranges
+    from bhpe_compile.networks.layers.rounding import Ranges
 
 
 def fold_passes(ranges: Ranges | None = None, half: bool = False) -> list[Pass[ir.Model]]:

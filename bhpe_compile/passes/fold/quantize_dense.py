@@ -30,7 +30,7 @@ from bhpe_compile.exchange.nodes import (
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 if TYPE_CHECKING:
-    from bhpe_compile.models.rounding import Ranges
+    from bhpe_compile.networks.layers.rounding import Ranges
 
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 LARGEST_WEIGHT_LEVEL = 127

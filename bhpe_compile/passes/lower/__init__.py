@@ -6,9 +6,9 @@ Relax, TVM fuses the glue, LLVM compiles, and `emit` lays out memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import onnx_ir as ir
 
@@ -26,13 +26,15 @@ from bhpe_compile.passes.lower.select_conversions import SelectConversions
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
-from bhpe_compile.passes.workers import Job, Workers
 from bhpe_compile.targets.tile import NO_TILES, Tiles
 
 if TYPE_CHECKING:
     from bhpe_compile.targets import Target, VectorIsa
 
 Tick = Callable[[str], None]
+
+Job = tuple[Any, ...]
+"""Name of a function of `tasks`, and its arguments."""
 
 PARTS = 8
 """Pieces the kernels are divided into: enough that the workers finish together."""
@@ -45,6 +47,13 @@ def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[
         *(QuantizeActivations(), NarrowStorage(), SelectTransposes(), SelectConversions()),
         ChooseTiles(tiles, isa),
     ]
+
+
+class Workers(Protocol):
+    """Does jobs somewhere else, because TVM and LLVM are slow (`compiler/workers.py`)."""
+
+    def run(self, jobs: Sequence[Job], done: Callable[[int], None] = ...) -> list[Any]:
+        """The jobs' results, in order; `done` hears how many are finished."""
 
 
 @dataclass(frozen=True)

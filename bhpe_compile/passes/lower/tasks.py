@@ -1,6 +1,6 @@
 """Kernel graph -> Program: Relax import, TVM's glue pipeline, LLVM, memory plan, call table.
 
-Runs inside a worker (see `passes/workers`): arguments and results are plain data that can be pickled.
+Runs inside a worker (see `compiler/workers.py`): arguments and results are plain data that can be pickled.
 """
 
 from __future__ import annotations

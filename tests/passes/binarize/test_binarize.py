@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import fx, nn
 from torch.nn import functional
 
-from bhpe_compile.models.binary import BinaryLayer
+from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.passes.base import Note, PassManager, PassOrderError, PassRecord
 from bhpe_compile.passes.binarize import (
     BIDRN,

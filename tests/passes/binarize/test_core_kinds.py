@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bhpe_compile.models.binary import RPReLU
+from bhpe_compile.networks.layers.binary import RPReLU
 from bhpe_compile.passes.binarize import BIDRN, BNN, REACTNET, BinarizeOptions, Scheme, trace
 from bhpe_compile.passes.binarize.core import CoreConvPass
 from bhpe_compile.passes.binarize.down_sample import DownSample

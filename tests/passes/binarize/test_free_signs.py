@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bhpe_compile.models.binary import BinaryConv2d, BinaryLayer
+from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryLayer
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from bhpe_compile.passes.binarize.free_signs import FreeSigns
 from tests.passes.binarize.nets import Basic, Bottleneck, Trunk, Whole, lines, picture, randomise

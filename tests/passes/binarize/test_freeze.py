@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.models.binary import BinaryLayer
+from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 from tests.passes.binarize.nets import Whole, picture, randomise
 

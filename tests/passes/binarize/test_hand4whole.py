@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from bhpe_compile.models.binary import BinaryLayer
-from bhpe_compile.models.hand4whole import OUTPUTS, Hand4Whole
-from bhpe_compile.models.initialise import initialise
-from bhpe_compile.models.presets import FULL, TINY
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import OUTPUTS, Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import FULL, TINY
+from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.binarize import BIDRN, BNN, REACTNET, BinarizeOptions, Scheme, binarize, freeze
 

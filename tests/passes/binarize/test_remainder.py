@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bhpe_compile.models.binary import BinaryConv2d, BinaryLinear
+from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryLinear
 from bhpe_compile.passes.binarize import BNN, BinarizeOptions, trace
 from bhpe_compile.passes.binarize.remainder import Remainder
 from tests.passes.binarize.nets import Bottleneck, Heads, OneConv, Trunk, lines, picture, randomise

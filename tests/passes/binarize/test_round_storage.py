@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from bhpe_compile import pipeline
+from bhpe_compile.compiler import pipeline
+from bhpe_compile.compiler.progress import Progress
+from bhpe_compile.compiler.rounding import Rounding
 from bhpe_compile.exchange.calibrate import calibrate
-from bhpe_compile.models.rounding import Half, RoundedConv2d, RoundedInput, RoundedLinear
+from bhpe_compile.networks.layers.rounding import Half, RoundedConv2d, RoundedInput, RoundedLinear
 from bhpe_compile.passes.binarize import SCHEMES, BinarizeOptions, RoundStorage, binarize, freeze, trace
-from bhpe_compile.progress import Progress
-from bhpe_compile.rounding import Rounding
 from tests.passes.binarize.nets import Basic, Trunk, Whole, lines, picture, randomise
 
 

@@ -11,11 +11,11 @@ import onnxruntime
 import pytest
 
 from bhpe_compile.artifact import write_artifact
+from bhpe_compile.compiler.workers import Workers
 from bhpe_compile.errors import InputError
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import generate, lower_passes
-from bhpe_compile.passes.workers import Workers
 from bhpe_compile.runtime import open_session
 from bhpe_compile.targets import get_target
 from tests.passes.lower.graphs import Builder, bidrb, pack_words, small_network

@@ -1,5 +1,0 @@
-"""Bisecting: which pass, and which node, first computes something else than the reference."""
-
-from bhpe_compile.bisection.search import BisectResult, bisect
-
-__all__ = ["BisectResult", "bisect"]

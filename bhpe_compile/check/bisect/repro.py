@@ -1,0 +1,165 @@
+"""A finding as a folder that runs on its own: the smallest graph that shows it, its inputs, and what is expected.
+
+model.onnx     the nodes between values that are right and the one that is wrong
+inputs.npz     those right values
+expected.npz   what the reference computed, and what the graph computes here
+run.py         runs it with NumPy and ONNX Runtime and prints the difference
+step.npz       of a wrong step of a program: what it reads, and what it should write
+step.py        runs that step of an artefact and prints the difference
+README.md      what was found, and the command
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bhpe_compile.artifact.save import pack_arrays
+from bhpe_compile.check.bisect.artefact_stage import Wrong
+from bhpe_compile.check.bisect.cut import layers_of, run_onnx
+from bhpe_compile.errors import UsageError
+
+Array = NDArray[Any]
+
+FILES = frozenset({"model.onnx", "inputs.npz", "expected.npz", "run.py", "step.npz", "step.py", "README.md"})
+
+SCRIPT = '''"""Runs model.onnx on inputs.npz and compares with expected.npz."""
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+(found,) = session.run(None, dict(np.load("inputs.npz")))
+arrays = np.load("expected.npz")
+expected = arrays["expected"]
+if "threshold" in arrays:
+    found = found >= arrays["threshold"]
+found = found.reshape(expected.shape)
+gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+print(f"{int((gap > float(arrays['bound'])).sum())} of {gap.size} elements differ, at most {gap.max():.6g}")
+'''
+
+STEP_SCRIPT = '''"""Runs one step of the artefact folder named as argument on step.npz; needs bhpe_compile."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bhpe_compile.runtime import Probe, open_session
+
+arrays = dict(np.load("step.npz"))
+expected, step, result = arrays.pop("expected"), int(arrays.pop("step")), int(arrays.pop("result"))
+given = {int(name.removeprefix("argument")): array for name, array in arrays.items()}
+with open_session(Path(sys.argv[1])) as session:
+    feeds = {tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in session.inputs}
+    print(f"step {step}, kernel {session.steps[step].symbol}, {session.executed}")
+    found = session.execute(feeds, probes=[Probe(step, given, result, "step")]).probes["step"]
+gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
+print(f"largest difference from the kernel's reference: {gap.max():.6g}, in {int((gap > 0).sum())} of {gap.size}")
+'''
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before the work, a folder that holds anything but an earlier reproduction."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file; name another folder for --repro")
+    others = (
+        sorted(path.name for path in folder.iterdir() if path.name not in FILES) if folder.is_dir() else []
+    )
+    if others:
+        raise UsageError(f"{folder}: also holds {others[0]}; name another folder for --repro")
+
+
+def write_repro(
+    folder: Path,
+    model: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    text: str,
+    step: Mapping[str, Array] | None = None,
+) -> tuple[Path, ...]:
+    """Write the files; `step` is the contents of step.npz. UsageError when the folder cannot be written."""
+    contents = {
+        "model.onnx": model.SerializeToString(deterministic=True),
+        "inputs.npz": pack_arrays(feeds),
+        "expected.npz": pack_arrays(expected),
+        "run.py": SCRIPT.encode(),
+        "README.md": text.encode(),
+    }
+    if step is not None:
+        contents |= {"step.npz": pack_arrays(step), "step.py": STEP_SCRIPT.encode()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: cannot be written ({error.strerror}); name another folder for --repro"
+        ) from None
+    return tuple(folder / name for name in contents)
+
+
+def extract(
+    model: onnx.ModelProto, target: str, stops: Iterable[str], values: Mapping[str, Array]
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """The part of `model` that computes `target` from values in `stops`, and those values.
+
+    Every value of `stops` has to be in `values`; graph inputs always stop.
+    """
+    known = (set(stops) | {value.name for value in model.graph.input}) - {target}
+    producers = {name: k for k, node in enumerate(model.graph.node) for name in node.output}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes: set[int] = set()
+    used: set[str] = set()
+    inputs: dict[str, Array] = {}
+    waiting = [target]
+    while waiting:
+        name = waiting.pop()
+        if not name or name in used:
+            continue
+        used.add(name)
+        if name in known and name in values:
+            inputs[name] = values[name]
+        elif name not in constants and name in producers:
+            nodes.add(producers[name])
+            waiting += model.graph.node[producers[name]].input
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:], part.graph.initializer[:], part.graph.input[:], part.graph.output[:]
+    del part.graph.value_info[:], part.metadata_props[:]
+    part.graph.node.extend(model.graph.node[k] for k in sorted(nodes))
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
+    part.graph.input.extend(
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in inputs.items()
+    )
+    part.graph.output.append(onnx.helper.make_empty_tensor_value_info(target))
+    kinds = {(node.domain, node.op_type) for node in part.graph.node}
+    bodies = [body for body in part.functions if (body.domain, body.name) in kinds]
+    del part.functions[:]
+    part.functions.extend(bodies)
+    return part, {name: np.asarray(array) for name, array in inputs.items()}
+
+
+def write_step(
+    folder: Path, wrong: Wrong, model: onnx.ModelProto, feeds: Mapping[str, Array], text: str
+) -> tuple[Path, ...]:
+    """The layer of a wrong step in ONNX with what it reads, and the step itself with what it really read."""
+    layers = {layer.name: layer for layer in layers_of(model)}
+    layer = layers.get(wrong.layer)
+    target = wrong.value or (layer.tail if layer is not None else model.graph.output[0].name)
+    names = [one.x for one in layers.values()]
+    values = run_onnx(model, feeds, [*names, target]) | dict(feeds)
+    part, inputs = extract(model, target, names, values)
+    expected: dict[str, Array] = {"expected": values[target], "bound": np.array(0.0)}
+    if wrong.found is not None:
+        expected["found"] = wrong.found
+    return write_repro(folder, part, inputs, expected, text, wrong.arguments)

@@ -1,0 +1,66 @@
+"""What a compilation rounds beyond its binary layers: the other layers in 8 bits, residuals in float16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import fx
+
+    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.networks.layers.rounding import Ranges
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Convolutions whose inputs have `ranges` compute in 8 bits; where `half`, residuals are float16.
+
+    `source` says where the ranges are from, None where nothing has 8 bits.
+    """
+
+    ranges: Ranges | None = None
+    half: bool = False
+    source: dict[str, Any] | None = None
+
+
+def choose_rounding(
+    graph: fx.GraphModule,
+    options: CompileOptions,
+    example: NDArray[np.float32],
+    progress: Progress,
+    trained: Ranges | None = None,
+) -> Rounding:
+    """What the options ask to be rounded.
+
+    The ranges of 8-bit layers are those they were `trained` with. Without these, or where the options name pictures,
+    they are measured here: on the pictures, or on `example` [1, 3, H, W] and its mirror image.
+    """
+    from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
+    from bhpe_compile.runtime import load_picture
+
+    half = options.keeps_half
+    if not options.computes_int8:
+        return Rounding(half=half)
+    if trained is not None and not options.calibrate:
+        return Rounding(trained, half, {"source": "training"})
+    pictures = (load_picture(path).network_input for path in options.calibrate)
+    images = pictures if options.calibrate else with_mirror_image(example)
+    found = calibrate(graph, images, progress.step)
+    source = "user" if options.calibrate else "embedded example"
+    return Rounding(found.ranges(), half, {"source": source, "pictures": found.pictures})
+
+
+def with_rounding(graph: fx.GraphModule, loaded: LoadedModel, options: CompileOptions) -> fx.GraphModule:
+    """A frozen graph that computes with what compiling rounds, where `loaded` was trained so; else `graph` itself."""
+    if loaded.ranges is None:
+        return graph
+    from bhpe_compile.passes.binarize import RoundStorage
+
+    storage = RoundStorage(loaded.ranges, dense=options.computes_int8, half=options.keeps_half)
+    return storage(graph).graph

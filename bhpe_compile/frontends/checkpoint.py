@@ -1,0 +1,302 @@
+"""Reading and writing models. Nothing in a file is ever executed: `weights_only=True`, or safetensors.
+
+    snapshot_N.pth.tar   the public layout {epoch, network, optimizer}: 834 tensors named `module.*`, preset full
+    .pt                  {"format", "version", "preset", "binarization", "state_dict"}, written here
+    .safetensors         the same facts as metadata, written here
+
+A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them and
+then calls `load_state`. A finished one may be written `compact`: one bit for each binary weight and one magnitude for
+each output channel, float16 for the other weights, which is all of them that a compiled model keeps. `ranges`, where
+they are, say that it was trained with the rounding of compiled networks (`networks/layers/rounding.py`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.files import write_atomically
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import FULL, PRESETS, Preset
+from bhpe_compile.networks.layers.binary import BinaryLayer
+from bhpe_compile.networks.layers.rounding import Ranges
+
+FORMAT, VERSION = "bhpe-compile", 1
+PUBLIC_PREFIX = "module."
+BODY_MODEL = ("smplx_layer.", "smplx.", "body_model.")
+"""Keys of the licensed body model in public checkpoints: not part of the network, ignored."""
+
+SHOWN = 5
+"""Names listed in an error before it says how many more there are."""
+
+COUNTERS = "num_batches_tracked"
+"""Batch norm's counters: used by no computation here, so a checkpoint may lack them."""
+
+DAMAGE = (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError)
+"""What torch.load raises for bytes that are no checkpoint, besides pickle.UnpicklingError."""
+
+FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) (?:whose|was)|safe_globals\(\[([\w.]+)\]\)")
+"""How torch.load names what a pickle would have called."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint in memory.
+
+    `model` holds the full-precision weights, unless `binarization` is set: then it is freshly made, and
+    `state_dict` belongs to the graph those options rebuild.
+    """
+
+    model: Hand4Whole
+    preset: Preset
+    binarization: dict[str, Any] | None
+    state_dict: dict[str, Tensor]
+    layout: str  # "public" | "bhpe-compile"
+    source: str
+    ignored: tuple[str, ...] = ()
+    ranges: dict[str, tuple[float, float]] | None = None
+    """Of a network that was trained with the rounding of compiled ones: what its full-precision convolutions read."""
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read a checkpoint of any known layout.
+
+    Raises UsageError when there is no such file or it cannot be read, InputError with one line for anything
+    damaged or foreign.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty; copy or download the checkpoint again")
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if "format" in content and not isinstance(content["format"], Tensor):
+        return _own(path, content)
+    network = content.get("network", content)  # a bare state dict will do, too
+    if _is_state(network) and network:
+        return _public(path, network)
+    raise InputError(
+        f"{path}: no model in it (keys: {_names(list(content))}); expected the public Hand4Whole layout "
+        "{epoch, network, optimizer} or a file written by bhpe-compile"
+    )
+
+
+def save_model(
+    path: Path,
+    model: nn.Module,
+    preset: Preset,
+    binarization: Mapping[str, Any] | None = None,
+    *,
+    compact: bool = False,
+    ranges: Ranges | None = None,
+) -> None:
+    """Write `model`'s state atomically as .safetensors or .pt, by the suffix of `path`; same input, same bytes."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "preset": preset.name}
+    if ranges is not None:
+        facts["ranges"] = {path: list(span) for path, span in ranges.items()}
+    if compact:
+        state, facts["signs"] = compact_state(model, state)
+    content: bytes | memoryview
+    if path.suffix == ".safetensors":
+        described = {**facts, "binarization": binarization}
+        content = safetensors.torch.save(state, {"facts": json.dumps(described, sort_keys=True)})
+    else:
+        buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
+        torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
+        content = buffer.getbuffer()
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load `state` into `module`; InputError names missing, unexpected, misshapen and non-finite tensors."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith(COUNTERS)]
+    unexpected = [name for name in state if name not in own]
+    if missing or unexpected:
+        parts = [f"{len(missing)} missing: {_names(missing)}"] if missing else []
+        parts += [f"{len(unexpected)} unexpected: {_names(unexpected)}"] if unexpected else []
+        raise InputError(f"{source}: not a checkpoint of this network; {'; '.join(parts)}")
+    misshapen = [
+        f"{name} has shape {tuple(value.shape)}, the network needs {tuple(own[name].shape)}"
+        for name, value in state.items()
+        if value.shape != own[name].shape
+    ]
+    if misshapen:
+        raise InputError(f"{source}: {_names(misshapen)}")
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InputError(
+            f"{source}: NaN or infinity in {_names(broken)}; the training that wrote it diverged"
+        )
+    module.load_state_dict(dict(state), strict=False)
+
+
+def compact_state(
+    model: nn.Module, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
+    """`state` with packed binary weights and float16 weights, and the shapes of the packed ones by name.
+
+    Instead of NAME there are NAME.bits uint8 (1 for a weight >= 0, most significant bit first, in the order of memory)
+    and NAME.magnitude float32, mean |W| for each output channel, to be broadcast.
+    """
+    packed, shapes = dict(state), {}
+    for path, layer in model.named_modules():
+        name = f"{path}.weight"
+        if isinstance(layer, BinaryLayer):
+            weight = packed.pop(name)
+            shape = [-1 if axis == layer.out_axis else 1 for axis in range(weight.ndim)]
+            packed[f"{name}.bits"] = torch.from_numpy(np.packbits((weight >= 0).numpy()))
+            packed[f"{name}.magnitude"] = layer.scale().detach().cpu().view(shape)
+            shapes[name] = list(weight.shape)
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            packed[name] = packed[name].half()
+    return packed, shapes
+
+
+def expand_state(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Inverse of `compact_state`: float32 everywhere, weights of + or - their magnitude.
+
+    Raises ValueError where bits or magnitude of a name are missing or do not fit its shape.
+    """
+    full = dict(state)
+    for name, shape in shapes.items():
+        bits, magnitude = full.pop(f"{name}.bits", None), full.pop(f"{name}.magnitude", None)
+        count = math.prod(shape)
+        if bits is None or magnitude is None or bits.dtype != torch.uint8 or bits.numel() != -(-count // 8):
+            raise ValueError(name)
+        signs = torch.from_numpy(np.unpackbits(bits.numpy(), count=count)).view(*shape).float() * 2 - 1
+        full[name] = signs * magnitude
+        if full[name].shape != signs.shape:
+            raise ValueError(name)
+    return {n: value.float() if value.dtype == torch.float16 else value for n, value in full.items()}
+
+
+def _own(path: Path, content: Mapping[str, Any]) -> LoadedModel:
+    if content["format"] != FORMAT or content.get("version") != VERSION:
+        found = f"{content['format']!r} version {content.get('version')!r}"
+        raise InputError(f"{path}: format {found}; this program reads {FORMAT!r} version {VERSION}")
+    preset, state = content.get("preset"), content.get("state_dict")
+    binarization = content.get("binarization")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(PRESETS)}")
+    if not _is_state(state) or not isinstance(binarization, dict | None):
+        raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
+    try:
+        state = expand_state(state, content.get("signs") or {})
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: damaged: the packed weights of {error} do not fit their shape") from error
+    model = _blank(PRESETS[preset])
+    if binarization is None:
+        load_state(model, state, str(path))
+    try:
+        ranges = _ranges(content.get("ranges"))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged: ranges of 8-bit layers: {error}") from error
+    return LoadedModel(
+        model, PRESETS[preset], binarization, dict(state), "bhpe-compile", str(path), ranges=ranges
+    )
+
+
+def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:
+    """What `save_model` wrote; ValueError, TypeError or AttributeError where it is something else."""
+    if content is None:
+        return None
+    ranges = {str(name): (float(low), float(high)) for name, (low, high) in content.items()}
+    for name, (low, high) in ranges.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low <= 0 <= high):
+            raise ValueError(f"{low} .. {high} of {name}")
+    return ranges
+
+
+def _public(path: Path, network: Mapping[str, Tensor]) -> LoadedModel:
+    state = {name.removeprefix(PUBLIC_PREFIX): value for name, value in network.items()}
+    ignored = tuple(name for name in state if name.startswith(BODY_MODEL))
+    state = {name: value for name, value in state.items() if name not in ignored}
+    model = _blank(FULL)
+    load_state(model, state, str(path))
+    return LoadedModel(model, FULL, None, state, "public", str(path), ignored)
+
+
+def _blank(preset: Preset) -> Hand4Whole:
+    """The network with zeros for weights: nothing is drawn at random that is overwritten at once."""
+    with torch.device("meta"):
+        model = Hand4Whole(preset)
+    zeros = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in model.state_dict().items()}
+    model.load_state_dict(
+        zeros, assign=True
+    )  # to_empty() imports torch's symbolic shapes, half a second of them
+    return model.eval()
+
+
+def _is_state(value: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether `value` maps names to ordinary tensors (dense, not quantized)."""
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(t, Tensor) and t.layout == torch.strided and not t.is_quantized
+        for name, t in value.items()
+    )
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        named = FORBIDDEN.search(str(error))
+        if named or _is_pickle(path):
+            code = f"code ({named[1] or named[2]})" if named else "more than weights"
+            raise InputError(
+                f"{path}: the pickle holds {code}, which is not run; in the program that wrote it, save the "
+                "state dict alone: torch.save({'network': model.state_dict()}, path)"
+            ) from error
+        raise InputError(f"{path}: damaged, or not a PyTorch checkpoint") from error
+    except DAMAGE as error:
+        raise InputError(f"{path}: truncated, damaged or not a PyTorch checkpoint") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint with named tensors")
+    return content
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file starts (protocol 2 to 5) and ends (STOP) as a bare pickle does."""
+    with path.open("rb") as file:
+        head = file.read(2)
+        file.seek(-1, os.SEEK_END)
+        return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5 and file.read() == pickle.STOP
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: truncated, damaged or not a safetensors file") from error
+    return {**facts, "state_dict": state} if isinstance(facts, dict) and facts else state
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(str(name) for name in names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,5 +1,0 @@
-"""Looking into the compiler: graphs as text after any pass, stopping there, one pass on a file."""
-
-from bhpe_compile.inspection.dumper import Dumper, Stopped
-
-__all__ = ["Dumper", "Stopped"]

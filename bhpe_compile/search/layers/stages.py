@@ -1,0 +1,109 @@
+"""From a path on the command line to the rows it stands for.
+
+    an artefact              one row: compiled
+    a checkpoint             one row: full precision, or binarized where it is binary already
+    a checkpoint, stages     full precision -> binarized -> compiled, each from the same weights; a binary checkpoint
+                             has no full precision
+
+The binarized network is what the compiler starts from: weights frozen as they will be stored. The compiled one is a
+real artefact, written to a temporary folder, run here or under emulation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bhpe_compile.compiler.progress import Observer, Progress
+from bhpe_compile.errors import UsageError
+from bhpe_compile.evaluate.subjects import PUBLIC, CompiledSubject, Subject, TorchSubject, open_artifact
+
+if TYPE_CHECKING:
+    from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.frontends.checkpoint import LoadedModel
+
+FULL, BINARIZED, COMPILED = "full precision", "binarized", "compiled"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One path and its rows, the last of which is what would be shipped."""
+
+    path: Path
+    subjects: tuple[Subject, ...]
+
+    @property
+    def last(self) -> Subject:
+        """The row that a gate holds to its baseline."""
+        return self.subjects[-1]
+
+    @property
+    def emulated(self) -> bool:
+        """Whether a row runs under emulation."""
+        return any(isinstance(one, CompiledSubject) and one.emulated for one in self.subjects)
+
+
+@contextmanager
+def open_sources(
+    paths: Sequence[Path], options: CompileOptions | None, observer: Observer | None = None
+) -> Iterator[list[Source]]:
+    """The rows of every path. `options` asks for the stages of checkpoints, compiled as they say.
+
+    Raises UsageError (no such file, or options for an artefact alone) and what loading and compiling raise.
+    """
+    with ExitStack() as stack:
+        sources = []
+        for path in paths:
+            prefix = f"{path.name or path}: " if len(paths) > 1 else ""
+            if path.is_dir():
+                sources.append(Source(path, (stack.enter_context(open_artifact(path, prefix + COMPILED)),)))
+            else:
+                sources.append(_open_checkpoint(path, prefix, options, observer, stack))
+        names = [subject.name for source in sources for subject in source.subjects]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise UsageError(f"two rows would be called {doubled[0]!r}; rename one of the files")
+        yield sources
+
+
+def _open_checkpoint(
+    path: Path, prefix: str, options: CompileOptions | None, observer: Observer | None, stack: ExitStack
+) -> Source:
+    from bhpe_compile.compiler.pipeline import compile_model, load
+
+    loaded = load(path)
+    relative = loaded.layout == PUBLIC
+    subjects: list[Subject] = []
+    if loaded.binarization is None:
+        subjects.append(full_precision(loaded, prefix + FULL))
+    if loaded.binarization is not None or options is not None:
+        subjects.append(binarized(loaded, options, prefix + BINARIZED))
+    if options is not None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bhpe-eval-")))
+        compile_model(path, folder / "model", options, observer=observer)
+        subjects.append(stack.enter_context(open_artifact(folder / "model", prefix + COMPILED)))
+    assert all(subject.relative_hands == relative for subject in subjects)
+    return Source(path, tuple(subjects))
+
+
+def full_precision(loaded: LoadedModel, name: str = FULL) -> TorchSubject:
+    """The network of a full-precision checkpoint, in float32."""
+    return TorchSubject(name, loaded.model, loaded.layout == PUBLIC)
+
+
+def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = BINARIZED) -> TorchSubject:
+    """The network that a compilation starts from; `options` None: as a binary checkpoint was made.
+
+    It computes with the rounding of the compiled network where it was trained with it.
+    """
+    from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.compiler.pipeline import binarize
+    from bhpe_compile.compiler.rounding import with_rounding
+
+    chosen = options or CompileOptions(target="")
+    graph, _ = binarize(loaded, chosen, Progress(None))
+    return TorchSubject(name, with_rounding(graph, loaded, chosen), loaded.layout == PUBLIC)

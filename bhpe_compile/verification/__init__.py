@@ -1,5 +1,0 @@
-"""Verification: one picture through torch, ONNX Runtime and the compiled artefact."""
-
-from bhpe_compile.verification.verify import VerificationResult, verify
-
-__all__ = ["VerificationResult", "verify"]

@@ -1,0 +1,88 @@
+"""Differences in units that make sense, against torch's own rotations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bhpe_compile.check.verify.compare import (
+    TOLERANCES,
+    beyond,
+    difference,
+    differences,
+    kind_of,
+    rotation_matrices,
+)
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+
+
+@settings(max_examples=50, deadline=None)
+@given(vector=st.lists(st.floats(-4, 4), min_size=3, max_size=3))
+def test_rotation_is_the_exponential_of_the_cross_product(vector: list[float]) -> None:
+    x, y, z = vector
+    cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    want = torch.linalg.matrix_exp(cross).numpy()
+    got = rotation_matrices(np.array([vector]))
+    # float64 on both sides; torch's scaling and squaring costs a few digits. Vectors shorter than 1e-12 are no turn.
+    np.testing.assert_allclose(got[0], want, atol=1e-10)
+
+
+def test_many_joints_in_one_vector() -> None:
+    turns = np.random.default_rng(0).standard_normal((2, 45))
+    np.testing.assert_array_equal(rotation_matrices(turns), rotation_matrices(turns.reshape(-1, 3)))
+    assert rotation_matrices(turns).shape == (30, 3, 3)
+
+
+def test_whole_turns_and_no_turn_are_equal() -> None:
+    a, b = np.zeros((1, 3)), np.array([[0, 2 * np.pi, 0]])
+    assert difference("smplx_body_pose", a, b) < 1e-12  # sin(2 pi) in float64
+    assert difference("smplx_body_pose", a, a) == 0
+
+
+@pytest.mark.parametrize(
+    ("got", "want"),
+    [
+        (np.zeros((1, 2)), np.zeros((2, 1))),
+        (np.array([np.nan]), np.array([np.nan])),
+        (np.array([1.0]), np.array([np.nan])),
+        (np.array([np.inf]), np.array([np.inf])),
+    ],
+    ids=["shape", "both NaN", "one NaN", "infinite"],
+)
+def test_what_cannot_be_compared_is_infinitely_far(got: np.ndarray, want: np.ndarray) -> None:
+    with np.errstate(invalid="ignore"):
+        assert difference("smplx_shape", got, want) == np.inf
+
+
+def test_a_rotation_that_is_nan_is_infinitely_far() -> None:
+    good, bad = np.zeros((1, 3)), np.array([[0, np.nan, 0]])
+    assert difference("smplx_jaw_pose", bad, good) == np.inf
+
+
+@pytest.mark.parametrize("kind", TOLERANCES)
+def test_a_tolerance_is_the_last_difference_allowed(kind: str) -> None:
+    name = {"rotation": "a_pose", "other": "shape"}.get(kind, kind)
+    assert kind_of(name) == kind
+    assert beyond({name: TOLERANCES[kind]}) == {}
+    over = float(np.nextafter(TOLERANCES[kind], 1))
+    assert beyond({name: over, "nothing": 0.0}) == {name: over}
+
+
+def test_differences_follow_the_wanted_outputs() -> None:
+    want = {"b": np.zeros(2), "a": np.ones(2)}
+    got = {"a": np.array([1.0, 3.0]), "b": np.zeros(2), "more": np.zeros(1)}
+    assert list(differences(got, want).items()) == [("b", 0.0), ("a", 2.0)]
+
+
+def test_every_output_of_the_network_has_the_class_of_its_unit() -> None:
+    with torch.device("meta"), torch.no_grad():
+        names = list(Hand4Whole(TINY).eval()(torch.empty(1, 3, 512, 384)))
+    found = {name: kind_of(name) for name in names}
+    assert {n for n, k in found.items() if k == "rotation"} == {n for n in names if n.endswith("_pose")}
+    assert {n for n, k in found.items() if k == "bbox"} == {n for n in names if n.endswith("_bbox")}
+    assert found["cam_trans"] == "cam_trans"
+    assert found["joint_img"] == "joint_img"

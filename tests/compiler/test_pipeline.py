@@ -1,0 +1,291 @@
+"""`compile_model` on the tiny network: what it writes, what it says, and that every scheme gives a right artefact.
+
+Each compilation is made once and only read by the tests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler import pipeline
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import CompileResult, compile_model
+from bhpe_compile.compiler.plan import list_passes
+from bhpe_compile.compiler.progress import STAGES, Progress
+from bhpe_compile.compiler.record import describe, versions
+from bhpe_compile.compiler.rounding import choose_rounding
+from bhpe_compile.compiler.tools import one_thread
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.exchange import INPUT
+from bhpe_compile.frontends.checkpoint import save_model
+from bhpe_compile.networks.hand4whole.initialise import initialise
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze
+from tests.command import FILES
+
+KEPT = "backbone.layer1.0.conv1"
+"""A layer every scheme makes binary unless told otherwise."""
+
+OPTIONS: dict[str, CompileOptions] = {
+    "bidrn": CompileOptions("x86"),
+    "again": CompileOptions("x86"),
+    "float": CompileOptions("x86", scheme=None),
+    "bnn": CompileOptions("x86", scheme="bnn"),
+    "reactnet": CompileOptions("x86", scheme="reactnet", keep_float=("backbone.layer1.0.*",)),
+}
+
+Event = tuple[str, str, float]
+
+
+class Compilations:
+    """Compiles on demand, each of `OPTIONS` at most once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = folder / "model.pt"
+        self.model = initialise(Hand4Whole(TINY), 1)
+        save_model(self.source, self.model, TINY)
+        self.events: dict[str, list[Event]] = {}
+        self._done: dict[str, CompileResult] = {}
+
+    def __call__(self, name: str) -> CompileResult:
+        if name not in self._done:
+            events = self.events[name] = []
+            self._done[name] = compile_model(
+                self.source, self.folder / name, OPTIONS[name], observer=lambda *event: events.append(event)
+            )
+        return self._done[name]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compilations:
+    return Compilations(tmp_path_factory.mktemp("pipeline"))
+
+
+def weighted(model: nn.Module) -> set[str]:
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    return {name for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def content(result: CompileResult, name: str) -> bytes:
+    return (result.output / name).read_bytes()
+
+
+def precisions(result: CompileResult) -> dict[str, str]:
+    return {layer["name"]: layer["precision"] for layer in result.report["layers"]}
+
+
+def test_files_and_manifest(compiled: Compilations) -> None:
+    result = compiled("bidrn")
+    assert result.output == compiled.folder / "bidrn"
+    assert sorted(path.name for path in result.output.iterdir()) == FILES
+    manifest = json.loads(content(result, "manifest.json"))
+    assert manifest["model"]["preset"] == "tiny"
+    assert manifest["model"]["binarization"] is None
+    assert manifest["options"] == OPTIONS["bidrn"].to_dict()
+    assert manifest["target"]["name"] == "x86"
+    assert set(manifest["files"]) == {*FILES} - {"manifest.json"}
+    assert [(p["stage"], p["name"]) for p in manifest["passes"]] == [(p.stage, p.name) for p in list_passes()]
+    assert manifest["versions"] == versions()
+    assert [port["name"] for port in manifest["inputs"]] == ["image"]
+
+
+def test_nothing_written_names_a_place_of_this_machine(compiled: Compilations) -> None:
+    result = compiled("bidrn")
+    for name in FILES:
+        assert str(compiled.folder).encode() not in content(result, name), name
+
+
+def test_reference_is_what_the_manifest_promises(compiled: Compilations) -> None:
+    result = compiled("bidrn")
+    manifest = json.loads(content(result, "manifest.json"))
+    with np.load(result.output / "reference.npz") as arrays:
+        assert set(arrays.files) == {p["name"] for p in (*manifest["inputs"], *manifest["outputs"])}
+        assert arrays["image"].shape == (1, 3, 512, 384)
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
+
+
+def test_every_layer_with_weights_is_in_exactly_one_binarize_note(compiled: Compilations) -> None:
+    mine = {one.name for one in binarize_passes(BinarizeOptions())} - {"free-signs"}
+    found = Counter(note.site for note in compiled("bidrn").notes if note.pass_name in mine)
+    layers = weighted(compiled.model)
+    assert {site for site in found if site in layers} == layers
+    assert {found[site] for site in layers} == {1}
+    assert all(note.reason for note in compiled("bidrn").notes)
+
+
+def test_every_layer_is_computed_by_a_kernel_of_ours(compiled: Compilations) -> None:
+    result = compiled("bidrn")
+    steps = {
+        s["layer"]: s["kind"]
+        for s in result.report["steps"]
+        if s["kind"].startswith(("Binary", "Dense", "Int8"))
+    }
+    assert set(steps) == set(precisions(result))
+    kinds = {
+        "binary": ("Binary",),
+        "int8": ("Int8", "Dense"),
+        "float16": ("Dense",),
+    }  # linear: 8-bit weights only
+    for layer, precision in precisions(result).items():
+        assert steps[layer].startswith(kinds[precision]), layer
+
+
+def test_report_totals(compiled: Compilations) -> None:
+    result = compiled("bidrn")
+    report = result.report
+    layers = report["layers"]
+    trunks = (14, 15, 8)  # body 7 blocks of two, hands 5 bottlenecks of three, face 4 blocks of two
+    assert sum(layer["precision"] == "binary" for layer in layers) == sum(trunks) + 9  # the box net's
+    size = report["bytes"]
+    assert 0 < size["binary_weights"] + size["float16_weights"] <= size["weights_image"]
+    assert size["weights_image"] <= len(content(result, "weights.bin"))
+    for precision in ("binary", "float16"):
+        chosen = [layer for layer in layers if layer["precision"] == precision]
+        assert report["weights"][precision] == sum(layer["weights"] for layer in chosen)
+        assert size[f"{precision}_weights"] == sum(layer["stored_bytes"] for layer in chosen)
+    assert report["calls"]["kernels"] + report["calls"]["glue"] == len(report["steps"])
+
+
+def test_report_is_json_and_is_the_file(compiled: Compilations) -> None:
+    result = compiled("bidrn")
+    assert json.loads(json.dumps(result.report, allow_nan=False)) == json.loads(
+        content(result, "report.json")
+    )
+
+
+def test_observer_sees_all_stages_in_order(compiled: Compilations) -> None:
+    compiled("bidrn")
+    events = compiled.events["bidrn"]
+    assert tuple(stage for stage, _ in groupby(stage for stage, _, _ in events)) == STAGES
+    fractions = [fraction for _, _, fraction in events]
+    assert fractions[0] == 0
+    assert fractions == sorted(fractions)
+    assert fractions[-1] < 1
+    named = {step for _, step, _ in events}
+    assert {one.name for one in list_passes()} <= named
+    assert tuple(compiled("bidrn").seconds) == STAGES
+
+
+def test_twice_in_one_process_gives_the_same_bytes(compiled: Compilations) -> None:
+    one, two = compiled("bidrn"), compiled("again")
+    for name in FILES:
+        assert content(one, name) == content(two, name), name
+
+
+def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_path: Path) -> None:
+    """Made binary before it is saved or while it is compiled: the same model.onnx, which holds every weight.
+
+    And a checkpoint keeps its own scheme, whatever the options say. What follows repeats byte for byte, see above.
+    """
+    path = tmp_path / "binary.pt"
+    options = BinarizeOptions()
+    save_model(path, binarize(compiled.model, options)[0], TINY, options.to_dict())
+    progress = Progress(None)
+    loaded = pipeline.load(path)
+    graph, _ = pipeline.binarize(loaded, OPTIONS["bnn"], progress)
+    with one_thread():  # sums in the same order, so the same ranges
+        run = pipeline.run_reference(graph, None)
+        model, _ = pipeline.export(run, progress)
+        pipeline.fold(
+            model, progress, choose_rounding(graph, OPTIONS["bidrn"], run.arrays()[INPUT], progress)
+        )
+    assert pipeline.serialise(model) == content(compiled("bidrn"), "model.onnx")
+    assert describe(loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
+
+
+@pytest.mark.parametrize("name", ["bidrn", "float", "bnn", "reactnet"])
+def test_every_scheme_is_verified(compiled: Compilations, name: str) -> None:
+    result = verify(compiled(name).output)
+    assert result.ok, result.first_difference
+    assert result.binary_exact
+    assert result.binary_layers == sum(p == "binary" for p in precisions(compiled(name)).values())
+    assert (result.binary_layers == 0) == (name == "float")
+    assert 0 <= result.flip_rate < 0.05
+
+
+def test_schemes_choose_what_they_say(compiled: Compilations) -> None:
+    box, shortcut = "box_net.", "backbone.layer2.0.downsample.0"
+    bidrn, bnn = precisions(compiled("bidrn")), precisions(compiled("bnn"))
+    assert (bidrn[shortcut], bnn[shortcut]) == ("int8", "binary")
+    assert "binary" in {p for name, p in bidrn.items() if name.startswith(box)}
+    assert {p for name, p in bnn.items() if name.startswith(box)} == {"int8"}
+
+
+def test_keep_float_keeps_the_layer_dense_and_says_so(compiled: Compilations) -> None:
+    result = compiled("reactnet")
+    found = precisions(result)
+    kept = {name for name in found if name.startswith("backbone.layer1.0.")}
+    assert KEPT in kept
+    assert {found[name] for name in kept} == {"int8"}
+    assert found["backbone.layer1.1.conv1"] == "binary"
+    reasons = [note.reason for note in result.notes if note.site == KEPT and not note.applied]
+    assert any("backbone.layer1.0.*" in reason for reason in reasons)
+
+
+def refused(source: Path, output: Path, error: type[Exception], match: str, **options: Any) -> list[Event]:
+    """What the observer had seen when `compile_model` refused."""
+    events: list[Event] = []
+    observe: Callable[..., None] = lambda *event: events.append(event)  # noqa: E731
+    with pytest.raises(error, match=match):
+        compile_model(source, output, CompileOptions(**{"target": "x86", **options}), observer=observe)
+    return events
+
+
+def test_a_foreign_folder_is_refused_before_any_work(compiled: Compilations, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert refused(compiled.source, tmp_path, UsageError, "not a compiled model") == []
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_missing_source_and_an_unknown_target_are_refused_before_any_work(
+    compiled: Compilations, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert refused(tmp_path / "none.pt", out, UsageError, "no such file") == []
+    assert refused(compiled.source, out, UsageError, "x87", target="x87") == []
+    assert not out.exists()
+
+
+def test_what_cannot_be_compiled_leaves_nothing_behind(compiled: Compilations, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
+    refused(tmp_path / "bad.pt", out, InputError, "damaged")
+    refused(compiled.source, out, UsageError, "matches no layer", keep_float=("nowhere.*",))
+    refused(compiled.source, out, UsageError, "unknown scheme", scheme="bidr")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt"]
+
+
+class Trunk(nn.Module):
+    """A network that is no Hand4Whole: one trunk, one output."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"features": self.backbone(image)}
+
+
+def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
+    graph, _ = binarize(Trunk(compiled.model.backbone), BinarizeOptions())
+    example = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    result = pipeline.compile_graph(freeze(graph), example, tmp_path / "trunk", "x86")
+    assert set(result.seconds) == {"reference", "export", "fold", "lower", "write"}
+    found = verify(result.output)
+    assert found.ok, found.first_difference
+    assert found.binary_layers > 0
+    with pytest.raises(UsageError, match="did you mean x86"):
+        pipeline.compile_graph(freeze(graph), example, tmp_path / "other", "x87")
