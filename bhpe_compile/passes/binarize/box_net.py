@@ -5,8 +5,8 @@
 
 No local residual: the shapes differ. The ReLU goes because the sign of its output would be constant. So would be,
 with a threshold of 0, the sign of the soft-maxed heat map among the inputs of the first layer: there it is 1 / cells,
-the probability of a cell where nothing is known (`networks/hand4whole/boxes.py`), in every scheme. The 1x1 convolution in front of
-the soft-argmax is a head and stays as it is.
+the probability of a cell where nothing is known (`networks/hand4whole/boxes.py`), in every scheme. The 1x1
+convolution in front of the soft-argmax is a head and stays as it is.
 """
 
 from __future__ import annotations
