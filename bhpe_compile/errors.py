@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 
@@ -49,3 +51,9 @@ class StoppedError(BhpeError):
     """A long run was stopped from outside and can go on where it was."""
 
     exit_code = 130  # 128 + SIGINT, as shells report it
+
+
+def near(name: str, known: Iterable[str], otherwise: str) -> str:
+    """'did you mean ...?', or `otherwise` where nothing is near."""
+    found = get_close_matches(name, list(known), 3, 0.5)
+    return f"did you mean {' or '.join(found)}?" if found else otherwise

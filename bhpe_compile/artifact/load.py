@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact.manifest import Manifest, load_manifest
 from bhpe_compile.errors import InputError
+from bhpe_compile.networks.interface import Interface
 
 REFERENCE = "reference.npz"
 
@@ -49,6 +50,11 @@ def _problem(file: Path, entry: Mapping[str, Any]) -> str | None:
     return None
 
 
+def load_interface(path: Path) -> Interface:
+    """What the inputs and outputs of an artefact mean. Raises as `load_manifest` does."""
+    return Interface.from_dict(load_manifest(path)["network"])
+
+
 def read_file(path: Path, manifest: Manifest, name: str) -> bytes:
     """One file of an artefact, checked against the manifest as it is read."""
     try:
@@ -62,20 +68,23 @@ def read_file(path: Path, manifest: Manifest, name: str) -> bytes:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the uncompiled network computed when the artefact was made: its input and outputs by name."""
+    """What the uncompiled network computed when the artefact was made: its inputs and outputs by name."""
 
-    image: NDArray[np.float32]
+    inputs: dict[str, NDArray[Any]]
     outputs: dict[str, NDArray[Any]]
 
 
 def load_reference(path: Path) -> Reference:
-    """The recorded picture and outputs of an artefact; InputError when it holds none."""
+    """The recorded inputs and outputs of an artefact; InputError when it holds none."""
     manifest = load_manifest(path)
-    image, names = manifest["inputs"][0]["name"], [port["name"] for port in manifest["outputs"]]
     file = path / REFERENCE
     try:
         with zipfile.ZipFile(file) as archive:
-            return Reference(_array(archive, image), {name: _array(archive, name) for name in names})
+            inputs, outputs = (
+                {port["name"]: _array(archive, port["name"]) for port in manifest[ports]}
+                for ports in ("inputs", "outputs")
+            )
+            return Reference(inputs, outputs)
     except FileNotFoundError:
         raise InputError(f"{path}: holds no {REFERENCE}; verify it with a picture of your own") from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:

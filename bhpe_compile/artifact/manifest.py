@@ -5,6 +5,7 @@ abi_version, model_id      of model.so; weights.bin carries the same id
 files                      name -> {sha256, size}, every file but the manifest itself
 target                     the CPU, as data
 inputs, outputs            [{name, shape, dtype}] in the order of the C interface
+network                    what they mean, how a picture becomes an input (`networks/interface.py`)
 memory                     bytes of the weights, the arena and the workspace
 ...                        what the compiler adds: passes, options, versions, model
 """
@@ -19,12 +20,13 @@ from typing import Any
 
 from bhpe_compile.artifact.program import Port, Program
 from bhpe_compile.errors import BhpeError, InputError, UsageError
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.targets.target import Target
 
 MANIFEST = "manifest.json"
 FORMAT = "bhpe-artifact"
-FORMAT_VERSION = 1
-ABI_VERSION = 3
+FORMAT_VERSION = 2
+ABI_VERSION = 4
 
 WEIGHTS = "weights.bin"
 LIBRARIES = ("model.so", "model.wasm")
@@ -63,6 +65,7 @@ def make_manifest(
         "target": target.to_json(),
         "inputs": _ports(program, program.inputs),
         "outputs": _ports(program, program.outputs),
+        "network": program.interface.to_dict(),
         "memory": {
             "weights": len(program.weights),
             "arena": program.arena_bytes,
@@ -130,6 +133,10 @@ def _problem(manifest: object) -> str | None:
             return f"{key} are damaged"
     if not isinstance(manifest.get("model_id"), str):
         return "model_id is damaged"
+    try:
+        Interface.from_dict(manifest.get("network"))
+    except InputError as error:
+        return str(error)
     return None
 
 

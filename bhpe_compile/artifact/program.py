@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bhpe_compile.networks.interface import UNDESCRIBED, Interface
+
 ALIGNMENT = 64
 
 Storage = Literal["arena", "weights"]
@@ -52,7 +54,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Program:
-    """Everything a target needs to run the model; `weights` is the image every weight slot points into."""
+    """Everything a target needs to run the model; `weights` is the image every weight slot points into.
+
+    `interface` says how a picture becomes the inputs, and what the outputs are.
+    """
 
     tensors: tuple[TensorSlot, ...]
     steps: tuple[Step, ...]
@@ -62,3 +67,4 @@ class Program:
     workspace_bytes: int
     weights: bytes
     objects: tuple[bytes, ...]
+    interface: Interface = UNDESCRIBED

@@ -11,9 +11,12 @@ import numpy as np
 
 from bhpe_compile.artifact.layout import model_id
 from bhpe_compile.artifact.program import Port, Program, TensorSlot
+from bhpe_compile.networks.interface import BoxVector, Crop
 
 KERNEL_PREFIX = "__tvm_ffi_"
 """What TVM puts in front of a PrimFunc's global symbol."""
+
+STRUCTS = ("tensor_entry", "step_entry", "argument_entry", "port_entry", "picture_entry", "box_entry")
 
 TYPE_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 """NumPy's kind of a dtype -> DLPack's type code."""
@@ -39,9 +42,24 @@ class _Shapes:
         return self._places[shape]
 
 
+def _float(value: float) -> str:
+    """The nearest float32 as a C constant."""
+    return f"{float(np.float32(value)).hex()}f"
+
+
+def _picture(index: int, crop: Crop) -> str:
+    values = (f"{{{', '.join(map(_float, channels))}}}" for channels in (crop.mean, crop.deviation))
+    return f"{index}, {int(crop.order == 'bgr')}, {crop.enlarge.hex()}, {_float(crop.divisor)}, {', '.join(values)}"
+
+
+def _box(index: int, vector: BoxVector) -> str:
+    numbers = (vector.centre, vector.size_offset, vector.size_scale)
+    return f"{index}, {', '.join(float(number).hex() for number in numbers)}"
+
+
 def _array(ctype: str, name: str, items: Iterable[str]) -> str:
     rows = list(items) or ["0"]  # C has no empty arrays
-    braced = ctype in ("tensor_entry", "step_entry", "argument_entry", "port_entry")
+    braced = ctype in STRUCTS
     lines = (f"  {{{row}}}," if braced else f"  {row}," for row in rows)
     return "\n".join([f"static const {ctype} {name}[] = {{", *lines, "};"])
 
@@ -74,6 +92,10 @@ def render_tables(program: Program) -> str:
         ]
     symbols = sorted({step.symbol for step in program.steps})
     identity = model_id(program)
+    places = {port.name: index for index, port in enumerate(program.inputs)}
+    described = [(places[one.name], one) for one in program.interface.inputs if one.name in places]
+    pictures = [_picture(index, one.crop) for index, one in described if one.crop is not None]
+    boxes = [_box(index, one.vector) for index, one in described if one.vector is not None]
     fields = {
         "arena_bytes": program.arena_bytes,
         "workspace_bytes": program.workspace_bytes,
@@ -85,6 +107,8 @@ def render_tables(program: Program) -> str:
         "arguments": len(arguments),
         "inputs": len(program.inputs),
         "outputs": len(program.outputs),
+        "pictures": len(pictures),
+        "boxes": len(boxes),
         "most_arguments": max((len(step.args) for step in program.steps), default=0),
         "tensor": "tensors",
         "shapes": "shapes",
@@ -92,6 +116,8 @@ def render_tables(program: Program) -> str:
         "argument": "arguments",
         "input": "inputs",
         "output": "outputs",
+        "picture": "pictures",
+        "box": "boxes",
     }
     return "\n".join(
         [
@@ -106,6 +132,8 @@ def render_tables(program: Program) -> str:
             _array("argument_entry", "arguments", arguments),
             _ports("inputs", program.inputs),
             _ports("outputs", program.outputs),
+            _array("picture_entry", "pictures", pictures),
+            _array("box_entry", "boxes", boxes),
             "const program_tables bhpe_program = {",
             *(f"  .{name} = {value}," for name, value in fields.items()),
             "};",

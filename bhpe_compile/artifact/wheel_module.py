@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 __all__ = ["CTensor", "Model", "ModelError"]
 
 HERE = Path(__file__).parent
-ABI = 3
+ABI = 4
 TYPES = {
     (0, 8): "i1",
     (0, 32): "i4",

@@ -186,13 +186,14 @@ def draw(source: Path, picture: Path) -> bytes:
     """The picture with the pose that the artefact finds on it, as PNG."""
     import io
 
-    from bhpe_compile.runtime import draw_overlay, load_picture, open_session
+    from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
 
     loaded = load_picture(existing_file(picture, "picture"))
     with open_session(source, threads=1) as session:
-        outputs = session.execute({session.inputs[0].name: loaded.network_input}).outputs
+        outputs = session.execute(make_feeds(session.interface, loaded)).outputs
+        interface = session.interface
     stream = io.BytesIO()
-    draw_overlay(loaded, outputs).save(stream, "PNG")
+    draw_overlay(loaded, outputs, interface).save(stream, "PNG")
     return stream.getvalue()
 
 

@@ -67,23 +67,23 @@ def run_command(
     the camera, 65 joints in heat-map cells, and the boxes of hands and face in pixels of the 384x512 crop. A
     model for another CPU runs under emulation, or with --ssh or --rpc on a board.
     """
-    from bhpe_compile.runtime import draw_overlay, load_picture, open_session, to_lists
+    from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session, to_lists
 
     existing(artifact, "artefact")
     existing_file(image, "picture")
     picture = load_picture(image, box)
     with open_session(artifact, threads=threads, board=board) as session:
         start = time.perf_counter()
-        outputs = session.execute({session.inputs[0].name: picture.network_input}).outputs
+        outputs = session.execute(make_feeds(session.interface, picture)).outputs
         spent = time.perf_counter() - start
-        executed = session.executed
+        executed, interface = session.executed, session.interface
     pose = json.dumps(to_lists(outputs), sort_keys=True) + "\n"
     files: dict[Path, bytes] = {}
     if output is not None:
         files[output] = pose.encode()
     if overlay is not None:
         stream = io.BytesIO()
-        draw_overlay(picture, outputs).save(stream, "PNG")
+        draw_overlay(picture, outputs, interface).save(stream, "PNG")
         files[overlay] = stream.getvalue()
     write_files(files)
     if output is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from bhpe_compile.artifact.load import read_file
 from bhpe_compile.artifact.manifest import Manifest
 from bhpe_compile.errors import InputError
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.machine import DRIVER, REQUEST, RESPONSE, WEIGHTS, Machine
 from bhpe_compile.runtime.protocol import (
     describe_request,
@@ -29,6 +30,7 @@ class DrivenSession(Session):
 
     def __init__(self, path: Path, manifest: Manifest, machine: Machine, threads: int = 1) -> None:
         self.executed = machine.executed
+        self.interface = Interface.from_dict(manifest["network"])
         self._machine = machine
         self._threads = ["--threads", str(threads)] if threads > 1 else []
         try:

@@ -16,6 +16,7 @@ class InProcessSession(Session):
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self.interface = model.interface
         self.inputs, self.outputs, self.steps = model.inputs, model.outputs, model.steps
 
     def _execute(

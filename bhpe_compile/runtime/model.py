@@ -1,7 +1,7 @@
 """A compiled model in this process: NumPy in, NumPy out, over the C interface.
 
     with Model(Path("dist/model-x86")) as model:
-        outputs = model.run(image)          # float32 [1, 3, 512, 384] -> dict of arrays
+        outputs = model.run(load_picture(Path("person.png")))          # dict of arrays, by output name
 
 Neither torch nor TVM is imported. A model is used by one thread at a time (a lock sees to it); different models
 run in parallel, the interpreter's lock being released during a run.
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import check_artifact
 from bhpe_compile.errors import BhpeError, InputError, UsageError
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.library import CStep, CTensor, Library
+from bhpe_compile.runtime.picture import Picture, make_feeds
 from bhpe_compile.runtime.session import Array, StepInfo, TensorInfo
 from bhpe_compile.targets.host import missing_features
 
@@ -80,6 +82,8 @@ class Model:
         self._lock = threading.Lock()
         _check_threads(threads)
         manifest = check_artifact(path)
+        self.interface = Interface.from_dict(manifest["network"])
+        """What inputs and outputs mean, and how a picture becomes an input."""
         target = manifest["target"]
         lacking = missing_features(target["family"], target["requires"])
         if lacking:
@@ -162,12 +166,17 @@ class Model:
         )
         self._check(self._library.run_step(self._handle, step, pointers))
 
-    def run(self, inputs: Array | Mapping[str, Array]) -> dict[str, NDArray[Any]]:
-        """Outputs by name (copies) for one array, or for arrays by input name.
+    def run(self, inputs: Picture | Array | Mapping[str, Array]) -> dict[str, NDArray[Any]]:
+        """Outputs by name (copies) for a picture, for the array of the first input, or for arrays by input name.
 
-        InputError when an array has another shape or dtype than the model's input.
+        InputError when an array has another shape or dtype than the model's input, or for a picture where the network
+        takes none.
         """
-        given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
+        given: Mapping[str, Array]
+        if isinstance(inputs, Picture):
+            given = make_feeds(self.interface, inputs)
+        else:
+            given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
         arrays = [self._feed(info, given) for info in self.inputs]
         with self._lock:
             for index, array in enumerate(arrays):

@@ -1,4 +1,4 @@
-"""The result drawn on the picture: the region the network saw, hand and face boxes, and the skeleton.
+"""The result drawn on the picture: the region the network saw, boxes, and the skeleton of its description.
 
 Left is orange, right is blue, as seen by the person. Shapes are drawn on a transparent layer of two or three times the
 size and scaled down, which smooths their edges; every line has a dark rim, so it shows on any background.
@@ -13,31 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH, Picture
-from bhpe_compile.runtime.skeleton import BODY, BODY_BONES, HAND_BONES, JOINTS, side_of
+from bhpe_compile.errors import InputError
+from bhpe_compile.networks.interface import Interface, Skeleton
+from bhpe_compile.runtime.picture import Picture
 
-CELLS = (6, 8)
-"""Cells of the body's heat map along x and y: the unit of `joint_img`."""
-
-COLOURS = {"left": (255, 150, 40), "right": (70, 170, 255), "middle": (120, 230, 120), "face": (255, 225, 80)}
+COLOURS: dict[str, Colour] = {
+    "left": (255, 150, 40),
+    "right": (70, 170, 255),
+    "middle": (120, 230, 120),
+    "face": (255, 225, 80),
+}
 RIM = (20, 20, 28)
 FRAME = (245, 245, 245)
 
-BOXES = {"lhand_bbox": "left", "rhand_bbox": "right", "face_bbox": "face"}
-"""Outputs with a box, and the colour of each."""
-
 Point = tuple[float, float]
-
-
-def joints_in_picture(picture: Picture, joint_img: NDArray[Any]) -> NDArray[np.float64]:
-    """joint_img [..., 65, 3] in heat-map cells -> [65, 2] pixels of the picture."""
-    cells = np.asarray(joint_img, np.float64).reshape(len(JOINTS), 3)[:, :2]
-    return picture.to_picture(cells * (WIDTH / CELLS[0], HEIGHT / CELLS[1]))
-
-
-def box_in_picture(picture: Picture, box: NDArray[Any]) -> NDArray[np.float64]:
-    """xyxy in pixels of the network's input -> xyxy in pixels of the picture."""
-    return picture.to_picture(np.asarray(box, np.float64).reshape(2, 2)).reshape(4)
+Colour = tuple[int, int, int]
 
 
 class _Canvas:
@@ -53,21 +43,19 @@ class _Canvas:
     def _at(self, point: Sequence[float]) -> Point:
         return (point[0] + 0.5) * self._factor, (point[1] + 0.5) * self._factor
 
-    def disc(self, centre: Sequence[float], radius: float, colour: tuple[int, int, int]) -> None:
+    def disc(self, centre: Sequence[float], radius: float, colour: Colour) -> None:
         x, y = self._at(centre)
         r = radius * self._factor
         self._draw.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, 255))
 
-    def line(
-        self, start: Sequence[float], end: Sequence[float], width: float, colour: tuple[int, int, int]
-    ) -> None:
+    def line(self, start: Sequence[float], end: Sequence[float], width: float, colour: Colour) -> None:
         """With round ends."""
         pixels = max(1, round(width * self._factor))
         self._draw.line((self._at(start), self._at(end)), fill=(*colour, 255), width=pixels)
         for point in (start, end):
             self.disc(point, width / 2, colour)
 
-    def frame(self, box: Sequence[float], width: float, colour: tuple[int, int, int], opacity: int) -> None:
+    def frame(self, box: Sequence[float], width: float, colour: Colour, opacity: int) -> None:
         (left, top), (right, bottom) = self._at(box[:2]), self._at(box[2:])
         self._draw.rounded_rectangle(
             (left, top, max(left, right), max(top, bottom)),
@@ -81,54 +69,79 @@ class _Canvas:
         return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
 
-def draw_overlay(picture: Picture, outputs: Mapping[str, NDArray[Any]]) -> Image.Image:
-    """The picture with what `outputs` say of it; needs `joint_img`, draws the boxes that are there.
+def side_of(name: str) -> str:
+    """left, right, face or middle: the colour of a keypoint or of a box's part, by the first word of its name."""
+    word = name.replace(" ", "_").partition("_")[0]
+    return word if word in COLOURS else "middle"
 
-    Joints that are not finite numbers, or lie far outside the picture, are left out.
+
+def draw_overlay(picture: Picture, outputs: Mapping[str, NDArray[Any]], interface: Interface) -> Image.Image:
+    """The picture with what `outputs` say of it: the boxes and keypoints that are there.
+
+    Keypoints that are not finite numbers, or lie far outside the picture, are left out. InputError for a network
+    that takes no picture.
     """
+    port = interface.picture
+    if port is None:
+        raise InputError("this network takes no picture: there is nothing to draw on")
+    view = picture.seen_by(port)
     height, width = picture.rgb.shape[:2]
+    rows, columns = port.size
     canvas = _Canvas(width, height)
-    unit = max(1.0, picture.scale * HEIGHT / 320)  # lines grow with the person
-    region = picture.to_picture(np.array([[0, 0], [WIDTH - 1, HEIGHT - 1]])).reshape(4)
+    unit = max(1.0, view.scale * rows / 320)  # lines grow with the person
+    region = view.to_picture(np.array([[0, 0], [columns - 1, rows - 1]])).reshape(4)
     limits = np.array([0, 0, width - 1, height - 1])
     region[:2], region[2:] = np.maximum(region[:2], limits[:2]), np.minimum(region[2:], limits[2:])
     _frame(canvas, region, unit, FRAME, 200)
-    for name, colour in BOXES.items():
-        if name in outputs:
-            _frame(canvas, box_in_picture(picture, outputs[name]), unit, COLOURS[colour], 255)
-    points = joints_in_picture(picture, outputs["joint_img"])
-    reach = 2.0 * max(height, width)
-    visible = np.isfinite(points).all(axis=1) & (np.abs(np.nan_to_num(points, nan=np.inf)) < reach).all(
-        axis=1
-    )
-    _bones(canvas, points, visible, HAND_BONES, 1.1 * unit)
-    _bones(canvas, points, visible, BODY_BONES, 2.0 * unit)
-    for joint in np.flatnonzero(visible).tolist():
-        radius = unit * (1.7 if joint < len(BODY) else 0.9)
-        canvas.disc(points[joint], radius + 0.5 * unit, RIM)
-        canvas.disc(points[joint], radius, COLOURS[side_of(joint)] if joint >= len(BODY) else FRAME)
+    for output in interface.outputs:
+        if output.kind == "boxes" and output.name in outputs:
+            _frame(canvas, view.box(outputs[output.name]), unit, COLOURS[side_of(output.part)], 255)
+    found = interface.keypoints
+    if found is not None and found.name in outputs:
+        points = view.keypoints(found, outputs[found.name])
+        _skeleton(canvas, points, found.names, interface.skeleton, 2.0 * max(height, width), unit)
     return canvas.over(Image.fromarray(picture.rgb))
 
 
-def _frame(
-    canvas: _Canvas, box: NDArray[np.float64], unit: float, colour: tuple[int, int, int], opacity: int
+def _skeleton(
+    canvas: _Canvas,
+    points: NDArray[np.float64],
+    names: Sequence[str],
+    skeleton: Skeleton,
+    reach: float,
+    unit: float,
 ) -> None:
+    """Small bones first, then the others, then all keypoints; those farther away than `reach` are left out."""
+    visible = np.isfinite(points).all(axis=1) & (np.abs(np.nan_to_num(points, nan=np.inf)) < reach).all(
+        axis=1
+    )
+    place = {name: index for index, name in enumerate(names)}
+    for small, width in ((True, 1.1 * unit), (False, 2.0 * unit)):
+        bones = [
+            (place[a], place[b], COLOURS[side_of(b)])
+            for a, b in skeleton.bones
+            if (b in skeleton.small) is small and a in place and b in place
+        ]
+        _bones(canvas, points, [bone for bone in bones if visible[bone[0]] and visible[bone[1]]], width)
+    for joint in np.flatnonzero(visible).tolist():
+        name = names[joint] if joint < len(names) else ""
+        small = name in skeleton.small
+        radius = unit * (0.9 if small else 1.7)
+        canvas.disc(points[joint], radius + 0.5 * unit, RIM)
+        canvas.disc(points[joint], radius, COLOURS[side_of(name)] if small else FRAME)
+
+
+def _frame(canvas: _Canvas, box: NDArray[np.float64], unit: float, colour: Colour, opacity: int) -> None:
     if np.isfinite(box).all() and (np.abs(box) < 1e6).all():
         canvas.frame(box.tolist(), 1.8 * unit, RIM, opacity // 2)
         canvas.frame(box.tolist(), 1.0 * unit, colour, opacity)
 
 
 def _bones(
-    canvas: _Canvas,
-    points: NDArray[np.float64],
-    visible: NDArray[np.bool_],
-    bones: Sequence[tuple[int, int]],
-    width: float,
+    canvas: _Canvas, points: NDArray[np.float64], bones: Sequence[tuple[int, int, Colour]], width: float
 ) -> None:
     """All rims first, so that no bone cuts another one's colour."""
-    shown = [(a, b) for a, b in bones if visible[a] and visible[b]]
-    for a, b in shown:
+    for a, b, _ in bones:
         canvas.line(points[a], points[b], 1.8 * width, RIM)
-    for a, b in shown:
-        colour = COLOURS[side_of(b)]
+    for a, b, colour in bones:
         canvas.line(points[a], points[b], width, colour)

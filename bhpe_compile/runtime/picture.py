@@ -1,10 +1,12 @@
-"""A picture of a person -> the network's input, and the way back from its pixels to the picture's.
+"""A picture of a person -> the network's inputs, and the way back from their pixels to the picture's.
 
-The person's box becomes 3:4 by growing its shorter side, is enlarged 1.25 times about its centre and sampled
-bilinearly at 384x512 points; what lies outside the picture is black; values are divided by 255. Pixel centres have
-integer coordinates (as in OpenCV's warpAffine, with which the networks were trained):
+The person's box grows to the input's proportions (its shorter side), is enlarged about its centre and sampled
+bilinearly at rows x columns points; what lies outside the picture is black. How much it is enlarged and what becomes
+of the values says the input (`networks/interface.py`). Pixel centres have integer coordinates (as in OpenCV's
+warpAffine, with which such networks are trained):
 
-    picture = centre + (crop - (192, 256)) * scale          scale = width of the enlarged box / 384, the same for y
+    picture = centre + (point - (columns, rows) / 2) * scale     scale = width of the enlarged box / columns
+    value   = (min(sum, 255) / divisor - mean) / deviation       sum: four pixels times their weights
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import math
 import struct
 import warnings
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bhpe_compile.errors import InputError, UsageError
-
-HEIGHT, WIDTH = 512, 384
-ENLARGE = 1.25
+from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface, Output
 
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused: 8 bits RGB of this many pixels are 240 MB."""
@@ -56,42 +57,122 @@ class Picture:
     rgb: NDArray[np.uint8]
     box: Box
 
+    def seen_by(self, port: Input) -> View:
+        """The picture as an input of kind "picture" gets it."""
+        return View(self, port)
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture as one input of a network sees it: `port` has the size, the enlargement and the values' arithmetic."""
+
+    picture: Picture
+    port: Input
+
+    @property
+    def crop(self) -> Crop:
+        """How the box becomes the input."""
+        assert self.port.crop is not None  # every picture input has one
+        return self.port.crop
+
     @property
     def scale(self) -> float:
-        """Pixels of the picture per pixel of the network's input."""
-        _, _, width, height = self.box
-        return ENLARGE * max(width / WIDTH, height / HEIGHT)
+        """Pixels of the picture per pixel of the input."""
+        _, _, width, height = self.picture.box
+        rows, columns = self.port.size
+        return self.crop.enlarge * max(width / columns, height / rows)
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """[2, 3]: maps (x, y, 1) in pixels of the network's input to pixels of the picture."""
-        x, y, width, height = self.box
+        """[2, 3]: maps (x, y, 1) in pixels of the input to pixels of the picture."""
+        x, y, width, height = self.picture.box
+        rows, columns = self.port.size
         scale = self.scale
         return np.array(
             [
-                [scale, 0.0, x + width / 2 - scale * WIDTH / 2],
-                [0.0, scale, y + height / 2 - scale * HEIGHT / 2],
+                [scale, 0.0, x + width / 2 - scale * columns / 2],
+                [0.0, scale, y + height / 2 - scale * rows / 2],
             ]
         )
 
     def to_picture(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """[..., 2] points in pixels of the network's input -> pixels of the picture."""
+        """[..., 2] points in pixels of the input -> pixels of the picture."""
         affine = self.affine
         return np.asarray(points, np.float64) * affine.diagonal() + affine[:, 2]
 
+    def keypoints(self, output: Output, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Values of a keypoint output, [..., k, 2 or more] in cells of its grid -> [k, 2] pixels of the picture."""
+        rows, columns = self.port.size
+        across, down = output.grid or (columns, rows)
+        points = np.asarray(values, np.float64).reshape(-1, values.shape[-1])[:, :2]
+        return self.to_picture(points * (columns / across, rows / down))
+
+    def box(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """x0, y0, x1, y1 in pixels of the input -> the same in pixels of the picture."""
+        return self.to_picture(np.asarray(values, np.float64).reshape(2, 2)).reshape(4)
+
     @property
-    def network_input(self) -> NDArray[np.float32]:
-        """float32 [1, 3, 512, 384], RGB in [0, 1]."""
+    def tensor(self) -> NDArray[np.float32]:
+        """float32 [1, 3, rows, columns]: what the network reads."""
+        crop, (height, width) = self.crop, self.port.size
         (sx, _, x), (_, sy, y) = self.affine
-        rows, row_weights = _taps(y + sy * np.arange(HEIGHT), self.rgb.shape[0])
-        columns, column_weights = _taps(x + sx * np.arange(WIDTH), self.rgb.shape[1])
-        total = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+        rows, row_weights = _taps(y + sy * np.arange(height), self.picture.rgb.shape[0])
+        columns, column_weights = _taps(x + sx * np.arange(width), self.picture.rgb.shape[1])
+        total = np.zeros((height, width, 3), np.float32)
         for i, row_weight in zip(rows, row_weights, strict=True):
             for j, column_weight in zip(columns, column_weights, strict=True):
                 weight = row_weight[:, None] * column_weight
-                total += self.rgb[np.ix_(i, j)] * weight[:, :, None]
-        image = np.minimum(total / np.float32(255), 1)  # four rounded weights may sum to a little more than 1
+                total += self.picture.rgb[np.ix_(i, j)] * weight[:, :, None]
+        total = np.minimum(total, np.float32(255))  # four rounded weights may sum to a little more than 1
+        if crop.order == "bgr":
+            total = total[:, :, ::-1]
+        mean, deviation = np.float32(crop.mean), np.float32(crop.deviation)
+        image = (total / np.float32(crop.divisor) - mean) / deviation
         return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+
+    def box_vector(self, vector: BoxVector, focal: float | None = None) -> NDArray[np.float32]:
+        """float32 [1, 3]: where the enlarged box is in the picture; `focal` in pixels, by default the diagonal."""
+        height, width = self.picture.rgb.shape[:2]
+        f = math.sqrt(width * width + height * height) if focal is None else focal
+        x, y, w, h = self.picture.box
+        size = self.scale * self.port.size[0]
+        return np.array(
+            [
+                [
+                    vector.centre * (x + w / 2 - width / 2) / f,
+                    vector.centre * (y + h / 2 - height / 2) / f,
+                    (size - vector.size_offset * f) / (vector.size_scale * f),
+                ]
+            ],
+            np.float32,
+        )
+
+
+def make_feeds(
+    interface: Interface,
+    picture: Picture,
+    given: Mapping[str, NDArray[Any]] | None = None,
+    focal: float | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Every input of a network by name, from a picture; `given` are those that are no picture and no box.
+
+    InputError where the network takes no picture, or where an input is left without a value.
+    """
+    port = interface.picture
+    if port is None:
+        raise InputError("this network takes no picture; give its inputs as arrays")
+    view = picture.seen_by(port)
+    feeds: dict[str, NDArray[Any]] = dict(given or {})
+    for one in interface.inputs:
+        if one.name in feeds:
+            continue
+        if one.kind == "picture":
+            feeds[one.name] = picture.seen_by(one).tensor
+        elif one.vector is not None:
+            feeds[one.name] = view.box_vector(one.vector, focal)
+        else:
+            raise InputError(f"input {one.name} is no picture: give its values")
+    return feeds
 
 
 def _taps(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.networks.interface import Interface
 
 if TYPE_CHECKING:
     from bhpe_compile.runtime.board import Board
@@ -123,9 +124,13 @@ class Execution:
 
 
 class Session(ABC):
-    """A model open for execution. `executed` says where: "in this process", "qemu-aarch64", "pi@rpi4 (ssh)"."""
+    """A model open for execution.
+
+    `executed` says where: "in this process", "qemu-aarch64", "pi@rpi4 (ssh)"; `interface` what inputs and outputs mean.
+    """
 
     executed: str
+    interface: Interface
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     steps: tuple[StepInfo, ...]

@@ -4,7 +4,7 @@
  *     bhpe_tensor input, pose;
  *     if (bhpe_create_from_path("weights.bin", &model) != BHPE_OK) return fail(bhpe_last_error());
  *     bhpe_get_input(model, 0, &input);
- *     fill((float *)input.data);                        // 3 x 512 x 384, RGB / 255
+ *     fill((float *)input.data);                        // or bhpe_set_frame, which knows how
  *     if (bhpe_run(model) != BHPE_OK) return fail(bhpe_last_error());
  *     bhpe_get_output(model, 0, &pose);                 // read pose.data
  *     bhpe_destroy(model);
@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BHPE_ABI_VERSION 3
+#define BHPE_ABI_VERSION 4
 #define BHPE_ALIGNMENT 64 /* bytes; of weights in memory and of every tensor */
 #define BHPE_API __attribute__((visibility("default")))
 
@@ -98,9 +98,10 @@ typedef struct bhpe_frame {
   double x, y, scale;
 } bhpe_frame;
 
-/* Fill input 0 from a frame of 8-bit RGB, rows `stride` bytes apart, and the box of the person in it: x, y, width,
- * height in pixels, or NULL for the whole frame. The box is widened as the network wants it; outside the frame is black.
- * `frame`, or NULL, says how to get back. Nothing is allocated. */
+/* Fill the inputs from a frame of 8-bit RGB, rows `stride` bytes apart, and the box of the person in it: x, y, width,
+ * height in pixels, or NULL for the whole frame. The box is widened, and pixels become values, as the network wants it;
+ * outside the frame is black. Inputs that are neither a picture nor the place of its box keep their values. `frame`, or
+ * NULL, says how to get back from the first picture. Nothing is allocated. */
 BHPE_API int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
                                 const double *box, bhpe_frame *frame);
 

@@ -1,7 +1,8 @@
-/* frame.c - a camera's frame and a person's box -> the network's input, and points of the network -> the frame.
+/* frame.c - a camera's frame and a person's box -> the network's inputs, and points of the network -> the frame.
  *
  *     The box is cut to the frame (from the centre of its first pixel to that of its last), grows to the input's
- *     proportions, is enlarged 1.25 times about its centre and sampled bilinearly; outside the frame is black.
+ *     proportions, is enlarged about its centre and sampled bilinearly; outside the frame is black. The tables say how
+ *     much it is enlarged, what becomes of the values, and which inputs are told where the box was.
  *
  * The same arithmetic, operation by operation, as bhpe_compile/runtime/picture.py: compile it without contraction of
  * multiplications and additions, and the input has the same bits. */
@@ -9,8 +10,6 @@
 #include <stddef.h>
 
 #include "executor.h"
-
-static const double ENLARGE = 1.25;
 
 typedef struct { /* two neighbours along an axis */
   int64_t index[2];
@@ -33,7 +32,11 @@ static taps taps_at(double position, int32_t size) { /* a few widths of a frame 
   return t;
 }
 
-static const char *place(int32_t width, int32_t height, const double *box, int64_t rows, int64_t columns, bhpe_frame *out) {
+typedef struct { /* x, y, width, height of a person's box inside the frame */
+  double x, y, w, h;
+} box_in_frame;
+
+static const char *inside(int32_t width, int32_t height, const double *box, box_in_frame *out) {
   const double whole[4] = {0, 0, width, height};
   if (!box) box = whole;
   for (int i = 0; i < 4; i++)
@@ -42,15 +45,20 @@ static const char *place(int32_t width, int32_t height, const double *box, int64
   double left = larger(0, box[0]), top = larger(0, box[1]);
   double right = smaller(width - 1, box[0] + box[2] - 1), bottom = smaller(height - 1, box[1] + box[3] - 1);
   if (right <= left || bottom <= top) return "the box lies outside the frame";
-  double w = right - left, h = bottom - top;
-  out->scale = ENLARGE * larger(w / (double)columns, h / (double)rows);
-  out->x = left + w / 2 - out->scale * (double)columns / 2;
-  out->y = top + h / 2 - out->scale * (double)rows / 2;
+  *out = (box_in_frame){left, top, right - left, bottom - top};
   return NULL;
 }
 
+static bhpe_frame place(const box_in_frame *box, double enlarge, int64_t rows, int64_t columns) {
+  bhpe_frame out;
+  out.scale = enlarge * larger(box->w / (double)columns, box->h / (double)rows);
+  out.x = box->x + box->w / 2 - out.scale * (double)columns / 2;
+  out.y = box->y + box->h / 2 - out.scale * (double)rows / 2;
+  return out;
+}
+
 static void sample(const uint8_t *rgb, int32_t width, int32_t height, int64_t stride, const bhpe_frame *frame,
-                   float *out, int64_t rows, int64_t columns) {
+                   const picture_entry *picture, float *out, int64_t rows, int64_t columns) {
   const int64_t plane = rows * columns;
   for (int64_t y = 0; y < rows; y++) {
     taps down = taps_at(frame->y + frame->scale * (double)y, height);
@@ -64,28 +72,48 @@ static void sample(const uint8_t *rgb, int32_t width, int32_t height, int64_t st
           for (int c = 0; c < 3; c++) total[c] += (float)pixel[c] * weight;
         }
       for (int c = 0; c < 3; c++) {
-        float value = total[c] / 255.0f;
-        out[c * plane + y * columns + x] = value < 1.0f ? value : 1.0f;
+        float value = total[picture->bgr ? 2 - c : c];
+        value = value < 255.0f ? value : 255.0f; /* four rounded weights may sum to a little more than 1 */
+        out[c * plane + y * columns + x] = (value / picture->divisor - picture->mean[c]) / picture->deviation[c];
       }
     }
   }
 }
 
+static void tell_box(const box_entry *entry, const box_in_frame *box, double size, int32_t width, int32_t height,
+                     float *out) {
+  double f = sqrt((double)width * width + (double)height * height); /* the focal length, as it is not known */
+  out[0] = (float)(entry->centre * (box->x + box->w / 2 - (double)width / 2) / f);
+  out[1] = (float)(entry->centre * (box->y + box->h / 2 - (double)height / 2) / f);
+  out[2] = (float)((size - entry->size_offset * f) / (entry->size_scale * f));
+}
+
 int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
                        const double *box, bhpe_frame *frame) {
   bhpe_tensor input;
-  bhpe_frame here;
+  box_in_frame person;
   int32_t rc = bhpe_get_input(model, 0, &input);
   if (rc) return rc;
   if (!rgb) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: rgb is NULL", NULL);
-  if (input.ndim != 4 || input.shape[0] != 1 || input.shape[1] != 3 || input.type != BHPE_FLOAT || input.bits != 32)
-    return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the model takes no picture", NULL);
+  if (!bhpe_program.pictures) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the model takes no picture", NULL);
   if (width < 2 || height < 2) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the frame is too small", NULL);
   if (stride < 3 * (int64_t)width) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: stride is shorter than a row", NULL);
-  const char *problem = place(width, height, box, input.shape[2], input.shape[3], &here);
+  const char *problem = inside(width, height, box, &person);
   if (problem) return fail(BHPE_BAD_ARGUMENT, problem, NULL);
-  sample(rgb, width, height, stride, &here, input.data, input.shape[2], input.shape[3]);
-  if (frame) *frame = here;
+  double size = 0;
+  for (uint32_t i = 0; i < bhpe_program.pictures; i++) {
+    const picture_entry *picture = &bhpe_program.picture[i];
+    bhpe_get_input(model, picture->input, &input);
+    bhpe_frame here = place(&person, picture->enlarge, input.shape[2], input.shape[3]);
+    sample(rgb, width, height, stride, &here, picture, input.data, input.shape[2], input.shape[3]);
+    if (i) continue;
+    size = here.scale * (double)input.shape[2];
+    if (frame) *frame = here;
+  }
+  for (uint32_t i = 0; i < bhpe_program.boxes; i++) {
+    bhpe_get_input(model, bhpe_program.box[i].input, &input);
+    tell_box(&bhpe_program.box[i], &person, size, width, height, input.data);
+  }
   return BHPE_OK;
 }
 

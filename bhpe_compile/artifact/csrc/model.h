@@ -57,17 +57,30 @@ typedef struct {
   uint32_t tensor;
 } port_entry;
 
+typedef struct { /* an input that is a picture: value = (pixel / divisor - mean) / deviation, channel by channel */
+  int32_t input, bgr;
+  double enlarge;
+  float divisor, mean[3], deviation[3];
+} picture_entry;
+
+typedef struct { /* an input of three numbers that says where the enlarged box is in the frame */
+  int32_t input;
+  double centre, size_offset, size_scale;
+} box_entry;
+
 typedef struct {
   uint64_t arena_bytes, workspace_bytes, weights_bytes; /* weights without their header */
   uint8_t id[32];
   const char *id_text;
-  uint32_t tensors, steps, arguments, inputs, outputs;
+  uint32_t tensors, steps, arguments, inputs, outputs, pictures, boxes;
   uint32_t most_arguments; /* of one step */
   const tensor_entry *tensor;
   const int64_t *shapes;
   const step_entry *step;
   const argument_entry *argument;
   const port_entry *input, *output;
+  const picture_entry *picture;
+  const box_entry *box;
 } program_tables;
 
 extern BHPE_HIDDEN const program_tables bhpe_program;

@@ -6,8 +6,8 @@
 2. How many signs and levels differ from ONNX Runtime's? Float sums in another order move a value across a threshold
    now and then; the rates are reported.
 3. Are the floats right? The artefact runs with ONNX Runtime's signs forced on every binary layer and its levels on
-   every 8-bit one, so no flip can travel; all outputs must agree within `compare.TOLERANCES`. The free run's
-   differences are reported beside.
+   every 8-bit one, so no flip can travel; all outputs must agree within the tolerances of the network's
+   description. The free run's differences are reported beside.
 4. What do 8-bit layers and float16 residuals cost? ONNX Runtime runs the file with and without their rounding; how
    far the outputs move and how many signs flip is reported.
 """
@@ -22,23 +22,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.check.verify.compare import TOLERANCES, beyond, differences
+from bhpe_compile.check.verify.compare import beyond, differences
 from bhpe_compile.check.verify.integers import unpack_signs
 from bhpe_compile.check.verify.levels import LevelMemory
 from bhpe_compile.check.verify.oracle import OracleRun, run_oracle, run_without_rounding
 from bhpe_compile.check.verify.probes import accumulator_probes, compare_accumulators
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.board import Board
 from bhpe_compile.runtime.session import Session, open_session
 
 Tick = Callable[[str], None]
 
-Network = Callable[[Mapping[str, Any], NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]
-"""(manifest, image) -> the outputs of the uncompiled network by name."""
+Feeds = Mapping[str, NDArray[Any]]
+"""Inputs by name."""
+
+Network = Callable[[Mapping[str, Any], Feeds], Mapping[str, NDArray[np.float32]]]
+"""(manifest, inputs) -> the outputs of the uncompiled network by name."""
 
 
 @dataclass(frozen=True)
 class VerificationResult:
-    """What `verify` found. Differences are in each output's own unit (see compare.TOLERANCES)."""
+    """What `verify` found. Differences are in each output's own unit, `tolerances` what is allowed of them."""
 
     artefact: str
     executed: str  # "in this process", "qemu-aarch64", "unicorn"
@@ -59,7 +63,7 @@ class VerificationResult:
     rounding: (
         dict[str, float] | None
     )  # what 8-bit and float16 cost: "flip_rate", and by output; None without any
-    tolerances: dict[str, float] = field(default_factory=lambda: dict(TOLERANCES))
+    tolerances: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--format json`."""
@@ -82,39 +86,44 @@ def verify(
     connection.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
-    from bhpe_compile.runtime import load_picture
+    from bhpe_compile.runtime import load_picture, make_feeds
 
     tick("check hashes")
     manifest = check_artifact(path)
     reference = load_reference(path)
-    image = reference.image if picture is None else load_picture(picture).network_input
-    feeds = {manifest["inputs"][0]["name"]: image}
+    interface = Interface.from_dict(manifest["network"])
+    feeds = reference.inputs if picture is None else make_feeds(interface, load_picture(picture))
     tick("ONNX Runtime")
     oracle = run_oracle(path / "model.onnx", feeds)
-    rounding = rounding_cost(oracle, run_without_rounding(path / "model.onnx", feeds))
+    rounding = rounding_cost(interface, oracle, run_without_rounding(path / "model.onnx", feeds))
     torch_outputs: Mapping[str, NDArray[Any]] | None = None if picture else reference.outputs
     if network is not None:
         tick("torch")
-        torch_outputs = network(manifest, image)
+        torch_outputs = network(manifest, feeds)
     tick("artefact")
     with open_session(path, board=board) as session:
         return _verify(path, session, oracle, feeds, torch_outputs, rounding, tick)
 
 
-def rounding_cost(rounded: OracleRun, full: OracleRun | None) -> dict[str, float] | None:
+def rounding_cost(
+    interface: Interface, rounded: OracleRun, full: OracleRun | None
+) -> dict[str, float] | None:
     """How far outputs move (in their own units) and which part of all signs flips through 8-bit and float16 values."""
     if full is None:
         return None
     flips = sum(int((rounded.signs[name] != full.signs[name]).sum()) for name in rounded.signs)
     signs = sum(array.size for array in rounded.signs.values())
-    return {"flip_rate": flips / signs if signs else 0.0, **differences(rounded.outputs, full.outputs)}
+    return {
+        "flip_rate": flips / signs if signs else 0.0,
+        **differences(interface, rounded.outputs, full.outputs),
+    }
 
 
 def _verify(
     path: Path,
     session: Session,
     oracle: OracleRun,
-    feeds: Mapping[str, NDArray[np.float32]],
+    feeds: Feeds,
     torch_outputs: Mapping[str, NDArray[np.float32]] | None,
     rounding: dict[str, float] | None,
     tick: Tick,
@@ -160,10 +169,11 @@ def _verify(
         forced[writers[step.args[step.argument("x")]]] = _pack(expected, bits.shape, border)
     tick("forced signs")
     forced_run = session.execute(feeds, forced=forced)
-    gaps = differences(forced_run.outputs, oracle.outputs)
-    free = differences(run.outputs, oracle.outputs)
-    torch_gaps = differences(run.outputs, torch_outputs) if torch_outputs is not None else None
-    far = beyond(gaps)
+    interface = session.interface
+    gaps = differences(interface, forced_run.outputs, oracle.outputs)
+    free = differences(interface, run.outputs, oracle.outputs)
+    torch_gaps = differences(interface, run.outputs, torch_outputs) if torch_outputs is not None else None
+    far = beyond(interface, gaps)
     first = (
         (wrong + wrong8)[0]
         if wrong or wrong8
@@ -187,6 +197,7 @@ def _verify(
         outputs={n: {"forced": gaps[n], "free": free[n]} for n in gaps},
         first_difference=first,
         rounding=rounding,
+        tolerances={name: interface.output(name).bound for name in gaps},
     )
 
 

@@ -22,7 +22,7 @@ from bhpe_compile.networks.hand4whole.heads import (
     HandRotationNet,
     PositionNet,
 )
-from bhpe_compile.networks.hand4whole.presets import Preset
+from bhpe_compile.networks.hand4whole.presets import ROLES, Preset
 from bhpe_compile.networks.layers.resnet import ResNet
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_axis_angle
 from bhpe_compile.networks.layers.sampling import soft_argmax_3d
@@ -55,6 +55,8 @@ OUTPUTS = (
 
 class Hand4Whole(nn.Module):
     """The network of a preset. Input float32 [N, 3, 512, 384], RGB in [0, 1]."""
+
+    roles = ROLES
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()

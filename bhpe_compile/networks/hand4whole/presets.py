@@ -1,4 +1,4 @@
-"""Sizes of the networks: `full` is the public Hand4Whole, `tiny` the same structure at a fraction of the cost."""
+"""Sizes of the networks, and what their layers are for: `full` is the public Hand4Whole, `tiny` the same in small."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import prod
 from typing import Literal
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.networks.network import Roles
 
 Size = tuple[int, int]
 
@@ -100,6 +101,13 @@ TINY = Preset(
 The last stage of its trunks keeps its resolution, so that the heat maps have as many cells as the full network's
 (a hand's: half as many on each side).
 """
+
+ROLES: Roles = (
+    ("box_net.deconv.*", "branch"),
+    ("box_net.*_size.*", "branch"),
+    ("*_rotation_net.*_conv.*", "head"),  # convolution and norm, but not in a trunk
+)
+"""What the structure of the graph does not tell."""
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (FULL, TINY)}
 

@@ -1,6 +1,6 @@
 """torch.fx passes that decide which layers become binary and keep the network trainable.
 
-    trace -> plain, down_scale, down_sample, fusion_up, fusion_down, box_net, shortcuts, remainder
+    trace -> plain, down_scale, down_sample, fusion_up, fusion_down, branch, shortcuts, remainder
           -> free_signs
 
 Every float layer is named in exactly one note, applied or refused with its reason.
@@ -13,7 +13,7 @@ import copy
 from torch import fx, nn
 
 from bhpe_compile.passes.base import Note, Observer, Pass, PassManager
-from bhpe_compile.passes.binarize.box_net import BoxNet
+from bhpe_compile.passes.binarize.branch import Branch
 from bhpe_compile.passes.binarize.decide import BinarizePass
 from bhpe_compile.passes.binarize.down_sample import DownSample
 from bhpe_compile.passes.binarize.down_scale import DownScale
@@ -53,7 +53,7 @@ _LAYER_PASSES: tuple[type[BinarizePass], ...] = (
     DownSample,
     FusionUp,
     FusionDown,
-    BoxNet,
+    Branch,
     Shortcuts,
     Remainder,
 )

@@ -37,7 +37,7 @@ class CoreConvPass(BinarizePass):
     residual: ClassVar[str]
     """The kind's local residual in words."""
 
-    def scheme_refusal(self, site: Site) -> str | None:
+    def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Every scheme makes core convolutions binary."""
         return None
 

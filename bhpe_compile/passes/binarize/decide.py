@@ -28,7 +28,7 @@ class BinarizePass(Pass[fx.GraphModule]):
         """Rewrite in place; every float layer this pass owns gets one note."""
         notes: list[Note] = []
         for site in float_sites(graph):
-            if owner(site) != self.name:
+            if owner(graph, site) != self.name:
                 continue
             reason = self._refusal(graph, site)
             if reason is None:
@@ -42,7 +42,7 @@ class BinarizePass(Pass[fx.GraphModule]):
         return PassResult(graph, modified, tuple(notes))
 
     @abstractmethod
-    def scheme_refusal(self, site: Site) -> str | None:
+    def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Why the scheme leaves the layer in full precision, or None when it makes it binary."""
 
     def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
@@ -58,7 +58,7 @@ class BinarizePass(Pass[fx.GraphModule]):
         if glob is not None:
             return f"kept in full precision by --keep-float {glob!r}"
         if self.options.forced_by(site.path) is None:
-            reason = self.scheme_refusal(site)
+            reason = self.scheme_refusal(graph, site)
             if reason is not None:
                 return reason
         if site.calls > 1:

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.residual import LocalResidual
-from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.binarize.rewrite import bypass
+from bhpe_compile.passes.binarize.roles import role_of
 from bhpe_compile.passes.binarize.sites import FloatLayer, called_module, is_relu, is_sum
 
 _KEEPS_SIGN_MODULES = (
@@ -129,7 +129,7 @@ def _float_reader(graph: fx.GraphModule, node: fx.Node) -> str | None:
         if _keeps_sign(graph, user) or _is_concatenation(user):
             reader = _float_reader(graph, user)
         elif isinstance(module, FloatLayer):
-            reader = None if layer_role(str(user.target)) == "shortcut" else str(user.target)
+            reader = None if role_of(graph, str(user.target)) == "shortcut" else str(user.target)
         elif is_sum(user) or isinstance(module, BinaryLayer | LocalResidual):
             reader = None
         else:

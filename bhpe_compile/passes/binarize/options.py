@@ -70,17 +70,25 @@ class BinarizeOptions:
     def from_dict(cls, data: Mapping[str, Any]) -> BinarizeOptions:
         """Inverse of `to_dict`; InputError names the field that is unknown, missing or of a wrong kind."""
         _check_fields("binarize options", cls, data)
-        _check_fields("binarize options: scheme", Scheme, data["scheme"])
+        scheme = _renamed(data["scheme"])
+        _check_fields("binarize options: scheme", Scheme, scheme)
         for name in ("keep_float", "binarize"):
             globs = data[name]
             if not isinstance(globs, list | tuple) or not all(isinstance(glob, str) for glob in globs):
                 raise InputError(f"binarize options: {name} must be a list of strings, not {globs!r}")
         return cls(
-            scheme=Scheme(**data["scheme"]),
+            scheme=Scheme(**scheme),
             keep_float=tuple(data["keep_float"]),
             binarize=tuple(data["binarize"]),
             residual_tap=data["residual_tap"],
         )
+
+
+def _renamed(scheme: Any) -> Any:
+    """A scheme's fields as they are called now: checkpoints keep the names of their time."""
+    if not isinstance(scheme, Mapping):
+        return scheme
+    return {"binary_branches" if name == "binary_box_net" else name: value for name, value in scheme.items()}
 
 
 def _check_fields(where: str, kind: type[BinarizeOptions] | type[Scheme], data: object) -> None:

@@ -1,19 +1,19 @@
 """Every layer that no other pass owns: stems, heads, core convolutions of shapes outside the five kinds.
 
 They stay in full precision. `--binarize` makes heads binary all the same (Hardtanh, binary layer, its bias,
-BN where there is one, the scheme's activation instead of a ReLU). A stem never is: its three channels are
-colours, all >= 0, whose sign is constant. A core convolution without a local residual of its shape needs a
-scheme without residuals.
+BN where there is one, the scheme's activation instead of a ReLU). A stem never is: it reads three colours, whose
+signs say next to nothing (none at all where all values are >= 0). A core convolution without a local residual of its
+shape needs a scheme without residuals.
 """
 
 from __future__ import annotations
 
 from torch import fx, nn
 
-from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.binarize.core import core_refusal
 from bhpe_compile.passes.binarize.decide import BinarizePass
 from bhpe_compile.passes.binarize.rewrite import When, make_binary
+from bhpe_compile.passes.binarize.roles import role_of
 from bhpe_compile.passes.binarize.sites import Site
 
 
@@ -24,25 +24,25 @@ class Remainder(BinarizePass):
     summary = "stems and heads: stay in full precision unless forced by name"
     ensures = ("remainder decided",)
 
-    def scheme_refusal(self, site: Site) -> str | None:
+    def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Only core convolutions are binary without being asked for; stems not even then."""
-        role = layer_role(site.path)
+        role = role_of(graph, site.path)
         if role in ("core", "stem"):  # what they cannot be, `shape_refusal` says
             return None
         return f"{role}: full precision in every scheme (--binarize overrules)"
 
     def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Stems cannot, core convolutions need a scheme without residuals."""
-        role = layer_role(site.path)
+        role = role_of(graph, site.path)
         if role == "stem":
-            return "stem: stays in full precision, the sign of a picture (all values >= 0) is constant"
+            return "stem: stays in full precision, it reads the input: signs of three colours say too little"
         if role == "core" and isinstance(site.layer, nn.Conv2d):
             return self._core_refusal(graph, site, site.layer)
         return None
 
     def rewrite(self, graph: fx.GraphModule, site: Site) -> str:
         """As a core convolution without residual, or as a head."""
-        core = layer_role(site.path) == "core"
+        core = role_of(graph, site.path) == "core"
         activation: When = "always" if core else "instead_of_relu"
         make_binary(graph, site, self.options, residual=False, activation=activation)
         return "core convolution without residual" if core else "forced by --binarize"

@@ -1,12 +1,12 @@
 """The binarization schemes, as data: what a binary layer consists of, and which layers become binary.
 
-    bidrn     local residuals, RPReLU, thresholds 0; core convolutions and BoxNet binary, shortcuts float
-    bnn       no local residual, Hardtanh, thresholds 0; core convolutions and shortcuts binary, BoxNet float
+    bidrn     local residuals, RPReLU, thresholds 0; core convolutions and branches binary, shortcuts float
+    bnn       no local residual, Hardtanh, thresholds 0; core convolutions and shortcuts binary, branches float
     reactnet  bnn with learnable thresholds and RPReLU
 
 These are the rows of the accounting table of BinaryHPE, arXiv 2311.14323. Its text leaves open whether
-BiDRN learns thresholds; here they are fixed unless `learnable_threshold` says otherwise: at 0, and for BoxNet's heat
-maps at their mean.
+BiDRN learns thresholds; here they are fixed unless `learnable_threshold` says otherwise: at 0, and for a branch's
+heat maps at their mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks.layers.surrogate import Surrogate
-from bhpe_compile.networks.roles import Role
+from bhpe_compile.networks.network import Role
 
 Activation = Literal["rprelu", "hardtanh"]
 
@@ -31,7 +31,7 @@ class Scheme:
     local_residual: bool = True
     activation: Activation = "rprelu"
     binary_shortcuts: bool = False
-    binary_box_net: bool = True
+    binary_branches: bool = True
     surrogate: Surrogate = "bireal"
 
     @property
@@ -40,7 +40,7 @@ class Scheme:
         chosen: dict[Role, bool] = {
             "core": True,
             "shortcut": self.binary_shortcuts,
-            "box": self.binary_box_net,
+            "branch": self.binary_branches,
         }
         return frozenset(role for role, binary in chosen.items() if binary)
 
@@ -51,11 +51,11 @@ BNN = Scheme(
     local_residual=False,
     activation="hardtanh",
     binary_shortcuts=True,
-    binary_box_net=False,
+    binary_branches=False,
     surrogate="ste",
 )
 REACTNET = Scheme(
-    "reactnet", learnable_threshold=True, local_residual=False, binary_shortcuts=True, binary_box_net=False
+    "reactnet", learnable_threshold=True, local_residual=False, binary_shortcuts=True, binary_branches=False
 )
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (BIDRN, BNN, REACTNET)}

@@ -21,7 +21,7 @@ class Shortcuts(BinarizePass):
     summary = "shortcut 1x1 convolutions, in schemes that make them binary"
     ensures = ("shortcuts binary",)
 
-    def scheme_refusal(self, site: Site) -> str | None:
+    def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """BiDRN's block residual is full precision by definition."""
         scheme = self.options.scheme
         if "shortcut" in scheme.binary_roles:

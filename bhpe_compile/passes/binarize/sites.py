@@ -5,7 +5,7 @@ pass, so that every layer is named exactly once in the notes of a run:
 
     core convolution   stride 1   C -> C plain | C -> k C fusion_up   | C -> C/k fusion_down
                        stride 2   C -> C down_scale | C -> k C down_sample
-    BoxNet             its transposed convolutions and linear layers: box_net
+    branch             transposed convolutions and linear layers: branch
     shortcut 1x1       shortcuts
     everything else    remainder (stems, heads, core convolutions of other shapes)
 """
@@ -22,7 +22,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from bhpe_compile.networks.layers.residual import residual_kind
-from bhpe_compile.networks.roles import layer_role
+from bhpe_compile.passes.binarize.roles import role_of
 
 FloatLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 
@@ -61,14 +61,14 @@ def float_sites(graph: fx.GraphModule) -> Iterator[Site]:
             yield Site(node, path, layer, calls[node.target])
 
 
-def owner(site: Site) -> str:
+def owner(graph: fx.GraphModule, site: Site) -> str:
     """Return the name of the one pass that decides about `site`."""
-    role = layer_role(site.path)
+    role = role_of(graph, site.path)
     if role == "core" and isinstance(site.layer, nn.Conv2d):
         kind = residual_kind(site.layer.in_channels, site.layer.out_channels)
         return CORE_KINDS.get((site.layer.stride[0], kind or ""), "remainder")
-    if role == "box" and isinstance(site.layer, nn.ConvTranspose2d | nn.Linear):
-        return "box_net"
+    if role == "branch" and isinstance(site.layer, nn.ConvTranspose2d | nn.Linear):
+        return "branch"
     if role == "shortcut":
         return "shortcuts"
     return "remainder"

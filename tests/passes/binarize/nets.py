@@ -5,6 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
+from bhpe_compile.networks.network import Roles
+
+ROLES: Roles = (
+    ("*layer?.?.conv?", "core"),  # where a block reads the input itself, structure would call it a stem
+    ("*downsample.0", "shortcut"),
+    ("*box_net.deconv.*", "branch"),
+    ("*box_net.*_size.*", "branch"),
+    ("*_conv.*", "head"),
+    ("*_out.*", "head"),
+    ("*bbox_center.*", "head"),
+)
+"""For networks so small that what a layer is for cannot be seen."""
+
 
 class Bottleneck(nn.Module):
     def __init__(self, cin: int, width: int, stride: int = 1) -> None:
@@ -52,6 +65,8 @@ def shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
 class Trunk(nn.Module):
     """Stem, a stage at full size and one at half of it, with the block classes and widths of ResNet-50 or 18."""
 
+    roles = ROLES
+
     def __init__(self, kind: type[Bottleneck] | type[Basic], width: int = 8) -> None:
         super().__init__()
         out = 4 if kind is Bottleneck else 1
@@ -68,6 +83,8 @@ class Trunk(nn.Module):
 
 
 class BoxNet(nn.Module):
+    roles = ROLES
+
     def __init__(self, cin: int, width: int = 8) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -89,6 +106,8 @@ class BoxNet(nn.Module):
 class Heads(nn.Module):
     """A head with batch normalisation and ReLU, then a linear layer on means."""
 
+    roles = ROLES
+
     def __init__(self, cin: int) -> None:
         super().__init__()
         self.body_conv = nn.Sequential(nn.Conv2d(cin, 8, 1), nn.BatchNorm2d(8), nn.ReLU())
@@ -99,6 +118,8 @@ class Heads(nn.Module):
 
 
 class Position(nn.Module):
+    roles = ROLES
+
     def __init__(self, cin: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(nn.Conv2d(cin, 4, 1))
@@ -118,6 +139,8 @@ class Face(nn.Module):
 
 class Whole(nn.Module):
     """A whole network in little: two trunks, BoxNet, heads. Input [N, 3, 32, 32] or larger."""
+
+    roles = ROLES
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,6 +178,8 @@ class ConvBlock(nn.Module):
 
 class OneConv(nn.Module):
     """The smallest place where a core convolution stands: `layer1.0.conv1`. Padding None: half the kernel."""
+
+    roles = ROLES
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
                 "down_sample": 1,
                 "fusion_up": 4,
                 "fusion_down": 3,
-                "box_net": 5,
+                "branch": 5,
             },
         ),
         (

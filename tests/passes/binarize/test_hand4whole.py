@@ -37,7 +37,7 @@ def on_meta(scheme: Scheme) -> tuple[fx.GraphModule, tuple[Note, ...]]:
 
 @pytest.mark.parametrize(
     ("scheme", "others"),
-    [(BIDRN, {"box_net": 9}), (BNN, {"shortcuts": 11}), (REACTNET, {"shortcuts": 11})],
+    [(BIDRN, {"branch": 9}), (BNN, {"shortcuts": 11}), (REACTNET, {"shortcuts": 11})],
     ids=["bidrn", "bnn", "reactnet"],
 )
 def test_full_network_by_kind(scheme: Scheme, others: dict[str, int]) -> None:
@@ -85,7 +85,7 @@ def test_tiny_network_runs_trains_and_freezes(tiny: Hand4Whole) -> None:
         if layer.weight.grad is None or not bool(layer.weight.grad.abs().sum() > 0)
     ]
     # Hand4Whole detaches its boxes: BoxNet learns from a loss of its own
-    assert [name for name in silent if not name.startswith("box_net")] == []
+    assert [name for name in silent if not name.startswith("branch")] == []
     frozen = freeze(graph)
     assert all(bool(torch.isfinite(value).all()) for value in frozen(x).values())
 

@@ -26,13 +26,13 @@ from tests.passes.binarize.nets import Whole
 def test_presets() -> None:
     assert list(SCHEMES) == ["bidrn", "bnn", "reactnet"]
     assert BIDRN.local_residual
-    assert BIDRN.binary_box_net
+    assert BIDRN.binary_branches
     assert not BIDRN.binary_shortcuts
     assert not BIDRN.learnable_threshold
     assert not BNN.local_residual
     assert BNN.activation == "hardtanh"
     assert BNN.binary_shortcuts
-    assert not BNN.binary_box_net
+    assert not BNN.binary_branches
     assert REACTNET.learnable_threshold
     assert REACTNET.activation == "rprelu"
     assert REACTNET.binary_shortcuts
@@ -55,7 +55,7 @@ schemes = st.builds(
     local_residual=st.booleans(),
     activation=st.sampled_from(["rprelu", "hardtanh"]),
     binary_shortcuts=st.booleans(),
-    binary_box_net=st.booleans(),
+    binary_branches=st.booleans(),
     surrogate=st.sampled_from(["bireal", "ste"]),
 )
 globs = st.lists(st.text(max_size=8), max_size=3).map(tuple)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bhpe_compile.passes.binarize import BNN, BinarizeOptions, trace
-from bhpe_compile.passes.binarize.box_net import BoxNet
+from bhpe_compile.passes.binarize.branch import Branch
 from tests.passes.binarize.nets import lines, picture, randomise
 
 
@@ -61,7 +61,7 @@ AFTER = [
 def test_before_and_after() -> None:
     graph = trace(Boxes())
     assert lines(graph) == BEFORE
-    result = BoxNet()(graph)
+    result = Branch()(graph)
     assert result.modified
     assert lines(graph) == AFTER
     assert [note.site for note in result.notes if note.applied] == [
@@ -80,7 +80,7 @@ def test_before_and_after() -> None:
 )
 def test_refuses_with_a_reason(options: BinarizeOptions, reason: str) -> None:
     graph = trace(Boxes())
-    result = BoxNet(options)(graph)
+    result = Branch(options)(graph)
     assert not result.modified
     assert lines(graph) == BEFORE
     assert [reason in note.reason for note in result.notes] == [True] * 3
@@ -91,14 +91,14 @@ def test_refuses_an_output_padding() -> None:
     deconv = model.box_net["deconv"]
     assert isinstance(deconv, nn.Sequential)
     deconv[0] = nn.ConvTranspose2d(6, 8, 3, 2, 1, output_padding=1)
-    note = BoxNet()(trace(model)).notes[0]
+    note = Branch()(trace(model)).notes[0]
     assert not note.applied
     assert "output_padding" in note.reason
 
 
 def test_a_scheme_that_leaves_boxes_is_overruled_by_name() -> None:
     graph = trace(Boxes())
-    result = BoxNet(BinarizeOptions(scheme=BNN, binarize=("box_net.deconv.0",)))(graph)
+    result = Branch(BinarizeOptions(scheme=BNN, binarize=("box_net.deconv.0",)))(graph)
     assert [note.applied for note in result.notes] == [True, False, False]
     assert isinstance(graph.get_submodule("box_net.deconv.0_activation"), nn.Hardtanh)
 
@@ -126,7 +126,7 @@ def test_equals_a_composition_of_plain_torch() -> None:
         size = functional.linear(sign(size), sign(weight)) * weight.abs().mean(1) + bias
         size = leaky(size) if layer == "0" else size
     graph = trace(model)
-    BoxNet()(graph)
+    Branch()(graph)
     got_centre, got_size = graph(x)
     assert torch.equal(got_centre, centre(y))
     assert torch.equal(got_size, size)
@@ -146,9 +146,9 @@ def test_idempotent(channels: int, kernel: int, stride: int, padding: int, gamma
     assert isinstance(norm, nn.BatchNorm2d)
     nn.init.constant_(norm.weight, gamma)
     graph = trace(model)
-    BoxNet()(graph)
+    Branch()(graph)
     once = lines(graph)
-    result = BoxNet()(graph)
+    result = Branch()(graph)
     assert not result.modified
     assert result.notes == ()
     assert lines(graph) == once

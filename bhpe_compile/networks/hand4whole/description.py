@@ -1,0 +1,119 @@
+"""Hand4Whole (arXiv 2011.11534) as a description: a picture of a person in, SMPL-X parameters of body, hands, face out.
+
+Code and weights of the published network are under CC BY-NC 4.0; nothing of either is part of this program.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bhpe_compile.networks.hand4whole import keypoints as k
+from bhpe_compile.networks.hand4whole.presets import PRESETS, ROLES, get_preset
+from bhpe_compile.networks.interface import Crop, Input, Interface, Output
+from bhpe_compile.networks.network import BodyOutputs, Layout, Network, Published
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "hand4whole"
+
+ENLARGE = (2.0, 2.0, 1.5)
+"""Margins of the boxes of left hand, right hand, face."""
+
+
+def interface(preset: str) -> Interface:
+    """Inputs and outputs of a preset. UsageError for an unknown one."""
+    sizes = get_preset(preset)
+    rows, columns = sizes.body_cells
+    image = Input("image", (1, 3, *sizes.image), "picture", Crop(enlarge=1.25))
+    margins = dict(zip(("left hand", "right hand", "face"), ENLARGE, strict=True))
+
+    def pose(name: str, *joints: str) -> Output:
+        return Output(name, (1, 3 * len(joints)), "axis-angle", "radians", joints)
+
+    def box(name: str, part: str) -> Output:
+        return Output(name, (1, 4), "boxes", "pixels of the input", part=part, margin=margins[part])
+
+    return Interface(
+        NAME,
+        preset,
+        (image,),
+        (
+            pose("smplx_root_pose", "pelvis"),
+            pose("smplx_body_pose", *k.BODY_JOINTS),
+            pose("smplx_lhand_pose", *k.hand_joints("left")),
+            pose("smplx_rhand_pose", *k.hand_joints("right")),
+            pose("smplx_jaw_pose", "jaw"),
+            Output("smplx_shape", (1, 10), "coefficients"),
+            Output("smplx_expr", (1, 10), "coefficients"),
+            Output("cam_trans", (1, 3), "camera", "metres"),  # at about 25 m: z is a sigmoid times 56 m
+            Output(
+                "joint_img",
+                (1, len(k.KEYPOINTS), 3),
+                "keypoints",
+                "cells of the body's heat map",
+                k.KEYPOINTS,
+                grid=(columns, rows),
+            ),
+            box("lhand_bbox", "left hand"),
+            box("rhand_bbox", "right hand"),
+            box("face_bbox", "face"),
+        ),
+        k.SKELETON,
+    )
+
+
+def build(preset: str) -> nn.Module:
+    """The network in full precision, with torch's random weights."""
+    from bhpe_compile.networks.hand4whole.module import Hand4Whole
+
+    return Hand4Whole(get_preset(preset)).eval()
+
+
+NETWORK = Network(
+    name=NAME,
+    summary="Hand4Whole: body, hands and face as SMPL-X parameters",
+    presets=tuple(PRESETS),
+    build=build,
+    interface=interface,
+    layouts=(
+        Layout(
+            preset="full",
+            wrappers=("network",),
+            prefix="module.",
+            ignored=("smplx_layer.", "smplx.", "body_model."),
+            signature=(
+                "backbone.conv1.weight",
+                "body_position_net.conv.0.weight",
+                "body_rotation_net.root_pose_out.0.weight",
+                "box_net.deconv.0.weight",
+                "hand_roi_net.backbone.conv1.weight",
+                "face_regressor.expr_out.0.weight",
+            ),
+        ),
+    ),
+    stages=(
+        ("backbone.*", "body trunk"),
+        ("box_net.*", "box net"),
+        ("hand_roi_net.*", "hands"),
+        ("face_roi_net.*", "face"),
+        ("*_net.*", "heads"),
+        ("face_regressor.*", "heads"),
+    ),
+    roles=ROLES,
+    published=(
+        Published("full", "float", 77.84, 16.85),
+        Published("full", "bnn", 21.61, 2.63),
+        Published("full", "reactnet", 21.66, 2.63),
+        Published("full", "bidrn", 17.22, 2.50),
+    ),
+    body=BodyOutputs(
+        root="smplx_root_pose",
+        body="smplx_body_pose",
+        jaw="smplx_jaw_pose",
+        left_hand="smplx_lhand_pose",
+        right_hand="smplx_rhand_pose",
+        shape="smplx_shape",
+        expression="smplx_expr",
+    ),
+)

@@ -1,0 +1,177 @@
+"""What goes into a network and what comes out, as data: the part of its description that travels in the artefact.
+
+Neither torch nor TVM is imported: `manifest.json` holds an `Interface`, and the runtime reads it there.
+
+    picture    a person's box grows to the input's proportions, is enlarged about its centre and sampled bilinearly;
+               value = (pixel / divisor - mean) / deviation, channel by channel; outside the picture pixels are 0
+    box        numbers that tell where the box was in the picture (see `BoxVector`)
+    tensor     anything else: the user gives it
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+
+from bhpe_compile.errors import InputError
+
+
+class _Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Plain frozen data that is checked as it is read: unknown fields and wrong types are refused."""
+
+
+Extent = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+InputKind = Literal["picture", "box", "tensor"]
+
+OutputKind = Literal[
+    "axis-angle",  # [..., 3 k] or [..., k, 3] radians
+    "rotation",  # [..., 3, 3] matrices
+    "keypoints",  # [..., k, 2 or more]: x, y in cells of `grid`, then anything
+    "boxes",  # [..., 4]: x0, y0, x1, y1 in pixels of the input
+    "heat-map",
+    "simcc",  # [..., k, bins]: a distribution over positions along one axis
+    "camera",
+    "coefficients",  # of shape or expression, of order 1
+    "logits",
+    "tensor",
+]
+
+ColourOrder = Literal["rgb", "bgr"]
+
+TOLERANCES: dict[str, float] = {
+    # matrix entries: float32 sums over up to 16,995 features, then normalised twice; seeded full networks reach
+    # 2.5e-3, and 1e-2 is half a degree, far below what such a network knows
+    "axis-angle": 1e-2,
+    "rotation": 1e-2,
+    "keypoints": 1e-2,  # cells of the grid
+    "boxes": 0.25,  # pixels of the input
+    "camera": 2e-2,
+    # of order 1; of larger outputs as a part of the largest value, since a float16 rounding that falls the other way
+    # moves a value by 2^-11 of itself
+    "heat-map": 5e-3,
+    "simcc": 5e-3,
+    "coefficients": 5e-3,
+    "logits": 5e-3,
+    "tensor": 5e-3,
+}
+"""Largest difference allowed between an artefact and its oracle given the same signs, where an output names none."""
+
+
+class Crop(_Data, frozen=True):
+    """How a person's box becomes a picture input: enlargement of the box, and the arithmetic of its values."""
+
+    enlarge: float = 1.25
+    divisor: float = 255.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    order: ColourOrder = "rgb"
+
+
+class BoxVector(_Data, frozen=True):
+    """Where the enlarged box is in the full picture: three numbers (CLIFF, arXiv 2208.00571, section 3).
+
+    With the box's centre cx, cy and its height b in pixels, the picture's W x H and the focal length f:
+
+        centre (cx - W / 2) / f,   centre (cy - H / 2) / f,   (b - size_offset f) / (size_scale f)
+    """
+
+    centre: float = 1.0
+    size_offset: float = 0.0
+    size_scale: float = 1.0
+
+
+class Input(_Data, frozen=True):
+    """One input. `shape` has the batch axis; a picture is [1, 3, rows, columns] and has a `crop`, a box a `vector`."""
+
+    name: str
+    shape: tuple[Extent, ...]
+    kind: InputKind = "tensor"
+    crop: Crop | None = None
+    vector: BoxVector | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind == "picture" and (self.crop is None or len(self.shape) != 4 or self.shape[1] != 3):
+            raise ValueError(f"input {self.name}: a picture is [1, 3, rows, columns] and has a crop")
+        if self.kind == "box" and (self.vector is None or self.shape[-1:] != (3,)):
+            raise ValueError(f"input {self.name}: a box is three numbers and has a vector")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a picture."""
+        return self.shape[2], self.shape[3]
+
+
+class Output(_Data, frozen=True):
+    """One output.
+
+    shape         with the batch axis
+    names         of its keypoints, or of the joints that its rotations turn, in order
+    grid          of keypoints: columns and rows that the input's width and height are divided into
+    part, margin  of boxes: what is inside, and how many times it was enlarged
+    tolerance     None: that of its kind
+    """
+
+    name: str
+    shape: tuple[Extent, ...] = ()
+    kind: OutputKind = "tensor"
+    unit: str = ""
+    names: tuple[str, ...] = ()
+    grid: tuple[float, float] | None = None
+    part: str = ""
+    margin: float = 1.0
+    tolerance: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """The largest difference that verification allows, in its unit (of a rotation: of a matrix entry)."""
+        return TOLERANCES[self.kind] if self.tolerance is None else self.tolerance
+
+
+class Skeleton(_Data, frozen=True):
+    """How keypoints are drawn: pairs of names, and the names of those that are drawn small (fingers, face)."""
+
+    bones: tuple[tuple[str, str], ...] = ()
+    small: tuple[str, ...] = ()
+
+
+class Interface(_Data, frozen=True):
+    """Inputs and outputs of a network in order, and how its keypoints are drawn. `network` is "" for a bare graph."""
+
+    network: str = ""
+    preset: str = ""
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    skeleton: Skeleton = Skeleton()
+
+    @property
+    def picture(self) -> Input | None:
+        """The input that a picture goes into, or None where there is none."""
+        return next((one for one in self.inputs if one.kind == "picture"), None)
+
+    @property
+    def keypoints(self) -> Output | None:
+        """The output that the skeleton joins, or None."""
+        return next((one for one in self.outputs if one.kind == "keypoints"), None)
+
+    def output(self, name: str) -> Output:
+        """The output `name`; a plain tensor where the description does not have it."""
+        return next((one for one in self.outputs if one.name == name), Output(name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` is its inverse."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    @classmethod
+    def from_dict(cls, data: object) -> Self:
+        """Inverse of `to_dict`. InputError says what is unknown, missing or of a wrong kind, and where."""
+        try:
+            return msgspec.convert(data, cls)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise InputError(f"the description of the network is damaged: {error}") from None
+
+
+UNDESCRIBED = Interface()
+"""Of a graph that nobody described: its inputs and outputs are plain tensors."""

@@ -1,0 +1,98 @@
+"""What a network is: a frozen description. Everything that differs between networks is said here, and nowhere else.
+
+A family of networks (`networks/hand4whole/`, or a package of somebody else's) makes one `Network` and registers it
+(`registry.py`); compiler, reports, runtime and command line ask it and know no network by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal
+
+from bhpe_compile.networks.interface import Interface
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Role = Literal["stem", "core", "shortcut", "branch", "head"]
+"""What a layer is for binarizing; see `passes/binarize/roles.py`, which derives it from the graph."""
+
+Roles = tuple[tuple[str, Role], ...]
+"""(glob on a layer's path, role): what the graph's structure does not tell; the first that matches counts."""
+
+OTHER = "other"
+"""The stage of layers that no stage of the description names."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published checkpoint: where its state dict is, and what its keys are called.
+
+    preset      of the network in it
+    wrappers    keys under which the state dict may stand; a bare state dict is read as well
+    prefix      of the keys, left out
+    ignored     prefixes of keys that are not the network's (a licensed body's buffers)
+    signature   keys, without the prefix, that tell this layout from others
+    """
+
+    preset: str
+    wrappers: tuple[str, ...] = ()
+    prefix: str = ""
+    ignored: tuple[str, ...] = ()
+    signature: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper prints for a preset in a scheme: millions of 32-bit parameters, 1e9 operations."""
+
+    preset: str
+    scheme: str
+    parameters: float
+    operations: float
+
+
+@dataclass(frozen=True)
+class BodyOutputs:
+    """Names of the outputs that pose a body of the SMPL-X layout: axis-angle and coefficients."""
+
+    root: str
+    body: str
+    jaw: str
+    left_hand: str
+    right_hand: str
+    shape: str
+    expression: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A family of networks.
+
+    build       preset -> the module in full precision, in eval mode; its parameters are named as in checkpoints. It
+                takes the tensors of the interface's inputs, in order, and returns a dict of its outputs.
+    interface   preset -> inputs, outputs, skeleton
+    stages      (glob, stage): reports add up layers by stage; the first glob that matches a layer's path counts
+    roles       (glob, role): overrides of what the graph's structure says
+    body        how its outputs pose a body: `eval` needs it
+    trainer     makes what `train` and `distill` learn with (`distill/trainer.py`); None: it cannot be trained here
+    """
+
+    name: str
+    summary: str
+    presets: tuple[str, ...]
+    build: Callable[[str], nn.Module]
+    interface: Callable[[str], Interface]
+    layouts: tuple[Layout, ...] = ()
+    stages: tuple[tuple[str, str], ...] = ()
+    roles: Roles = ()
+    published: tuple[Published, ...] = ()
+    body: BodyOutputs | None = None
+    trainer: Callable[[], object] | None = None
+    samples: Mapping[str, str] = field(default_factory=dict)
+
+    def stage_of(self, layer: str) -> str:
+        """The stage of the layer at a path."""
+        return next((stage for glob, stage in self.stages if fnmatchcase(layer, glob)), OTHER)
