@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bhpe_compile.networks.hand4whole.presets import Trunk
+from bhpe_compile.networks.layers.trunk import Trunk
 
 
 class BasicBlock(nn.Module):
