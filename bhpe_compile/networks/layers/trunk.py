@@ -31,3 +31,51 @@ class Trunk:
 
 
 RESNET50 = Trunk("bottleneck", 64, (3, 4, 6, 3))
+
+
+@dataclass(frozen=True)
+class HighResolution:
+    """HRNet: branches of 1/4, 1/8, 1/16 and 1/32 of the picture side by side.
+
+    `classification`: the branches are widened, taken down one after the other and end in `features` channels.
+    `keypoint`: every branch is taken to the coarsest and all are put one behind the other.
+    """
+
+    kind: Literal["classification", "keypoint"]
+    width: int = 48
+    """Channels of the finest branch; each further one has twice as many."""
+
+    stem: int = 64
+    bottlenecks: int = 4
+    modules: tuple[int, int, int] = (1, 4, 3)
+    """Modules of the stages with 2, 3 and 4 branches."""
+
+    blocks: int = 4
+    """Basic blocks of a branch in a module."""
+
+    head: tuple[int, int, int, int] = (32, 64, 128, 256)
+    """`classification`: widths of the bottlenecks that widen the branches, each to four times that."""
+
+    features: int = 2048
+    """`classification`: channels of the result."""
+
+    heat_maps: int = 24
+    """`keypoint`: outputs of the convolution that published files hold and no network here calls."""
+
+    @property
+    def widths(self) -> tuple[int, int, int, int]:
+        """Channels of the branches."""
+        return self.width, 2 * self.width, 4 * self.width, 8 * self.width
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the result."""
+        return self.features if self.kind == "classification" else sum(self.widths)
+
+    def cells(self, size: Size) -> Size:
+        """Rows and columns of the features of a picture of `size`, whose sides are multiples of 32."""
+        return size[0] // 32, size[1] // 32
+
+
+HRNET_W48 = HighResolution("classification")
+HRNET_W48_KEYPOINT = HighResolution("keypoint")
