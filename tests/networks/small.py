@@ -7,13 +7,14 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from bhpe_compile.networks.layers.trunk import HighResolution, Trunk
+from bhpe_compile.networks.layers.trunk import CrossStage, HighResolution, Trunk
 
 RESIDUAL = Trunk("bottleneck", 8, (1, 1, 1, 1))
 CLASSIFICATION = HighResolution(
     "classification", 8, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, head=(4, 8, 8, 16), features=32
 )
 KEYPOINT = HighResolution("keypoint", 8, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, heat_maps=5)
+CROSS_STAGE = CrossStage(0.1, 0.125)
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -79,3 +79,44 @@ class HighResolution:
 
 HRNET_W48 = HighResolution("classification")
 HRNET_W48_KEYPOINT = HighResolution("keypoint")
+
+
+@dataclass(frozen=True)
+class CrossStage:
+    """CSPNeXt: stem and four stages; `depth` scales the blocks of the stages, `width` the channels."""
+
+    depth: float
+    width: float
+
+    @property
+    def widths(self) -> tuple[int, int, int, int, int]:
+        """Channels behind the stem and behind each stage, at 1/2, 1/4, 1/8, 1/16 and 1/32 of the picture."""
+        stem, first, second, third, last = (
+            int(channels * self.width) for channels in (64, 128, 256, 512, 1024)
+        )
+        return stem, first, second, third, last
+
+    @property
+    def blocks(self) -> tuple[int, int, int, int]:
+        """Blocks of each stage, at least one."""
+        first, second, third, last = (max(round(count * self.depth), 1) for count in (3, 6, 6, 3))
+        return first, second, third, last
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the last stage."""
+        return self.widths[-1]
+
+    def cells(self, size: Size) -> Size:
+        """Rows and columns of the features of a picture of `size`, whose sides are multiples of 32."""
+        return size[0] // 32, size[1] // 32
+
+
+CSPNEXT = {
+    "t": CrossStage(0.167, 0.375),
+    "s": CrossStage(0.33, 0.5),
+    "m": CrossStage(0.67, 0.75),
+    "l": CrossStage(1.0, 1.0),
+    "x": CrossStage(1.33, 1.25),
+}
+"""The published sizes."""
