@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.networks.hand4whole.presets import Size, Trunk
 from bhpe_compile.networks.layers import roi_align as _roi_align  # noqa: F401 (registers torch.ops.bhpe.roi_align)
 from bhpe_compile.networks.layers.binary import NEUTRAL
 from bhpe_compile.networks.layers.resnet import ResNet
 from bhpe_compile.networks.layers.sampling import sample_features, soft_argmax_2d
+from bhpe_compile.networks.layers.trunk import Size, Trunk
 
 UPSAMPLING = 8
 """Three transposed convolutions of stride 2."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bhpe_compile.networks.hand4whole.presets import Trunk
+from bhpe_compile.networks.layers.trunk import Trunk
 
 
 class BasicBlock(nn.Module):
@@ -69,22 +69,22 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels = trunk.width
-        for stage, (depth, stride) in enumerate(zip(trunk.depths, trunk.strides, strict=True)):
-            width = trunk.width << stage
-            layer = _stage(block, channels, width, depth, stride)
-            self.add_module(f"layer{stage + 1}", layer)
+        for index, (depth, stride) in enumerate(zip(trunk.depths, trunk.strides, strict=True)):
+            width = trunk.width << index
+            self.add_module(f"layer{index + 1}", stage(block, channels, width, depth, stride))
             channels = width * block.expansion
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in range(1, 5):
-            x = self.get_submodule(f"layer{stage}")(x)
+        for index in range(1, 5):
+            x = self.get_submodule(f"layer{index}")(x)
         return x
 
 
-def _stage(
+def stage(
     block: type[BasicBlock] | type[Bottleneck], channels: int, width: int, depth: int, stride: int
 ) -> nn.Sequential:
+    """`depth` blocks, the first of `stride` and with a shortcut of its own where shapes change."""
     out = width * block.expansion
     downsample = None
     if stride != 1 or channels != out:

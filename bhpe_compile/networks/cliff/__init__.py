@@ -1,0 +1,1 @@
+"""CLIFF and its BEDLAM variants: the box in the full picture is a second input."""

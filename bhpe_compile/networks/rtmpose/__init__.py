@@ -1,0 +1,1 @@
+"""RTMPose, DWPose and RTMW: a picture to key points as two one-dimensional classifications."""
