@@ -17,11 +17,10 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from bhpe_compile.exchange.nodes import new_value, only_use, shape_of
+from bhpe_compile.exchange.functions import PACKED
+from bhpe_compile.exchange.nodes import CONVOLUTIONS, new_value, only_use, shape_of
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
-BINARY = ("PackedBinaryConv2d", "PackedBinaryConvTranspose2d", "PackedBinaryLinear")
-DENSE = ("Conv", "ConvTranspose")
 CHAIN = ("ChannelAffine", "Relu")
 """What a convolution's kernel computes as well."""
 
@@ -63,7 +62,7 @@ def _stored_uses(value: ir.Value) -> tuple[Uses, str]:
     if value.shape is None or len(value.shape) != 4 or value.is_graph_output():
         return [], ""
     uses: Uses = [(use.node, use.idx) for use in value.uses()]
-    others = [(node, index) for node, index in uses if not (node.op_type in BINARY and index == 0)]
+    others = [(node, index) for node, index in uses if not (node.op_type in PACKED and index == 0)]
     if any(node.op_type == "Cast" for node, _ in others):
         return [], ""
     if others and len(others) < len(uses):
@@ -73,13 +72,13 @@ def _stored_uses(value: ir.Value) -> tuple[Uses, str]:
 
 def _branch(value: ir.Value, uses: Sequence[tuple[ir.Node, int]]) -> tuple[Uses, str]:
     reader = only_use(value)
-    if reader is None or _layer_behind(value) not in DENSE:
+    if reader is None or _layer_behind(value) not in CONVOLUTIONS:
         return [], ""
     if reader.op_type == "MaxPool":
         return list(uses), "it is max-pooled"
     if reader.op_type == "Add":
         other = reader.inputs[1 - uses[0][1]]
-        if other is not None and _layer_behind(other, ("RPReLU", *CHAIN)) in BINARY:
+        if other is not None and _layer_behind(other, ("RPReLU", *CHAIN)) in PACKED:
             return list(uses), "it is the shortcut of a binary layer"
     return [], ""
 
@@ -92,6 +91,6 @@ def _layer_behind(value: ir.Value, chain: tuple[str, ...] = CHAIN) -> str:
             if "RPReLU" not in chain:
                 return ""
             found = [_layer_behind(v, chain) for v in node.inputs if v is not None]
-            return next((kind for kind in found if kind in BINARY), "")
+            return next((kind for kind in found if kind in PACKED), "")
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
     return node.op_type if node is not None else ""
