@@ -7,7 +7,7 @@ read, written      bytes of activations; a tensor in the arena that is not the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -49,7 +49,7 @@ def _row(program: Program, step: Step, tiles: Mapping[str, str]) -> dict[str, An
     }
 
 
-def epilogues(model: ir.Model, layers: Mapping[str, Any]) -> dict[str, list[str]]:
+def epilogues(model: ir.Model, layers: Collection[str]) -> dict[str, list[str]]:
     """Layer name -> names of the nodes behind it that belong to it, in a folded model.
 
     Binary layers take an addition that two layers meet in: their chain is the longer one.

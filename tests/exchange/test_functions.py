@@ -210,7 +210,7 @@ def test_bodies_follow_the_operators_in_use() -> None:
 
 def test_every_binary_layer_has_a_packed_form() -> None:
     assert {*BINARY, *PACKED} == {name for name in OPERATORS if "Binary" in name}
-    assert PACKED == tuple(f"Packed{name}" for name in BINARY)
+    assert tuple(f"Packed{name}" for name in BINARY) == PACKED
 
 
 @pytest.mark.parametrize("name", OPERATORS)
