@@ -47,7 +47,7 @@ from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 from bhpe_compile.runtime.emulate import emulator_command
 from bhpe_compile.runtime.machine import DRIVER, WEIGHTS
-from bhpe_compile.runtime.session import open_session
+from bhpe_compile.runtime.open import open_session
 from bhpe_compile.runtime.wasi import run_wasi
 from bhpe_compile.targets import Target, get_target
 

@@ -6,18 +6,16 @@ What was there before is kept until the new folder stands, and put back when any
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import secrets
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.archive import npz_bytes
 from bhpe_compile.artifact.link import headers, link
 from bhpe_compile.artifact.load import REFERENCE, check_artifact
 from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, dump_json, load_manifest, make_manifest
@@ -62,7 +60,7 @@ def write_artifact(
     if static:
         contents |= static_files(program, target, embed=embed)
     if reference is not None:
-        contents[REFERENCE] = pack_arrays(reference)
+        contents[REFERENCE] = npz_bytes(dict(sorted(reference.items())))
     manifest = make_manifest(program, target, linked.model_id, contents, compile_info)
     contents[MANIFEST] = dump_json(manifest)
     _write(directory, contents)
@@ -159,16 +157,3 @@ def _replacing(directory: Path) -> Iterator[Path]:
     finally:
         if directory.exists():
             shutil.rmtree(old, ignore_errors=True)
-
-
-def pack_arrays(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """An .npz file of `arrays`: sorted names, no time stamps, compressed."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name in sorted(arrays):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, np.asarray(arrays[name], order="C"), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy")  # its date is the epoch of the format, 1980-01-01
-            entry.create_system = 3  # the same bytes on every system
-            archive.writestr(entry, member.getvalue(), zipfile.ZIP_DEFLATED, 6)
-    return stream.getvalue()

@@ -11,11 +11,11 @@ import csv
 import hashlib
 import io
 import re
-import zipfile
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
+from bhpe_compile.archive import zip_bytes
 from bhpe_compile.artifact.load import check_artifact, read_file
 from bhpe_compile.artifact.manifest import MANIFEST, Manifest
 from bhpe_compile.errors import UsageError
@@ -98,11 +98,4 @@ def _archive(contents: Mapping[str, bytes], name: str, version: str) -> bytes:
         digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
         rows.writerow((path, f"sha256={digest}", len(content)))
     rows.writerow((record, "", ""))
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for path, content in {**contents, record: table.getvalue().encode()}.items():
-            entry = zipfile.ZipInfo(path)  # its date is the epoch of the format: no time stamps
-            entry.create_system = 3  # the same bytes on every system
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED, 6)
-    return stream.getvalue()
+    return zip_bytes({**contents, record: table.getvalue().encode()}, mode=0o644)

@@ -223,8 +223,8 @@ def open_people(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, Bo
     """
     from bhpe_compile.evaluate.body import BodyModel
     from bhpe_compile.evaluate.data import SYNTH, require_own_body, synthetic
-    from bhpe_compile.evaluate.dataset import open_dataset
     from bhpe_compile.evaluate.default_body import resolve_body
+    from bhpe_compile.evaluate.open import open_dataset
 
     body = resolve_body(values["body"])
     if spec == SYNTH:

@@ -29,8 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.evaluate.dataset import Float, Labels, crop_rgb, unknown_labels
-from bhpe_compile.evaluate.ehf import boxes_in_crop
+from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, crop_rgb, to_box, unknown_labels
 from bhpe_compile.runtime.picture import HEIGHT, WIDTH, Box, Picture, load_picture
 
 FULL = (3840, 2160)
@@ -198,7 +197,7 @@ def _read_index(path: Path) -> list[_Person]:
             if not a["is_valid"]:
                 continue
             image = images[a["image_id"]]
-            boxes = [_box(a[name]) for name in ("bbox", "lhand_bbox", "rhand_bbox", "face_bbox")]
+            boxes = [to_box(a[name]) for name in ("bbox", "lhand_bbox", "rhand_bbox", "face_bbox")]
             names = str(image["file_name_1280x720"]), str(image["file_name_3840x2160"])
             people.append(
                 _Person(
@@ -210,11 +209,6 @@ def _read_index(path: Path) -> list[_Person]:
     if not people:
         raise InputError(f"{path}: lists no valid person")
     return people
-
-
-def _box(values: Any) -> Box:
-    x, y, width, height = (float(v) for v in np.asarray(values).reshape(4))
-    return x, y, width, height
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.synth import store
-from bhpe_compile.evaluate.synth.streams import SPLITS
 from bhpe_compile.files import sha256
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
+from bhpe_compile.runtime.picture import HEIGHT, WIDTH, Box, Picture
 
 Float = NDArray[np.float32]
 
@@ -152,33 +151,6 @@ class SynthDataset:
         return arrays
 
 
-def open_dataset(path: Path, split: str | None = None, body: Path | None = None) -> Dataset:
-    """Open a folder that `data synth` wrote, or EHF or AGORA as their `ehf` and `agora` modules describe them.
-
-    `split`: of AGORA "train" or "validation" (the default); a synthetic set must have it. `body`: the SMPL-X file that
-    AGORA's poses need. Raises UsageError (no such folder, none of these sets) and InputError (damaged).
-    """
-    from bhpe_compile.evaluate import agora, ehf
-
-    if not path.is_dir():
-        raise UsageError(f"{path}: no such folder")
-    if (path / store.MANIFEST).exists():
-        synth = SynthDataset(path)
-        if split is not None and split != synth.split:
-            raise UsageError(
-                f"{path}: is the {synth.split} split, not {split!r} (there are {', '.join(SPLITS)})"
-            )
-        return synth
-    if ehf.looks_like(path):
-        return ehf.EhfDataset(path)
-    if agora.looks_like(path):
-        return agora.AgoraDataset(path, split or "validation", body)
-    raise UsageError(
-        f"{path}: holds neither {store.MANIFEST} (`data synth`) nor {ehf.INDEX} or *_align.ply (EHF) "
-        f"nor AGORA_*_SMPLX.json (AGORA)"
-    )
-
-
 def unknown_labels(**known: Any) -> Labels:
     """Labels of which only `known` are known; the rest is NaN."""
     shapes: dict[str, tuple[int, ...]] = {
@@ -195,3 +167,19 @@ def crop_rgb(network_input: NDArray[np.float32]) -> NDArray[np.uint8]:
     pixels = np.rint(network_input[0].transpose(1, 2, 0) * 255)
     assert pixels.shape == (HEIGHT, WIDTH, 3)
     return np.asarray(pixels.astype(np.uint8))
+
+
+def to_box(values: Any) -> Box:
+    """x, y, width, height of any four numbers; ValueError or TypeError where they are not four, or no numbers."""
+    x, y, width, height = (float(v) for v in np.asarray(values).reshape(4))
+    return x, y, width, height
+
+
+def boxes_in_crop(picture: Picture, boxes: list[Box]) -> Float:
+    """[n, 4]: x, y, width, height in the picture -> x0, y0, x1, y1 in the crop."""
+    affine = picture.affine
+    out = []
+    for x, y, width, height in boxes:
+        corners = np.array([[x, y], [x + width, y + height]])
+        out.append(((corners - affine[:, 2]) / affine.diagonal()).reshape(4))
+    return np.array(out, np.float32)

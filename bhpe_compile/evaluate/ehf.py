@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.evaluate.dataset import Float, Labels, crop_rgb, unknown_labels
+from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, crop_rgb, to_box, unknown_labels
 from bhpe_compile.evaluate.ply import read_vertices
 from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
@@ -96,32 +95,17 @@ class EhfDataset:
         return self._opened[1]
 
 
-def boxes_in_crop(picture: Picture, boxes: list[Box]) -> Float:
-    """[n, 4]: x, y, width, height in the picture -> x0, y0, x1, y1 in the crop."""
-    affine = picture.affine
-    out = []
-    for x, y, width, height in boxes:
-        corners = np.array([[x, y], [x + width, y + height]])
-        out.append(((corners - affine[:, 2]) / affine.diagonal()).reshape(4))
-    return np.array(out, np.float32)
-
-
 def _from_index(path: Path) -> list[tuple[str, list[Box]]]:
     """(file of the picture, boxes of body, left hand, right hand, face) of each person."""
     try:
         data = json.loads(path.read_bytes())
         files = {image["id"]: str(image["file_name"]) for image in data["images"]}
         return [
-            (files[a["image_id"]], [_box(a[f"{part}_bbox"]) for part in ("body", *PARTS)])
+            (files[a["image_id"]], [to_box(a[f"{part}_bbox"]) for part in ("body", *PARTS)])
             for a in sorted(data["annotations"], key=lambda a: int(a["id"]))
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not an index of EHF ({type(error).__name__}: {error})") from None
-
-
-def _box(values: Any) -> Box:
-    x, y, width, height = (float(v) for v in np.asarray(values).reshape(4))
-    return x, y, width, height
 
 
 def _from_release(folder: Path) -> list[tuple[str, list[Box]]]:

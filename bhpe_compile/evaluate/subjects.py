@@ -15,7 +15,8 @@ from torch import nn
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.people import POSE, SHAPE, Outputs
-from bhpe_compile.runtime.session import Session, open_session
+from bhpe_compile.runtime.open import open_session
+from bhpe_compile.runtime.session import Session
 
 Images = NDArray[np.float32]
 """[N, 3, 512, 384], RGB in [0, 1]."""

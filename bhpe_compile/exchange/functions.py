@@ -26,6 +26,13 @@ DOMAIN = "bhpe"
 VERSION = 1
 OPSET = 18
 
+BINARY_CONVOLUTIONS = ("BinaryConv2d", "BinaryConvTranspose2d")
+BINARY = (*BINARY_CONVOLUTIONS, "BinaryLinear")
+"""Operators that multiply signs by signs, their weights still floats."""
+
+PACKED = tuple(f"Packed{name}" for name in BINARY)
+"""The same in the same order, their weights bits."""
+
 _UINT8, _UINT32, _BOOL, _FLOAT = (
     int(t) for t in (ir.DataType.UINT8, ir.DataType.UINT32, ir.DataType.BOOL, ir.DataType.FLOAT)
 )

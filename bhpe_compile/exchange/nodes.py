@@ -10,9 +10,28 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.exchange.functions import BINARY, DOMAIN, PACKED
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Full-precision convolutions of standard ONNX."""
+
+LAYERS = (*CONVOLUTIONS, "Gemm", "MatMul", *BINARY)
 """Operators that are layers of the network, before their weights are packed."""
+
+
+def is_binary(node: ir.Node) -> bool:
+    """Whether `node` is a binary layer whose weights are not packed yet."""
+    return node.domain == DOMAIN and node.op_type in BINARY
+
+
+def is_packed(node: ir.Node) -> bool:
+    """Whether `node` is a binary layer with packed weights."""
+    return node.domain == DOMAIN and node.op_type in PACKED
+
+
+def is_dense_convolution(node: ir.Node) -> bool:
+    """Whether `node` is a full-precision convolution."""
+    return node.domain in ("", "ai.onnx") and node.op_type in CONVOLUTIONS
 
 
 def shape_of(value: ir.Value | None) -> tuple[int, ...]:
@@ -25,7 +44,7 @@ def shape_of(value: ir.Value | None) -> tuple[int, ...]:
 
 def weight_of(node: ir.Node) -> ir.Value | None:
     """The value a layer reads as its weight (for a MatMul, its second factor); None when `node` is no layer."""
-    return node.inputs[2 if node.domain == "bhpe" else 1] if node.op_type in LAYERS else None
+    return node.inputs[2 if node.domain == DOMAIN else 1] if node.op_type in LAYERS else None
 
 
 def has_quantized_weights(node: ir.Node) -> bool:

@@ -17,7 +17,7 @@ from bhpe_compile.artifact.layout import HEADER
 from bhpe_compile.artifact.load import check_artifact, read_file
 from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name
 from bhpe_compile.errors import InputError
-from bhpe_compile.report.cost import CONVOLUTION, LINEAR, TRANSPOSED, Costs, Layer
+from bhpe_compile.report.cost import Costs, Layer
 from bhpe_compile.report.elf import elf_parts
 
 T = TypeVar("T")
@@ -41,9 +41,6 @@ PURPOSES = {
     "report.json": "layers, steps and decisions",
     "manifest.json": "facts and hashes",
 }
-
-KINDS = (TRANSPOSED, CONVOLUTION, LINEAR)
-"""Longest first: one of them ends every kind that report.json names."""
 
 
 @dataclass(frozen=True)
@@ -148,25 +145,10 @@ def scheme_of(report: Mapping[str, Any]) -> str:
     return str(report.get("options", {}).get("scheme", "float"))
 
 
-def _layer(data: Mapping[str, Any], steps: Iterable[Mapping[str, Any]], kept: Mapping[str, int]) -> Layer:
-    mine = [step for step in steps if step["layer"] == data["name"]]
-    rows, columns = data["kernel"]
-    return Layer(
-        name=str(data["name"]),
-        kind=next(kind for kind in KINDS if data["kind"].endswith(kind)),
-        precision=str(data["precision"]),
-        weights=int(data["weights"]),
-        macs=int(data["macs"]),
-        in_channels=int(data["in_channels"]),
-        out_channels=int(data["out_channels"]),
-        kernel=(int(rows), int(columns)),
-        inputs=int(data["inputs"]),
-        outputs=int(data["outputs"]),
-        nbytes=kept.get(data["name"], 0),
-        traffic=sum(int(step["read_bytes"]) + int(step["written_bytes"]) for step in mine),
-        kernels=tuple(str(step["kind"]) for step in mine),
-        trained=bool(data["trained"]),
-    )
+def _layer(row: Mapping[str, Any], steps: Iterable[Mapping[str, Any]], kept: Mapping[str, int]) -> Layer:
+    mine = [step for step in steps if step["layer"] == row["name"]]
+    traffic = sum(int(step["read_bytes"]) + int(step["written_bytes"]) for step in mine)
+    return Layer.from_row(row, kept.get(row["name"], 0), traffic, [str(step["kind"]) for step in mine])
 
 
 def _weights(

@@ -9,44 +9,26 @@ arena that a step reads and writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import prod
 from typing import Any
 
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.exchange.nodes import has_quantized_weights
+from bhpe_compile.exchange.functions import PACKED
+from bhpe_compile.exchange.nodes import has_quantized_weights, is_packed
 from bhpe_compile.passes.base import Note
+from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, INT8, LINEAR, TRANSPOSED, Costs, Layer
 from bhpe_compile.report.steps import epilogues, step_rows
 
-BINARY = {
-    "PackedBinaryConv2d": "binary convolution",
-    "PackedBinaryConvTranspose2d": "binary transposed convolution",
-    "PackedBinaryLinear": "binary linear",
+KINDS = {
+    **dict(zip(PACKED, (CONVOLUTION, TRANSPOSED, LINEAR), strict=True)),
+    **{"Conv": CONVOLUTION, "ConvTranspose": TRANSPOSED, "Gemm": LINEAR},
 }
-DENSE = {"Conv": "convolution", "ConvTranspose": "transposed convolution", "Gemm": "linear"}
 
-PRECISIONS = ("binary", "int8", "float16")
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """One layer with weights: its kind, precision ("binary" | "int8" | "float16"), weights, MACs and stored bytes,
-    its channels, kernel size, and the elements of its input and output maps. `trained`: no constant of a formula."""
-
-    name: str
-    kind: str
-    precision: str
-    weights: int
-    macs: int
-    stored_bytes: int
-    in_channels: int
-    out_channels: int
-    kernel: tuple[int, ...]
-    inputs: int
-    outputs: int
-    trained: bool = True
+STORED = (BINARY, INT8, FLOAT16)
+"""Precisions that a folded model stores weights in."""
 
 
 def _shape(value: ir.Value | None) -> tuple[int, ...]:
@@ -55,43 +37,33 @@ def _shape(value: ir.Value | None) -> tuple[int, ...]:
     return tuple(int(d) for d in value.shape if isinstance(d, int))
 
 
-def layer_costs(model: ir.Model) -> list[LayerCost]:
-    """Costs of every layer with weights in a folded model, in graph order."""
-    costs = []
-    for node in model.graph:
-        binary = node.domain == "bhpe" and node.op_type in BINARY
-        if not binary and not (node.op_type in DENSE and node.domain in ("", "ai.onnx")):
-            continue
-        precision = "binary" if binary else "int8" if has_quantized_weights(node) else "float16"
-        weight = _shape(node.inputs[2 if binary else 1])
-        x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
-        channels = node.attributes["channels"].as_int() if binary else 0
-        transposed = "ConvTranspose" in node.op_type
-        if binary:
-            count = weight[0] * channels * prod(weight[2:])
-            stored = 4 * prod(weight)
-        else:
-            count = prod(weight)
-            stored = count * (1 if precision == "int8" else 2)
-        positions = x[0] * prod(x[2:]) if transposed else y[0] * prod(y[2:])
-        kind = BINARY[node.op_type] if binary else DENSE[node.op_type]
-        costs.append(
-            LayerCost(
-                name=node.name or "",
-                kind=kind,
-                precision=precision,
-                weights=count,
-                macs=count * positions,
-                stored_bytes=stored,
-                in_channels=x[1],
-                out_channels=y[1],
-                kernel=tuple(weight[2:]) or (1, 1),
-                inputs=prod(x),
-                outputs=prod(y),
-                trained=binary or precision == "int8" or _is_trained(node),
-            )
-        )
-    return costs
+def layer_costs(model: ir.Model) -> list[Layer]:
+    """Every layer with weights of a folded model, in graph order; how they are compiled is not known yet."""
+    layers = (node for node in model.graph if node.op_type in KINDS)
+    return [_layer(node) for node in layers if is_packed(node) or node.domain in ("", "ai.onnx")]
+
+
+def _layer(node: ir.Node) -> Layer:
+    binary, kind = is_packed(node), KINDS[node.op_type]
+    precision = BINARY if binary else INT8 if has_quantized_weights(node) else FLOAT16
+    weight = _shape(node.inputs[2 if binary else 1])
+    x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
+    count = weight[0] * node.attributes["channels"].as_int() * prod(weight[2:]) if binary else prod(weight)
+    positions = x[0] * prod(x[2:]) if kind == TRANSPOSED else y[0] * prod(y[2:])
+    rows, columns = weight[2:] or (1, 1)
+    return Layer(
+        name=node.name or "",
+        kind=kind,
+        precision=precision,
+        weights=count,
+        macs=count * positions,
+        in_channels=x[1],
+        out_channels=y[1],
+        kernel=(rows, columns),
+        inputs=prod(x),
+        outputs=prod(y),
+        trained=precision != FLOAT16 or _is_trained(node),
+    )
 
 
 def _is_trained(node: ir.Node) -> bool:
@@ -111,29 +83,23 @@ def compile_report(
 
     tiles: register tiles by kernel symbol.
     """
-    layers = layer_costs(model)
-
-    def total(precision: str, field: str) -> int:
-        return sum(getattr(layer, field) for layer in layers if layer.precision == precision)
-
+    costs = Costs(tuple(layer_costs(model)))
+    weights, macs = costs.weights(), costs.macs()
+    stored = costs.by_precision(lambda layer: layer.stored_bytes)
     glue = sum(step.kind == "glue" for step in program.steps)
     return {
         **facts,
-        "weights": {kind: total(kind, "weights") for kind in PRECISIONS},
-        "macs": {
-            "binary": total("binary", "macs"),
-            "int8": total("int8", "macs"),
-            "float": total("float16", "macs"),
-        },
+        "weights": {precision: weights[precision] for precision in STORED},
+        "macs": {"binary": macs[BINARY], "int8": macs[INT8], "float": macs[FLOAT16]},
         "bytes": {
-            **{f"{kind}_weights": total(kind, "stored_bytes") for kind in PRECISIONS},
+            **{f"{precision}_weights": stored[precision] for precision in STORED},
             "weights_image": len(program.weights),
             "arena": program.arena_bytes,
             "workspace": program.workspace_bytes,
         },
         "calls": {"kernels": len(program.steps) - glue, "glue": glue},
-        "layers": [asdict(layer) | {"kernel": list(layer.kernel)} for layer in layers],
-        "epilogues": epilogues(model, {layer.name: layer for layer in layers}),
+        "layers": [layer.to_row() for layer in costs.layers],
+        "epilogues": epilogues(model, [layer.name for layer in costs.layers]),
         "steps": step_rows(program, tiles or {}),
         "notes": [asdict(note) for note in _unique(notes)],
     }

@@ -12,9 +12,10 @@ included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, Self
 
 from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.report.stages import STAGES, stage_of
@@ -24,6 +25,8 @@ BINARY, INT8, FLOAT16, FLOAT32 = "binary", "int8", "float16", "float32"
 PRECISIONS = (BINARY, INT8, FLOAT16, FLOAT32)
 
 CONVOLUTION, TRANSPOSED, LINEAR = "convolution", "transposed convolution", "linear"
+
+KINDS = (CONVOLUTION, TRANSPOSED, LINEAR)
 
 BITS = {BINARY: (1, 1), INT8: (8, 8), FLOAT16: (16, 32), FLOAT32: (32, 32)}
 """Bits of a weight and of an activation. float16 is how weights are stored; activations stay float32."""
@@ -39,9 +42,10 @@ BINARY_PARAMETER, BINARY_OPERATION = 32, 64
 class Layer:
     """One layer with weights.
 
-    `weights` without bias; `inputs` and `outputs` are elements of its maps; `nbytes` what it keeps in the file, its
-    scales, biases and tables included; `traffic` bytes of activations it reads and writes; `kernels` what computes
-    it; `trained` is False for a constant of a formula; `ms` its measured time, None when nothing was measured.
+    `weights` without bias; `inputs` and `outputs` are elements of its maps; `trained` is False for a constant of a
+    formula. What depends on how it is compiled is 0, or empty, until that is known: `nbytes` what it keeps in the
+    file, its scales, biases and tables included; `traffic` bytes of activations it reads and writes; `kernels` what
+    computes it. `ms` is its measured time, None when nothing was measured.
     """
 
     name: str
@@ -54,8 +58,8 @@ class Layer:
     kernel: tuple[int, int]
     inputs: int
     outputs: int
-    nbytes: int
-    traffic: int
+    nbytes: int = 0
+    traffic: int = 0
     kernels: tuple[str, ...] = ()
     trained: bool = True
     ms: float | None = None
@@ -79,6 +83,54 @@ class Layer:
     def bit_operations(self) -> int:
         """Weight bits x activation bits x MACs."""
         return self.bits[0] * self.bits[1] * self.macs
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the weights alone in model.onnx: bits of whole words of 32 input channels, or 1, 2 or 4 each."""
+        if self.precision == BINARY:
+            return 4 * self.out_channels * -(-self.in_channels // 32) * prod(self.kernel)
+        return self.weights * BITS[self.precision][0] // 8
+
+    def to_row(self) -> dict[str, Any]:
+        """What report.json keeps of it, before it is known how it is compiled."""
+        return {
+            "name": self.name,
+            "kind": f"binary {self.kind}" if self.precision == BINARY else self.kind,
+            "precision": self.precision,
+            "weights": self.weights,
+            "macs": self.macs,
+            "stored_bytes": self.stored_bytes,
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel": list(self.kernel),
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "trained": self.trained,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], nbytes: int, traffic: int, kernels: Sequence[str]) -> Self:
+        """The layer that `to_row` wrote, compiled. KeyError, TypeError or ValueError for another row."""
+        kind = str(row["kind"]).removeprefix("binary ")
+        if kind not in KINDS:
+            raise ValueError(f"no layer is a {kind}")
+        rows, columns = row["kernel"]
+        return cls(
+            name=str(row["name"]),
+            kind=kind,
+            precision=str(row["precision"]),
+            weights=int(row["weights"]),
+            macs=int(row["macs"]),
+            in_channels=int(row["in_channels"]),
+            out_channels=int(row["out_channels"]),
+            kernel=(int(rows), int(columns)),
+            inputs=int(row["inputs"]),
+            outputs=int(row["outputs"]),
+            nbytes=nbytes,
+            traffic=traffic,
+            kernels=tuple(kernels),
+            trained=bool(row["trained"]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `binary` beside the precision, for programs that ask only that."""

@@ -7,12 +7,13 @@ read, written      bytes of activations; a tensor in the arena that is not the r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program, Step
+from bhpe_compile.exchange.functions import DOMAIN
 
 RESULTS = ("out", "bits")
 """Roles that kernels of ours write; generated code writes its last argument."""
@@ -48,7 +49,7 @@ def _row(program: Program, step: Step, tiles: Mapping[str, str]) -> dict[str, An
     }
 
 
-def epilogues(model: ir.Model, layers: Mapping[str, Any]) -> dict[str, list[str]]:
+def epilogues(model: ir.Model, layers: Collection[str]) -> dict[str, list[str]]:
     """Layer name -> names of the nodes behind it that belong to it, in a folded model.
 
     Binary layers take an addition that two layers meet in: their chain is the longer one.
@@ -56,7 +57,7 @@ def epilogues(model: ir.Model, layers: Mapping[str, Any]) -> dict[str, list[str]
     owned: dict[str, list[str]] = {name: [] for name in layers}
     taken: set[str] = set()
     nodes = [node for node in model.graph if node.name in layers]
-    for node in sorted(nodes, key=lambda node: node.domain != "bhpe"):
+    for node in sorted(nodes, key=lambda node: node.domain != DOMAIN):
         for follower in _behind(node):
             name = follower.name or ""
             if name in taken:

@@ -4,10 +4,11 @@ picture -> `load_picture` -> `Model.run` (or a `Session`, wherever it runs) -> `
 """
 
 from bhpe_compile.runtime.model import Model
+from bhpe_compile.runtime.open import open_session
 from bhpe_compile.runtime.overlay import draw_overlay
 from bhpe_compile.runtime.picture import Picture, load_picture, make_feeds
 from bhpe_compile.runtime.results import to_lists
-from bhpe_compile.runtime.session import Execution, Probe, Session, StepInfo, TensorInfo, open_session
+from bhpe_compile.runtime.session import Execution, Probe, Session, StepInfo, TensorInfo
 
 __all__ = [
     "Execution",

@@ -11,18 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
-
-if TYPE_CHECKING:
-    from bhpe_compile.runtime.board import Board
 
 Array = NDArray[Any]
 Place = tuple[int, int]
@@ -220,26 +216,3 @@ class Session(ABC):
             for k, array in probe.arrays.items()
         }
         return Probe(probe.step, arrays, probe.result, probe.key)
-
-
-def open_session(path: Path, how: str | None = None, threads: int = 1, board: Board | None = None) -> Session:
-    """Open the artefact at `path`, its hashes checked, in this process, under emulation or on a board.
-
-    how: "host", "qemu" or "unicorn"; None takes the first of them that works here. threads: of a model in this
-    process or on a board; an emulated one runs on one. Raises UsageError (no such folder, no such board), InputError
-    (damaged, or not for this machine when how is "host"), ToolchainError (no emulator, no connection).
-    """
-    from bhpe_compile.artifact.load import check_artifact
-    from bhpe_compile.runtime.board import open_board
-    from bhpe_compile.runtime.driven import DrivenSession
-    from bhpe_compile.runtime.emulate import open_emulated
-    from bhpe_compile.runtime.inprocess import open_in_process
-    from bhpe_compile.targets.host import missing_features
-
-    manifest = check_artifact(path)
-    if board is not None:
-        return DrivenSession(path, manifest, open_board(board, path, manifest), threads)
-    target = manifest["target"]
-    if how is None and not missing_features(target["family"], target["requires"]):
-        how = "host"
-    return open_in_process(path, threads) if how == "host" else open_emulated(path, manifest, how)

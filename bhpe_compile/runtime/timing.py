@@ -17,7 +17,8 @@ import numpy as np
 from bhpe_compile.runtime.board import Board
 from bhpe_compile.runtime.driven import DrivenSession
 from bhpe_compile.runtime.model import Model
-from bhpe_compile.runtime.session import Array, open_session
+from bhpe_compile.runtime.open import open_session
+from bhpe_compile.runtime.session import Array
 from bhpe_compile.runtime.spread import Spread
 
 

@@ -7,15 +7,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from bhpe_compile.artifact import check_artifact, check_output, load_reference, save
 from bhpe_compile.artifact.link import link
-from bhpe_compile.artifact.save import pack_arrays
 from bhpe_compile.errors import BhpeError, UsageError
 from bhpe_compile.targets import get_target
 from tests.artifact.folders import HOST, write
@@ -74,16 +71,6 @@ def test_reference_comes_back(artifact: Path) -> None:
     assert list(reference.outputs) == ["out", "sign"]
     for name, array in reference.outputs.items():
         np.testing.assert_array_equal(array, results[name])
-
-
-def test_arrays_of_any_shape_are_packed() -> None:
-    arrays: dict[str, NDArray[Any]] = {
-        "b": np.float32(3) * np.ones(()),
-        "a": np.zeros((0, 3), np.uint8),
-        "c": np.arange(6).reshape(2, 3).T,
-    }
-    reordered = dict(reversed(arrays.items()))
-    assert pack_arrays(arrays) == pack_arrays(reordered)
 
 
 def test_artifact_of_ours_is_replaced(copy: Path) -> None:

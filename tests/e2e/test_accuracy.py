@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bhpe_compile.evaluate.dataset import open_dataset
 from bhpe_compile.evaluate.evaluate import open_body, to_network
 from bhpe_compile.evaluate.metrics import METRICS, measure
+from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.runtime import Model
 from tests.command import Outcome, bhpe, listing
 from tests.e2e.conftest import Compiled

@@ -13,8 +13,8 @@ from PIL import Image
 
 from bhpe_compile.errors import BhpeError, InputError, UsageError
 from bhpe_compile.evaluate.agora import AgoraDataset
-from bhpe_compile.evaluate.dataset import open_dataset
 from bhpe_compile.evaluate.ehf import CAMERA, EhfDataset, rotation_matrix
+from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.evaluate.ply import read_vertices
 from bhpe_compile.runtime.picture import load_picture
 from tests.evaluate.bodies import random_fields, write

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from bhpe_compile.errors import InputError, ToolchainError, UsageError
-from bhpe_compile.evaluate.dataset import SynthDataset, open_dataset
+from bhpe_compile.evaluate.dataset import SynthDataset
+from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.generate import generate
 from bhpe_compile.evaluate.synth.render import open_context

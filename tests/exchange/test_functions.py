@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from bhpe_compile.exchange.functions import DOMAIN, OPERATORS, attach_bodies
+from bhpe_compile.exchange.functions import BINARY, DOMAIN, OPERATORS, PACKED, attach_bodies
 from bhpe_compile.passes.fold.pack_weights import pack_words
 
 Array = NDArray[Any]
@@ -206,6 +206,11 @@ def test_bodies_follow_the_operators_in_use() -> None:
     attach_bodies(model)
     assert [key[:2] for key in model.functions] == [(DOMAIN, "RPReLU")]
     assert model.opset_imports[DOMAIN] == 1
+
+
+def test_every_binary_layer_has_a_packed_form() -> None:
+    assert {*BINARY, *PACKED} == {name for name in OPERATORS if "Binary" in name}
+    assert tuple(f"Packed{name}" for name in BINARY) == PACKED
 
 
 @pytest.mark.parametrize("name", OPERATORS)

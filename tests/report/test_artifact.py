@@ -12,7 +12,8 @@ from bhpe_compile.artifact import write_artifact
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.errors import InputError
 from bhpe_compile.report.artifact import Artifact, read_artifact
-from bhpe_compile.report.compiled import LayerCost, compile_report
+from bhpe_compile.report.compiled import compile_report
+from bhpe_compile.report.cost import FLOAT16, LINEAR, Layer
 from bhpe_compile.report.report import report_artifact
 from tests.artifact.folders import HOST
 from tests.artifact.programs import COLUMNS, DEPTH, small_program
@@ -26,10 +27,8 @@ def facts(program: Program) -> dict[str, Any]:
     """A report.json of the small program: one layer that owns the matrix; generated code reads the bias."""
     b = Builder()
     made = compile_report(b.build(b.dense_conv(b.input("image", (1, 8, 4, 4)), "x", 8, 8)), program, [], {})
-    layer = LayerCost(
-        "body.first", "linear", "float16", 960, 3840, 1920, DEPTH, COLUMNS, (1, 1), 4 * DEPTH, 4 * COLUMNS
-    )
-    made["layers"] = [vars(layer) | {"kernel": [1, 1]}]
+    layer = Layer("body.first", LINEAR, FLOAT16, 960, 3840, DEPTH, COLUMNS, (1, 1), 4 * DEPTH, 4 * COLUMNS)
+    made["layers"] = [layer.to_row()]
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +12,8 @@ import pytest
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
 from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
-from bhpe_compile.report.compiled import LayerCost, compile_report, layer_costs
+from bhpe_compile.report.compiled import compile_report, layer_costs
+from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, LINEAR, TRANSPOSED, Layer
 from tests.passes.lower.graphs import Builder, pack_words
 
 OUT = 8
@@ -50,28 +52,32 @@ def test_costs_of_every_kind() -> None:
     conv, deconv, pixels = OUT * 24 * 9, OUT * 24 * 16, 2 * 6 * 4
     image, half, twice = 24 * pixels, OUT * 2 * 3 * 2, OUT * 2 * 12 * 8
     c3, c4, c1 = (24, OUT, (3, 3), image, half), (24, OUT, (4, 4), image, twice), (1, 1)
-    assert layer_costs(network()) == [
-        LayerCost("conv", "binary convolution", "binary", conv, conv * 2 * 3 * 2, 4 * OUT * 9, *c3),
-        LayerCost("dense", "convolution", "float16", conv, conv * 2 * 3 * 2, 2 * conv, *c3),
-        LayerCost("deconv", "transposed convolution", "float16", deconv, deconv * pixels, 2 * deconv, *c4),
-        LayerCost(
-            "up", "binary transposed convolution", "binary", deconv, deconv * pixels, 4 * OUT * 16, *c4
-        ),
-        LayerCost("gemm", "linear", "float16", 5 * 576, 5 * 576 * 2, 2 * 5 * 576, 576, 5, c1, 1152, 10),
-        LayerCost(
-            "linear",
-            "binary linear",
-            "binary",
-            OUT * 576,
-            OUT * 576 * 2,
-            4 * OUT * 18,
-            576,
-            OUT,
-            c1,
-            1152,
-            2 * OUT,
-        ),
+    layers = [
+        Layer("conv", CONVOLUTION, BINARY, conv, conv * 2 * 3 * 2, *c3),
+        Layer("dense", CONVOLUTION, FLOAT16, conv, conv * 2 * 3 * 2, *c3),
+        Layer("deconv", TRANSPOSED, FLOAT16, deconv, deconv * pixels, *c4),
+        Layer("up", TRANSPOSED, BINARY, deconv, deconv * pixels, *c4),
+        Layer("gemm", LINEAR, FLOAT16, 5 * 576, 5 * 576 * 2, 576, 5, c1, 1152, 10),
+        Layer("linear", LINEAR, BINARY, OUT * 576, OUT * 576 * 2, 576, OUT, c1, 1152, 2 * OUT),
     ]
+    assert layer_costs(network()) == layers
+    stored = [4 * OUT * 9, 2 * conv, 2 * deconv, 4 * OUT * 16, 2 * 5 * 576, 4 * OUT * 18]
+    assert [layer.stored_bytes for layer in layers] == stored
+
+
+def test_report_json_says_the_kind_with_its_precision() -> None:
+    rows = [layer.to_row() for layer in layer_costs(network())]
+    kinds = ["convolution", "transposed convolution", "linear"]
+    assert {row["kind"] for row in rows} == {*kinds, *(f"binary {kind}" for kind in kinds)}
+
+
+def test_a_row_of_report_json_is_read_back() -> None:
+    for layer in layer_costs(network()):
+        compiled = replace(layer, nbytes=5, traffic=6, kernels=("Kernel",))
+        row = json.loads(json.dumps(layer.to_row()))
+        assert Layer.from_row(row, 5, 6, ["Kernel"]) == compiled
+        with pytest.raises(ValueError, match="no layer is a kite"):
+            Layer.from_row({**row, "kind": "kite"}, 5, 6, [])
 
 
 @pytest.mark.parametrize(("channels", "words"), [(8, 1), (32, 1), (40, 2), (64, 2), (72, 3)])

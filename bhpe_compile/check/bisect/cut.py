@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from bhpe_compile.check.verify.oracle import remove_rounding
+from bhpe_compile.exchange.functions import DOMAIN, PACKED
 from bhpe_compile.exchange.nodes import LAYERS
 
 Array = NDArray[Any]
 
-KINDS = frozenset({*LAYERS, *(f"Packed{name}" for name in LAYERS if name.startswith("Binary"))})
+KINDS = frozenset({*LAYERS, *PACKED})
 NORMS = ("BatchNormalization", "ChannelAffine")
 
 PREFIX = "bisect.x."
@@ -72,7 +73,7 @@ def layers_of(model: onnx.ModelProto) -> list[Layer]:
         tail = node.output[0]
         while tail not in outputs and len(after := readers.get(tail, [])) == 1 and after[0].op_type in NORMS:
             tail = after[0].output[0]
-        binary = node.domain == "bhpe"
+        binary = node.domain == DOMAIN
         threshold = (
             numpy_helper.to_array(arrays[node.input[1]]) if binary and node.input[1] in arrays else None
         )

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.artifact.save import pack_arrays
+from bhpe_compile.archive import npz_bytes
 from bhpe_compile.check.bisect.artefact_stage import Wrong
 from bhpe_compile.check.bisect.cut import layers_of, run_onnx
 from bhpe_compile.errors import UsageError
@@ -87,13 +87,13 @@ def write_repro(
     """Write the files; `step` is the contents of step.npz. UsageError when the folder cannot be written."""
     contents = {
         "model.onnx": model.SerializeToString(deterministic=True),
-        "inputs.npz": pack_arrays(feeds),
-        "expected.npz": pack_arrays(expected),
+        "inputs.npz": npz_bytes(feeds),
+        "expected.npz": npz_bytes(expected),
         "run.py": SCRIPT.encode(),
         "README.md": text.encode(),
     }
     if step is not None:
-        contents |= {"step.npz": pack_arrays(step), "step.py": STEP_SCRIPT.encode()}
+        contents |= {"step.npz": npz_bytes(step), "step.py": STEP_SCRIPT.encode()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -18,7 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-BINARY_OPS = ("PackedBinaryConv2d", "PackedBinaryConvTranspose2d", "PackedBinaryLinear")
+from bhpe_compile.exchange.functions import DOMAIN, PACKED
+from bhpe_compile.exchange.nodes import CONVOLUTIONS
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def binary_layers(model: onnx.ModelProto) -> dict[str, BinaryLayer]:
     initializers = {t.name: t for t in model.graph.initializer}
     layers: dict[str, BinaryLayer] = {}
     for node in model.graph.node:
-        if node.domain != "bhpe" or node.op_type not in BINARY_OPS:
+        if node.domain != DOMAIN or node.op_type not in PACKED:
             continue
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         packed = numpy_helper.to_array(initializers[node.input[2]])
@@ -135,7 +136,7 @@ def int8_layers(model: onnx.ModelProto) -> dict[str, Int8Layer]:
         )
 
     for node in model.graph.node:
-        if node.domain or node.op_type not in ("Conv", "ConvTranspose"):
+        if node.domain or node.op_type not in CONVOLUTIONS:
             continue
         x, w = quantize_behind(node.input[0]), quantize_behind(node.input[1])
         if x is None or w is None:

@@ -29,7 +29,8 @@ from bhpe_compile.check.verify.oracle import OracleRun, run_oracle, run_without_
 from bhpe_compile.check.verify.probes import accumulator_probes, compare_accumulators
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.board import Board
-from bhpe_compile.runtime.session import Session, open_session
+from bhpe_compile.runtime.open import open_session
+from bhpe_compile.runtime.session import Session
 
 Tick = Callable[[str], None]
 

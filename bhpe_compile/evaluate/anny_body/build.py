@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.archive import npz_bytes
 from bhpe_compile.evaluate.anny_body.contour import face_contour
 from bhpe_compile.evaluate.anny_body.expressions import expression_directions
 from bhpe_compile.evaluate.anny_body.face import face_landmarks
@@ -83,17 +82,5 @@ def build(path: Path, told: Told | None = None) -> None:
     }
     for side, components in hands.items():
         fields |= {f"hands_mean{side[0]}": np.zeros(45), f"hands_components{side[0]}": components}
-    write(path, fields)
-
-
-def write(path: Path, fields: dict[str, NDArray[Any]]) -> None:
-    """An npz of `fields`, atomically; same arrays, same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in fields.items():
-            member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, as np.savez does not
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-    write_atomically(path, buffer.getbuffer())
+    write_atomically(path, npz_bytes(fields))

@@ -11,7 +11,6 @@ labels, everything of the shard is there. What an interrupted run left is simply
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.archive import npz_bytes
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256, write_atomically
 
@@ -71,13 +71,6 @@ def label_path(folder: Path, shard: int) -> Path:
     return folder / "labels" / f"{shard:05d}.npz"
 
 
-def npz_bytes(arrays: dict[str, NDArray[Any]]) -> bytes:
-    """An npz file; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stubs take the names for `allow_pickle`
-    return buffer.getvalue()
-
-
 def prepare(folder: Path, config: Config) -> list[int]:
     """Make the folder, or go on with it; returns the shards that are not there yet.
 
@@ -125,7 +118,7 @@ def write_shard(
         digest = np.frombuffer(hashlib.sha256(picture).digest(), np.uint8)
         rows.append({**labels, "image_sha256": digest})
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    write_atomically(label_path(folder, shard), npz_bytes(stacked))
+    write_atomically(label_path(folder, shard), npz_bytes(stacked, compress=False))
 
 
 def finish(folder: Path, config: Config) -> None:

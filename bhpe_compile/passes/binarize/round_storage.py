@@ -5,10 +5,12 @@
 
 This is what the passes quantize-dense and half-residuals do to the ONNX graph, said in torch: signs behind a rounding
 come out as they will, so a network trained so loses little when it is compiled (docs/model-card.md says how much).
-Which maps are kept is written in half-residuals.
+Which maps are kept is written in `passes/half_maps.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import fx, nn
 
@@ -21,10 +23,19 @@ from bhpe_compile.networks.layers.rounding import (
     rounded_form,
 )
 from bhpe_compile.passes.base import Note, Pass, PassResult
-from bhpe_compile.passes.binarize.sites import called_module, float_sites, is_relu, is_sum, only_user
+from bhpe_compile.passes.binarize.sites import called_module, float_sites, is_relu, is_sum
+from bhpe_compile.passes.half_maps import Kind, rounded_uses
 
 _BINARY = (BinaryConv2d, BinaryConvTranspose2d)
-_DENSE = (nn.Conv2d, nn.ConvTranspose2d)
+
+KINDS: dict[type[nn.Module] | tuple[type[nn.Module], ...], Kind] = {
+    BinaryLayer: "binary",
+    (nn.Conv2d, nn.ConvTranspose2d): "dense",
+    nn.BatchNorm2d: "norm",
+    RPReLU: "rprelu",
+    nn.MaxPool2d: "pool",
+    Half: "half",
+}
 
 
 class RoundStorage(Pass[fx.GraphModule]):
@@ -63,7 +74,7 @@ class RoundStorage(Pass[fx.GraphModule]):
     def _halve(self, graph: fx.GraphModule) -> list[Note]:
         notes = []
         for node in list(graph.graph.nodes):
-            readers = _readers_of_rounded(graph, node)
+            readers, _ = rounded_uses(_Maps(graph), node)
             if not readers:
                 continue
             name = f"{node.name}_half"
@@ -77,28 +88,7 @@ class RoundStorage(Pass[fx.GraphModule]):
         return notes
 
 
-def _readers_of_rounded(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
-    """The readers of `node` that shall see it rounded; none where it is no feature map that is kept."""
-    if any(user.op == "output" for user in node.users):
-        return []
-    signs, others = _signs_and_others(graph, node)
-    if any(isinstance(called_module(graph, other), Half) for other in others):
-        return []
-    if signs and others:
-        return others
-    reader = only_user(node)
-    if reader is None or not isinstance(_layer_behind(graph, node), _DENSE):
-        return []
-    if isinstance(called_module(graph, reader), nn.MaxPool2d):
-        return [reader]
-    if is_sum(reader):
-        sides = [side for side in reader.all_input_nodes if side is not node]
-        if sides and isinstance(_layer_behind(graph, sides[0], through_binary=True), BinaryLayer):
-            return [reader]
-    return []
-
-
-def _keep_signs(graph: fx.GraphModule, node: fx.Node, readers: list[fx.Node]) -> None:
+def _keep_signs(graph: fx.GraphModule, node: fx.Node, readers: Sequence[fx.Node]) -> None:
     """Signs behind a Hardtanh among `readers`, which will read `node` rounded, read it through one of their own."""
     for clip in readers:
         for sign in [sign for sign in clip.users if _changes_nothing(graph, clip, sign)]:
@@ -132,14 +122,27 @@ def _changes_nothing(graph: fx.GraphModule, clip: fx.Node, sign: fx.Node) -> boo
     return bool(((layer.threshold > bounds.min_val) & (layer.threshold <= bounds.max_val)).all())
 
 
-def _layer_behind(graph: fx.GraphModule, node: fx.Node, *, through_binary: bool = False) -> nn.Module | None:
-    """The layer that `node` comes from through what its kernel computes as well, or None."""
-    while True:
-        module = called_module(graph, node)
-        if is_sum(node) and through_binary:
-            found = [_layer_behind(graph, side, through_binary=True) for side in node.all_input_nodes]
-            return next((layer for layer in found if isinstance(layer, BinaryLayer)), None)
-        passed = isinstance(module, nn.BatchNorm2d) or is_relu(graph, node)
-        if not passed and not (through_binary and isinstance(module, RPReLU)):
-            return module
-        node = node.all_input_nodes[0]
+class _Maps:
+    """A torch.fx graph of layers, as `half_maps` asks about it. A use is the node that reads."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        self._graph = graph
+
+    def uses(self, value: fx.Node) -> tuple[list[fx.Node], list[fx.Node]]:
+        if any(user.op == "output" for user in value.users):
+            return [], []
+        return _signs_and_others(self._graph, value)
+
+    def kind(self, use: fx.Node) -> Kind:
+        if is_sum(use):
+            return "sum"
+        if is_relu(self._graph, use):
+            return "norm"
+        module = called_module(self._graph, use)
+        return next((kind for types, kind in KINDS.items() if isinstance(module, types)), "other")
+
+    def beside(self, use: fx.Node, value: fx.Node) -> list[fx.Node]:
+        return [side for side in use.all_input_nodes if side is not value]
+
+    def origin(self, value: fx.Node) -> tuple[Kind, list[fx.Node]]:
+        return self.kind(value), value.all_input_nodes

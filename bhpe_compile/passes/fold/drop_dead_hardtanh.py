@@ -12,10 +12,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from bhpe_compile.exchange.nodes import array_of, detach
+from bhpe_compile.exchange.nodes import array_of, detach, is_binary
 from bhpe_compile.passes.base import Note, Pass, PassResult
-
-SIGNS = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
 
 
 class DropDeadHardtanh(Pass[ir.Model]):
@@ -26,10 +24,7 @@ class DropDeadHardtanh(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
-            note
-            for node in list(graph.graph)
-            if node.domain == "bhpe" and node.op_type in SIGNS
-            for note in self._visit(graph.graph, node)
+            note for node in list(graph.graph) if is_binary(node) for note in self._visit(graph.graph, node)
         ]
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 

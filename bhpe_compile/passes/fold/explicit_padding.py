@@ -11,10 +11,11 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from bhpe_compile.exchange.nodes import array_of, detach, integers, only_use, shape_of, text
+from bhpe_compile.exchange.functions import BINARY_CONVOLUTIONS, DOMAIN
+from bhpe_compile.exchange.nodes import CONVOLUTIONS, array_of, detach, integers, only_use, shape_of, text
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
-CONVOLUTIONS = ("Conv", "ConvTranspose", "BinaryConv2d", "BinaryConvTranspose2d", "MaxPool", "AveragePool")
+PADDED = (*CONVOLUTIONS, *BINARY_CONVOLUTIONS, "MaxPool", "AveragePool")
 
 
 class ExplicitPadding(Pass[ir.Model]):
@@ -27,10 +28,10 @@ class ExplicitPadding(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in list(graph.graph):
-            if node.op_type not in CONVOLUTIONS:
+            if node.op_type not in PADDED:
                 continue
             notes += self._auto_pad(node)
-            if node.op_type == "Conv" or node.domain == "bhpe":
+            if node.op_type == "Conv" or node.domain == DOMAIN:
                 while merged := self._merge_pad(graph.graph, node):
                     notes += merged
                     if not merged[0].applied:
@@ -67,7 +68,7 @@ class ExplicitPadding(Pass[ir.Model]):
         if value is None or pad is None or pad.op_type != "Pad":
             return []
         name = node.name or ""
-        if node.domain == "bhpe":
+        if node.domain == DOMAIN:
             why = "a padded 0 has a sign, the layer's own padding has none: the Pad in front stays"
             return [self.refused(name, why)]
         amounts = array_of(pad.inputs[1])

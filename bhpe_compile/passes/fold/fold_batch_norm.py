@@ -17,20 +17,19 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bhpe_compile.exchange.functions import attach_bodies
+from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import (
     array_of,
     detach,
     float_constant,
+    is_binary,
+    is_dense_convolution,
     new_value,
     only_use,
     shape_of,
     substitute,
 )
 from bhpe_compile.passes.base import Note, Pass, PassResult
-
-BINARY = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
-DENSE = ("Conv", "ConvTranspose")
 
 RUN_TIME = "parameters are computed at run time"
 
@@ -49,9 +48,9 @@ class FoldBatchNorm(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in list(graph.graph):
-            if node.domain == "bhpe" and node.op_type in BINARY:
+            if is_binary(node):
                 notes += self._binary(graph.graph, node)
-            elif node.domain == "" and node.op_type in DENSE:
+            elif is_dense_convolution(node):
                 notes += self._dense(graph.graph, node)
         modified = any(n.applied for n in notes)
         if modified:
@@ -92,7 +91,7 @@ class FoldBatchNorm(Pass[ir.Model]):
             _bypass(graph, norm, node)
         y = node.outputs[0]
         out = new_value(f"{y.name}_affine", shape_of(y))
-        new = ir.Node("bhpe", "ChannelAffine", [y, scale, bias], outputs=[out], name=f"{node.name}.affine")
+        new = ir.Node(DOMAIN, "ChannelAffine", [y, scale, bias], outputs=[out], name=f"{node.name}.affine")
         if norms:
             last = norms[-1][0]
             substitute(graph, last, new, {last.outputs[0]: out})

@@ -17,10 +17,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bhpe_compile.exchange.nodes import array_of, constant, detach, float_constant, only_use
+from bhpe_compile.exchange.functions import DOMAIN
+from bhpe_compile.exchange.nodes import array_of, constant, detach, float_constant, is_binary, only_use
 from bhpe_compile.passes.base import Note, Pass, PassResult
-
-BINARY = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
 
 Floats = NDArray[np.float32]
 
@@ -35,7 +34,7 @@ class FoldThreshold(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in list(graph.graph):
-            if node.domain == "bhpe" and node.op_type in BINARY:
+            if is_binary(node):
                 reason, applied = self._fold(graph.graph, node)
                 if reason:
                     notes.append((self.applied if applied else self.refused)(node.name or "", reason))
@@ -111,12 +110,11 @@ def _activated(node: ir.Node) -> tuple[ir.Node | None, ir.Value]:
     """The RPReLU that alone reads `node`, if any, and the value after it."""
     value = node.outputs[0]
     reader = only_use(value)
-    if reader is not None and reader.domain == "bhpe" and reader.op_type == "RPReLU":
+    if reader is not None and reader.domain == DOMAIN and reader.op_type == "RPReLU":
         return reader, reader.outputs[0]
     return None, value
 
 
 def _is_sign_of(reader: ir.Node, value: ir.Value) -> bool:
     inputs: list[Any] = list(reader.inputs)
-    sign = reader.domain == "bhpe" and reader.op_type in BINARY
-    return sign and inputs[0] is value and all(i is not value for i in inputs[1:])
+    return is_binary(reader) and inputs[0] is value and all(i is not value for i in inputs[1:])

@@ -15,10 +15,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bhpe_compile.exchange.functions import attach_bodies
-from bhpe_compile.exchange.nodes import array_of, constant
+from bhpe_compile.exchange.nodes import array_of, constant, is_binary
 from bhpe_compile.passes.base import Note, Pass, PassResult
-
-BINARY = ("BinaryConv2d", "BinaryConvTranspose2d", "BinaryLinear")
 
 
 def pack_words(positive: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -42,7 +40,7 @@ class PackWeights(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in graph.graph:
-            if node.domain != "bhpe" or node.op_type not in BINARY:
+            if not is_binary(node):
                 continue
             weight: NDArray[Any] | None = array_of(node.inputs[2])
             if weight is None:

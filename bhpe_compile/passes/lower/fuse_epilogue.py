@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.residual_match import match_residual
@@ -145,8 +146,8 @@ def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
 
 
 ABSORBERS: dict[tuple[str, str], Absorber] = {
-    ("bhpe", "ChannelAffine"): _affine,
-    ("bhpe", "RPReLU"): _rprelu,
+    (DOMAIN, "ChannelAffine"): _affine,
+    (DOMAIN, "RPReLU"): _rprelu,
     ("", "Add"): _add,
     ("", "Relu"): _relu,
 }

@@ -22,7 +22,6 @@ from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
 
 PRODUCERS = (*g.CONV_KINDS, "MaxPool2d")
-READERS = ("BinaryConv2d", "BinaryConvTranspose2d")
 WHOLE = 8
 """Channels of a byte."""
 
@@ -74,7 +73,7 @@ class PackActivations(Pass[ir.Model]):
     @staticmethod
     def _next_readers(graph: ir.Graph) -> list[ir.Node]:
         """The first reader of unpacked values, with all others of the same value and threshold."""
-        waiting = [n for n in graph if g.is_kernel(n, *READERS) and "input_threshold" in g.roles(n)]
+        waiting = [n for n in graph if g.is_kernel(n, *g.BINARY_KINDS) and "input_threshold" in g.roles(n)]
         if not waiting:
             return []
         x, threshold = g.operand(waiting[0], "x"), _threshold(waiting[0])

@@ -22,14 +22,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.exchange.functions import PACKED
+from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_packed
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
 
-BINARY = {
-    "PackedBinaryConv2d": "BinaryConv2d",
-    "PackedBinaryConvTranspose2d": "BinaryConvTranspose2d",
-    "PackedBinaryLinear": "BinaryConv2d",
-}
+BINARY = dict(zip(PACKED, (*g.BINARY_KINDS, "BinaryConv2d"), strict=True))
 Facts = dict[str, g.AttributeValue]
 
 DENSE = {"Conv": "DenseConv2d", "ConvTranspose": "DenseConvTranspose2d", "Gemm": "DenseConv2d"}
@@ -119,7 +117,7 @@ class SelectKernels(Pass[ir.Model]):
 
     def _kernel(self, graph: ir.Graph, node: ir.Node) -> ir.Node | None:
         key = node.op_type
-        if node.domain == "bhpe" and key in BINARY:
+        if is_packed(node):
             return self._binary(node)
         if node.domain not in ("", "ai.onnx"):
             return None
@@ -129,7 +127,7 @@ class SelectKernels(Pass[ir.Model]):
                 return self._int8(graph, node, x, weight)
             if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):
                 return self._dense(graph, node, weight)
-        if key in ("Conv", "ConvTranspose"):
+        if key in CONVOLUTIONS:
             raise InputError(
                 f"layer {node.name}: weights are computed at run time; only constant weights compile"
             )
