@@ -27,12 +27,13 @@ from typing import Any
 from common import Progress
 
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import compile_model, load
+from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.mean_pose import mean_pose
 from bhpe_compile.evaluate.metrics import interval, mean
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
+from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.search.layers.stages import binarized, full_precision
 
 HERE = Path(__file__).parent
@@ -69,14 +70,14 @@ def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) ->
     """All rows over the same people."""
     tell = Progress()
     examples = open_people(SYNTH, count, seed, None, lambda _, done: tell("people", done))
-    teacher = load(models / "model.pt")
+    teacher = load_model(models / "model.pt")
     naive = CompileOptions(target="", scheme="bidrn")
     subjects: list[Subject] = [
         mean_pose(examples.bodies.body.source),
         full_precision(teacher, "full_precision"),
-        binarized(load(models / "model.pt"), naive, "naive"),
+        binarized(load_model(models / "model.pt"), naive, "naive"),
     ]
-    subjects += [binarized(load(path), None, row) for row, path in binary_files(models).items()]
+    subjects += [binarized(load_model(path), None, row) for row, path in binary_files(models).items()]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         options = CompileOptions(target="native", calibrate=calibrate)

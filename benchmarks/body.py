@@ -38,7 +38,8 @@ from peers import missing, nncf_quantize, openvino_run, ort_session, quantize
 from process import footprint
 
 from bhpe_compile.check.verify import verify
-from bhpe_compile.compiler import pipeline
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import Compilation, compile_graph
 from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import PRESETS
@@ -95,7 +96,7 @@ def compile_ours(model: Body, picture: Array, folder: Path) -> dict[str, tuple[P
             continue
         graph, _ = binarize(model, BinarizeOptions(binarize=forced))
         path = folder / name
-        compiled = pipeline.compile_graph(freeze(graph), picture, path, target)
+        compiled = compile_graph(freeze(graph), {"image": picture}, path, CompileOptions(target))
         found = verify(path)
         if not found.binary_exact or not found.ok:
             raise SystemExit(f"{name} does not compute its network: {found.first_difference}; not timed")
@@ -146,9 +147,9 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     calibration = pictures(preset)
     picture = calibration[0]
     original = freeze(trace(model))
-    recorded = pipeline.run_graph(original, picture)
-    ir.save(pipeline.export_run(recorded), folder / "body.onnx")
-    reference = recorded.arrays()
+    plain = Compilation.of_graph(original, {"image": picture}, CompileOptions(target=""))
+    ir.save(plain.exported, folder / "body.onnx")
+    reference = plain.run.arrays()
     ours = compile_ours(model, picture, folder)
     peers, absent = make_peers(folder, calibration)
     details: dict[str, Any] = {name: told for name, (_, told) in ours.items()}

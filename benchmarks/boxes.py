@@ -24,13 +24,13 @@ import torch
 from common import Progress
 from torch import Tensor, fx, nn
 
-from bhpe_compile.compiler.pipeline import load
 from bhpe_compile.distill.targets import crop_boxes
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.evaluate import evaluate
 from bhpe_compile.evaluate.people import Outputs
 from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
+from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.networks.hand4whole.presets import Preset
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.search.layers.stages import binarized
@@ -92,7 +92,7 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
     examples = open_people(SYNTH, count, seed, None, lambda _, done: tell("people", done))
     subjects: list[Subject] = []
     for path in models:
-        loaded = load(path)
+        loaded = load_model(path)
         if loaded.binarization is None:
             own = TorchSubject(f"{path.stem}, {OWN}", trace(loaded.model), loaded.layout == PUBLIC)
         else:

@@ -183,11 +183,9 @@ def body(target: Target, count: Count, folder: Path) -> dict[str, Any]:
     for name, graph in graphs.items():
         tell(f"{target.name}: {name} body")
         out = folder / f"{target.name}-body-{name}"
-        kind = (
-            {"dense": "fp32", "residual": "fp32"} if name == "fp32" else {"dense": "int8", "residual": "fp16"}
-        )
+        kind = replace(FP32, target=target.name) if name == "fp32" else CompileOptions(target.name)
         with mock.patch.object(link, "LINK", [word for word in link.LINK if word != "-s"]):
-            pipeline.compile_graph(graph, picture, out, target.name, **kind)  # type: ignore[arg-type]
+            pipeline.compile_graph(graph, {"image": picture}, out, kind)
         counts = instructions(count, out)
         found[name] = total(counts)
         if limits is not None:

@@ -39,7 +39,8 @@ from numpy.typing import NDArray
 from peers import ACROSS_PARTS, ort_session, quantize
 from process import footprint, output_of, watch
 
-from bhpe_compile.compiler import pipeline
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
@@ -92,8 +93,9 @@ def peer_sessions(folder: Path, checkpoint: Path) -> tuple[dict[str, Any], Array
     """ONNX Runtime's sessions, checked against torch; the picture; what is to be told of them."""
     preset = PRESETS[checkpoint.stem]
     float_model, int8_model = folder / "float.onnx", folder / "int8.onnx"
-    ir.save(pipeline.original_onnx(checkpoint), float_model)
-    expected = pipeline.run_reference(pipeline.trace_original(checkpoint), None).arrays()
+    original = Compilation(CompileOptions(target="", scheme=None), checkpoint)
+    ir.save(original.exported, float_model)
+    expected = original.run.arrays()
     picture = expected.pop("image")
     clouds = textured_pictures(CALIBRATION - 1, preset.image, torch.Generator().manual_seed(1))
     quantize(float_model, int8_model, "image", [picture, *(c[None].numpy() for c in clouds)], ACROSS_PARTS)

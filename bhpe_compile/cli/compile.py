@@ -226,7 +226,7 @@ def compile_command(
         from bhpe_compile.artifact.save import check_output
 
         check_output(destination, force)
-        plan([*described, *describe_model(model)], style)
+        plan([*described, *describe_model(model)], options, style)
         return
     dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
@@ -307,9 +307,9 @@ def describe_dense(options: CompileOptions) -> str:
 
 def describe_model(path: Path) -> list[tuple[str, str]]:
     """What a checkpoint holds; it is read as compiling would read it."""
-    from bhpe_compile.compiler.pipeline import load
+    from bhpe_compile.frontends.checkpoint import load_model
 
-    loaded = load(path)
+    loaded = load_model(path)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     return [
         ("preset", loaded.preset.name),
@@ -318,11 +318,11 @@ def describe_model(path: Path) -> list[tuple[str, str]]:
     ]
 
 
-def plan(described: list[tuple[str, str]], style: str) -> None:
+def plan(described: list[tuple[str, str]], options: CompileOptions, style: str) -> None:
     """Print the resolved options and the passes that would run."""
     from bhpe_compile.compiler.plan import list_passes
 
-    passes = [(one.stage, one.name, one.summary) for one in list_passes()]
+    passes = [(one.stage, one.name, one.summary) for one in list_passes(options)]
     if style == "json":
         print_json(
             {

@@ -104,13 +104,13 @@ def distill_command(
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
-    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.distill.engine import CHECKPOINT
     from bhpe_compile.distill.student import distill
+    from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     recipe, place = make_recipe(values), make_place(values, output)
-    loaded = load(existing_file(model, "model"))
+    loaded = load_model(existing_file(model, "model"))
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; the teacher must be the full-precision network")
     people, body = open_pictures(pictures, values, quiet)
@@ -176,16 +176,16 @@ def open_start(path: Path) -> Start:
 
     Raises UsageError (no such file, no checkpoint in the folder), InputError for what is damaged or no binary network.
     """
-    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.distill.engine import read_checkpoint
     from bhpe_compile.distill.student import Start
+    from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions
 
     if path.is_dir():
         run = read_checkpoint(path)
         binarization, state, source = run["facts"].get("binarization"), run["network"], str(path)
     else:
-        loaded = load(existing_file(path, "student"))
+        loaded = load_model(existing_file(path, "student"))
         binarization, state, source = loaded.binarization, loaded.state_dict, loaded.source
     if binarization is None:
         raise InputError(f"{path}: is in full precision; --from takes a binary network")

@@ -59,7 +59,7 @@ def sensitivity_command(
     again: one evaluation a layer (64 people unless --count says otherwise). Nothing is trained, so this tells where to
     look and what to give to `compile --keep-float` first, not what a trained binary network loses.
     """
-    from bhpe_compile.compiler.pipeline import load
+    from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
     from bhpe_compile.search.layers.sensitivity import rank, require_float
 
@@ -69,7 +69,7 @@ def sensitivity_command(
     options = BinarizeOptions(get_scheme(scheme), keep_float=keep_float)
     with Console([], quiet=quiet, verbose=True) as console:
         console("load", "", None)
-        loaded = load(model)
+        loaded = load_model(model)
         require_float(loaded)
         examples = open_data(data, count or FEW, seed, body, console, at_most=count is None)
         batches = list(examples)

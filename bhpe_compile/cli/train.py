@@ -79,8 +79,8 @@ def train_command(
     On several processes or machines: `torchrun --nproc-per-node 2 -m bhpe_compile.cli train ...` with
     --micro-batch at most half of --batch.
     """
-    from bhpe_compile.compiler.pipeline import load
     from bhpe_compile.distill.train import train
+    from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.networks.hand4whole.presets import get_preset
 
     if start is None and was_given("own_boxes"):
@@ -90,7 +90,7 @@ def train_command(
     facts: dict[str, Any] = {"data": fingerprint(people), "people": len(people)}
     loaded = None
     if start is not None:
-        loaded = load(existing_file(start, "checkpoint"))
+        loaded = load_model(existing_file(start, "checkpoint"))
         if loaded.binarization is not None:
             raise InputError(f"{start}: is binary already; `distill` trains binary networks")
         facts["from"] = sha256(start)

@@ -93,7 +93,8 @@ def measure(
 ) -> tuple[list[Measured], str]:
     """Lower the models, measure their shapes; the results and the text of the table."""
     from bhpe_compile.compiler.options import CompileOptions
-    from bhpe_compile.compiler.pipeline import lowered_graph
+    from bhpe_compile.compiler.pipeline import Compilation
+    from bhpe_compile.compiler.progress import Progress
     from bhpe_compile.search.tiles import Here, There, shapes_of, tune, winners
     from bhpe_compile.targets import get_target
     from bhpe_compile.targets.host import cpu_name
@@ -107,7 +108,12 @@ def measure(
         def observe(stage: str, step: str, fraction: float, index: int = index) -> None:
             console(stage, step, LOWERING * (index + fraction) / len(models))
 
-        graphs.append(lowered_graph(model, target, CompileOptions(target=name), observe))
+        progress = Progress(observe)
+        if model.is_dir():
+            compilation = Compilation.of_artifact(model, target, progress)
+        else:
+            compilation = Compilation(CompileOptions(target=name), model, progress=progress)
+        graphs.append(compilation.kernels)
     shapes = shapes_of(graphs)
 
     def tick(shape: str, index: int) -> None:

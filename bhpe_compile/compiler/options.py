@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from bhpe_compile.passes.binarize import BinarizeOptions
 
 MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
 
@@ -45,6 +48,17 @@ class CompileOptions:
     def keeps_half(self) -> bool:
         """Whether residuals beside binary layers are stored as float16."""
         return self.is_binary and self.residual == "fp16"
+
+    def binarize_options(self) -> BinarizeOptions:
+        """What the options say to the binarize passes; they must name a binary scheme."""
+        from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
+
+        return BinarizeOptions(
+            scheme=get_scheme(self.scheme or ""),
+            keep_float=self.keep_float,
+            binarize=self.binarize,
+            residual_tap="before" if self.residual_tap == "before" else "after",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The options as the manifest records them (no paths: the same input gives the same bytes)."""

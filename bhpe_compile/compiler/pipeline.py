@@ -3,24 +3,25 @@
     checkpoint -> torch.fx graph --binarize--> trainable graph -> ONNX --fold--> integers made explicit
                --lower--> kernels for one target -> library, weights, manifest
 
-Each storey is an ordered list of passes; `compile_model` runs them and writes the artefact.
+A `Compilation` is one model on that way. The passes of a stage are listed in the stage's own package
+(`passes/<stage>/__init__.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import as_file, files
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.compiler.progress import Inspector, Observer, Progress
-from bhpe_compile.compiler.record import describe, versions
+from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
-from bhpe_compile.compiler.tools import Tools
+from bhpe_compile.compiler.tools import Tools, one_thread
 from bhpe_compile.errors import UsageError
-from bhpe_compile.exchange import INPUT
 from bhpe_compile.passes.base import Note, PassRecord
 
 if TYPE_CHECKING:
@@ -29,14 +30,300 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
-    from bhpe_compile.compiler.workers import Workers
     from bhpe_compile.exchange.export import Run
-    from bhpe_compile.exchange.simplify import Simplifier
     from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
-    from bhpe_compile.passes.binarize import BinarizeOptions
     from bhpe_compile.passes.lower import Lowered
     from bhpe_compile.targets import Target
+
+    Inputs = Mapping[str, NDArray[np.float32]]
+
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "load": ("loaded",),
+    "binarize": ("graph",),
+    "reference": ("run", "rounding"),
+    "export": ("exported",),
+    "fold": ("folded",),
+    "lower": ("kernels",),
+    "generate": ("lowered",),
+}
+"""What each stage makes, as attributes of a `Compilation`."""
+
+
+class Compilation:
+    """One model on its way to an artefact.
+
+    Every stage is an attribute that holds what the stage made. Asking for an attribute runs its stage, and those
+    before it, once; nothing behind it runs.
+
+        attribute  stage      what it holds
+        loaded     load       the checkpoint
+        graph      binarize   the network as a torch.fx graph, layers binary as asked, weights as they will be stored
+        run        reference  what it computes from `inputs`, and the record of how
+        rounding   reference  the ranges of its 8-bit layers, and whether residuals are float16
+        exported   export     ONNX with `bhpe` operators, simplified
+        folded     fold       model.onnx
+        kernels    lower      the graph of kernels for the target
+        lowered    generate   code, weights and memory plan
+
+    `write` is the last stage. `of_loaded`, `of_graph` and `of_artifact` begin further down. `notes` and `records` tell
+    what the passes decided and which ones ran, so far.
+    """
+
+    def __init__(
+        self,
+        options: CompileOptions,
+        source: Path | None = None,
+        *,
+        progress: Progress | None = None,
+        tools: Tools | None = None,
+    ) -> None:
+        self.options = options
+        self.source = source
+        self.progress = progress or Progress(None)
+        self.tools = tools
+        self.notes: list[Note] = []
+        self.records: list[tuple[str, PassRecord]] = []
+        """(stage, what the pass manager remembers), in the order in which passes ran."""
+        self._trained: Ranges | None = None
+
+    @classmethod
+    def of_loaded(
+        cls, loaded: LoadedModel, options: CompileOptions, progress: Progress | None = None
+    ) -> Compilation:
+        """From a checkpoint in memory."""
+        compilation = cls(options, progress=progress)
+        compilation.loaded = loaded
+        return compilation
+
+    @classmethod
+    def of_graph(
+        cls,
+        graph: fx.GraphModule,
+        inputs: Inputs,
+        options: CompileOptions,
+        *,
+        ranges: Ranges | None = None,
+        progress: Progress | None = None,
+        tools: Tools | None = None,
+    ) -> Compilation:
+        """From a frozen graph of any network: it takes the tensors of `inputs` in their order, returns a dict of
+        tensors. ranges: those it was trained with."""
+        compilation = cls(options, progress=progress, tools=tools)
+        compilation.graph = graph
+        compilation.inputs = dict(inputs)
+        compilation._trained = ranges
+        return compilation
+
+    @classmethod
+    def of_artifact(cls, folder: Path, target: Target, progress: Progress | None = None) -> Compilation:
+        """From the model.onnx of an artefact, whose hashes are checked, for any target."""
+        import onnx_ir
+
+        from bhpe_compile.artifact.load import check_artifact
+
+        check_artifact(folder)
+        compilation = cls(CompileOptions(target.name), progress=progress)
+        compilation.folded = onnx_ir.load(folder / "model.onnx")
+        compilation.target = target
+        return compilation
+
+    def until(self, stage: str) -> Compilation:
+        """Run everything up to the end of `stage`; returns this compilation."""
+        for attribute in ATTRIBUTES[stage]:
+            getattr(self, attribute)
+        return self
+
+    # ---- what it starts from ------------------------------------------------------------------------------
+
+    @cached_property
+    def target(self) -> Target:
+        """The CPU, with the table of tiles that the options name. UsageError for one that is unknown."""
+        from bhpe_compile.targets import get_target
+
+        target = get_target(self.options.target)
+        return target if self.options.tiles is None else replace(target, tiles=self.options.tiles)
+
+    @cached_property
+    def inputs(self) -> dict[str, NDArray[np.float32]]:
+        """What the network is run on, by name and in the order in which it takes them."""
+        return picture_inputs(self.options.picture)
+
+    # ---- the stages ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The checkpoint. UsageError or InputError where it cannot be read."""
+        from bhpe_compile.frontends.checkpoint import load_model
+
+        if self.source is None:
+            raise TypeError("this compilation did not begin with a checkpoint")
+        with self.progress.stage("load"):
+            return load_model(self.source)
+
+    @cached_property
+    def graph(self) -> fx.GraphModule:
+        """The network as the options, or its training, made it binary; weights as they will be stored."""
+        from bhpe_compile.frontends.checkpoint import load_state
+        from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
+
+        loaded, options = self.loaded, self.options
+        trained = loaded.binarization
+        if trained is not None and (options.keep_float or options.binarize):
+            raise UsageError(
+                f"{loaded.source}: is binary already, its layers were chosen when it was made; "
+                "leave out --keep-float and --binarize"
+            )
+        with self.progress.stage("binarize"):
+            graph = trace(loaded.model)
+            self.progress.show("trace", graph)
+            if trained is not None:
+                graph, _ = binarize(graph, BinarizeOptions.from_dict(trained), self._passed)
+                load_state(graph, loaded.state_dict, loaded.source)
+            elif options.is_binary:
+                graph, _ = binarize(graph, options.binarize_options(), self._passed)
+            self.progress.step("freeze")
+            graph = freeze(graph)
+            self.progress.show("freeze", graph)
+        return graph
+
+    @cached_property
+    def run(self) -> Run:
+        """One run in torch: the reference, and the record that is exported."""
+        import torch
+
+        from bhpe_compile.exchange.export import run
+
+        graph, inputs = self.graph, self.inputs
+        with self.progress.stage("reference"), one_thread():
+            return run(graph, {name: torch.from_numpy(array) for name, array in inputs.items()})
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """What is rounded beyond the binary layers; 8-bit layers are calibrated where training left no ranges."""
+        graph, inputs = self.graph, self.inputs
+        trained = self._trained if self._checkpoint is None else self._checkpoint.ranges
+        with self.progress.stage("reference"), one_thread():
+            return choose_rounding(graph, self.options, inputs, self.progress, trained)
+
+    @cached_property
+    def exported(self) -> ir.Model:
+        """What ran as ONNX with `bhpe` operators, simplified."""
+        from bhpe_compile.exchange.export import to_onnx
+        from bhpe_compile.exchange.simplify import simplify
+
+        run, progress = self.run, self.progress
+        with progress.stage("export"):
+            progress.step("ONNX")
+            model = to_onnx(run)
+            progress.show("onnx", model)
+            progress.step("onnxsim")
+            model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
+            self.notes += notes
+            progress.show("onnxsim", model)
+        return model
+
+    @cached_property
+    def folded(self) -> ir.Model:
+        """The graph whose file is model.onnx: the algebra done, weights packed, 8-bit layers and float16 residuals."""
+        from bhpe_compile.passes.fold import fold_passes
+
+        rounding, model = self.rounding, self.exported.clone()
+        with self.progress.stage("fold"):
+            self._rewrite(fold_passes(rounding.ranges, rounding.half), model)
+        return model
+
+    @property
+    def onnx_bytes(self) -> bytes:
+        """model.onnx; the same model gives the same bytes."""
+        import onnx_ir
+
+        return bytes(onnx_ir.to_proto(self.folded).SerializeToString(deterministic=True))
+
+    @cached_property
+    def kernels(self) -> ir.Model:
+        """The graph of kernels for the target; no code is made."""
+        from bhpe_compile.passes.lower import lower_passes
+
+        target, model = self.target, self.folded.clone()
+        with self.progress.stage("lower"):
+            self._rewrite(
+                lower_passes(target.measured_tiles(), target.isa),
+                model,
+                ("packed weights", "explicit padding"),
+            )
+        return model
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        """The program: machine code, weights, calls and memory."""
+        from bhpe_compile.compiler.workers import Workers
+        from bhpe_compile.passes.lower import generate
+
+        kernels, progress = self.kernels, self.progress
+        with progress.stage("generate"):
+            if self.tools is not None:
+                lowered = generate(kernels, self.target, self.tools.workers, progress.step)
+            else:
+                with Workers() as workers:
+                    lowered = generate(kernels, self.target, workers, progress.step)
+            progress.show("program", lowered.program)
+        return lowered
+
+    def check(self, output: Path, force: bool = False) -> None:
+        """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
+        from bhpe_compile.artifact import check_output
+
+        self.target.measured_tiles()  # an unknown target, a damaged table
+        if self.source is not None and not self.source.exists():
+            raise UsageError(f"{self.source}: no such file")
+        check_output(output, force)
+
+    def write(self, output: Path, force: bool = False) -> CompileResult:
+        """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
+        from bhpe_compile.artifact import write_artifact
+        from bhpe_compile.report.compiled import compile_report
+
+        options, lowered = self.options, self.lowered
+        with self.progress.stage("write"):
+            facts = describe(self._checkpoint, options, self.rounding.source)
+            report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles)
+            write_artifact(
+                output,
+                lowered.program,
+                self.target,
+                self.onnx_bytes,
+                report,
+                self.run.arrays(),
+                {**facts, "passes": passes_run(self.records), "versions": versions()},
+                force,
+                static=options.static,
+                embed=options.embed_weights,
+            )
+        return CompileResult(output, report, tuple(self.notes), self.progress.seconds)
+
+    # ---- shared by the stages -----------------------------------------------------------------------------
+
+    @property
+    def _checkpoint(self) -> LoadedModel | None:
+        """`loaded`, or None where the compilation began behind it."""
+        return self.loaded if self.source is not None or "loaded" in self.__dict__ else None
+
+    def _rewrite(
+        self, passes: list[Pass[ir.Model]], model: ir.Model, established: tuple[str, ...] = ()
+    ) -> None:
+        """Run `passes` on `model`, in place."""
+        from bhpe_compile.passes.base import PassManager
+
+        PassManager(passes, established).run(model, self._passed)
+
+    def _passed(self, record: PassRecord, graph: object) -> None:
+        """What a pass manager tells after every pass."""
+        self.records.append((self.progress.current, record))
+        self.notes += record.notes
+        self.progress.passed(record, graph)
 
 
 @dataclass
@@ -64,302 +351,31 @@ def compile_model(
     file, unknown target, output not ours), InputError (damaged or unsupported model) or ToolchainError. Nothing is
     written unless everything succeeded.
     """
-    from bhpe_compile.artifact import check_output
-    from bhpe_compile.targets import get_target
-
-    target = get_target(options.target)
-    if options.tiles is not None:
-        target = replace(target, tiles=options.tiles)
-        target.measured_tiles()  # a damaged table is refused before the work
-    if not source.exists():
-        raise UsageError(f"{source}: no such file")
-    check_output(output, force)  # before the work, and once more after it
-    progress = Progress(observer, inspector)
-    with Tools.start() as tools:
-        with progress.stage("load"):
-            loaded = load(source)
-        with progress.stage("binarize"):
-            graph, notes = binarize(loaded, options, progress)
-        with progress.stage("reference"):
-            run = run_reference(graph, options.picture)
-            rounding = choose_rounding(graph, options, run.arrays()[INPUT], progress, loaded.ranges)
-        built = _build(run, rounding, target, tools, progress)
-    notes += built.notes
-    facts = describe(loaded, options, rounding.source)
-    forms = {"static": options.static, "embed": options.embed_weights}
-    report = _write(output, built, run, target, notes, facts, force, progress, **forms)
-    return CompileResult(output, report, notes, progress.seconds)
+    compilation = Compilation(options, source, progress=Progress(observer, inspector))
+    return _compile(compilation, output, force)
 
 
 def compile_graph(
     graph: fx.GraphModule,
-    example: NDArray[np.float32],
+    inputs: Inputs,
     output: Path,
-    target_name: str,
+    options: CompileOptions,
     *,
-    dense: Literal["int8", "fp32"] = "int8",
-    residual: Literal["fp16", "fp32"] = "fp16",
     force: bool = False,
     observer: Observer | None = None,
 ) -> CompileResult:
-    """Compile a frozen graph of any network, for inputs of the shape of `example`, and return the report.
+    """Compile a frozen graph of any network, for inputs like `inputs`, and return the report.
 
-    `graph` takes one tensor and returns a dict of tensors; see `passes.binarize.binarize` and `freeze`. What it
-    computes from `example` is recorded for `verify`, and 8-bit layers are calibrated on it. Raises as `compile_model`
-    does.
+    `graph` takes the tensors of `inputs`, in their order, and returns a dict of tensors; see
+    `passes.binarize.binarize` and `freeze`. What it computes from them is recorded for `verify`, and 8-bit layers are
+    calibrated on it. Of the options, `dense`, `residual` and those of the target count. Raises as `compile_model` does.
     """
-    from bhpe_compile.artifact import check_output
-    from bhpe_compile.targets import get_target
+    compilation = Compilation.of_graph(graph, inputs, options, progress=Progress(observer))
+    return _compile(compilation, output, force)
 
-    options = CompileOptions(target_name, dense=dense, residual=residual)
-    target = get_target(target_name)
-    check_output(output, force)
-    progress = Progress(observer)
+
+def _compile(compilation: Compilation, output: Path, force: bool) -> CompileResult:
+    compilation.check(output, force)
     with Tools.start() as tools:
-        with progress.stage("reference"):
-            run = run_graph(graph, example)
-            rounding = choose_rounding(graph, options, example, progress)
-        built = _build(run, rounding, target, tools, progress)
-    facts: dict[str, Any] = {"options": {"target": target_name, "dense": dense, "residual": residual}}
-    report = _write(output, built, run, target, built.notes, facts, force, progress)
-    return CompileResult(output, report, built.notes, progress.seconds)
-
-
-@dataclass(frozen=True)
-class _Built:
-    """A lowered network, ready to be written: `folded` is the graph the report counts."""
-
-    folded: ir.Model
-    onnx_bytes: bytes
-    lowered: Lowered
-    notes: tuple[Note, ...]
-
-
-def _build(run: Run, rounding: Rounding, target: Target, tools: Tools, progress: Progress) -> _Built:
-    """Export, fold and lower."""
-    with progress.stage("export"):
-        model, notes = export(run, progress, tools.simplifier)
-    with progress.stage("fold"):
-        records = fold(model, progress, rounding)
-        onnx_bytes = serialise(model)
-        folded = model.clone()
-    with progress.stage("lower"):
-        lowered, lower_records = lower(model, target, tools.workers, progress)
-        records += lower_records
-    notes += tuple(note for record in records for note in record.notes)
-    return _Built(folded, onnx_bytes, lowered, notes)
-
-
-def _write(
-    output: Path,
-    built: _Built,
-    run: Run,
-    target: Target,
-    notes: tuple[Note, ...],
-    facts: dict[str, Any],
-    force: bool,
-    progress: Progress,
-    **forms: bool,
-) -> dict[str, Any]:
-    """Write the artefact; its report. `forms` as `write_artifact` has them."""
-    from bhpe_compile.artifact import write_artifact
-    from bhpe_compile.report.compiled import compile_report
-
-    with progress.stage("write"):
-        report = compile_report(built.folded, built.lowered.program, notes, facts, built.lowered.tiles)
-        info = {
-            **facts,
-            "passes": [{"stage": one.stage, "name": one.name} for one in list_passes()],
-            "versions": versions(),
-        }
-        write_artifact(
-            output,
-            built.lowered.program,
-            target,
-            built.onnx_bytes,
-            report,
-            run.arrays(),
-            info,
-            force,
-            **forms,
-        )
-    return report
-
-
-def load(source: Path) -> LoadedModel:
-    """Read a checkpoint of any known layout."""
-    from bhpe_compile.frontends.checkpoint import load_model
-
-    return load_model(source)
-
-
-def binarize(
-    loaded: LoadedModel, options: CompileOptions, progress: Progress
-) -> tuple[fx.GraphModule, tuple[Note, ...]]:
-    """Trace, binarize as asked (or as the checkpoint was trained), freeze: weights as they will be stored."""
-    from bhpe_compile.frontends.checkpoint import load_state
-    from bhpe_compile.passes import binarize as stage
-
-    notes: tuple[Note, ...] = ()
-    if loaded.binarization is not None:
-        if options.keep_float or options.binarize:
-            raise UsageError(
-                f"{loaded.source}: is binary already, its layers were chosen when it was made; "
-                "leave out --keep-float and --binarize"
-            )
-        chosen = stage.BinarizeOptions.from_dict(loaded.binarization)
-        graph, notes = stage.binarize(trace(loaded, progress), chosen, progress.passed)
-        load_state(graph, loaded.state_dict, loaded.source)
-    elif options.scheme is None:
-        graph = trace(loaded, progress)
-    else:
-        graph, notes = stage.binarize(trace(loaded, progress), binarize_options(options), progress.passed)
-    progress.step("freeze")
-    frozen = stage.freeze(graph)
-    progress.show("freeze", frozen)
-    return frozen, notes
-
-
-def trace(loaded: LoadedModel, progress: Progress) -> fx.GraphModule:
-    """The network as a graph, before any decision."""
-    from bhpe_compile.passes.binarize import trace
-
-    graph = trace(loaded.model)
-    progress.show("trace", graph)
-    return graph
-
-
-def binarize_options(options: CompileOptions) -> BinarizeOptions:
-    """What the options say to the binarize passes; they must name a scheme."""
-    from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
-
-    return BinarizeOptions(
-        scheme=get_scheme(options.scheme or ""),
-        keep_float=options.keep_float,
-        binarize=options.binarize,
-        residual_tap="before" if options.residual_tap == "before" else "after",
-    )
-
-
-def run_reference(graph: fx.GraphModule, picture: Path | None) -> Run:
-    """Run torch once on `picture` (None: the embedded photograph)."""
-    from bhpe_compile.runtime import load_picture
-
-    with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
-        return run_graph(graph, load_picture(picture or embedded).network_input)
-
-
-def run_graph(graph: fx.GraphModule, example: NDArray[np.float32]) -> Run:
-    """Run torch once on `example`; what it computes, and how, is recorded."""
-    import torch
-
-    from bhpe_compile.exchange.export import run
-
-    return run(graph, torch.from_numpy(example))
-
-
-def export(
-    run: Run, progress: Progress, simplifier: Simplifier | None = None
-) -> tuple[ir.Model, tuple[Note, ...]]:
-    """What ran -> ONNX with `bhpe` operators, simplified."""
-    from bhpe_compile.exchange.export import to_onnx
-    from bhpe_compile.exchange.simplify import simplify
-
-    progress.step("ONNX")
-    model = to_onnx(run)
-    progress.show("onnx", model)
-    progress.step("onnxsim")
-    model, notes = simplify(model, simplifier)
-    progress.show("onnxsim", model)
-    return model, notes
-
-
-def fold(model: ir.Model, progress: Progress, rounding: Rounding | None = None) -> list[PassRecord]:
-    """Run the fold passes in place; without `rounding` all values stay float32."""
-    from bhpe_compile.passes.fold import fold_passes
-
-    rounding = rounding or Rounding()
-    return _run(fold_passes(rounding.ranges, rounding.half), model, progress)
-
-
-def serialise(model: ir.Model) -> bytes:
-    """The model as an .onnx file; the same model gives the same bytes."""
-    import onnx_ir
-
-    return bytes(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
-
-
-def lower(
-    model: ir.Model, target: Target, workers: Workers, progress: Progress
-) -> tuple[Lowered, list[PassRecord]]:
-    """Run the lower passes in place, then generate code for `target`."""
-    from bhpe_compile.passes.lower import generate
-
-    records = lower_graph(model, target, progress)
-    lowered = generate(model, target, workers, progress.step)
-    progress.show("program", lowered.program)
-    return lowered, records
-
-
-def lower_graph(model: ir.Model, target: Target, progress: Progress) -> list[PassRecord]:
-    """Run the lower passes in place."""
-    from bhpe_compile.passes.lower import lower_passes
-
-    passes = lower_passes(target.measured_tiles(), target.isa)
-    return _run(passes, model, progress, established=("packed weights", "explicit padding"))
-
-
-def lowered_graph(
-    source: Path, target: Target, options: CompileOptions, observer: Observer | None
-) -> ir.Model:
-    """The kernel graph of a checkpoint or of an artefact for `target`, without its code."""
-    import onnx_ir
-
-    progress = Progress(observer)
-    if source.is_dir():
-        from bhpe_compile.artifact.load import check_artifact
-
-        check_artifact(source)
-        model = onnx_ir.load(source / "model.onnx")
-    else:
-        with progress.stage("load"):
-            loaded = load(source)
-        with progress.stage("binarize"):
-            graph, _ = binarize(loaded, options, progress)
-        with progress.stage("reference"):
-            run = run_reference(graph, options.picture)
-            rounding = choose_rounding(graph, options, run.arrays()[INPUT], progress, loaded.ranges)
-        with progress.stage("export"):
-            model, _ = export(run, progress)
-        with progress.stage("fold"):
-            fold(model, progress, rounding)
-    with progress.stage("lower"):
-        lower_graph(model, target, progress)
-    return model
-
-
-def _run(
-    passes: list[Pass[ir.Model]], model: ir.Model, progress: Progress, established: tuple[str, ...] = ()
-) -> list[PassRecord]:
-    from bhpe_compile.passes.base import PassManager
-
-    manager = PassManager(passes, established)
-    manager.run(model, progress.passed)
-    return manager.records
-
-
-def trace_original(source: Path) -> fx.GraphModule:
-    """The full-precision network of a checkpoint, its weights rounded as they would be stored."""
-    graph, _ = binarize(load(source), CompileOptions(target="", scheme=None), Progress(None))
-    return graph
-
-
-def original_onnx(source: Path) -> ir.Model:
-    """The full-precision network of a checkpoint as plain ONNX: the peer to compare with."""
-    return export_run(run_reference(trace_original(source), None))
-
-
-def export_run(run: Run) -> ir.Model:
-    """What ran as simplified ONNX."""
-    model, _ = export(run, Progress(None))
-    return model
+        compilation.tools = tools
+        return compilation.write(output, force)

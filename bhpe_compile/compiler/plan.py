@@ -16,12 +16,9 @@ POINTS: dict[str, str] = {
     "freeze": "binarize",
     "onnx": "export",
     "onnxsim": "export",
-    "program": "lower",
+    "program": "generate",
 }
 """Places that are no passes, where a graph can be looked at as well, and their stages."""
-
-OPTIONAL = {"quantize-dense": "--dense int8", "half-residuals": "--residual fp16 beside binary layers"}
-"""Passes that run only with certain options."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,20 @@ class PassInfo:
     ensures: tuple[str, ...]
 
 
-def list_passes() -> list[PassInfo]:
-    """Every pass, in order."""
+def list_passes(options: CompileOptions | None = None) -> list[PassInfo]:
+    """The passes that run with `options`, in order; None: every pass there is."""
     from bhpe_compile.passes.binarize import BinarizeOptions, binarize_passes
     from bhpe_compile.passes.fold import fold_passes
     from bhpe_compile.passes.lower import lower_passes
 
+    binary, int8, half = (
+        (True, True, True)
+        if options is None
+        else (options.is_binary, options.computes_int8, options.keeps_half)
+    )
     stages: tuple[tuple[str, Any], ...] = (
-        ("binarize", binarize_passes(BinarizeOptions())),
-        ("fold", fold_passes({}, half=True)),
+        ("binarize", binarize_passes(BinarizeOptions()) if binary else ()),
+        ("fold", fold_passes({} if int8 else None, half)),
         ("lower", lower_passes()),
     )
     return [
@@ -56,22 +58,16 @@ def list_passes() -> list[PassInfo]:
 def check_points(names: tuple[str, ...], options: CompileOptions) -> None:
     """UsageError for a name that is no pass or point, with near ones, and for a pass that `options` leave out."""
     known = [*POINTS, *(one.name for one in list_passes())]
+    planned = {*POINTS, *(one.name for one in list_passes(options))}
     for name in names:
         if name not in known:
             raise UsageError(
                 f"no pass is called {name!r}; {near(name, known, '`bhpe-compile passes` lists them')}"
             )
-        if name in skipped(options):
-            raise UsageError(f"pass {name} does not run with these options; it needs {OPTIONAL[name]}")
-
-
-def skipped(options: CompileOptions) -> tuple[str, ...]:
-    """The passes of `OPTIONAL` that do not run."""
-    runs = {
-        "quantize-dense": options.computes_int8,
-        "half-residuals": options.is_binary and options.residual == "fp16",
-    }
-    return tuple(name for name in OPTIONAL if not runs[name])
+        if name not in planned:
+            said = options.to_dict()
+            chosen = " ".join(f"--{option} {said[option]}" for option in ("scheme", "dense", "residual"))
+            raise UsageError(f"pass {name} does not run with {chosen}")
 
 
 def near(name: str, known: list[str], otherwise: str) -> str:

@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 Observer = Callable[[str, str, float], None]
 """(stage, pass or step, fraction of the whole work done)."""
 
-STAGES = ("load", "binarize", "reference", "export", "fold", "lower", "write")
+STAGES = ("load", "binarize", "reference", "export", "fold", "lower", "generate", "write")
 """The stages in order, as progress bars and reports name them."""
 
-_WEIGHT = {"load": 2, "binarize": 1, "reference": 2, "export": 8, "fold": 4, "lower": 10, "write": 3}
+_WEIGHT = {
+    "load": 2,
+    "binarize": 1,
+    "reference": 2,
+    "export": 8,
+    "fold": 4,
+    "lower": 2,
+    "generate": 8,
+    "write": 3,
+}
 
 
 class Inspector(Protocol):
@@ -25,7 +34,7 @@ class Inspector(Protocol):
 
     def look(self, stage: str, point: str, subject: object, record: PassRecord | None) -> None:
         """`subject` (fx graph, ONNX graph, program) stands at `point` of `stage`: a pass, then with its record, or
-        one of `schedule.POINTS`. It must not be changed."""
+        one of `plan.POINTS`. It must not be changed."""
 
 
 @dataclass
@@ -35,23 +44,23 @@ class Progress:
     observer: Observer | None
     inspector: Inspector | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    _stage: str = ""
-    _done: float = 0.0
+    current: str = ""
+    """The stage that runs."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The block is stage `name`: its steps are told with it, its seconds are kept."""
+        """The block is stage `name`, or a further part of it: its steps are told with it, its seconds are summed."""
         start = time.perf_counter()
-        self._stage = name
+        self.current = name
         self.step("")
         yield
-        self.seconds[name] = time.perf_counter() - start
-        self._done += _WEIGHT[name]
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def step(self, name: str) -> None:
         """Tell the observer what is being done now."""
         if self.observer is not None:
-            self.observer(self._stage, name, self._done / sum(_WEIGHT.values()))
+            done = sum(_WEIGHT[stage] for stage in self.seconds)
+            self.observer(self.current, name, done / sum(_WEIGHT.values()))
 
     def passed(self, record: PassRecord, graph: object) -> None:
         """A pass has run: what a pass manager tells."""
@@ -61,4 +70,4 @@ class Progress:
     def show(self, point: str, subject: object, record: PassRecord | None = None) -> None:
         """Let the inspector look at `subject`."""
         if self.inspector is not None:
-            self.inspector.look(self._stage, point, subject, record)
+            self.inspector.look(self.current, point, subject, record)

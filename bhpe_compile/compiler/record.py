@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,21 @@ from bhpe_compile import __version__
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.passes.base import PassRecord
 
 TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tvm", "ziglang", "numpy")
 
 
 def describe(
-    loaded: LoadedModel, options: CompileOptions, calibration: dict[str, Any] | None = None
+    loaded: LoadedModel | None, options: CompileOptions, calibration: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Facts about the model and the options; `calibration` says where the ranges of 8-bit layers are from."""
+    """Facts about the model and the options; `calibration` says where the ranges of 8-bit layers are from.
+
+    loaded: None where a graph was compiled; the options that chose its binary layers are not known then.
+    """
+    said = options.to_dict()
+    if loaded is None:
+        return {"options": {name: said[name] for name in ("target", "dense", "residual")}}
     return {
         "model": {
             "preset": loaded.preset.name,
@@ -25,9 +33,22 @@ def describe(
             "binarization": loaded.binarization,
             "ignored_keys": list(loaded.ignored),
         },
-        "options": options.to_dict(),
+        "options": said,
         "calibration": calibration,
     }
+
+
+def passes_run(records: Iterable[tuple[str, PassRecord]]) -> list[dict[str, Any]]:
+    """What ran, in order, of (stage, record): how many matches each pass applied and refused."""
+    return [
+        {
+            "stage": stage,
+            "name": record.name,
+            "applied": sum(note.applied for note in record.notes),
+            "refused": sum(not note.applied for note in record.notes),
+        }
+        for stage, record in records
+    ]
 
 
 def versions() -> dict[str, str]:

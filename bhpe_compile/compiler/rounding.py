@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.progress import Progress
 
@@ -32,26 +34,25 @@ class Rounding:
 def choose_rounding(
     graph: fx.GraphModule,
     options: CompileOptions,
-    example: NDArray[np.float32],
+    example: Mapping[str, NDArray[np.float32]],
     progress: Progress,
     trained: Ranges | None = None,
 ) -> Rounding:
     """What the options ask to be rounded.
 
     The ranges of 8-bit layers are those they were `trained` with. Without these, or where the options name pictures,
-    they are measured here: on the pictures, or on `example` [1, 3, H, W] and its mirror image.
+    they are measured here: on the pictures, or on `example`, the inputs by name, and its mirror image.
     """
     from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
-    from bhpe_compile.runtime import load_picture
 
     half = options.keeps_half
     if not options.computes_int8:
         return Rounding(half=half)
     if trained is not None and not options.calibrate:
         return Rounding(trained, half, {"source": "training"})
-    pictures = (load_picture(path).network_input for path in options.calibrate)
-    images = pictures if options.calibrate else with_mirror_image(example)
-    found = calibrate(graph, images, progress.step)
+    pictures = (picture_inputs(path) for path in options.calibrate)
+    examples = pictures if options.calibrate else with_mirror_image(example)
+    found = calibrate(graph, examples, progress.step)
     source = "user" if options.calibrate else "embedded example"
     return Rounding(found.ranges(), half, {"source": source, "pictures": found.pictures})
 

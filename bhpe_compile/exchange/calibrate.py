@@ -7,7 +7,7 @@ shall not coarsen all others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -59,21 +59,28 @@ class Calibration:
 
 
 def calibrate(
-    graph: fx.GraphModule, images: Iterable[NDArray[np.float32]], tick: Callable[[str], None] = lambda _: None
+    graph: fx.GraphModule,
+    examples: Iterable[Mapping[str, NDArray[np.float32]]],
+    tick: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
-    """What `graph` reads on all `images`, each [1, 3, H, W]; `tick` hears of every picture."""
+    """What `graph` reads on all `examples`, each its inputs by name, in order; `tick` hears of every one."""
     calibration = Calibration()
     with torch.no_grad(), calibration.watching(graph):
-        for image in images:
+        for example in examples:
             tick(f"calibration, picture {calibration.pictures + 1}")
-            graph(torch.from_numpy(image))
+            graph(*map(torch.from_numpy, example.values()))
             calibration.pictures += 1
     return calibration
 
 
-def with_mirror_image(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """`image` and its mirror image: two pictures where only one is at hand."""
-    return image, np.ascontiguousarray(image[..., ::-1])
+def with_mirror_image(
+    example: Mapping[str, NDArray[np.float32]],
+) -> tuple[Mapping[str, NDArray[np.float32]], ...]:
+    """`example` and itself with its pictures [1, C, H, W] mirrored: two examples where only one is at hand."""
+    return example, {
+        name: np.ascontiguousarray(array[..., ::-1]) if array.ndim == 4 else array
+        for name, array in example.items()
+    }
 
 
 def best_range(samples: NDArray[np.float32]) -> tuple[float, float]:

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from bhpe_compile.exchange import INPUT
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import weight_of
 from bhpe_compile.exchange.operations import TABLE
@@ -31,29 +30,30 @@ class Run:
     """One run of a network: what it computed, by name, and the record of how."""
 
     graph: fx.GraphModule
-    image: Tensor
+    inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     recorder: Recorder
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The input and all outputs by name."""
-        return {INPUT: self.image.numpy(), **{name: value.numpy() for name, value in self.outputs.items()}}
+        """All inputs and outputs by name."""
+        return {name: value.numpy() for name, value in (*self.inputs.items(), *self.outputs.items())}
 
 
-def run(graph: fx.GraphModule, image: Tensor) -> Run:
-    """Execute `graph` (frozen; returns a dict of tensors) on `image` [1, 3, H, W]."""
+def run(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> Run:
+    """Execute `graph` (frozen; returns a dict of tensors) on `inputs`, in their order; batch 1."""
     if not isinstance(graph.graph.output_node().args[0], Mapping):
         raise TypeError("the graph has to return a dict of tensors")
     recorder = Recorder(graph, TABLE)
-    recorder.begin(image, INPUT)
+    for name, tensor in inputs.items():
+        recorder.begin(tensor, name)
     with torch.no_grad(), recorder:
-        outputs = graph(image)
-    return Run(graph, image, outputs, recorder)
+        outputs = graph(*inputs.values())
+    return Run(graph, inputs, outputs, recorder)
 
 
-def export(graph: fx.GraphModule, image: Tensor) -> ir.Model:
-    """`graph` as ONNX, for inputs like `image`."""
-    return to_onnx(run(graph, image))
+def export(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> ir.Model:
+    """`graph` as ONNX, for inputs like `inputs`."""
+    return to_onnx(run(graph, inputs))
 
 
 def to_onnx(run: Run) -> ir.Model:
@@ -63,7 +63,7 @@ def to_onnx(run: Run) -> ir.Model:
     else:
         from bhpe_compile.exchange.torch_export import torch_export
 
-        model = torch_export(run.graph, run.image, INPUT, list(run.outputs))
+        model = torch_export(run.graph, run.inputs, list(run.outputs))
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "bhpe-compile", ""
     model.graph.name = "bhpe"

@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -115,17 +115,17 @@ def _table() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def torch_export(
-    graph: fx.GraphModule, example: torch.Tensor, input_name: str, outputs: Sequence[str]
+    graph: fx.GraphModule, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]
 ) -> ir.Model:
-    """Export `graph` for inputs like `example`; constants are initializers, names of nodes are the exporter's."""
+    """Export `graph` for inputs like `inputs`; constants are initializers, names of nodes are the exporter's."""
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph,
-            (example,),
+            tuple(inputs.values()),
             dynamo=True,
             optimize=False,  # its rewrite rules would fold batch norms into float16 weights
             opset_version=OPSET,
-            input_names=[input_name],
+            input_names=list(inputs),
             output_names=list(outputs),
             custom_translation_table=_table(),
             verbose=False,

@@ -18,16 +18,12 @@ import torch
 from torch import nn
 
 from bhpe_compile.check.verify import verify
-from bhpe_compile.compiler import pipeline
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import CompileResult, compile_model
+from bhpe_compile.compiler.pipeline import Compilation, CompileResult, compile_graph, compile_model
 from bhpe_compile.compiler.plan import list_passes
-from bhpe_compile.compiler.progress import STAGES, Progress
+from bhpe_compile.compiler.progress import STAGES
 from bhpe_compile.compiler.record import describe, versions
-from bhpe_compile.compiler.rounding import choose_rounding
-from bhpe_compile.compiler.tools import one_thread
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.exchange import INPUT
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
@@ -42,6 +38,7 @@ OPTIONS: dict[str, CompileOptions] = {
     "bidrn": CompileOptions("x86"),
     "again": CompileOptions("x86"),
     "float": CompileOptions("x86", scheme=None),
+    "int8": CompileOptions("x86", scheme=None, dense="int8"),
     "bnn": CompileOptions("x86", scheme="bnn"),
     "reactnet": CompileOptions("x86", scheme="reactnet", keep_float=("backbone.layer1.0.*",)),
 }
@@ -97,9 +94,27 @@ def test_files_and_manifest(compiled: Compilations) -> None:
     assert manifest["options"] == OPTIONS["bidrn"].to_dict()
     assert manifest["target"]["name"] == "x86"
     assert set(manifest["files"]) == {*FILES} - {"manifest.json"}
-    assert [(p["stage"], p["name"]) for p in manifest["passes"]] == [(p.stage, p.name) for p in list_passes()]
     assert manifest["versions"] == versions()
     assert [port["name"] for port in manifest["inputs"]] == ["image"]
+
+
+@pytest.mark.parametrize("name", ["bidrn", "float", "int8", "bnn"])
+def test_the_manifest_lists_the_passes_that_ran_and_the_plan_foretold_them(
+    compiled: Compilations, name: str
+) -> None:
+    result = compiled(name)
+    passes = json.loads(content(result, "manifest.json"))["passes"]
+    ran = [(one["stage"], one["name"]) for one in passes]
+    assert ran == [(one.stage, one.name) for one in list_passes(OPTIONS[name])]
+    stages = {stage for stage, _ in ran}
+    assert stages == ({"binarize", "fold", "lower"} if OPTIONS[name].is_binary else {"fold", "lower"})
+    assert (("fold", "quantize-dense") in ran) == (name != "float")
+    assert (("fold", "half-residuals") in ran) == OPTIONS[name].is_binary
+    for one in passes:
+        notes = [note for note in result.notes if note.pass_name == one["name"]]
+        assert one["applied"] == sum(note.applied for note in notes), one
+        assert one["refused"] == sum(not note.applied for note in notes), one
+    assert any(one["applied"] for one in passes)
 
 
 def test_nothing_written_names_a_place_of_this_machine(compiled: Compilations) -> None:
@@ -193,17 +208,9 @@ def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_
     path = tmp_path / "binary.pt"
     options = BinarizeOptions()
     save_model(path, binarize(compiled.model, options)[0], TINY, options.to_dict())
-    progress = Progress(None)
-    loaded = pipeline.load(path)
-    graph, _ = pipeline.binarize(loaded, OPTIONS["bnn"], progress)
-    with one_thread():  # sums in the same order, so the same ranges
-        run = pipeline.run_reference(graph, None)
-        model, _ = pipeline.export(run, progress)
-        pipeline.fold(
-            model, progress, choose_rounding(graph, OPTIONS["bidrn"], run.arrays()[INPUT], progress)
-        )
-    assert pipeline.serialise(model) == content(compiled("bidrn"), "model.onnx")
-    assert describe(loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
+    compilation = Compilation(OPTIONS["bnn"], path)
+    assert compilation.onnx_bytes == content(compiled("bidrn"), "model.onnx")
+    assert describe(compilation.loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()
 
 
 @pytest.mark.parametrize("name", ["bidrn", "float", "bnn", "reactnet"])
@@ -282,10 +289,11 @@ class Trunk(nn.Module):
 def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
     graph, _ = binarize(Trunk(compiled.model.backbone), BinarizeOptions())
     example = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
-    result = pipeline.compile_graph(freeze(graph), example, tmp_path / "trunk", "x86")
-    assert set(result.seconds) == {"reference", "export", "fold", "lower", "write"}
+    inputs = {"image": example}
+    result = compile_graph(freeze(graph), inputs, tmp_path / "trunk", CompileOptions("x86"))
+    assert tuple(result.seconds) == STAGES[2:]
     found = verify(result.output)
     assert found.ok, found.first_difference
     assert found.binary_layers > 0
     with pytest.raises(UsageError, match="did you mean x86"):
-        pipeline.compile_graph(freeze(graph), example, tmp_path / "other", "x87")
+        compile_graph(freeze(graph), inputs, tmp_path / "other", CompileOptions("x87"))

@@ -14,8 +14,7 @@ from PIL import Image
 pytest.importorskip("accelerate")
 
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import binarize as pipeline_binarize
-from bhpe_compile.compiler.progress import Progress
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.compiler.rounding import with_rounding
 from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
@@ -66,7 +65,7 @@ def test_the_student_is_compiled_as_it_ended(student: tuple[Path, Hand4Whole, Tr
     """Signs of the last checkpoint, magnitudes its mean |W|, other weights float16."""
     folder, teacher, _ = student
     assert (folder / "student.pt").stat().st_size < 3_000_000
-    graph, _ = pipeline_binarize(load_model(folder / "student.pt"), CompileOptions(target=""), Progress(None))
+    graph = Compilation.of_loaded(load_model(folder / "student.pt"), CompileOptions(target="")).graph
     latent, _ = binarize(trace(teacher, "predict"), BinarizeOptions())
     load_state(latent, torch.load(folder / "work" / CHECKPOINT, weights_only=True)["network"], "checkpoint")
     trained = dict(latent.named_modules())
@@ -97,7 +96,7 @@ def test_features_and_outputs_come_nearer(tmp_path: Path, body: BodyModel) -> No
 def test_other_schemes_learn_too(scheme: str, tmp_path: Path, body: BodyModel) -> None:
     _, trained = run(tmp_path, body, scheme, label_weight=0.5)
     assert np.isfinite(trained.log[-1]["loss"])
-    graph, _ = pipeline_binarize(load_model(trained.output), CompileOptions(target=""), Progress(None))
+    graph = Compilation.of_loaded(load_model(trained.output), CompileOptions(target="")).graph
     with torch.no_grad():
         outputs = graph(torch.rand(1, 3, 512, 384))
     assert all(bool(torch.isfinite(value).all()) for value in outputs.values())
@@ -128,12 +127,12 @@ def test_a_student_brings_what_compiling_rounds(
     """Ranges of all convolutions of the compiled network, which are those of its own picture's 8 bits."""
     loaded = load_model(student[0] / "student.pt")
     assert loaded.ranges is not None
-    graph, _ = pipeline_binarize(loaded, CompileOptions(target=""), Progress(None))
+    graph = Compilation.of_loaded(loaded, CompileOptions(target="")).graph
     rounded = with_rounding(graph, loaded, CompileOptions(target=""))
     spans = {path: m.span for path, m in rounded.named_modules() if isinstance(m, RoundedInput)}
     assert spans == loaded.ranges
     assert all(low < high for low, high in spans.values())
-    exact, _ = pipeline_binarize(loaded, CompileOptions(target=""), Progress(None))
+    exact = Compilation.of_loaded(loaded, CompileOptions(target="")).graph
     plain = replace(loaded, ranges=None)
     assert with_rounding(exact, plain, CompileOptions(target="")) is exact
 

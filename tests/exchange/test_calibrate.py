@@ -62,7 +62,7 @@ def test_convolutions_are_observed() -> None:
     graph = fx.symbolic_trace(Network().eval())
     image = np.random.default_rng(0).uniform(-1, 2, (1, 3, 200, 300)).astype(np.float32)
     told: list[str] = []
-    calibration = calibrate(graph, [image, image * 2], told.append)
+    calibration = calibrate(graph, [{"image": image}, {"image": image * 2}], told.append)
     assert (calibration.pictures, len(told)) == (2, 2)
     assert set(calibration.samples) == {"first", "up"}
     samples, others = calibration.samples["first"]

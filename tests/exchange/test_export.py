@@ -59,7 +59,7 @@ def picture() -> Tensor:
 
 @pytest.fixture(scope="module")
 def model(small: fx.GraphModule, picture: Tensor) -> ir.Model:
-    return export(small, picture)
+    return export(small, {"image": picture})
 
 
 def test_layers_keep_their_paths(model: ir.Model) -> None:
@@ -121,19 +121,19 @@ def test_nothing_else_is_in_the_file(model: ir.Model) -> None:
 
 
 def test_the_same_graph_gives_the_same_bytes(small: fx.GraphModule, picture: Tensor, model: ir.Model) -> None:
-    assert as_bytes(export(small, picture)) == as_bytes(model)
+    assert as_bytes(export(small, {"image": picture})) == as_bytes(model)
 
 
 def test_the_exporter_says_nothing(
     small: fx.GraphModule, picture: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    export(small, picture)
+    export(small, {"image": picture})
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_graph_is_not_changed(small: fx.GraphModule, picture: Tensor) -> None:
     before = small.code
-    export(small, picture)
+    export(small, {"image": picture})
     assert small.code == before
 
 

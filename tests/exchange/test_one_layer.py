@@ -67,7 +67,7 @@ def test_one_layer_is_equal_bit_by_bit(name: str) -> None:
     x = torch.where(normal(*shape).abs() < 0.3, edge, x)  # a quarter exactly on the threshold
     with torch.no_grad():
         want = frozen(x)["y"].numpy()
-    np.testing.assert_array_equal(run(export(frozen, x), x.numpy())[0], want)
+    np.testing.assert_array_equal(run(export(frozen, {"image": x}), x.numpy())[0], want)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def full_precision() -> Run:
     image = torch.rand(1, 3, 512, 384, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         want = {name: value.numpy() for name, value in frozen(image).items()}
-    return export(frozen, image), want, image.numpy()
+    return export(frozen, {"image": image}), want, image.numpy()
 
 
 def test_the_full_precision_network_is_close(

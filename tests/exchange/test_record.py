@@ -125,7 +125,7 @@ def test_every_operation_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_runtime_computes_what_torch_does(name: str) -> None:
-    ran = module.run(graph_of(CASES[name]), picture())
+    ran = module.run(graph_of(CASES[name]), {"image": picture()})
     assert ran.recorder.refusal is None
     got = run(to_onnx(ran), picture().numpy())[0]
     # float32, sums of up to 36 products in another order
@@ -147,7 +147,7 @@ def test_onnx_runtime_computes_what_torch_does(name: str) -> None:
 def test_anything_else_is_refused_by_name_and_left_to_torch(
     function: Callable[..., Tensor], reason: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ran = module.run(graph_of(function), picture())
+    ran = module.run(graph_of(function), {"image": picture()})
     assert reason in str(ran.recorder.refusal)
     got = run(to_onnx(ran), picture().numpy())[0]
     np.testing.assert_allclose(got, ran.outputs["y"].numpy(), rtol=1e-5, atol=1e-5)
@@ -155,7 +155,7 @@ def test_anything_else_is_refused_by_name_and_left_to_torch(
 
 
 def test_the_first_refusal_is_kept_and_the_run_goes_on() -> None:
-    ran = module.run(graph_of(lambda x, m: torch.erf(torch.erfc(x)) + 1), picture())
+    ran = module.run(graph_of(lambda x, m: torch.erf(torch.erfc(x)) + 1), {"image": picture()})
     assert str(ran.recorder.refusal).startswith("aten.erfc")
     torch.testing.assert_close(ran.outputs["y"], torch.erf(torch.erfc(picture())) + 1)
 
@@ -163,14 +163,14 @@ def test_the_first_refusal_is_kept_and_the_run_goes_on() -> None:
 def test_layers_read_their_own_weight_under_its_name() -> None:
     """Also through the transposition in front of a matrix product."""
     graph = graph_of(lambda x, m: functional.linear(x.mean((2, 3)), m.square, m.vector))
-    model = export(graph, picture())
+    model = export(graph, {"image": picture()})
     node = next(node for node in model.graph if node.op_type == "Gemm")
     assert [value.name for value in node.inputs[1:] if value is not None] == ["square", "vector"]
     np.testing.assert_array_equal(array_of(node.inputs[1]), graph.get_parameter("square").numpy())
 
 
 def test_what_does_not_depend_on_the_input_is_a_constant() -> None:
-    model = export(graph_of(lambda x, m: x + (m.vector * 2 + torch.arange(4)).sum()), picture())
+    model = export(graph_of(lambda x, m: x + (m.vector * 2 + torch.arange(4)).sum()), {"image": picture()})
     assert op_types(model) == ["Add"]
 
 
@@ -183,7 +183,7 @@ class Twice(nn.Module):
 
 
 def test_outputs_may_be_the_same_the_input_or_constant() -> None:
-    model = export(fx.symbolic_trace(Twice()), picture())
+    model = export(fx.symbolic_trace(Twice()), {"image": picture()})
     assert [value.name for value in model.graph.outputs] == ["a", "b", "image_again", "constant"]
     image = picture().numpy()
     for got, want in zip(run(model, image), (image * 2, image * 2, image, np.full(3, 2)), strict=True):
@@ -203,7 +203,7 @@ def test_torchs_exporter_gives_the_same_network(scheme: str | None) -> None:
     if scheme is not None:
         graph, _ = binarize(network, BinarizeOptions(scheme=get_scheme(scheme)))
     image = torch.rand((1, 3, *TINY.image), generator=torch.Generator().manual_seed(0))
-    ran = module.run(freeze(graph), image)
+    ran = module.run(freeze(graph), {"image": image})
     ours = to_onnx(ran)
     ran.recorder.refusal = "for the test"
     theirs = to_onnx(replace(ran))

@@ -114,7 +114,7 @@ def chain() -> Chain:
     frozen = freeze(graph)
     image = _smooth_picture()
     torch_outputs, torch_signs = _torch_signs(frozen, image)
-    exported = export(frozen, image)
+    exported = export(frozen, {"image": image})
     forms = {"exported": ir.from_proto(ir.to_proto(exported))}
     simplified, notes = simplify(exported)
     assert [note.applied for note in notes] == [True], notes

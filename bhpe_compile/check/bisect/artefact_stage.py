@@ -82,20 +82,14 @@ class JudgedProgram:
     wrong: Wrong | None
 
 
-def lowered_again(model: Path, target: Target) -> dict[tuple[str, str], deque[Described]]:
-    """(layer, kind of kernel) -> descriptions in order, of model.onnx lowered for `target`; no code is made."""
-    import onnx_ir as ir
-
-    from bhpe_compile.passes.base import PassManager
+def lowered_again(artifact: Path, target: Target) -> dict[tuple[str, str], deque[Described]]:
+    """(layer, kind of kernel) -> descriptions in order, of its model.onnx lowered for `target`; no code is made."""
+    from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.passes.lower import graph as g
-    from bhpe_compile.passes.lower import lower_passes
     from bhpe_compile.passes.lower.describe import ARRAY_ROLES, describe
 
-    lowered = ir.load(model)
-    passes = lower_passes(target.measured_tiles(), target.isa)
-    PassManager(passes, ("packed weights", "explicit padding")).run(lowered)
     found: dict[tuple[str, str], deque[Described]] = defaultdict(deque)
-    for node in lowered.graph:
+    for node in Compilation.of_artifact(artifact, target).kernels.graph:
         if not g.is_kernel(node):
             continue
         kernel = describe(node)

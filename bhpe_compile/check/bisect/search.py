@@ -180,7 +180,7 @@ class _Search:
         self.tick("lower again")
         target = restore_target(manifest["target"], PRESETS)
         if target is not None:
-            described = lowered_again(self.path / "model.onnx", target)
+            described = lowered_again(self.path, target)
         else:
             described = {}
             self.remarks.append(

@@ -88,30 +88,21 @@ def options_of(manifest: Mapping[str, Any]) -> CompileOptions:
 
 def torch_graph(checkpoint: Path, options: CompileOptions) -> fx.GraphModule:
     """The frozen graph of a checkpoint, made binary as `options` say."""
-    from bhpe_compile.compiler import pipeline
+    from bhpe_compile.compiler.pipeline import Compilation
 
-    progress = Progress(None)
-    return pipeline.binarize(pipeline.load(checkpoint), options, progress)[0]
+    return Compilation(options, checkpoint).graph
 
 
 def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]) -> Remade:
     """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W]; 8-bit layers are calibrated on it, unless trained."""
-    from bhpe_compile.compiler import pipeline
-    from bhpe_compile.compiler.rounding import choose_rounding
-    from bhpe_compile.compiler.tools import one_thread
+    from bhpe_compile.compiler.pipeline import Compilation
+    from bhpe_compile.exchange import INPUT
 
     snapshots = Snapshots()
-    progress = Progress(None, snapshots)
-    with one_thread():
-        loaded = pipeline.load(checkpoint)
-        graph, _ = pipeline.binarize(loaded, options, progress)
-        run = pipeline.run_graph(graph, image)
-        rounding = choose_rounding(graph, options, image, progress, loaded.ranges)
-        with progress.stage("export"):
-            model, _ = pipeline.export(run, progress)
-        with progress.stage("fold"):
-            pipeline.fold(model, progress, rounding)
-    return Remade(graph, tuple(snapshots.taken))
+    compilation = Compilation(options, checkpoint, progress=Progress(None, snapshots))
+    compilation.inputs = {INPUT: image}
+    compilation.until("fold")
+    return Remade(compilation.graph, tuple(snapshots.taken))
 
 
 def run_torch(

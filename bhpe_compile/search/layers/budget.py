@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bhpe_compile.artifact import check_output, copy_artifact
-from bhpe_compile.compiler.pipeline import CompileResult, binarize_options, compile_model, load
+from bhpe_compile.compiler.pipeline import CompileResult, compile_model
 from bhpe_compile.compiler.progress import Observer
 from bhpe_compile.errors import BudgetError
 from bhpe_compile.evaluate.evaluate import Batch, Row, score_all
 from bhpe_compile.evaluate.gate import Allowance, Verdict, judge
 from bhpe_compile.evaluate.people import Bodies
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
+from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.search.layers.sensitivity import Cost, Ranking, binary_layers, rank, require_float
 from bhpe_compile.search.layers.stages import BINARIZED, COMPILED, FULL, binarized, full_precision
@@ -128,7 +129,7 @@ def compile_within(
     for a checkpoint that is binary already; and what `compile_model` raises. Nothing is written then.
     """
     check_output(output, force)
-    loaded = load(source)
+    loaded = load_model(source)
     require_float(loaded)
     told("full precision")
     errors = score_all(full_precision(loaded), budget.examples, budget.bodies)
@@ -161,7 +162,7 @@ def _choose(search: _Search) -> tuple[int, int]:
     """(how many layers to keep by what torch says, how many there are)."""
     if search.options.scheme is None:
         return 0, 0
-    most = len(binary_layers(trace(search.loaded.model), binarize_options(search.options)))
+    most = len(binary_layers(trace(search.loaded.model), search.options.binarize_options()))
     if search.fits(0):
         return 0, most
     search.ranking = _rank(search)
@@ -174,7 +175,7 @@ def _rank(search: _Search) -> Ranking:
     budget = search.budget
     return rank(
         search.loaded,
-        binarize_options(search.options),
+        search.options.binarize_options(),
         budget.examples,
         budget.bodies,
         recalibrated=False,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bhpe_compile.compiler.progress import Observer, Progress
+from bhpe_compile.compiler.progress import Observer
 from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.subjects import PUBLIC, CompiledSubject, Subject, TorchSubject, open_artifact
 
@@ -73,9 +73,10 @@ def open_sources(
 def _open_checkpoint(
     path: Path, prefix: str, options: CompileOptions | None, observer: Observer | None, stack: ExitStack
 ) -> Source:
-    from bhpe_compile.compiler.pipeline import compile_model, load
+    from bhpe_compile.compiler.pipeline import compile_model
+    from bhpe_compile.frontends.checkpoint import load_model
 
-    loaded = load(path)
+    loaded = load_model(path)
     relative = loaded.layout == PUBLIC
     subjects: list[Subject] = []
     if loaded.binarization is None:
@@ -101,9 +102,9 @@ def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = B
     It computes with the rounding of the compiled network where it was trained with it.
     """
     from bhpe_compile.compiler.options import CompileOptions
-    from bhpe_compile.compiler.pipeline import binarize
+    from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.compiler.rounding import with_rounding
 
     chosen = options or CompileOptions(target="")
-    graph, _ = binarize(loaded, chosen, Progress(None))
+    graph = Compilation.of_loaded(loaded, chosen).graph
     return TorchSubject(name, with_rounding(graph, loaded, chosen), loaded.layout == PUBLIC)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bhpe_compile import kernels as k
-from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import lowered_graph
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.describe import describe
@@ -41,7 +40,7 @@ def measure_twins(
     workplace = Here(target)
     measured: dict[str, Twin] = {}
     by_kernel: dict[str, Twin] = {}
-    for node in lowered_graph(artifact, target, CompileOptions(target=target.name), None).graph:
+    for node in Compilation.of_artifact(artifact, target).kernels.graph:
         if not g.is_kernel(node):
             continue
         kernel = describe(node)

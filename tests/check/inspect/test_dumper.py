@@ -74,7 +74,9 @@ def test_names_are_checked_before_the_work() -> None:
     check_points((*POINTS, *(one.name for one in list_passes())), options)
     with pytest.raises(UsageError, match="did you mean fold-batch-norm"):
         check_points(("fold-batchnorm",), options)
-    with pytest.raises(UsageError, match="--dense int8"):
+    with pytest.raises(UsageError, match="quantize-dense does not run with --scheme bidrn --dense fp32"):
         check_points(("quantize-dense",), CompileOptions("x86", dense="fp32"))
     with pytest.raises(UsageError, match="half-residuals does not run"):
         check_points(("half-residuals",), CompileOptions("x86", scheme=None))
+    with pytest.raises(UsageError, match="plain does not run with --scheme float"):
+        check_points(("plain",), CompileOptions("x86", scheme=None))

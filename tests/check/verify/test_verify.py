@@ -11,15 +11,12 @@ import pytest
 from bhpe_compile.artifact import write_artifact
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.check.verify import verify
-from bhpe_compile.compiler import pipeline
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.progress import Progress
-from bhpe_compile.compiler.workers import Workers
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
-from bhpe_compile.targets import get_target
 
 LAYER = "backbone.layer2.0.conv2"
 
@@ -30,18 +27,11 @@ class Compiled:
     def __init__(self, folder: Path) -> None:
         source = folder / "model.pt"
         save_model(source, initialise(Hand4Whole(TINY), 1), TINY)
-        progress = Progress(None)
-        loaded = pipeline.load(source)
-        graph, _ = pipeline.binarize(loaded, CompileOptions("x86"), progress)
-        run = pipeline.run_reference(graph, None)
-        self.reference = run.arrays()
-        model, _ = pipeline.export(run, progress)
-        pipeline.fold(model, progress)
-        self.onnx = pipeline.serialise(model)
-        self.target = get_target("x86")
-        with Workers() as workers:
-            lowered, _ = pipeline.lower(model, self.target, workers, progress)
-        self.program: Program = lowered.program
+        compilation = Compilation(CompileOptions("x86", dense="fp32", residual="fp32"), source)
+        self.reference = compilation.run.arrays()
+        self.onnx = compilation.onnx_bytes
+        self.target = compilation.target
+        self.program: Program = compilation.lowered.program
 
     def write(self, folder: Path, weights: bytes | None = None) -> Path:
         program = self.program if weights is None else replace(self.program, weights=weights)

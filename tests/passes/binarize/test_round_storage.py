@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
-from bhpe_compile.compiler import pipeline
-from bhpe_compile.compiler.progress import Progress
-from bhpe_compile.compiler.rounding import Rounding
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.exchange.calibrate import calibrate
 from bhpe_compile.networks.layers.rounding import Half, RoundedConv2d, RoundedInput, RoundedLinear
 from bhpe_compile.passes.binarize import SCHEMES, BinarizeOptions, RoundStorage, binarize, freeze, trace
@@ -147,11 +146,10 @@ def test_it_computes_what_the_folded_model_computes(
     dense, half = parts
     graph = scheme_graph(Whole(), scheme, seed)
     image = picture(size, 1, seed=seed).numpy()
-    ranges = calibrate(graph, [image]).ranges() if dense else None
-    run = pipeline.run_graph(graph, image)
-    model, _ = pipeline.export(run, Progress(None))
-    pipeline.fold(model, Progress(None), Rounding(ranges, half))
-    session = onnxruntime.InferenceSession(pipeline.serialise(model), providers=["CPUExecutionProvider"])
+    ranges = calibrate(graph, [{"image": image}]).ranges() if dense else None
+    options = CompileOptions("", dense="int8" if dense else "fp32", residual="fp16" if half else "fp32")
+    compiled = Compilation.of_graph(graph, {"image": image}, options, ranges=ranges)
+    session = onnxruntime.InferenceSession(compiled.onnx_bytes, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     expected = dict(zip(names, session.run(None, {session.get_inputs()[0].name: image}), strict=True))
     RoundStorage(ranges, dense=dense, half=half)(graph)
