@@ -69,8 +69,8 @@ def tune_command(
     bhpe-compile tune dist/model-native --target native -o tiles.json
     bhpe-compile model.pt --target native --tiles tiles.json
 
-    Code for another CPU is measured on a device: run `python -m tvm.exec.rpc_tracker` here,
-    `python -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY` there, and give --rpc and --key.
+    Code for another CPU is measured on a device: run `python -P -m tvm.exec.rpc_tracker` here,
+    `python -P -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY` there, and give --rpc and --key.
     """
     for model in models:
         existing(model, "model or artefact")
