@@ -33,7 +33,9 @@ class Outcome:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment a command runs in: this checkout first on the path, one thread a process."""
-    ours = {name: value for name, value in os.environ.items() if name != SAFE}  # set by commands in this process
+    ours = {
+        name: value for name, value in os.environ.items() if name != SAFE
+    }  # set by commands in this process
     return {**ours, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 

@@ -9,7 +9,7 @@ import click
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
-from bhpe_compile.cli.options import complete_target, existing, format_option
+from bhpe_compile.cli.options import OutwardOption, complete_target, existing, format_option
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
 
@@ -46,8 +46,10 @@ LOWERING = 0.3
     show_default=True,
     help="How often each tile is timed; more on a noisy machine.",
 )
-@click.option("--rpc", metavar="HOST:PORT", help="Measure on a device that TVM's RPC tracker knows.")
-@click.option("--key", help="The name the device has at the tracker.  [with --rpc]")
+@click.option(
+    "--rpc", cls=OutwardOption, metavar="HOST:PORT", help="Measure on a device that TVM's RPC tracker knows."
+)
+@click.option("--key", cls=OutwardOption, help="The name the device has at the tracker.  [with --rpc]")
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def tune_command(
