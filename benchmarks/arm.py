@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from bhpe_compile.kernels import BinaryConv2d, Epilogue
+from bhpe_compile.processes import child_environment, find_program
 from bhpe_compile.targets import Target, get_target
 
 KERNEL = BinaryConv2d(1, 16, 12, 256, 256, 3, 1, 1, 1, Epilogue(store=False, bits=True, bits_border=1))
@@ -47,7 +47,7 @@ ITERATIONS = 200
 def find_mca() -> str | None:
     """The newest llvm-mca: newer ones model more CPUs, and the kernels come from LLVM 22."""
     names = [*(f"llvm-mca-{version}" for version in range(30, 13, -1)), "llvm-mca"]
-    return next((found for found in map(shutil.which, names) if found), None)
+    return next((found for found in map(find_program, names) if found), None)
 
 
 def build(target: Target) -> tuple[bytes, str, str]:
@@ -133,7 +133,14 @@ def hottest(counts: Counter[int]) -> tuple[int, int]:
 def predicted_cycles(mca: str, cpu: str, lines: Sequence[str]) -> float:
     """Cycles of one iteration of the loop."""
     command = [mca, "-mtriple=aarch64", f"-mcpu={cpu}", f"-iterations={ITERATIONS}"]
-    done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        input="\n".join(lines) + "\n",
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = re.search(r"Total Cycles:\s+(\d+)", done.stdout)
     if found is None:
         raise SystemExit(f"{mca}: {done.stderr.strip() or 'no cycles in its answer'}")
@@ -142,7 +149,9 @@ def predicted_cycles(mca: str, cpu: str, lines: Sequence[str]) -> float:
 
 def mca_version(mca: str) -> str:
     """The line of `llvm-mca --version` that names LLVM."""
-    text = subprocess.run([mca, "--version"], capture_output=True, text=True, check=False).stdout
+    text = subprocess.run(
+        [mca, "--version"], env=child_environment(), capture_output=True, text=True, check=False
+    ).stdout
     found = re.search(r"LLVM version (\S+)", text)
     return found[1] if found else "unknown"
 

@@ -45,6 +45,7 @@ from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import FULL
 from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
+from bhpe_compile.processes import child_environment
 from bhpe_compile.runtime.emulate import emulator_command
 from bhpe_compile.runtime.machine import DRIVER, WEIGHTS
 from bhpe_compile.runtime.open import open_session
@@ -81,7 +82,9 @@ def under_qemu(target: Target, tools: Path) -> Count:
 
     def count(artifact: Path, arguments: list[str]) -> Counts:
         words = [*command, "-d", "plugin", "-plugin", str(plugin), f"./{DRIVER}", *arguments]
-        done = subprocess.run(words, cwd=artifact, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            words, cwd=artifact, env=child_environment(), capture_output=True, text=True, check=True
+        )
         lines = re.findall(r"^executed (\d+) (\S+)", done.stderr + done.stdout, re.MULTILINE)
         return {name: int(number) for number, name in lines}
 

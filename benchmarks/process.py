@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bhpe_compile.processes import child_environment, python_command
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,23 @@ def status_kb(pid: int | str, field: str) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith(field)), 0)
 
 
+def script_command(name: str, *arguments: str) -> list[str]:
+    """Another benchmark; it needs `environment`."""
+    return python_command(HERE / name, *arguments)
+
+
+def environment() -> dict[str, str]:
+    """For commands and benchmarks, which import each other from their folder."""
+    found = child_environment()
+    return {**found, "PYTHONPATH": f"{found['PYTHONPATH']}{os.pathsep}{HERE}"}
+
+
 def watch(command: Sequence[str]) -> Finished:
     """Run `command`, sampling its tree's memory ten times a second; SystemExit when it fails."""
     start, peak = time.perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         while process.poll() is None:
             peak = max(peak, sum(status_kb(pid, "VmRSS:") for pid in _tree(process.pid)))
             time.sleep(0.1)  # the sampling interval
@@ -59,7 +76,7 @@ def cpu_name() -> str:
 
 def output_of(words: Sequence[str]) -> Any:
     """What a command prints, as JSON; SystemExit when it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}: {done.stderr or done.stdout}")
     return json.loads(done.stdout)
@@ -67,4 +84,4 @@ def output_of(words: Sequence[str]) -> Any:
 
 def footprint(kind: str, path: Path) -> dict[str, float]:
     """Load time and memory of one model in a process of its own, see footprint.py."""
-    return dict(output_of([sys.executable, str(Path(__file__).with_name("footprint.py")), kind, str(path)]))
+    return dict(output_of(script_command("footprint.py", kind, str(path))))

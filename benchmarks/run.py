@@ -25,7 +25,6 @@ import argparse
 import importlib
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from common import facts
+from process import environment, script_command
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "latest.json"
@@ -62,9 +62,14 @@ def script(name: str, *arguments: str) -> dict[str, Any]:
     """What one benchmark writes."""
     with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as folder:
         output = Path(folder) / "figures.json"
-        words = [sys.executable, str(HERE / name), *arguments, "-o", str(output)]
+        words = script_command(name, *arguments, "-o", str(output))
         done = subprocess.run(
-            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+            words,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise PartError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])

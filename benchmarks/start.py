@@ -13,8 +13,9 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
+
+from bhpe_compile.processes import child_environment, python_command
 
 COMMANDS = {
     "import": ("-c", "import bhpe_compile"),
@@ -27,7 +28,7 @@ COMMANDS = {
 def seconds(arguments: tuple[str, ...]) -> tuple[float, float]:
     """Wall and processor time of one process."""
     before, start = os.times(), time.perf_counter()
-    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(python_command(*arguments), env=child_environment(), stdout=subprocess.DEVNULL, check=True)
     wall, after = time.perf_counter() - start, os.times()
     return wall, sum(after[2:4]) - sum(before[2:4])  # user and system time of finished children
 

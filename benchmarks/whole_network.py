@@ -24,7 +24,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import inspect
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -45,6 +44,7 @@ from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import PRESETS
+from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model
 
 Array = NDArray[Any]
@@ -59,7 +59,7 @@ CALIBRATION = 8
 
 def command(*arguments: str) -> list[str]:
     """The command line of bhpe-compile."""
-    return [sys.executable, "-m", "bhpe_compile.cli", *arguments]
+    return python_command("-m", "bhpe_compile.cli", *arguments)
 
 
 def require_gaps(

@@ -8,13 +8,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from bhpe_compile.processes import python_command
 
 KEY = "board-under-test"
 BOARD = "board"
@@ -43,7 +44,7 @@ runpy.run_module(sys.argv[0], None, "__main__", alter_sys=True)
 @pytest.fixture(scope="module")
 def tracker() -> Iterator[str]:
     """host:port of a tracker that knows one device, this machine."""
-    yield from tracked([sys.executable, "-m"], {})
+    yield from tracked(python_command("-m"), {})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def tracked(python: list[str], environment: dict[str, str]) -> Iterator[str]:
             pytest.skip(f"the package {package} runs TVM's tracker")
     port = free_port()
     address = f"127.0.0.1:{port}"
-    here = [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port)]
+    here = python_command("-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port))
     there = [*python, "tvm.exec.rpc_server", "--host", "127.0.0.1", "--tracker", address, "--key", KEY]
     processes = []
     try:

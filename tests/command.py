@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
+
+from bhpe_compile.processes import SAFE, python_command
 
 ROOT = Path(__file__).parent.parent
 FILES = [
@@ -18,7 +19,7 @@ FILES = [
 ]
 """What an artefact for Linux holds."""
 
-COMMAND = (sys.executable, "-m", "bhpe_compile.cli")
+COMMAND = tuple(python_command("-m", "bhpe_compile.cli"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,10 @@ class Outcome:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment a command runs in: this checkout first on the path, one thread a process."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    ours = {
+        name: value for name, value in os.environ.items() if name != SAFE
+    }  # set by commands in this process
+    return {**ours, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
 def bhpe(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, **more: str) -> Outcome:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import bhpe_compile
 from bhpe_compile.errors import BhpeError
+from bhpe_compile.processes import python_command
 from tests.command import environment
 
 HEAVY = ("torch", "tvm", "numpy", "onnx", "click", "rich")
@@ -18,7 +18,7 @@ HEAVY = ("torch", "tvm", "numpy", "onnx", "click", "rich")
 def test_import_is_light() -> None:
     script = "import sys, bhpe_compile; sys.stdout.write(' '.join(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True
+        python_command("-c", script), env=environment(), capture_output=True, text=True, check=True
     )
     modules = done.stdout.split()
     assert set(modules).isdisjoint(HEAVY)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import bhpe_compile
+from bhpe_compile.processes import python_command
 from tests.command import ROOT, environment
 
 
 def test_api_docs_build_without_warnings(tmp_path: Path) -> None:
     pytest.importorskip("pdoc")
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "api-docs", tmp_path / "docs"],
+        python_command(ROOT / "scripts" / "api-docs", tmp_path / "docs"),
         env=environment(),
         capture_output=True,
         text=True,

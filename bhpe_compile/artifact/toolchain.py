@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -12,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bhpe_compile.errors import ToolchainError
+from bhpe_compile.processes import child_environment, python_command
 
 CACHE_VARIABLE = "ZIG_GLOBAL_CACHE_DIR"
 
@@ -46,7 +46,7 @@ def environment() -> Mapping[str, str]:
     if folder is None or not _writable(folder):
         folder = Path(_temporary_cache().name)
     # zig keeps a second, project-local cache: beside the first one, never in the working directory
-    return {**os.environ, CACHE_VARIABLE: str(folder), "ZIG_LOCAL_CACHE_DIR": str(folder)}
+    return child_environment(**{CACHE_VARIABLE: str(folder), "ZIG_LOCAL_CACHE_DIR": str(folder)})
 
 
 def zig_cc(arguments: Sequence[str], folder: Path) -> None:
@@ -60,7 +60,7 @@ def zig(arguments: Sequence[str], folder: Path) -> None:
         raise ToolchainError(
             "the C compiler is missing: install it with `pip install 'ziglang>=0.17,<0.18'`, then compile again"
         )
-    command = [sys.executable, "-m", "ziglang", *arguments]
+    command = python_command("-m", "ziglang", *arguments)
     done = subprocess.run(
         command,
         cwd=folder,

@@ -5,12 +5,15 @@
     keep-float = ["box_net.*"]     a list where an option may be repeated
     verify = true                  true or false for flags
 
-The command line wins. Relative paths are relative to the file. A section or option that does not exist is an error.
+The command line wins. Relative paths are relative to the file. A section or option that does not exist is an error, and
+so is an option that starts a program or opens a connection. A file that the search finds has to be the user's or
+root's.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +25,7 @@ import click
 from click.core import ParameterSource
 
 from bhpe_compile.cli.log import LOG
+from bhpe_compile.cli.options import OutwardOption
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import InputError, UsageError
 
@@ -42,14 +46,31 @@ class Configuration:
 
 
 def find_file(start: Path) -> Path | None:
-    """The nearest bhpe.toml, or pyproject.toml that has [tool.bhpe], in `start` or above."""
+    """The nearest bhpe.toml, or pyproject.toml that has [tool.bhpe], in `start` or above.
+
+    UsageError for one that belongs to somebody else than the user and root.
+    """
     for folder in (start, *start.parents):
         if (folder / FILE).is_file():
-            return folder / FILE
+            return _owned(folder / FILE)
         shared = folder / SHARED
         if shared.is_file() and "bhpe" in _read(shared).get("tool", {}):
-            return shared
+            return _owned(shared)
     return None
+
+
+def _owned(path: Path) -> Path:
+    """`path`, which the user or root owns, and what it points to as well where it is a link; else UsageError."""
+    for owner in (path.lstat().st_uid, path.stat().st_uid):
+        if owner not in (os.geteuid(), 0):
+            try:
+                name = pwd.getpwuid(owner).pw_name
+            except KeyError:  # a number without an account
+                name = f"user {owner}"
+            raise UsageError(
+                f"{path}: belongs to {name}, not to you: --no-config goes without it, --config {path} takes it"
+            )
+    return path
 
 
 def read_configuration(group: click.Group, path: Path | None) -> Configuration:
@@ -94,6 +115,11 @@ def _parameters(
         option = known.get(key.replace("_", "-"))
         if option is None:
             raise UsageError(f"{path}: [{section}] has no option {key!r}{_near(key, list(known))}")
+        if isinstance(option, OutwardOption):
+            raise UsageError(
+                f"{path}: [{section}] {key} starts a program or opens a connection, which no file may ask for: "
+                f"take it out, and give {max(option.opts, key=len)} on the command line"
+            )
         yield option.name or "", _value(path, f"[{section}] {key}", option, value)
 
 

@@ -24,6 +24,13 @@ MOST_THREADS = 64
 SCHEMES = ("bidrn", "bnn", "reactnet")
 
 
+class OutwardOption(click.Option):
+    """An option that starts a program or opens a connection (a board, a server, a camera).
+
+    The command line says it. A file with options may not: it may lie in a folder that came from somebody else.
+    """
+
+
 def format_option(command: F) -> F:
     """--format table|json: how the data on stdout look."""
     return click.option(
@@ -102,16 +109,23 @@ def board_options(command: F) -> F:
 
     decorated: Callable[..., object] = with_board
     for option in (
-        click.option("--key", help="The name the board has at the tracker.  [with --rpc]"),
-        click.option("--rpc", metavar="HOST:PORT", help="Use a board that TVM's RPC tracker knows."),
+        click.option("--key", cls=OutwardOption, help="The name the board has at the tracker.  [with --rpc]"),
+        click.option(
+            "--rpc",
+            cls=OutwardOption,
+            metavar="HOST:PORT",
+            help="Use a board that TVM's RPC tracker knows.",
+        ),
         click.option(
             "--ssh-config",
+            cls=OutwardOption,
             metavar="FILE",
             type=click.Path(path_type=Path),
             help="ssh's configuration.  [with --ssh; default: ssh's own]",
         ),
         click.option(
             "--ssh",
+            cls=OutwardOption,
             metavar="USER@HOST",
             help="Use a board that ssh reaches without a password; nothing needs to be installed there.",
         ),

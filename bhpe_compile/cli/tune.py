@@ -9,7 +9,7 @@ import click
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
-from bhpe_compile.cli.options import complete_target, existing, format_option
+from bhpe_compile.cli.options import OutwardOption, complete_target, existing, format_option
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
 
@@ -46,8 +46,10 @@ LOWERING = 0.3
     show_default=True,
     help="How often each tile is timed; more on a noisy machine.",
 )
-@click.option("--rpc", metavar="HOST:PORT", help="Measure on a device that TVM's RPC tracker knows.")
-@click.option("--key", help="The name the device has at the tracker.  [with --rpc]")
+@click.option(
+    "--rpc", cls=OutwardOption, metavar="HOST:PORT", help="Measure on a device that TVM's RPC tracker knows."
+)
+@click.option("--key", cls=OutwardOption, help="The name the device has at the tracker.  [with --rpc]")
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def tune_command(
@@ -69,8 +71,8 @@ def tune_command(
     bhpe-compile tune dist/model-native --target native -o tiles.json
     bhpe-compile model.pt --target native --tiles tiles.json
 
-    Code for another CPU is measured on a device: run `python -m tvm.exec.rpc_tracker` here,
-    `python -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY` there, and give --rpc and --key.
+    Code for another CPU is measured on a device: run `python -P -m tvm.exec.rpc_tracker` here,
+    `python -P -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY` there, and give --rpc and --key.
     """
     for model in models:
         existing(model, "model or artefact")

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from bhpe_compile.errors import BhpeError, InputError, ToolchainError, UsageError
+from bhpe_compile.processes import child_environment, our_command
 
 if TYPE_CHECKING:
     from bhpe_compile.passes.lower import Job
@@ -39,13 +40,12 @@ class Worker:
 
     def __init__(self) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bhpe_compile.compiler.workers"],
+            our_command("bhpe_compile.compiler.workers", "serve"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=environment,
+            env=child_environment(),
         )
 
     def fileno(self) -> int:
@@ -146,7 +146,3 @@ def serve() -> None:
             answer = (False, "BhpeError", f"{type(error).__name__}: {error}")
         pickle.dump(answer, answers)
         answers.flush()
-
-
-if __name__ == "__main__":
-    serve()

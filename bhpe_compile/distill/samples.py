@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from bhpe_compile.distill.targets import BoxJitter, crop_boxes, make_targets, stray
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.networks.hand4whole.presets import Preset
+from bhpe_compile.processes import safe_children
 
 Sample = dict[str, Tensor]
 Arrays = dict[str, NDArray[Any]]
@@ -197,7 +198,9 @@ def load(samples: Samples, order: Order, workers: int) -> Iterator[Sample]:
         worker_init_fn=_worker if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    return (to_tensors(batch) for batch in batches)
+    with safe_children():  # they start here where the system has no fork, or Python does not use it
+        started = iter(batches)
+    return map(to_tensors, started)
 
 
 def stack(samples: list[Arrays]) -> Arrays:

@@ -8,7 +8,6 @@ be fused into them. Batch norms are kept, for the folds.
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import onnx_ir as ir
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import weight_of
 from bhpe_compile.passes.base import Note
+from bhpe_compile.processes import child_environment, python_command
 
 SECONDS = 300
 
@@ -45,12 +45,12 @@ class Simplifier:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            # -P: a file onnx.py in the user's folder is not the package
-            [sys.executable, "-P", "-c", _SCRIPT],
+            python_command("-c", _SCRIPT),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            env=child_environment(),
         )
 
     def __enter__(self) -> Self:

@@ -6,13 +6,13 @@ and needs no rights and no system package. `wasmtime` runs WebAssembly.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from bhpe_compile.artifact.manifest import Manifest
 from bhpe_compile.errors import ToolchainError
+from bhpe_compile.processes import find_program
 from bhpe_compile.runtime.driven import DrivenSession
 from bhpe_compile.runtime.machine import Emulator, Ran, command_runner, problem_of
 
@@ -28,7 +28,7 @@ UNICORN_FOR = "qemu-aarch64"
 
 def emulator_command(emulator: str) -> list[str] | None:
     """How to call the emulator, with every CPU feature that a target of ours may use; None where it is missing."""
-    program = shutil.which(emulator)
+    program = find_program(emulator)
     return None if program is None else [program, *EMULATOR_OPTIONS.get(emulator, ())]
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bhpe_compile.processes import child_environment
+
 DRIVER, WEIGHTS, REQUEST, RESPONSE = "driver", "weights.bin", "request", "response"
 """Names of files on a machine."""
 
@@ -86,6 +88,7 @@ def command_runner(command: Sequence[str]) -> Runner:
             capture_output=True,
             text=True,
             errors="replace",
+            env=child_environment(),
             check=False,
         )
         return Ran(done.stdout, problem_of(done.returncode, done.stderr))

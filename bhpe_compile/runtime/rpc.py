@@ -1,7 +1,7 @@
 """A board behind TVM's RPC tracker: TVM carries files there and back, a small library of ours starts the driver.
 
-The board runs `python -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY`, any machine
-`python -m tvm.exec.rpc_tracker`; both need the packages tornado and cloudpickle. TVM's server knows how to load a
+The board runs `python -P -m tvm.exec.rpc_server --tracker HOST:PORT --key KEY`, any machine
+`python -P -m tvm.exec.rpc_tracker`; both need the packages tornado and cloudpickle. TVM's server knows how to load a
 library and call its functions, and nothing about programs: `spawn.c` is built for the board and does the rest.
 """
 

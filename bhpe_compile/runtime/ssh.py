@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from bhpe_compile.errors import ToolchainError, UsageError
+from bhpe_compile.processes import child_environment, find_program
 from bhpe_compile.runtime.machine import Ran, problem_of
 
 CONNECT_SECONDS = 10
@@ -34,7 +34,7 @@ class SshMachine:
     def __init__(self, destination: str, config: Path | None = None) -> None:
         if not destination or destination.startswith("-") or not DESTINATION.fullmatch(destination):
             raise UsageError(f"--ssh {destination}: must be user@host, or a name of ssh's configuration")
-        program = shutil.which("ssh")
+        program = find_program("ssh")
         if program is None:
             raise ToolchainError("ssh is missing: install it (Debian package openssh-client)")
         self.executed = f"{destination} (ssh)"
@@ -84,6 +84,7 @@ class SshMachine:
             [*self._command, "-O", "exit", "--", self._destination],
             stdin=subprocess.DEVNULL,
             capture_output=True,
+            env=child_environment(),
             check=False,
         )
         self._sockets.cleanup()
@@ -109,7 +110,11 @@ class SshMachine:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a shell command on the board; ToolchainError where the connection fails, unless that is expected."""
         done = subprocess.run(
-            [*self._command, "--", self._destination, command], input=data, capture_output=True, check=False
+            [*self._command, "--", self._destination, command],
+            input=data,
+            capture_output=True,
+            env=child_environment(),
+            check=False,
         )
         if done.returncode == LOST and not lost:
             raise ToolchainError(f"--ssh {self._destination}: {problem_of(LOST, _text(done.stderr))}")

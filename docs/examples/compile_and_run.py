@@ -16,7 +16,7 @@ from bhpe_compile.runtime import load_picture
 
 folder = Path(sys.argv[1])
 if not (folder / "model.pt").exists():
-    subprocess.run([sys.executable, "-m", "bhpe_compile.cli", "example", folder], check=True)
+    subprocess.run([sys.executable, "-P", "-m", "bhpe_compile.cli", "example", folder], check=True)
 
 # Compile for this machine. Every option of the command has its argument; errors are one clear line.
 artifact = bhpe_compile.compile_model(

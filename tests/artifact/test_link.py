@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +16,11 @@ from bhpe_compile.artifact.link import CSRC, link, write_sources
 from bhpe_compile.artifact.tables import c_string
 from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.errors import BhpeError, ToolchainError
+from bhpe_compile.processes import python_command
 from bhpe_compile.targets import get_target
 from tests.artifact.folders import HOST
 from tests.artifact.programs import small_program
+from tests.command import ROOT
 
 DECLARED = set(re.findall(r"^BHPE_API .*?\b(bhpe_\w+)\(", (CSRC / "bhpe.h").read_text(), re.MULTILINE))
 
@@ -97,9 +98,9 @@ def test_home_that_cannot_be_written() -> None:
     """In a process of its own, whose temporary cache goes with it."""
     code = "from bhpe_compile.artifact.toolchain import environment; print(environment()['ZIG_GLOBAL_CACHE_DIR'])"
     variables = {k: v for k, v in os.environ.items() if k not in ("XDG_CACHE_HOME", "ZIG_GLOBAL_CACHE_DIR")}
-    variables["HOME"] = "/proc/nowhere"
+    variables |= {"HOME": "/proc/nowhere", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+        python_command("-c", code), env=variables, capture_output=True, text=True, check=True
     )
     folder = Path(done.stdout.strip())
     assert folder.name.startswith("bhpe-zig-")

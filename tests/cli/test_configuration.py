@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from bhpe_compile.cli.configuration import find_file, options_of, read_configuration
 from bhpe_compile.cli.main import cli, main
+from bhpe_compile.cli.options import OutwardOption
 from bhpe_compile.errors import InputError, UsageError
 from tests.command import every_command
 
@@ -85,6 +87,88 @@ def test_mistakes(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "bhpe.toml").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_configuration(cli, tmp_path / "bhpe.toml")
+
+
+def outward() -> list[tuple[str, str]]:
+    """Every command's options that start programs or open connections."""
+    return [
+        (".".join(words), name)
+        for words, command in every_command(cli)
+        for name, option in options_of(command)
+        if isinstance(option, OutwardOption)
+    ]
+
+
+def test_boards_are_reached_outwards() -> None:
+    found = outward()
+    for command in ("run", "verify", "bench"):
+        assert [name for one, name in found if one == command] == ["ssh", "ssh-config", "rpc", "key"]
+    assert {name for one, name in found if one == "tune"} == {"rpc", "key"}
+    names = {name for _, name in found}
+    for words, command in every_command(cli):
+        here = {name for name, _ in options_of(command)}
+        assert here & names == {name for one, name in found if one == ".".join(words)}
+
+
+@pytest.mark.parametrize(("section", "name"), outward())
+@pytest.mark.parametrize(("file", "prefix"), [("bhpe.toml", ""), ("pyproject.toml", "tool.bhpe.")])
+def test_a_file_starts_nothing(
+    file: str, prefix: str, section: str, name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ssh's own configuration may name any program (ProxyCommand)."""
+    (folder / file).write_text(f"[{prefix}{section}]\n{name.replace('-', '_')} = 'evil.conf'\n")
+    assert main([*section.split("."), "--print-config"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert str(folder / file) in line
+    assert f"[{section}] {name.replace('-', '_')} starts a program or opens a connection" in line
+    assert f"give --{name} on the command line" in line
+
+
+def test_a_proxy_command_in_a_file_does_not_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a user typed: `run ARTEFACT PICTURE`, below a folder with such a file."""
+    mark = folder / "ran"
+    (folder / "evil.conf").write_text(f"Host *\n  ProxyCommand touch {mark}\n")
+    (folder / "bhpe.toml").write_text("[run]\nssh = 'board'\nssh-config = 'evil.conf'\n")
+    assert main(["run", str(folder), str(folder / "person.png")]) == 2
+    assert "[run] ssh starts a program" in capsys.readouterr().err
+    assert not mark.exists()
+
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("file", ["bhpe.toml", "pyproject.toml"])
+@pytest.mark.parametrize("how", ["file", "link", "target"])
+def test_somebody_elses_file_is_refused(
+    file: str, how: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, real = folder / file, folder / "real.toml"
+    text = "[compile]\nverify = true\n" if file == "bhpe.toml" else "[tool.bhpe.compile]\nverify = true\n"
+    if how == "file":
+        path.write_text(text)
+        os.chown(path, 12345, 12345)
+    else:
+        real.write_text(text)
+        path.symlink_to(real)
+        os.chown(*(path, 12345, 12345), follow_symlinks=how == "target")
+    assert main(["compile", "--print-config"]) == 2
+    line = capsys.readouterr().err
+    assert (
+        f"{path}: belongs to user 12345, not to you: --no-config goes without it, --config {path} takes it"
+        in line
+    )
+    for words in (["--no-config"], ["--config", str(path)]):
+        assert main([*words, "compile", "--print-config"]) == 0
+    assert "true" in capsys.readouterr().out
+
+
+@NEEDS_ROOT
+def test_somebody_elses_file_of_something_else_is_no_matter(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[tool.ruff]\nline-length = 110\n")
+    os.chown(folder / "pyproject.toml", 12345, 12345)
+    assert find_file(Path.cwd()) is None
 
 
 def test_what_is_no_file_of_options(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
 from bhpe_compile.cli.main import cli, main
+from bhpe_compile.processes import python_command
 from tests.command import ROOT, bhpe, environment
 
 HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
@@ -41,7 +41,7 @@ sys.exit(code)
 
 def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTS],
+        python_command("-c", IMPORTS),
         cwd=ROOT,
         env=environment(),
         capture_output=True,

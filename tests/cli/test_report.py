@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from bhpe_compile.cli.main import main
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.processes import python_command
 from tests.command import environment
 
 
@@ -61,7 +61,7 @@ def test_full_preset_loads_no_compiler(style: str) -> None:
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+        python_command("-c", code), env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
 

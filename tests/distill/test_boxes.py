@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
+from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
@@ -103,7 +104,7 @@ def test_processes_share_the_pictures(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [sys.executable, *launcher, str(tmp_path / "script.py"), str(tmp_path)],
+        python_command(*launcher, tmp_path / "script.py", tmp_path),
         check=False,
         env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
         capture_output=True,

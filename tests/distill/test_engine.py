@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
@@ -156,7 +157,7 @@ def test_without_accelerate_the_extra_is_named() -> None:
         "processes(Recipe(images=64)).__enter__()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False
+        python_command("-c", script), env=environment(), capture_output=True, text=True, check=False
     )
     assert "ToolchainError: training needs accelerate: pip install 'bhpe-compile[train]'" in done.stderr
 
@@ -207,9 +208,9 @@ def command(folder: Path, processes: int) -> list[str]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     if processes == 1:
-        return [sys.executable, str(script), str(folder)]
+        return python_command(script, folder)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *launcher, str(script), str(folder)]
+    return python_command(*launcher, script, folder)
 
 
 def environment() -> dict[str, str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
 import bhpe_compile
+from bhpe_compile.processes import python_command
 from tests.command import ROOT, bhpe, environment
 from tests.e2e.conftest import Compiled
 
@@ -18,7 +18,7 @@ from tests.e2e.conftest import Compiled
 def test_the_example_script(example: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(example, tmp_path / "demo")
     done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "examples" / "compile_and_run.py", folder],
+        python_command(ROOT / "docs" / "examples" / "compile_and_run.py", folder),
         env=environment(),
         capture_output=True,
         text=True,

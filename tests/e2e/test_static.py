@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,12 @@ from PIL import Image
 from bhpe_compile.artifact import check_artifact
 from bhpe_compile.artifact.wheel import package_name, write_wheel
 from bhpe_compile.errors import UsageError
+from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model, load_picture
 from tests.command import bhpe
 from tests.e2e.conftest import Compiled
 
-ZIG = [sys.executable, "-m", "ziglang"]
+ZIG = python_command("-m", "ziglang")
 BOX = (40.5, 10.25, 200.0, 400.0)
 
 
@@ -168,7 +168,7 @@ def test_the_wheel(
     assert wheel.name.endswith("-py3-none-manylinux_2_28_x86_64.whl")
     name = package_name(compiled.folder)
     site = tmp_path / "site"
-    run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel], tmp_path)
+    run(python_command("-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel), tmp_path)
     script = (
         f"import sys, json, numpy as np, {name}\n"
         "rgb = np.load('rgb.npy'); box = json.loads(sys.argv[1])\n"
@@ -179,7 +179,7 @@ def test_the_wheel(
     )
     rgb = np.asarray(Image.open(example / "person.png").convert("RGB"))
     np.save(tmp_path / "rgb.npy", rgb)
-    run([sys.executable, "-c", script, json.dumps(box)], tmp_path, PYTHONPATH=str(site))
+    run(python_command("-c", script, json.dumps(box)), tmp_path, PYTHONPATH=str(site))
     picture = load_picture(example / "person.png", box)
     with Model(compiled.folder) as model:
         expected = model.run(picture.network_input)

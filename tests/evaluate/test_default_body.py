@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,8 @@ from bhpe_compile.errors import ToolchainError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.default_body import cache_folder, default_body, resolve_body
 from bhpe_compile.evaluate.skeleton import INDEX, JOINT_NAMES, KEYPOINT_NAMES, LANDMARKS
+from bhpe_compile.processes import python_command
+from tests.command import environment
 
 pytest.importorskip("anny")
 
@@ -244,10 +245,10 @@ def test_building_again_gives_the_same_body(body_path: Path, tmp_path: Path) -> 
     )
     again = tmp_path / "again.npz"
     # sums depend on how many threads share them
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    variables = environment(OPENBLAS_NUM_THREADS="1")
     run = subprocess.run(
-        [sys.executable, "-c", program, str(again)],
-        env=environment,
+        python_command("-c", program, again),
+        env=variables,
         capture_output=True,
         text=True,
         check=True,

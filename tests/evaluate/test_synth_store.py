@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.generate import generate
 from bhpe_compile.evaluate.synth.render import open_context
+from bhpe_compile.processes import python_command
 from tests.command import bhpe, environment
 
 pytest.importorskip("moderngl")
@@ -59,7 +59,7 @@ def test_killed_and_run_again_gives_the_same_bytes(
     when: int, whole: Path, body_path: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
-    arguments = [sys.executable, "-c", KILLED, str(folder), str(body_path), str(when)]
+    arguments = python_command("-c", KILLED, folder, body_path, str(when))
     killed = subprocess.run(arguments, env=environment(), check=False, timeout=600)
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(InputError, match="not finished"):
@@ -95,7 +95,7 @@ if __name__ == "__main__":
 def test_drawing_processes_end_with_their_parent(body_path: Path, tmp_path: Path) -> None:
     script, folder = tmp_path / "abandoned.py", tmp_path / "set"
     script.write_text(ABANDONED)
-    arguments = [sys.executable, str(script), str(folder), str(body_path)]
+    arguments = python_command(script, folder, body_path)
     killed = subprocess.run(arguments, env=environment(), check=False, capture_output=True, timeout=600)
     # The processes hold the captured streams open, so that was the end of all of them.
     assert killed.returncode == -signal.SIGKILL

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import tvm
 from bhpe_compile.kernels import Kernel
 from bhpe_compile.kernels.kernel import Array
 from bhpe_compile.passes.lower.codegen import build_object
+from bhpe_compile.processes import python_command
 from bhpe_compile.runtime.emulate import emulator_command
 from bhpe_compile.targets import Target
 from bhpe_compile.targets.isa import VectorIsa
@@ -90,7 +90,7 @@ def run_all(
     (folder / "kernels.o").write_bytes(code)
     (folder / "main.c").write_text(_source([kernel for kernel, _ in cases], isa))
     program = folder / "program"
-    zig = [sys.executable, "-m", "ziglang", "cc", *target.zig_driver, "-O1"]
+    zig = python_command("-m", "ziglang", "cc", *target.zig_driver, "-O1")
     _check([*zig, str(folder / "main.c"), str(folder / "kernels.o"), "-lm", "-o", str(program)])
     with (folder / "in.bin").open("wb") as file:
         for kernel, arrays in cases:

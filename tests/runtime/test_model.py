@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model
 from bhpe_compile.runtime.model import aligned_copy
 from tests.artifact.folders import on_host, write
@@ -189,7 +189,7 @@ with Model(Path(sys.argv[1]), 5) as model:
 check(0)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, artifact], env=environment(), capture_output=True, text=True, check=True
+        python_command("-c", code, artifact), env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout == "4 1 0 "
 
@@ -290,6 +290,6 @@ heavy = {"torch", "tvm", "tvm_ffi", "onnx", "onnxruntime", "onnx_ir", "unicorn",
 print(sorted(heavy & sys.modules.keys()), int(outputs["sign"].sum()))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, artifact], env=environment(), capture_output=True, text=True, check=True
+        python_command("-c", code, artifact), env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout == "[] 0\n"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.processes import python_command
 from bhpe_compile.targets import PRESETS, get_target, list_targets
 from bhpe_compile.targets.isa import (
     AVX2,
@@ -20,6 +20,7 @@ from bhpe_compile.targets.isa import (
     SCALAR,
     SIMD128,
 )
+from tests.command import environment
 
 ASKED = {
     **{"x86": AVX2, "x86-avx512": AVX512, "arm": NEON, "arm-a53": NEON, "arm-a76": NEON_DOT},
@@ -69,5 +70,7 @@ def test_import_is_light() -> None:
     code = (
         "import sys, bhpe_compile.targets; print(sorted({'torch','tvm','onnx','numpy'} & sys.modules.keys()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        python_command("-c", code), env=environment(), capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -20,6 +20,7 @@ from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.sensor import jpeg
 from bhpe_compile.evaluate.synth.streams import VERSION, Split
 from bhpe_compile.files import sha256
+from bhpe_compile.processes import safe_children
 
 PACKAGES = ("numpy", "pillow", "torch", "moderngl")
 
@@ -116,13 +117,14 @@ def _in_processes(
     folder: Path, body: Path, config: store.Config, shards: list[int], workers: int, tick: store.Tick | None
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    started = [
-        context.Process(target=_work, args=(folder, body, config, shards[k::workers], told), daemon=True)
-        for k in range(workers)
-    ]
-    for process in started:
-        process.start()
+    with safe_children():
+        told = context.Queue()
+        started = [
+            context.Process(target=_work, args=(folder, body, config, shards[k::workers], told), daemon=True)
+            for k in range(workers)
+        ]
+        for process in started:
+            process.start()
     left = sum(len(config.people(shard)) for shard in shards)
     try:
         while left:

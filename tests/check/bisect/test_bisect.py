@@ -28,6 +28,7 @@ from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.fold import fold_batch_norm, fold_passes, quantize_dense
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
+from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model
 from tests.command import environment
 
@@ -98,7 +99,7 @@ def test_a_broken_pass(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pyt
     model = onnx.load(tmp_path / "model.onnx")
     assert [node.name for node in model.graph.node] == [LAYER]
     shown = subprocess.run(
-        [sys.executable, "run.py"],
+        python_command("run.py"),
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -153,7 +154,7 @@ def test_a_broken_constant(layer: str, role: str, made: tuple[Path, Path], tmp_p
     assert result.culprit.difference.beyond == 1
     for artefact, right in ((broken, False), (made[1], True)):
         shown = subprocess.run(
-            [sys.executable, "step.py", artefact],
+            python_command("step.py", artefact),
             cwd=tmp_path / "repro",
             env=environment(),
             capture_output=True,
