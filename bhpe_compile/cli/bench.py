@@ -88,7 +88,7 @@ def measure(
     if per_layer:
         raise UsageError("--per-layer times on this machine only: leave it, or --ssh and --rpc, out")
     existing(artifact, "artefact")
-    return time_on_board(artifact, board, load_reference(artifact).image, rounds, threads)
+    return time_on_board(artifact, board, load_reference(artifact).inputs, rounds, threads)
 
 
 @contextmanager
@@ -111,7 +111,9 @@ def open_timed(artifact: Path, threads: int = 1) -> Iterator[Model]:
             "time it on a board, with --ssh or --rpc"
         )
     with Model(artifact, threads=threads) as model:
-        model.input()[...] = load_reference(artifact).image
+        recorded = load_reference(artifact).inputs
+        for index, port in enumerate(model.inputs):
+            model.input(index)[...] = recorded[port.name]
         yield model
 
 

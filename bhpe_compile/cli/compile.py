@@ -312,7 +312,7 @@ def describe_model(path: Path) -> list[tuple[str, str]]:
     loaded = load_model(path)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     return [
-        ("preset", loaded.preset.name),
+        ("preset", loaded.preset),
         ("parameters", render_count(parameters)),
         ("form", "full precision" if loaded.binarization is None else "binary"),
     ]

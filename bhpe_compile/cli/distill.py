@@ -13,6 +13,7 @@ from bhpe_compile.cli.options import (
     checkpoint_option,
     existing_file,
     format_option,
+    network_option,
     residual_tap_option,
 )
 from bhpe_compile.cli.training import (
@@ -22,6 +23,7 @@ from bhpe_compile.cli.training import (
     open_people,
     own_boxes_option,
     recipe_options,
+    require_trainer,
     run_training,
     was_given,
 )
@@ -29,7 +31,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
 
 if TYPE_CHECKING:
-    from bhpe_compile.distill.student import Start
+    from bhpe_compile.distill.trainer import Start
     from bhpe_compile.evaluate.body import BodyModel
     from bhpe_compile.passes.binarize import ResidualTap
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     metavar="DIR|synth",
     help="A folder of pictures, each of one person, or what `bhpe-compile data synth` wrote; synth draws people first.",
 )
+@network_option()
 @checkpoint_option
 @click.option(
     "--scheme",
@@ -82,6 +85,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def distill_command(
     model: Path,
+    network: str | None,
     pictures: str,
     output: Path,
     scheme: str,
@@ -105,12 +109,13 @@ def distill_command(
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
     from bhpe_compile.distill.engine import CHECKPOINT
-    from bhpe_compile.distill.student import distill
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
-    recipe, place = make_recipe(values), make_place(values, output)
-    loaded = load_model(existing_file(model, "model"))
+    place = make_place(values, output)
+    loaded = load_model(existing_file(model, "model"), network)
+    trainer = require_trainer(loaded.network)
+    recipe = make_recipe(values, trainer.weights)
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; the teacher must be the full-precision network")
     people, body = open_pictures(pictures, values, quiet)
@@ -141,7 +146,7 @@ def distill_command(
     ]
     run_training(
         described,
-        lambda tick, looking: distill(
+        lambda tick, looking: trainer.distill(
             loaded.model,
             people,
             body,
@@ -177,7 +182,7 @@ def open_start(path: Path) -> Start:
     Raises UsageError (no such file, no checkpoint in the folder), InputError for what is damaged or no binary network.
     """
     from bhpe_compile.distill.engine import read_checkpoint
-    from bhpe_compile.distill.student import Start
+    from bhpe_compile.distill.trainer import Start
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions
 

@@ -43,6 +43,45 @@ def format_option(command: F) -> F:
     )(command)
 
 
+def network_option(*, preset: bool = False) -> Callable[[F], F]:
+    """--network NAME[:PRESET]|FILE.toml, given as `network`, None where nothing is said; `preset`: and --preset."""
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def chosen(
+            *arguments: Any, network: str | None, preset_name: str | None = None, **others: Any
+        ) -> object:
+            if network is not None and preset_name is not None:
+                raise UsageError("--preset is --network hand4whole:PRESET: give one of them")
+            spec = f"hand4whole:{preset_name}" if preset_name is not None else network
+            return command(*arguments, network=spec, **others)
+
+        decorated: Callable[..., object] = chosen
+        if preset:
+            decorated = click.option(
+                "--preset", "preset_name", metavar="NAME", help="The same as --network hand4whole:NAME."
+            )(decorated)
+        decorated = click.option(
+            "--network",
+            metavar="NAME[:PRESET]|FILE.toml",
+            help="Which network it is; `bhpe-compile networks` lists them.  [default: seen from the checkpoint's keys]",
+            shell_complete=complete_network,
+        )(decorated)
+        return cast(F, decorated)
+
+    return decorate
+
+
+def complete_network(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of networks with their presets, for the shell's completion."""
+    from bhpe_compile.networks.registry import networks
+
+    names = [f"{network.name}:{preset}" for network in networks() for preset in network.presets]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 def residual_tap_option(command: F) -> F:
     """--residual-tap after|before: an option of making layers binary."""
     return click.option(

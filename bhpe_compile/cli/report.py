@@ -29,17 +29,15 @@ if TYPE_CHECKING:
     from bhpe_compile.report.tables import Table
     from bhpe_compile.runtime.timing import Timing
 
+PUBLISHED = "hand4whole:full"
+"""What is counted where nothing is named."""
+
 FORMATS = ("table", "json", "md", "html", "csv")
 
 
 @click.command("report", short_help="Count parameters, operations and bytes, before and after.")
 @click.argument("source", metavar="[MODEL|ARTEFACT]", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--preset",
-    type=click.Choice(["full", "tiny"]),
-    help="Count a network without a file: full is Hand4Whole as published, tiny the small network of `example`.  "
-    "[default: full, without a model]",
-)
+@network_option(preset=True)
 @click.option(
     "--scheme",
     type=click.Choice([*SCHEMES, "float"]),
@@ -81,7 +79,7 @@ FORMATS = ("table", "json", "md", "html", "csv")
 )
 def report_command(
     source: Path | None,
-    preset: str | None,
+    network: str | None,
     scheme: str,
     target: str,
     dense: str | None,
@@ -95,7 +93,7 @@ def report_command(
 ) -> None:
     """Count parameters, operations and bytes of a network, before and after.
 
-    A checkpoint or a preset is counted, and what compiling would make of it is predicted; nothing is compiled. Of an
+    A checkpoint, or a network that --network names, is counted, and what compiling would make of it is predicted; nothing is compiled. Of an
     artefact every figure is what its files hold. Operations are told in three conventions: the BinaryHPE paper's (a
     binary parameter is 1/32 of a parameter, a binary multiplication 1/64 of an operation), bit operations, and
     multiplications by bits. None of them is a time: --measure is.
@@ -103,20 +101,18 @@ def report_command(
     With the report comes advice: layers that waste lanes, move more bytes than they compute, or would be cheaper in 8
     bits.
     """
-    if source is not None and preset is not None:
-        raise UsageError("name a model or --preset, not both")
     compiled = source is not None and existing(source, "model or artefact").is_dir()
     for flag, used in (("--measure", measure), ("--verify", verify_too), ("--picture", picture is not None)):
         if used and not compiled:
             raise UsageError(f"{flag} needs a compiled model, the folder that `compile` writes")
     if compiled:
-        refuse_given("scheme", "target", "dense")
+        refuse_given("network", "preset_name", "scheme", "target", "dense")
     if picture is not None and style != "html":
         raise UsageError("--picture is shown by --format html only")
     if compiled and source is not None:
         report, overlay = _of_artifact(source, measure, rounds, verify_too, picture)
     else:
-        report, overlay = _counted(source, preset or "full", scheme, target, dense), None
+        report, overlay = _counted(source, network, scheme, target, dense), None
     text = render(report, style, with_layers, overlay)
     if output is None:
         click.echo(text, nl=False)
@@ -129,15 +125,15 @@ def refuse_given(*names: str) -> None:
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name} is for checkpoints and presets; an artefact says itself what it is")
+            raise UsageError(f"--{name} is for checkpoints and networks; an artefact says itself what it is")
 
 
-def _counted(source: Path | None, preset: str, scheme: str, target: str, dense: str | None) -> Report:
-    from bhpe_compile.report.report import report_checkpoint, report_preset
+def _counted(source: Path | None, network: str | None, scheme: str, target: str, dense: str | None) -> Report:
+    from bhpe_compile.report.report import report_checkpoint, report_network
 
     if source is None:
-        return report_preset(preset, scheme, target, dense)
-    return report_checkpoint(source, scheme, target, dense)
+        return report_network(network or PUBLISHED, scheme, target, dense)
+    return report_checkpoint(source, scheme, target, dense, network)
 
 
 def _of_artifact(

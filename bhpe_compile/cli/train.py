@@ -7,7 +7,12 @@ from typing import Any
 
 import click
 
-from bhpe_compile.cli.options import checkpoint_option, existing_file, format_option
+from bhpe_compile.cli.options import (
+    checkpoint_option,
+    existing_file,
+    format_option,
+    network_option,
+)
 from bhpe_compile.cli.training import (
     fingerprint,
     make_place,
@@ -15,11 +20,15 @@ from bhpe_compile.cli.training import (
     open_people,
     own_boxes_option,
     recipe_options,
+    require_trainer,
     run_training,
     was_given,
 )
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
+
+FIRST = "hand4whole:tiny"
+"""What is trained where nothing else is named."""
 
 
 @click.command("train", short_help="Train a full-precision network on labelled pictures.")
@@ -31,13 +40,7 @@ from bhpe_compile.files import sha256
     help="A folder with labelled pictures, as `bhpe-compile data synth` makes one; synth draws people first.",
 )
 @checkpoint_option
-@click.option(
-    "--preset",
-    type=click.Choice(["tiny", "full"]),
-    default="tiny",
-    show_default=True,
-    help="The size of the network; full wants an accelerator.",
-)
+@network_option(preset=True)
 @click.option(
     "--from",
     "start",
@@ -58,7 +61,7 @@ from bhpe_compile.files import sha256
 def train_command(
     data: str,
     output: Path,
-    preset: str,
+    network: str | None,
     start: Path | None,
     freeze: tuple[str, ...],
     own_boxes: float,
@@ -66,7 +69,7 @@ def train_command(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Train a Hand4Whole network in full precision.
+    """Train a network in full precision.
 
     \b
     bhpe-compile data synth --count 20000 --seed 1 -o people
@@ -79,28 +82,28 @@ def train_command(
     On several processes or machines: `torchrun --nproc-per-node 2 -m bhpe_compile.cli train ...` with
     --micro-batch at most half of --batch.
     """
-    from bhpe_compile.distill.train import train
     from bhpe_compile.frontends.checkpoint import load_model
-    from bhpe_compile.networks.hand4whole.presets import get_preset
+    from bhpe_compile.networks.registry import find_preset
 
     if start is None and was_given("own_boxes"):
         raise UsageError("--own-boxes: a network that begins at random sees no boxes; name one with --from")
-    recipe, place = make_recipe(values), make_place(values, output)
+    place = make_place(values, output)
+    loaded = None if start is None else load_model(existing_file(start, "checkpoint"), network)
+    kind, preset = (loaded.network, loaded.preset) if loaded else find_preset(network or FIRST)
+    trainer = require_trainer(kind)
+    recipe = make_recipe(values, trainer.weights)
     people, body = open_people(data, values, quiet)
     facts: dict[str, Any] = {"data": fingerprint(people), "people": len(people)}
-    loaded = None
-    if start is not None:
-        loaded = load_model(existing_file(start, "checkpoint"))
+    if loaded is not None and start is not None:
         if loaded.binarization is not None:
             raise InputError(f"{start}: is binary already; `distill` trains binary networks")
         facts["from"] = sha256(start)
     if freeze:
         facts["freeze"] = list(freeze)
-    size = loaded.preset if loaded else get_preset(preset)
     described = [
         ("data", f"{data} ({len(people)} people)"),
         ("output", str(output)),
-        ("preset", size.name),
+        ("network", f"{kind.name}:{preset}"),
         *([("from", str(start))] if start else []),
         *([("own boxes", f"{own_boxes:.0%} of the crops")] if start else []),
         *([("frozen", ", ".join(freeze))] if freeze else []),
@@ -109,10 +112,10 @@ def train_command(
     ]
     run_training(
         described,
-        lambda tick, looking: train(
+        lambda tick, looking: trainer.train(
             people,
             body,
-            size,
+            preset,
             recipe,
             place,
             output,
@@ -124,7 +127,7 @@ def train_command(
             looking=looking,
         ),
         place,
-        f"{output.name}: {size.name}, full precision",
+        f"{output.name}: {kind.name}:{preset}, full precision",
         style=style,
         quiet=quiet,
     )

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,8 +21,9 @@ from bhpe_compile.errors import InputError, UsageError
 if TYPE_CHECKING:
     from bhpe_compile.distill.engine import Place
     from bhpe_compile.distill.recipe import Recipe
-    from bhpe_compile.distill.train import Trained
+    from bhpe_compile.distill.trainer import Trained, Trainer
     from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.networks.network import Network
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,8 +121,8 @@ def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
     return decorate
 
 
-def make_recipe(values: dict[str, Any]) -> Recipe:
-    """A recipe from the values of `recipe_options`."""
+def make_recipe(values: dict[str, Any], weights: Mapping[str, float]) -> Recipe:
+    """A recipe from the values of `recipe_options`; `weights` are the network's terms of the loss."""
     from bhpe_compile.distill.recipe import Recipe
 
     return Recipe(
@@ -131,14 +132,22 @@ def make_recipe(values: dict[str, Any]) -> Recipe:
         learning_rate=values["lr"],
         seed=values["seed"],
         precision=values["precision"],
-        loss_weights=parse_loss_weights(values["loss_weights"]),
+        loss_weights=parse_loss_weights(values["loss_weights"], weights),
     )
 
 
-def parse_loss_weights(texts: Sequence[str]) -> dict[str, float]:
-    """What --loss-weight says. UsageError for another term, or a weight that is none."""
-    from bhpe_compile.distill.losses import WEIGHTS
+def require_trainer(network: Network) -> Trainer:
+    """How a network learns; UsageError for one that cannot be trained here."""
+    if network.trainer is None:
+        raise UsageError(
+            f"{network.name}: its description does not say how it learns; it cannot be trained here"
+        )
+    trainer: Trainer = network.trainer()
+    return trainer
 
+
+def parse_loss_weights(texts: Sequence[str], known: Mapping[str, float]) -> dict[str, float]:
+    """What --loss-weight says. UsageError for another term than the `known`, or a weight that is none."""
     weights = {}
     for text in texts:
         term, _, number = text.partition("=")
@@ -146,8 +155,8 @@ def parse_loss_weights(texts: Sequence[str]) -> dict[str, float]:
             weight = float(number)
         except ValueError:
             weight = math.nan
-        if term not in WEIGHTS or not 0 <= weight < math.inf:
-            terms = ", ".join(f"{name} ({value:g})" for name, value in WEIGHTS.items())
+        if term not in known or not 0 <= weight < math.inf:
+            terms = ", ".join(f"{name} ({value:g})" for name, value in known.items())
             raise UsageError(
                 f"--loss-weight {text}: wants TERM=W, W at least 0; the terms and their weights are {terms}"
             )

@@ -6,16 +6,20 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bhpe_compile.exchange import INPUT
+from bhpe_compile.networks.interface import Interface
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-def picture_inputs(picture: Path | None) -> dict[str, NDArray[np.float32]]:
-    """A photograph (None: the embedded one) as the network takes it: its inputs by name, in order."""
-    from bhpe_compile.runtime import load_picture
+def picture_inputs(interface: Interface, picture: Path | None) -> dict[str, NDArray[np.float32]]:
+    """A photograph (None: the embedded one) as the network takes it: its inputs by name, in order.
+
+    InputError for a network that takes no picture.
+    """
+    from bhpe_compile.runtime import load_picture, make_feeds
 
     with as_file(files("bhpe_compile") / "data" / "person.png") as embedded:
-        return {INPUT: load_picture(picture or embedded).network_input}
+        feeds = make_feeds(interface, load_picture(picture or embedded))
+    return {port.name: feeds[port.name] for port in interface.inputs}

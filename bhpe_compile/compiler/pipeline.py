@@ -22,6 +22,7 @@ from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
 from bhpe_compile.compiler.tools import Tools, one_thread
 from bhpe_compile.errors import UsageError
+from bhpe_compile.networks.interface import Input, Interface
 from bhpe_compile.passes.base import Note, PassRecord
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.exchange.export import Run
-    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.lower import Lowered
@@ -91,7 +92,7 @@ class Compilation:
 
     @classmethod
     def of_loaded(
-        cls, loaded: LoadedModel, options: CompileOptions, progress: Progress | None = None
+        cls, loaded: Imported, options: CompileOptions, progress: Progress | None = None
     ) -> Compilation:
         """From a checkpoint in memory."""
         compilation = cls(options, progress=progress)
@@ -105,15 +106,18 @@ class Compilation:
         inputs: Inputs,
         options: CompileOptions,
         *,
+        interface: Interface | None = None,
         ranges: Ranges | None = None,
         progress: Progress | None = None,
         tools: Tools | None = None,
     ) -> Compilation:
         """From a frozen graph of any network: it takes the tensors of `inputs` in their order, returns a dict of
-        tensors. ranges: those it was trained with."""
+        tensors. interface: what they mean; None: plain tensors. ranges: those it was trained with."""
         compilation = cls(options, progress=progress, tools=tools)
         compilation.graph = graph
         compilation.inputs = dict(inputs)
+        if interface is not None:
+            compilation.interface = interface
         compilation._trained = ranges
         return compilation
 
@@ -149,12 +153,21 @@ class Compilation:
     @cached_property
     def inputs(self) -> dict[str, NDArray[np.float32]]:
         """What the network is run on, by name and in the order in which it takes them."""
-        return picture_inputs(self.options.picture)
+        return picture_inputs(self.interface, self.options.picture)
+
+    @cached_property
+    def interface(self) -> Interface:
+        """What inputs and outputs mean: of the checkpoint's network; of a bare graph, their names and shapes."""
+        checkpoint = self._checkpoint
+        if checkpoint is not None:
+            return checkpoint.interface
+        inputs = (Input(name, array.shape) for name, array in self.inputs.items())
+        return Interface(inputs=tuple(inputs))
 
     # ---- the stages ---------------------------------------------------------------------------------------
 
     @cached_property
-    def loaded(self) -> LoadedModel:
+    def loaded(self) -> Imported:
         """The checkpoint. UsageError or InputError where it cannot be read."""
         from bhpe_compile.frontends.checkpoint import load_model
 
@@ -177,7 +190,7 @@ class Compilation:
                 "leave out --keep-float and --binarize"
             )
         with self.progress.stage("binarize"):
-            graph = trace(loaded.model)
+            graph = trace(loaded.model, roles=loaded.network.roles)
             self.progress.show("trace", graph)
             if trained is not None:
                 graph, _ = binarize(graph, BinarizeOptions.from_dict(trained), self._passed)
@@ -206,7 +219,7 @@ class Compilation:
         graph, inputs = self.graph, self.inputs
         trained = self._trained if self._checkpoint is None else self._checkpoint.ranges
         with self.progress.stage("reference"), one_thread():
-            return choose_rounding(graph, self.options, inputs, self.progress, trained)
+            return choose_rounding(graph, self.interface, self.options, inputs, self.progress, trained)
 
     @cached_property
     def exported(self) -> ir.Model:
@@ -269,6 +282,7 @@ class Compilation:
             else:
                 with Workers() as workers:
                     lowered = generate(kernels, self.target, workers, progress.step)
+            lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
 
@@ -285,11 +299,13 @@ class Compilation:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
         from bhpe_compile.report.compiled import compile_report
+        from bhpe_compile.report.places import Places
 
         options, lowered = self.options, self.lowered
         with self.progress.stage("write"):
             facts = describe(self._checkpoint, options, self.rounding.source)
-            report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles)
+            places = Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
+            report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles, places)
             write_artifact(
                 output,
                 lowered.program,
@@ -307,7 +323,7 @@ class Compilation:
     # ---- shared by the stages -----------------------------------------------------------------------------
 
     @property
-    def _checkpoint(self) -> LoadedModel | None:
+    def _checkpoint(self) -> Imported | None:
         """`loaded`, or None where the compilation began behind it."""
         return self.loaded if self.source is not None or "loaded" in self.__dict__ else None
 

@@ -10,14 +10,14 @@ from bhpe_compile import __version__
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
-    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.passes.base import PassRecord
 
 TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tvm", "ziglang", "numpy")
 
 
 def describe(
-    loaded: LoadedModel | None, options: CompileOptions, calibration: dict[str, Any] | None = None
+    loaded: Imported | None, options: CompileOptions, calibration: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Facts about the model and the options; `calibration` says where the ranges of 8-bit layers are from.
 
@@ -28,7 +28,8 @@ def describe(
         return {"options": {name: said[name] for name in ("target", "dense", "residual")}}
     return {
         "model": {
-            "preset": loaded.preset.name,
+            "network": loaded.network.name,
+            "preset": loaded.preset,
             "layout": loaded.layout,
             "binarization": loaded.binarization,
             "ignored_keys": list(loaded.ignored),

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.progress import Progress
+from bhpe_compile.networks.interface import Interface
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import fx
 
-    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
 
 
@@ -33,6 +34,7 @@ class Rounding:
 
 def choose_rounding(
     graph: fx.GraphModule,
+    interface: Interface,
     options: CompileOptions,
     example: Mapping[str, NDArray[np.float32]],
     progress: Progress,
@@ -50,14 +52,14 @@ def choose_rounding(
         return Rounding(half=half)
     if trained is not None and not options.calibrate:
         return Rounding(trained, half, {"source": "training"})
-    pictures = (picture_inputs(path) for path in options.calibrate)
-    examples = pictures if options.calibrate else with_mirror_image(example)
+    pictures = (picture_inputs(interface, path) for path in options.calibrate)
+    examples = pictures if options.calibrate else with_mirror_image(interface, example)
     found = calibrate(graph, examples, progress.step)
     source = "user" if options.calibrate else "embedded example"
     return Rounding(found.ranges(), half, {"source": source, "pictures": found.pictures})
 
 
-def with_rounding(graph: fx.GraphModule, loaded: LoadedModel, options: CompileOptions) -> fx.GraphModule:
+def with_rounding(graph: fx.GraphModule, loaded: Imported, options: CompileOptions) -> fx.GraphModule:
     """A frozen graph that computes with what compiling rounds, where `loaded` was trained so; else `graph` itself."""
     if loaded.ranges is None:
         return graph

@@ -20,19 +20,21 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from bhpe_compile.distill.losses import WEIGHTS, Terms, total
 from bhpe_compile.distill.muon import Muon
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.samples import Order, Sample, Samples, load
+from bhpe_compile.distill.samples import Order, Sample, SampleSet, load
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.layers.norms import is_frozen
-from bhpe_compile.networks.roles import is_output, layer_role
+from bhpe_compile.passes.binarize.roles import OUTPUT_LAYERS, role_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Terms = dict[str, Tensor]
+"""Terms of a loss by name."""
 
 Tick = Callable[[int, int, float], None]
 """Called with steps done, steps in all and the last loss."""
@@ -49,14 +51,16 @@ LARGEST_GRADIENT = 5.0
 
 @dataclass
 class Task:
-    """What is learnt: `network` takes view, hands and face of a sample; `compare` returns loss terms.
+    """What is learnt: `network` takes `inputs` of a sample; `compare` returns loss terms, which `weights` add up.
 
     `facts` name what a checkpoint belongs to (model, data, scheme): a run with others does not go on from it.
     """
 
-    network: nn.Module
-    samples: Samples
+    network: fx.GraphModule
+    inputs: tuple[str, ...]
+    samples: SampleSet
     compare: Callable[[dict[str, Tensor], Sample], Terms]
+    weights: Mapping[str, float]
     facts: dict[str, Any]
 
 
@@ -109,7 +113,7 @@ def fit(
     )
     batches = load(task.samples, order, place.workers)
     mine = per_step // accelerator.num_processes
-    weights = {**WEIGHTS, **recipe.loss_weights}
+    weights = {**task.weights, **recipe.loss_weights}
     with _Stop() as stop:
         for step in range(step, recipe.steps):  # noqa: B020 (goes on from the checkpoint's)
             for optimizer in optimizers:
@@ -152,7 +156,7 @@ def _step(
         last = index == count - 1
         share: AbstractContextManager[Any] = nullcontext() if last else accelerator.no_sync(network)
         with share:
-            found = network(sample["view"], sample["hands"], sample["face"])
+            found = network(*(sample[name] for name in task.inputs))
             terms = task.compare(found, sample)
             loss = total(terms, weights)
             accelerator.backward(loss / count)
@@ -206,15 +210,20 @@ def _train_mode(network: nn.Module) -> None:
             module.eval()
 
 
-def make_optimizers(network: nn.Module, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
+def total(terms: Terms, weights: Mapping[str, float]) -> Tensor:
+    """The weighted sum."""
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+def make_optimizers(network: fx.GraphModule, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
     """Muon for the weights of layers between the first and the last ones, AdamW for the rest.
 
     Biases, norms, thresholds and activations do not decay; what is frozen is left out. `factor` of a group multiplies
     the recipe's learning rate.
     """
     learning = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    inner = [p for name, p in learning if p.ndim > 1 and _is_inner(name)]
-    outer = [p for name, p in learning if p.ndim > 1 and not _is_inner(name)]
+    inner = [p for name, p in learning if p.ndim > 1 and _is_inner(network, name)]
+    outer = [p for name, p in learning if p.ndim > 1 and not _is_inner(network, name)]
     others = [p for _, p in learning if p.ndim <= 1]
     groups = [
         {"params": outer, "weight_decay": recipe.weight_decay, "factor": 1.0},
@@ -226,9 +235,9 @@ def make_optimizers(network: nn.Module, recipe: Recipe) -> tuple[torch.optim.Opt
     return adamw, Muon([{"params": inner, "factor": MUON_FACTOR}], lr=recipe.learning_rate)
 
 
-def _is_inner(parameter: str) -> bool:
+def _is_inner(network: fx.GraphModule, parameter: str) -> bool:
     path = parameter.rpartition(".")[0]
-    return layer_role(path) != "stem" and not is_output(path)
+    return role_of(network, path) != "stem" and path not in network.meta[OUTPUT_LAYERS]
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.evaluate.frame import framed
 from bhpe_compile.files import find_pictures, sha256
 from bhpe_compile.runtime.picture import load_picture
 
@@ -34,5 +35,5 @@ class Folder:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """uint8 [512, 384, 3]."""
-        picture = load_picture(self._paths[index]).network_input[0]
+        picture = framed(load_picture(self._paths[index])).tensor[0]
         return np.asarray(picture.transpose(1, 2, 0) * 255 + 0.5, np.uint8)

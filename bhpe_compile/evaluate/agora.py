@@ -29,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, crop_rgb, to_box, unknown_labels
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH, Box, Picture, load_picture
+from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, to_box, unknown_labels
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH, frame_rgb, framed
+from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
 FULL = (3840, 2160)
 """Pixels that annotations refer to."""
@@ -104,7 +105,7 @@ class AgoraDataset:
     def image(self, index: int) -> NDArray[np.uint8]:
         """The crop around the person's box."""
         view = self._view(index)
-        return view.picture.rgb if view.cropped else crop_rgb(view.picture.network_input)
+        return view.picture.rgb if view.cropped else frame_rgb(view.picture)
 
     def labels(self, index: int) -> Labels:
         """All but the keypoints. Raises UsageError without a body."""
@@ -174,7 +175,7 @@ def _to_crop(view: _View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scale and shift from pixels of 3840x2160 to the crop's."""
     if view.cropped:
         return view.scale, view.shift
-    affine = view.picture.affine
+    affine = framed(view.picture).affine
     return view.scale / affine.diagonal(), (view.shift - affine[:, 2]) / affine.diagonal()
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.evaluate.frame import framed
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.files import sha256
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH, Box, Picture
+from bhpe_compile.runtime.picture import Box, Picture
 
 Float = NDArray[np.float32]
 
@@ -162,13 +163,6 @@ def unknown_labels(**known: Any) -> Labels:
     return Labels(**{**arrays, **{name: np.asarray(value, np.float32) for name, value in known.items()}})
 
 
-def crop_rgb(network_input: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """uint8 [512, 384, 3] of what `Picture.network_input` gives."""
-    pixels = np.rint(network_input[0].transpose(1, 2, 0) * 255)
-    assert pixels.shape == (HEIGHT, WIDTH, 3)
-    return np.asarray(pixels.astype(np.uint8))
-
-
 def to_box(values: Any) -> Box:
     """x, y, width, height of any four numbers; ValueError or TypeError where they are not four, or no numbers."""
     x, y, width, height = (float(v) for v in np.asarray(values).reshape(4))
@@ -177,7 +171,7 @@ def to_box(values: Any) -> Box:
 
 def boxes_in_crop(picture: Picture, boxes: list[Box]) -> Float:
     """[n, 4]: x, y, width, height in the picture -> x0, y0, x1, y1 in the crop."""
-    affine = picture.affine
+    affine = framed(picture).affine
     out = []
     for x, y, width, height in boxes:
         corners = np.array([[x, y], [x + width, y + height]])

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, crop_rgb, to_box, unknown_labels
+from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, to_box, unknown_labels
+from bhpe_compile.evaluate.frame import frame_rgb
 from bhpe_compile.evaluate.ply import read_vertices
 from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
@@ -76,7 +77,7 @@ class EhfDataset:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The crop around the person's box."""
-        return crop_rgb(self._picture(index).network_input)
+        return frame_rgb(self._picture(index))
 
     def labels(self, index: int) -> Labels:
         """The boxes of hands and face, [NaN] where a part was not found."""

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import LABEL_FIELDS, Dataset
+from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.metrics import METRICS, Errors, People, interval, mean, measure
 from bhpe_compile.evaluate.people import Bodies
-from bhpe_compile.evaluate.subjects import Images, Subject
+from bhpe_compile.evaluate.subjects import Subject
 from bhpe_compile.files import sha256
 
 BATCH = 8
@@ -36,11 +37,6 @@ class Batch:
 
     pictures: NDArray[np.uint8]
     truth: People
-
-    @property
-    def images(self) -> Images:
-        """As the network reads them."""
-        return to_network(self.pictures)
 
 
 @dataclass(frozen=True)
@@ -145,10 +141,9 @@ def evaluate(subjects: Sequence[Subject], examples: Examples, tick: Tick = lambd
     parts: list[list[Errors]] = [[] for _ in subjects]
     done = 0
     for batch in examples:
-        images = batch.images
         for subject, errors in zip(subjects, parts, strict=True):
-            errors.append(score(subject, images, batch.truth, examples.bodies))
-        done += len(images)
+            errors.append(score(subject, batch, examples.bodies))
+        done += len(batch.pictures)
         tick(done)
     rows = (
         Row(subject.name, subject.executed, join(errors))
@@ -157,26 +152,22 @@ def evaluate(subjects: Sequence[Subject], examples: Examples, tick: Tick = lambd
     return Evaluation(examples.data(), tuple(rows))
 
 
-def score(subject: Subject, images: Images, truth: People, bodies: Bodies) -> Errors:
+def score(subject: Subject, batch: Batch, bodies: Bodies) -> Errors:
     """One subject's errors on a few people."""
+    outputs = subject.predict(network_inputs(subject.interface, batch.pictures))
     try:
-        found = bodies.predicted(subject.predict(images), relative_hands=subject.relative_hands)
+        found = bodies.predicted(outputs, subject.interface, relative_hands=subject.relative_hands)
     except InputError as error:
         error.add_note(f"evaluating {subject.name}")
         raise
-    return measure(found, truth, bodies.regions)
+    return measure(found, batch.truth, bodies.regions)
 
 
 def score_all(subject: Subject, batches: Iterable[Batch], bodies: Bodies) -> Errors:
     """One subject's errors on all batches."""
-    return join([score(subject, batch.images, batch.truth, bodies) for batch in batches])
+    return join([score(subject, batch, bodies) for batch in batches])
 
 
 def join(parts: Sequence[Errors]) -> Errors:
     """Errors of several batches, one behind the other."""
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
-
-
-def to_network(pictures: NDArray[np.uint8]) -> Images:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in [0, 1]."""
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / np.float32(255)

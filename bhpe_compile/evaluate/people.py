@@ -23,14 +23,13 @@ from bhpe_compile.evaluate.body import BodyModel, BodyOutput, axis_angle_to_matr
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.metrics import People
 from bhpe_compile.evaluate.skeleton import BODY_KEYPOINTS, HAND_KEYPOINTS
-from bhpe_compile.networks.hand4whole.module import ENLARGE
+from bhpe_compile.networks.interface import BodyOutputs, Interface
 
 Outputs = Mapping[str, NDArray[Any]]
 """The network's outputs by name, each [N, ...]; boxes may be missing."""
 
-POSE = ("smplx_root_pose", "smplx_body_pose", "smplx_jaw_pose", "smplx_lhand_pose", "smplx_rhand_pose")
-SHAPE = ("smplx_shape", "smplx_expr")
-BOXES = ("lhand_bbox", "rhand_bbox", "face_bbox")
+PARTS = ("left hand", "right hand", "face")
+"""What boxes are around, in the order of labels."""
 
 EYES = 2
 
@@ -42,28 +41,29 @@ class Bodies:
         self.body = body
         self.regions = {name: vertices.numpy() for name, vertices in body.regions.items()}
 
-    def predicted(self, outputs: Outputs, *, relative_hands: bool = False) -> People:
-        """What a network's outputs say.
+    def predicted(self, outputs: Outputs, interface: Interface, *, relative_hands: bool = False) -> People:
+        """What a network's outputs say; `interface` tells which of them pose the body.
 
         relative_hands: finger poses count from the body's mean hand, as in networks that were trained through the smplx
         package with its defaults. Raises InputError for values that are no numbers.
         """
-        for name in (*POSE, *SHAPE):
+        names = require_body(interface, "the network")
+        for name in names.names:
             if not np.isfinite(outputs[name]).all():
                 raise InputError(
                     f"the network returned {name} with values that are no numbers: its weights are broken"
                 )
-        count = len(outputs[POSE[0]])
-        root, body, jaw, left, right = (_tensor(outputs[name]).reshape(count, -1, 3) for name in POSE)
+        count = len(outputs[names.root])
+        root, body, jaw, left, right = (_tensor(outputs[name]).reshape(count, -1, 3) for name in names.pose)
         fingers = torch.cat((left, right), 1)
         if relative_hands:
             fingers = fingers + self.body.hands_mean
         pose = torch.cat((root, body, jaw, torch.zeros(count, EYES, 3), fingers), 1)
-        shape, expression = (_tensor(outputs[name]) for name in SHAPE)
-        boxes = np.full((count, len(BOXES), 4), np.nan)
-        for i, (name, margin) in enumerate(zip(BOXES, ENLARGE, strict=True)):
-            if name in outputs:
-                boxes[:, i] = scale_boxes(outputs[name], 1 / margin)
+        shape, expression = _tensor(outputs[names.shape]), _tensor(outputs[names.expression])
+        boxes = np.full((count, len(PARTS), 4), np.nan)
+        for one in interface.outputs:
+            if one.kind == "boxes" and one.part in PARTS and one.name in outputs:
+                boxes[:, PARTS.index(one.part)] = scale_boxes(outputs[one.name], 1 / one.margin)
         return self._people(self._vertices(pose, shape, expression), boxes)
 
     def labelled(
@@ -100,6 +100,15 @@ class Bodies:
         keypoints = self.body.keypoints(BodyOutput(vertices, joints))[:, len(BODY_KEYPOINTS) :]
         hands = keypoints.reshape(len(vertices), 2, len(HAND_KEYPOINTS), 3)
         return People(vertices.numpy(), joints.numpy(), hands.numpy(), boxes)
+
+
+def require_body(interface: Interface, what: str) -> BodyOutputs:
+    """Which outputs pose a body; InputError where none do."""
+    if interface.body is None:
+        raise InputError(
+            f"{what}: has no outputs that pose a whole body; only whole-body networks are evaluated"
+        )
+    return interface.body
 
 
 def scale_boxes(boxes: NDArray[np.floating[Any]], factor: float) -> NDArray[np.float64]:

@@ -13,13 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bhpe_compile.errors import InputError
-from bhpe_compile.evaluate.people import POSE, SHAPE, Outputs
+from bhpe_compile.evaluate.frame import FRAME
+from bhpe_compile.evaluate.people import Outputs, require_body
+from bhpe_compile.networks.interface import BodyOutputs, Interface
 from bhpe_compile.runtime.open import open_session
 from bhpe_compile.runtime.session import Session
 
-Images = NDArray[np.float32]
-"""[N, 3, 512, 384], RGB in [0, 1]."""
+Inputs = Mapping[str, NDArray[np.float32]]
+"""Inputs by name, in order, each [N, ...]."""
+
+BODY = BodyOutputs("root", "body", "jaw", "left_hand", "right_hand", "shape", "expression")
+"""Outputs of a subject that is no network."""
 
 PUBLIC = "public"
 """The layout of published checkpoints. Those networks were trained through the smplx package, which adds the body's
@@ -40,7 +44,11 @@ class Subject(Protocol):
     def relative_hands(self) -> bool:
         """Whether finger poses count from the body's mean hand."""
 
-    def predict(self, images: Images) -> Outputs: ...
+    @property
+    def interface(self) -> Interface:
+        """What it reads and says."""
+
+    def predict(self, inputs: Inputs) -> Outputs: ...
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,16 @@ class TorchSubject:
 
     name: str
     network: nn.Module
+    interface: Interface
     relative_hands: bool = False
     device: str = "cpu"
     executed: str = "torch"
 
-    def predict(self, images: Images) -> Outputs:
+    def predict(self, inputs: Inputs) -> Outputs:
         """All pictures at once."""
         self.network.eval()
         with torch.no_grad():
-            outputs = self.network(torch.from_numpy(images).to(self.device))
+            outputs = self.network(*(torch.from_numpy(one).to(self.device) for one in inputs.values()))
         return {name: value.cpu().numpy() for name, value in outputs.items()}
 
 
@@ -75,18 +84,26 @@ class CompiledSubject:
         return self.session.executed
 
     @property
+    def interface(self) -> Interface:
+        """As its manifest says."""
+        return self.session.interface
+
+    @property
     def emulated(self) -> bool:
         """Whether another CPU has to be imitated, which takes seconds a picture."""
         return self.session.executed != IN_PROCESS
 
-    def predict(self, images: Images) -> Outputs:
+    def predict(self, inputs: Inputs) -> Outputs:
         """One run a picture."""
-        port = self.session.inputs[0].name
-        runs = [self.session.execute({port: image[None]}).outputs for image in images]
+        count = len(next(iter(inputs.values())))
+        each = ({name: array[i : i + 1] for name, array in inputs.items()} for i in range(count))
+        runs = [self.session.execute(one).outputs for one in each]
         return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
 
 IN_PROCESS = "in this process"
+
+CONSTANT = Interface(inputs=(FRAME,), body=BODY)
 
 
 @dataclass(frozen=True)
@@ -99,16 +116,15 @@ class ConstantSubject:
     expression: NDArray[np.float32]
     executed: str = ""
     relative_hands: bool = False
+    interface: Interface = CONSTANT
 
-    def predict(self, images: Images) -> Outputs:
+    def predict(self, inputs: Inputs) -> Outputs:
         """No boxes: it has not looked."""
+        count = len(next(iter(inputs.values())))
         parts = np.split(self.pose, [1, 22, 23, 25, 40])
         values = [part.ravel() for k, part in enumerate(parts) if k != 3]  # without the eyes
         values += [self.betas, self.expression]
-        return {
-            name: np.tile(value, (len(images), 1))
-            for name, value in zip((*POSE, *SHAPE), values, strict=True)
-        }
+        return {name: np.tile(value, (count, 1)) for name, value in zip(BODY.names, values, strict=True)}
 
 
 @contextmanager
@@ -120,7 +136,7 @@ def open_artifact(path: Path, name: str) -> Iterator[CompiledSubject]:
     from bhpe_compile.artifact.manifest import load_manifest
 
     with open_session(path) as session:
-        require_outputs([port.name for port in session.outputs], str(path))
+        require_body(session.interface, str(path))
         yield CompiledSubject(name, session, layout_of(load_manifest(path)) == PUBLIC)
 
 
@@ -128,15 +144,6 @@ def layout_of(manifest: Mapping[str, Any]) -> str | None:
     """The layout of the checkpoint an artefact was compiled from; None where it was no checkpoint."""
     model = manifest.get("model")
     return model.get("layout") if isinstance(model, dict) else None
-
-
-def require_outputs(names: list[str], what: str) -> None:
-    """InputError unless pose and shape are among the outputs."""
-    missing = [name for name in (*POSE, *SHAPE) if name not in names]
-    if missing:
-        raise InputError(
-            f"{what}: has no output {', '.join(missing)}; only whole-body networks are evaluated"
-        )
 
 
 def renamed(subject: TorchSubject, name: str) -> TorchSubject:

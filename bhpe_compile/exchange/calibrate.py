@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.rounding import INPUT_LEVELS
 
 SAMPLES = 1 << 16
@@ -74,13 +75,20 @@ def calibrate(
 
 
 def with_mirror_image(
-    example: Mapping[str, NDArray[np.float32]],
+    interface: Interface, example: Mapping[str, NDArray[np.float32]]
 ) -> tuple[Mapping[str, NDArray[np.float32]], ...]:
-    """`example` and itself with its pictures [1, C, H, W] mirrored: two examples where only one is at hand."""
-    return example, {
-        name: np.ascontiguousarray(array[..., ::-1]) if array.ndim == 4 else array
-        for name, array in example.items()
-    }
+    """`example` and its mirror image: two examples where only one picture is at hand.
+
+    A picture [1, 3, H, W] is mirrored, a box's place across the picture changes its sign; other inputs stay.
+    """
+    mirrored = dict(example)
+    for port in interface.inputs:
+        array = example[port.name]
+        if port.kind == "picture":
+            mirrored[port.name] = np.ascontiguousarray(array[..., ::-1])
+        elif port.kind == "box":
+            mirrored[port.name] = array * np.array([-1, 1, 1], np.float32)
+    return (example, mirrored) if any(port.kind == "picture" for port in interface.inputs) else (example,)
 
 
 def best_range(samples: NDArray[np.float32]) -> tuple[float, float]:

@@ -1,8 +1,10 @@
 """Reading and writing models. Nothing in a file is ever executed: `weights_only=True`, or safetensors.
 
-    snapshot_N.pth.tar   the public layout {epoch, network, optimizer}: 834 tensors named `module.*`, preset full
-    .pt                  {"format", "version", "preset", "binarization", "state_dict"}, written here
+    published            a layout that some network's description knows (`networks/network.py`, `Layout`)
+    .pt                  {"format", "version", "network", "preset", "binarization", "state_dict"}, written here
     .safetensors         the same facts as metadata, written here
+
+Which network a published checkpoint holds is seen from its keys; where two fit, nothing is guessed.
 
 A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them and
 then calls `load_state`. A finished one may be written `compact`: one bit for each binary weight and one magnitude for
@@ -21,7 +23,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -33,15 +34,23 @@ from torch import Tensor, nn
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import write_atomically
-from bhpe_compile.networks.hand4whole.module import Hand4Whole
-from bhpe_compile.networks.hand4whole.presets import FULL, PRESETS, Preset
+from bhpe_compile.frontends.imported import Imported
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import Ranges
+from bhpe_compile.networks.network import Layout, Network
+from bhpe_compile.networks.registry import find_preset, get_network, networks
 
-FORMAT, VERSION = "bhpe-compile", 1
-PUBLIC_PREFIX = "module."
-BODY_MODEL = ("smplx_layer.", "smplx.", "body_model.")
-"""Keys of the licensed body model in public checkpoints: not part of the network, ignored."""
+FORMAT, VERSION = "bhpe-compile", 2
+BEFORE = 1
+"""The version whose files do not name their network: it was the first one."""
+
+FIRST = "hand4whole"
+
+PUBLIC = "public"
+"""The layout of published checkpoints; files written here have the layout `FORMAT`."""
+
+FITS = 0.5
+"""Part of a layout's signature that must be there for a file to be taken for it; `load_state` names what is missing."""
 
 SHOWN = 5
 """Names listed in an error before it says how many more there are."""
@@ -56,31 +65,13 @@ FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) (?:whose|was)|safe_globals\(\[([\w.]+)\
 """How torch.load names what a pickle would have called."""
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """A checkpoint in memory.
+def load_model(path: Path, spec: str | None = None) -> Imported:
+    """Read a checkpoint of any known layout. spec: the network it holds, NAME or NAME:PRESET; None: seen from its keys.
 
-    `model` holds the full-precision weights, unless `binarization` is set: then it is freshly made, and
-    `state_dict` belongs to the graph those options rebuild.
+    Raises UsageError when there is no such file, when it cannot be read, or for an unknown `spec`; InputError with one
+    line for anything damaged or foreign, and where the keys fit several networks.
     """
-
-    model: Hand4Whole
-    preset: Preset
-    binarization: dict[str, Any] | None
-    state_dict: dict[str, Tensor]
-    layout: str  # "public" | "bhpe-compile"
-    source: str
-    ignored: tuple[str, ...] = ()
-    ranges: dict[str, tuple[float, float]] | None = None
-    """Of a network that was trained with the rounding of compiled ones: what its full-precision convolutions read."""
-
-
-def load_model(path: Path) -> LoadedModel:
-    """Read a checkpoint of any known layout.
-
-    Raises UsageError when there is no such file or it cannot be read, InputError with one line for anything
-    damaged or foreign.
-    """
+    wanted = None if spec is None else find_preset(spec)
     if not path.is_file():
         raise UsageError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
     try:
@@ -90,28 +81,69 @@ def load_model(path: Path) -> LoadedModel:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     if "format" in content and not isinstance(content["format"], Tensor):
-        return _own(path, content)
-    network = content.get("network", content)  # a bare state dict will do, too
-    if _is_state(network) and network:
-        return _public(path, network)
+        loaded = _own(path, content)
+        if wanted is not None and spec not in (loaded.network.name, loaded.spec):
+            raise UsageError(f"{path}: says that it holds {loaded.spec}, not {spec}; leave out --network")
+        return loaded
+    candidates = [
+        (network, layout)
+        for network in (networks() if wanted is None else (wanted[0],))
+        for layout in network.layouts
+        if wanted is None or ":" not in (spec or "") or layout.preset == wanted[1]
+    ]
+    found = [
+        (share, network, layout, state)
+        for network, layout in candidates
+        if (state := _unwrapped(content, layout)) and (share := _fit(state, layout)) >= FITS
+    ]
+    best = [one for one in found if one[0] == max(share for share, *_ in found)]
+    if len(best) > 1:
+        names = " and ".join(f"{network.name}:{layout.preset}" for _, network, layout, _ in best)
+        raise InputError(f"{path}: its keys fit {names}; say which one with --network")
+    if best:
+        _, network, layout, state = best[0]
+        return _published(path, network, layout, state)
+    if wanted is not None and candidates:
+        network, layout = candidates[0]
+        state = _unwrapped(content, layout)
+        if state:
+            return _published(path, network, layout, state)
+    known = ", ".join(network.name for network in networks() if network.layouts)
     raise InputError(
-        f"{path}: no model in it (keys: {_names(list(content))}); expected the public Hand4Whole layout "
-        "{epoch, network, optimizer} or a file written by bhpe-compile"
+        f"{path}: no known model in it (keys: {_names(list(content))}); expected a published checkpoint of "
+        f"{known}, or a file written by bhpe-compile"
     )
+
+
+def _unwrapped(content: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
+    """The state dict in a file of this layout, keys without its prefix; empty where there is none."""
+    inner = next((content[name] for name in layout.wrappers if name in content), content)
+    if not _is_state(inner):
+        return {}
+    return {name.removeprefix(layout.prefix): value for name, value in inner.items()}
+
+
+def _fit(state: Mapping[str, Tensor], layout: Layout) -> float:
+    """Which part of the layout's signature is in `state`."""
+    return sum(name in state for name in layout.signature) / max(1, len(layout.signature))
 
 
 def save_model(
     path: Path,
     model: nn.Module,
-    preset: Preset,
+    spec: str,
     binarization: Mapping[str, Any] | None = None,
     *,
     compact: bool = False,
     ranges: Ranges | None = None,
 ) -> None:
-    """Write `model`'s state atomically as .safetensors or .pt, by the suffix of `path`; same input, same bytes."""
+    """Write `model`'s state atomically as .safetensors or .pt, by the suffix of `path`; same input, same bytes.
+
+    spec: NAME:PRESET of the network.
+    """
+    network, _, preset = spec.partition(":")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "preset": preset.name}
+    facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "network": network, "preset": preset}
     if ranges is not None:
         facts["ranges"] = {path: list(span) for path, span in ranges.items()}
     if compact:
@@ -194,29 +226,42 @@ def expand_state(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]
     return {n: value.float() if value.dtype == torch.float16 else value for n, value in full.items()}
 
 
-def _own(path: Path, content: Mapping[str, Any]) -> LoadedModel:
-    if content["format"] != FORMAT or content.get("version") != VERSION:
+def _own(path: Path, content: Mapping[str, Any]) -> Imported:
+    if content["format"] != FORMAT or content.get("version") not in (BEFORE, VERSION):
         found = f"{content['format']!r} version {content.get('version')!r}"
         raise InputError(f"{path}: format {found}; this program reads {FORMAT!r} version {VERSION}")
+    name = content.get("network", FIRST) if content["version"] == VERSION else FIRST
     preset, state = content.get("preset"), content.get("state_dict")
     binarization = content.get("binarization")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(PRESETS)}")
+    try:
+        network = get_network(str(name))
+    except UsageError as error:
+        raise InputError(f"{path}: holds a network of another package; {error}") from None
+    if not isinstance(preset, str) or preset not in network.presets:
+        raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(network.presets)}")
     if not _is_state(state) or not isinstance(binarization, dict | None):
         raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
     try:
         state = expand_state(state, content.get("signs") or {})
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: damaged: the packed weights of {error} do not fit their shape") from error
-    model = _blank(PRESETS[preset])
+    model = blank(network, preset)
     if binarization is None:
         load_state(model, state, str(path))
     try:
         ranges = _ranges(content.get("ranges"))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: damaged: ranges of 8-bit layers: {error}") from error
-    return LoadedModel(
-        model, PRESETS[preset], binarization, dict(state), "bhpe-compile", str(path), ranges=ranges
+    return Imported(
+        model,
+        network,
+        preset,
+        network.interface(preset),
+        binarization,
+        dict(state),
+        FORMAT,
+        str(path),
+        ranges=ranges,
     )
 
 
@@ -231,19 +276,19 @@ def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:
     return ranges
 
 
-def _public(path: Path, network: Mapping[str, Tensor]) -> LoadedModel:
-    state = {name.removeprefix(PUBLIC_PREFIX): value for name, value in network.items()}
-    ignored = tuple(name for name in state if name.startswith(BODY_MODEL))
+def _published(path: Path, network: Network, layout: Layout, state: Mapping[str, Tensor]) -> Imported:
+    ignored = tuple(name for name in state if name.startswith(layout.ignored))
     state = {name: value for name, value in state.items() if name not in ignored}
-    model = _blank(FULL)
+    model = blank(network, layout.preset)
     load_state(model, state, str(path))
-    return LoadedModel(model, FULL, None, state, "public", str(path), ignored)
+    interface = network.interface(layout.preset)
+    return Imported(model, network, layout.preset, interface, None, state, PUBLIC, str(path), ignored)
 
 
-def _blank(preset: Preset) -> Hand4Whole:
+def blank(network: Network, preset: str) -> nn.Module:
     """The network with zeros for weights: nothing is drawn at random that is overwritten at once."""
     with torch.device("meta"):
-        model = Hand4Whole(preset)
+        model = network.build(preset)
     zeros = {name: torch.zeros(t.shape, dtype=t.dtype) for name, t in model.state_dict().items()}
     model.load_state_dict(
         zeros, assign=True

@@ -136,14 +136,40 @@ class Skeleton(_Data, frozen=True):
     small: tuple[str, ...] = ()
 
 
+class BodyOutputs(_Data, frozen=True):
+    """Names of the outputs that pose a body of the SMPL-X layout: axis-angle and coefficients."""
+
+    root: str
+    body: str
+    jaw: str
+    left_hand: str
+    right_hand: str
+    shape: str
+    expression: str
+
+    @property
+    def pose(self) -> tuple[str, ...]:
+        """Outputs with rotations, in the order of the body's joints; the eyes, behind the jaw, have none."""
+        return self.root, self.body, self.jaw, self.left_hand, self.right_hand
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.pose, self.shape, self.expression)
+
+
 class Interface(_Data, frozen=True):
-    """Inputs and outputs of a network in order, and how its keypoints are drawn. `network` is "" for a bare graph."""
+    """Inputs and outputs of a network in order, how its keypoints are drawn, and which outputs pose a body.
+
+    `network` is "" for a bare graph.
+    """
 
     network: str = ""
     preset: str = ""
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
     skeleton: Skeleton = Skeleton()
+    body: BodyOutputs | None = None
 
     @property
     def picture(self) -> Input | None:

@@ -6,10 +6,10 @@ A family of networks (`networks/hand4whole/`, or a package of somebody else's) m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bhpe_compile.networks.interface import Interface
 
@@ -55,29 +55,15 @@ class Published:
 
 
 @dataclass(frozen=True)
-class BodyOutputs:
-    """Names of the outputs that pose a body of the SMPL-X layout: axis-angle and coefficients."""
-
-    root: str
-    body: str
-    jaw: str
-    left_hand: str
-    right_hand: str
-    shape: str
-    expression: str
-
-
-@dataclass(frozen=True)
 class Network:
     """A family of networks.
 
     build       preset -> the module in full precision, in eval mode; its parameters are named as in checkpoints. It
                 takes the tensors of the interface's inputs, in order, and returns a dict of its outputs.
-    interface   preset -> inputs, outputs, skeleton
+    interface   preset -> inputs, outputs, skeleton, which outputs pose a body
     stages      (glob, stage): reports add up layers by stage; the first glob that matches a layer's path counts
     roles       (glob, role): overrides of what the graph's structure says
-    body        how its outputs pose a body: `eval` needs it
-    trainer     makes what `train` and `distill` learn with (`distill/trainer.py`); None: it cannot be trained here
+    trainer     makes the `Trainer` (`distill/trainer.py`) of `train` and `distill`; None: it cannot be trained
     """
 
     name: str
@@ -89,9 +75,7 @@ class Network:
     stages: tuple[tuple[str, str], ...] = ()
     roles: Roles = ()
     published: tuple[Published, ...] = ()
-    body: BodyOutputs | None = None
-    trainer: Callable[[], object] | None = None
-    samples: Mapping[str, str] = field(default_factory=dict)
+    trainer: Callable[[], Any] | None = None
 
     def stage_of(self, layer: str) -> str:
         """The stage of the layer at a path."""

@@ -57,8 +57,8 @@ class FilePart:
 class Artifact:
     """A compiled model as a report sees it.
 
-    `memory`: bytes of the arena, the workspace and the weights while it runs. `notes`: decisions of passes. `preset`:
-    that of its network, None for a graph of another kind. `llvm`: TVM's dictionary of its target.
+    `memory`: bytes of the arena, the workspace and the weights while it runs. `notes`: decisions of passes. `network`,
+    `preset`: what it was compiled from, None for a bare graph. `llvm`: TVM's dictionary of its target.
     """
 
     path: Path
@@ -68,6 +68,7 @@ class Artifact:
     parts: tuple[FilePart, ...]
     memory: Mapping[str, int]
     notes: tuple[Mapping[str, Any], ...]
+    network: str | None
     preset: str | None
     llvm: Mapping[str, str]
 
@@ -123,7 +124,7 @@ def _artifact(path: Path, manifest: Manifest, report: dict[str, Any]) -> Artifac
     parts = [*_weights(path, manifest, report, names), *_others(path, manifest)]
     kept = {part.layer: part.nbytes for part in parts if part.layer}
     layers = tuple(_layer(layer, report["steps"], kept) for layer in report["layers"])
-    preset = (report.get("model") or {}).get("preset")
+    model = report.get("model") or {}
     return Artifact(
         path=path,
         manifest=manifest,
@@ -132,7 +133,8 @@ def _artifact(path: Path, manifest: Manifest, report: dict[str, Any]) -> Artifac
         parts=tuple(parts),
         memory={str(name): int(size) for name, size in sorted(manifest.get("memory", {}).items())},
         notes=tuple(dict(note) for note in report.get("notes", [])),
-        preset=None if preset is None else str(preset),
+        network=str(model["network"]) if model else None,
+        preset=str(model["preset"]) if model else None,
         llvm={str(name): str(value) for name, value in manifest["target"].get("llvm", {}).items()},
     )
 

@@ -133,11 +133,11 @@ def read_subject(path: Path, letter: str, accuracy: Path | None = None, row: str
             accuracy=measured,
         )
     from bhpe_compile.frontends.checkpoint import load_model
-    from bhpe_compile.report.count import count_preset
+    from bhpe_compile.report.count import count_network
     from bhpe_compile.report.predict import trained_binary
 
     loaded = load_model(path)
-    counted = count_preset(loaded.preset.name)
+    counted = count_network(loaded.spec)
     costs = counted.costs
     if loaded.binarization is not None:
         scheme, binary = trained_binary(counted, loaded.binarization)

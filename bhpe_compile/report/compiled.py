@@ -20,6 +20,7 @@ from bhpe_compile.exchange.functions import PACKED
 from bhpe_compile.exchange.nodes import has_quantized_weights, is_packed
 from bhpe_compile.passes.base import Note
 from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, INT8, LINEAR, TRANSPOSED, Costs, Layer
+from bhpe_compile.report.places import NOWHERE, Places
 from bhpe_compile.report.steps import epilogues, step_rows
 
 KINDS = {
@@ -37,13 +38,13 @@ def _shape(value: ir.Value | None) -> tuple[int, ...]:
     return tuple(int(d) for d in value.shape if isinstance(d, int))
 
 
-def layer_costs(model: ir.Model) -> list[Layer]:
+def layer_costs(model: ir.Model, places: Places) -> list[Layer]:
     """Every layer with weights of a folded model, in graph order; how they are compiled is not known yet."""
     layers = (node for node in model.graph if node.op_type in KINDS)
-    return [_layer(node) for node in layers if is_packed(node) or node.domain in ("", "ai.onnx")]
+    return [_layer(node, places) for node in layers if is_packed(node) or node.domain in ("", "ai.onnx")]
 
 
-def _layer(node: ir.Node) -> Layer:
+def _layer(node: ir.Node, places: Places) -> Layer:
     binary, kind = is_packed(node), KINDS[node.op_type]
     precision = BINARY if binary else INT8 if has_quantized_weights(node) else FLOAT16
     weight = _shape(node.inputs[2 if binary else 1])
@@ -63,6 +64,8 @@ def _layer(node: ir.Node) -> Layer:
         inputs=prod(x),
         outputs=prod(y),
         trained=precision != FLOAT16 or _is_trained(node),
+        role=places.role(node.name or ""),
+        stage=places.stage(node.name or ""),
     )
 
 
@@ -78,12 +81,13 @@ def compile_report(
     notes: Sequence[Note],
     facts: dict[str, Any],
     tiles: Mapping[str, str] | None = None,
+    places: Places = NOWHERE,
 ) -> dict[str, Any]:
     """The report.json of an artefact: totals, layers, steps, and what every pass did or refused.
 
-    tiles: register tiles by kernel symbol.
+    tiles: register tiles by kernel symbol. places: where the layers belong.
     """
-    costs = Costs(tuple(layer_costs(model)))
+    costs = Costs(tuple(layer_costs(model, places)))
     weights, macs = costs.weights(), costs.macs()
     stored = costs.by_precision(lambda layer: layer.stored_bytes)
     glue = sum(step.kind == "glue" for step in program.steps)

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Self
 
-from bhpe_compile.networks.roles import layer_role
-from bhpe_compile.report.stages import STAGES, stage_of
+from bhpe_compile.networks.network import OTHER, Role
 
 BINARY, INT8, FLOAT16, FLOAT32 = "binary", "int8", "float16", "float32"
 
@@ -45,7 +44,8 @@ class Layer:
     `weights` without bias; `inputs` and `outputs` are elements of its maps; `trained` is False for a constant of a
     formula. What depends on how it is compiled is 0, or empty, until that is known: `nbytes` what it keeps in the
     file, its scales, biases and tables included; `traffic` bytes of activations it reads and writes; `kernels` what
-    computes it. `ms` is its measured time, None when nothing was measured.
+    computes it. `ms` is its measured time, None when nothing was measured. `role` is what it is for (`places.py`),
+    `stage` the part of the network it belongs to.
     """
 
     name: str
@@ -63,16 +63,8 @@ class Layer:
     kernels: tuple[str, ...] = ()
     trained: bool = True
     ms: float | None = None
-
-    @property
-    def role(self) -> str:
-        """stem, core, shortcut, box or head."""
-        return layer_role(self.name)
-
-    @property
-    def stage(self) -> str:
-        """The part of the network it belongs to."""
-        return stage_of(self.name)
+    role: Role = "head"
+    stage: str = OTHER
 
     @property
     def bits(self) -> tuple[int, int]:
@@ -95,6 +87,8 @@ class Layer:
         """What report.json keeps of it, before it is known how it is compiled."""
         return {
             "name": self.name,
+            "role": self.role,
+            "stage": self.stage,
             "kind": f"binary {self.kind}" if self.precision == BINARY else self.kind,
             "precision": self.precision,
             "weights": self.weights,
@@ -130,6 +124,8 @@ class Layer:
             traffic=traffic,
             kernels=tuple(kernels),
             trained=bool(row["trained"]),
+            role=row["role"],
+            stage=str(row["stage"]),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -207,12 +203,10 @@ class Costs:
         return sum(layer.nbytes for layer in self.layers)
 
     def by_stage(self, what: Callable[[Layer], float]) -> dict[str, float]:
-        """Sums of `what` by stage, in the network's order; only stages that have layers."""
+        """Sums of `what` by stage, in the order of their first layers."""
         sums: dict[str, float] = {}
-        for stage in STAGES:
-            inside = [layer for layer in self.layers if layer.stage == stage]
-            if inside:
-                sums[stage] = sum(map(what, inside))
+        for layer in self.layers:
+            sums[layer.stage] = sums.get(layer.stage, 0) + what(layer)
         return sums
 
     def operations(self) -> Operations:
@@ -228,7 +222,7 @@ class Costs:
 
 
 def counts_as_binary(layer: Layer) -> bool:
-    """Whether the paper counts a layer as binary: BoxNet's small linear layers (0.2 M) it does not."""
+    """Whether the paper counts a layer as binary: linear layers (BoxNet's have 0.2 M) it does not."""
     return layer.precision == BINARY and layer.kind != LINEAR
 
 

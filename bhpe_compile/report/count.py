@@ -1,10 +1,10 @@
-"""Layers of a preset in full precision, and the paper's accounting of its binary forms.
+"""Layers of a network in full precision, and the paper's accounting of its binary forms.
 
     params (paper) = full-precision parameters + binary weights / 32
     ops (paper)    = full-precision MACs + binary MACs / 64 + element-wise operations       (see `cost`)
 
-The printed figures stand beside ours with their difference: 17.22 M is not explained by any count we know, and
-16.85 G is 1.00 G below the released network.
+The figures a paper prints stand beside ours with their difference: of Hand4Whole, 17.22 M is not explained by any
+count we know, and 16.85 G is 1.00 G below the released network.
 
 The weights lie on torch's meta device, so nothing of them is allocated, and no layer is computed: it answers with a
 zero that is expanded to the shape of its output. (Running the rest on the meta device as well would import torch's
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.networks.hand4whole.module import Hand4Whole
-from bhpe_compile.networks.hand4whole.presets import FULL, get_preset
+from bhpe_compile.networks import network as networks
+from bhpe_compile.networks.registry import find_preset
+from bhpe_compile.passes.binarize import trace
 from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
 from bhpe_compile.report.cost import (
     BINARY,
@@ -38,9 +39,7 @@ from bhpe_compile.report.cost import (
     paper_operations,
     paper_parameters,
 )
-
-PAPER = {"float": (77.84, 16.85), "bnn": (21.61, 2.63), "reactnet": (21.66, 2.63), "bidrn": (17.22, 2.50)}
-"""What the paper's tables print for the full network: millions of parameters, 1e9 operations."""
+from bhpe_compile.report.places import Places
 
 KINDS: dict[type[nn.Module], str] = {
     nn.Conv2d: CONVOLUTION,
@@ -101,8 +100,9 @@ class Accounting:
 
 @dataclass(frozen=True)
 class Counted:
-    """A preset in full precision: its layers, and all of its parameters (norms and biases included)."""
+    """A network in full precision: its layers, and all of its parameters (norms and biases included)."""
 
+    network: networks.Network
     preset: str
     layers: tuple[Layer, ...]
     parameters: int
@@ -163,11 +163,13 @@ def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
 
 
 @cache
-def count_preset(preset: str) -> Counted:
-    """Count `preset` ("full" | "tiny") in full precision; UsageError for another name."""
+def count_network(spec: str) -> Counted:
+    """Count the network `spec` (NAME or NAME:PRESET) in full precision; UsageError for an unknown one."""
+    network, preset = find_preset(spec)
     with torch.device("meta"):
-        model = Hand4Whole(get_preset(preset)).eval()
+        model = network.build(preset).eval()
     parameters = sum(p.numel() for p in model.parameters())
+    places = Places.of(trace(model, roles=network.roles), network)
     layers: list[Layer] = []
     for path, module in list(model.named_modules()):
         for name, child in module.named_children():
@@ -176,12 +178,13 @@ def count_preset(preset: str) -> Counted:
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
     with torch.no_grad():
-        model(torch.zeros(1, 3, *model.preset.image))
-    return Counted(preset, tuple(layers), parameters)
+        model(*(torch.zeros(port.shape) for port in network.interface(preset).inputs))
+    placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
+    return Counted(network, preset, tuple(placed), parameters)
 
 
 def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accounting:
-    """The paper's accounting of a preset of which the layers named in `binary` are binary by `scheme`."""
+    """The paper's accounting of a network of which the layers named in `binary` are binary by `scheme`."""
     layers = tuple(
         replace(layer, precision=BINARY) if layer.name in binary else layer for layer in counted.layers
     )
@@ -189,7 +192,7 @@ def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accountin
     return Accounting(
         original=_totals(counted.layers, counted.parameters, "float"),
         compiled=compiled,
-        published=_published(counted.preset, scheme, compiled),
+        published=_published(counted, scheme, compiled),
     )
 
 
@@ -206,16 +209,19 @@ def _totals(layers: tuple[Layer, ...], parameters: int, scheme: str) -> Totals:
     )
 
 
-def _published(preset: str, scheme: str, ours: Totals) -> Published | None:
-    if preset != FULL.name or scheme not in PAPER:
-        return None
-    params, ops = PAPER[scheme]
-    return Published(params, ops, round(params - ours.params_paper_m, 4), round(ops - ours.ops_paper_g, 4))
+def _published(counted: Counted, scheme: str, ours: Totals) -> Published | None:
+    for row in counted.network.published:
+        if (row.preset, row.scheme) == (counted.preset, scheme):
+            params, ops = row.parameters, row.operations
+            return Published(
+                params, ops, round(params - ours.params_paper_m, 4), round(ops - ours.ops_paper_g, 4)
+            )
+    return None
 
 
-def account(preset: str, scheme: str) -> Accounting:
-    """The paper's accounting of a preset by a scheme; UsageError for an unknown one of either."""
-    counted = count_preset(preset)
+def account(spec: str, scheme: str) -> Accounting:
+    """The paper's accounting of a network by a scheme; UsageError for an unknown one of either."""
+    counted = count_network(spec)
     return as_paper(counted, binary_layers(counted, scheme), scheme)
 
 

@@ -36,6 +36,7 @@ class Report:
 
     name: str
     source: str
+    network: str | None
     preset: str | None
     target: str
     before: Costs
@@ -77,6 +78,7 @@ class Report:
             **paper,
             "name": self.name,
             "source": self.source,
+            "network": self.network,
             "preset": self.preset,
             "scheme": self.after.scheme,
             "target": self.target,
@@ -105,38 +107,41 @@ class Report:
         }
 
 
-def report_preset(preset: str, scheme: str, target_name: str, dense: str | None) -> Report:
-    """Count `preset` and predict its form by `scheme` ("float": as it is). UsageError for unknown names."""
-    return _predicted(f"preset {preset}", "preset", preset, scheme, target_name, dense, None)
+def report_network(spec: str, scheme: str, target_name: str, dense: str | None) -> Report:
+    """Count the network `spec` (NAME or NAME:PRESET) and predict its form by `scheme` ("float": as it is).
+
+    UsageError for unknown names.
+    """
+    return _predicted(f"network {spec}", "network", spec, scheme, target_name, dense, None)
 
 
-def report_checkpoint(path: Path, scheme: str, target_name: str, dense: str | None) -> Report:
+def report_checkpoint(
+    path: Path, scheme: str, target_name: str, dense: str | None, spec: str | None = None
+) -> Report:
     """Count the network of a checkpoint; one that is binary already keeps what it was trained as.
 
     Raises what `load_model` raises.
     """
     from bhpe_compile.frontends.checkpoint import load_model
 
-    loaded = load_model(path)
-    return _predicted(
-        path.name, "checkpoint", loaded.preset.name, scheme, target_name, dense, loaded.binarization
-    )
+    loaded = load_model(path, spec)
+    return _predicted(path.name, "checkpoint", loaded.spec, scheme, target_name, dense, loaded.binarization)
 
 
 def _predicted(
     name: str,
     source: str,
-    preset: str,
+    spec: str,
     scheme: str,
     target_name: str,
     dense: str | None,
     binarization: Mapping[str, Any] | None,
 ) -> Report:
-    from bhpe_compile.report.count import as_paper, binary_layers, count_preset
+    from bhpe_compile.report.count import as_paper, binary_layers, count_network
     from bhpe_compile.report.predict import predict, trained_binary
     from bhpe_compile.targets import get_target
 
-    target, counted = get_target(target_name), count_preset(preset)
+    target, counted = get_target(target_name), count_network(spec)
     if binarization is None:
         binary = binary_layers(counted, scheme)
     else:
@@ -146,7 +151,8 @@ def _predicted(
     return Report(
         name=name,
         source=source,
-        preset=preset,
+        network=counted.network.name,
+        preset=counted.preset,
         target=target.name,
         before=counted.costs,
         after=after,
@@ -171,6 +177,7 @@ def report_artifact(
     return Report(
         name=path.resolve().name,
         source="artefact",
+        network=artifact.network,
         preset=artifact.preset,
         target=artifact.target,
         before=before,
@@ -225,14 +232,15 @@ def latency_of(timing: Timing | None) -> dict[str, Any] | None:
 
 
 def _original(artifact: Artifact) -> tuple[Costs, Accounting | None]:
-    """The network in full precision: its preset, or, of a graph without one, the same layers in float32."""
-    from bhpe_compile.networks.hand4whole.presets import PRESETS as NETWORKS
+    """The network in full precision, or, of one that is not registered here, the same layers in float32."""
+    from bhpe_compile.networks.registry import registered
 
-    if artifact.preset not in NETWORKS:
+    known = registered().get(artifact.network or "")
+    if known is None or artifact.preset not in known.network.presets:
         return Costs(tuple(_float32(layer) for layer in artifact.costs.layers)), None
-    from bhpe_compile.report.count import as_paper, count_preset
+    from bhpe_compile.report.count import as_paper, count_network
 
-    counted = count_preset(str(artifact.preset))
+    counted = count_network(f"{artifact.network}:{artifact.preset}")
     binary = frozenset(layer.name for layer in artifact.costs.layers if layer.precision == BINARY)
     return counted.costs, as_paper(counted, binary, artifact.costs.scheme)
 

@@ -126,7 +126,7 @@ class View:
         total = np.minimum(total, np.float32(255))  # four rounded weights may sum to a little more than 1
         if crop.order == "bgr":
             total = total[:, :, ::-1]
-        mean, deviation = np.float32(crop.mean), np.float32(crop.deviation)
+        mean, deviation = np.array(crop.mean, np.float32), np.array(crop.deviation, np.float32)
         image = (total / np.float32(crop.divisor) - mean) / deviation
         return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 

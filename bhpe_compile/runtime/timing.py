@@ -44,14 +44,14 @@ class Timing:
     """The board, where it was one."""
 
 
-def time_on_board(path: Path, board: Board, image: Array, rounds: int, threads: int) -> Timing:
-    """Time `rounds` runs of the artefact at `path` on `image`, on a board, by the driver's own clock.
+def time_on_board(path: Path, board: Board, inputs: Mapping[str, Array], rounds: int, threads: int) -> Timing:
+    """Time `rounds` runs of the artefact at `path` on `inputs`, on a board, by the driver's own clock.
 
     Raises what `open_session` does.
     """
     with open_session(path, threads=threads, board=board) as session:
         assert isinstance(session, DrivenSession)
-        spread = session.time({session.inputs[0].name: image}, rounds)
+        spread = session.time(inputs, rounds)
         return Timing(rounds, threads, spread, (), session.executed)
 
 

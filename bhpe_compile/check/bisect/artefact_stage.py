@@ -166,7 +166,8 @@ def _judge(
                     )
                     return JudgedProgram(compared, flips, signs, wrong)
     for tensor in session.outputs:
-        gap = compare_output(tensor.name, run.outputs[tensor.name], oracle.outputs[tensor.name])
+        output = session.interface.output(tensor.name)
+        gap = compare_output(output, run.outputs[tensor.name], oracle.outputs[tensor.name])
         if not gap.ok:
             index = writers[tensor.id][0] if tensor.id in writers else len(session.steps) - 1
             step = session.steps[index]

@@ -35,7 +35,8 @@ from bhpe_compile.check.bisect.statistics import (
     compare_floats,
     compare_signs,
 )
-from bhpe_compile.check.verify.compare import TOLERANCES, difference, kind_of
+from bhpe_compile.check.verify.compare import difference
+from bhpe_compile.networks.interface import Output
 
 Array = NDArray[Any]
 
@@ -128,7 +129,7 @@ def _places(
             yield Finding(layer.name, layer.tail, gap, expected, tail.reshape(expected.shape))
     for name, expected in reference.outputs.items():
         found_array = values.values[name]
-        gap = compare_output(name, found_array, expected)
+        gap = compare_output(reference.interface.output(name), found_array, expected)
         yield Finding(producers.get(name, "input"), name, gap, expected, found_array)
 
 
@@ -164,10 +165,10 @@ def _read(
     return gap, signs[layer.name], sign
 
 
-def compare_output(name: str, found: Array, expected: Array) -> Difference:
-    """An output in its own unit, against `compare.TOLERANCES`."""
-    gap, bound = difference(name, found, expected), TOLERANCES[kind_of(name)]
-    plain = compare_floats(f"output {name}", found, expected)
+def compare_output(output: Output, found: Array, expected: Array) -> Difference:
+    """An output in its own unit, against the tolerance of its description."""
+    gap, bound = difference(output, found, expected), output.bound
+    plain = compare_floats(f"output {output.name}", found, expected)
     wrong = not gap <= bound
     return Difference(
         what=plain.what,

@@ -8,14 +8,15 @@ A layer that is called again is L#1, L#2, as in the ONNX graph.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from bhpe_compile.networks.interface import UNDESCRIBED, Interface
 from bhpe_compile.networks.layers.binary import BinaryLayer
 
 Array = NDArray[Any]
@@ -25,12 +26,16 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 @dataclass
 class Reference:
-    """Values by layer, and the network's outputs by name. `source` says who computed them."""
+    """Values by layer, and the network's outputs by name.
+
+    `source` says who computed them, `interface` what the outputs are.
+    """
 
     source: str
     reads: dict[str, Array] = field(default_factory=dict)
     tails: dict[str, Array] = field(default_factory=dict)
     outputs: dict[str, Array] = field(default_factory=dict)
+    interface: Interface = UNDESCRIBED
 
 
 class _Recorder(fx.Interpreter):
@@ -62,10 +67,13 @@ class _Recorder(fx.Interpreter):
             self._waiting[follower] = name
 
 
-def torch_reference(graph: fx.GraphModule, image: NDArray[np.float32]) -> Reference:
-    """Run a frozen graph (returns a dict of tensors) on `image` and keep what its layers read and returned."""
-    reference = Reference("torch")
+def torch_reference(
+    graph: fx.GraphModule, feeds: Mapping[str, Array], interface: Interface = UNDESCRIBED
+) -> Reference:
+    """Run a frozen graph (returns a dict of tensors) on `feeds`, in their order, and keep what its layers read and
+    returned."""
+    reference = Reference("torch", interface=interface)
     with torch.no_grad():
-        outputs = _Recorder(graph, reference).run(torch.from_numpy(image))
+        outputs = _Recorder(graph, reference).run(*map(torch.from_numpy, feeds.values()))
     reference.outputs = {name: value.numpy().copy() for name, value in outputs.items()}
     return reference

@@ -26,6 +26,7 @@ from bhpe_compile.check.bisect.repro import check_folder, extract, write_repro, 
 from bhpe_compile.check.bisect.stages import Snapshot, options_of, remake
 from bhpe_compile.check.bisect.statistics import Difference
 from bhpe_compile.check.verify.oracle import run_oracle
+from bhpe_compile.networks.interface import Interface
 
 Array = NDArray[Any]
 Tick = Callable[[str], None]
@@ -90,18 +91,18 @@ def bisect(
     graph that shows the difference. Raises as `verify` does.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
-    from bhpe_compile.runtime import load_picture
+    from bhpe_compile.runtime import load_picture, make_feeds
 
     if repro is not None:
         check_folder(repro)
     tick("check hashes")
     manifest = check_artifact(path)
-    recorded = load_reference(path)
-    image = recorded.image if picture is None else load_picture(picture).network_input
-    feeds = {manifest["inputs"][0]["name"]: image}
+    interface = Interface.from_dict(manifest["network"])
+    given = load_reference(path).inputs if picture is None else make_feeds(interface, load_picture(picture))
+    feeds = {port["name"]: given[port["name"]] for port in manifest["inputs"]}
     search = _Search(path, feeds, repro, tick)
     if checkpoint is not None:
-        search.from_checkpoint(checkpoint, manifest, image)
+        search.from_checkpoint(checkpoint, manifest)
     if search.culprit is None:
         search.through_program(manifest)
     return search.result("torch" if checkpoint is not None else "model.onnx")
@@ -127,13 +128,11 @@ class _Search:
             str(self.path), reference, tuple(self.stages), self.culprit, files, tuple(self.remarks)
         )
 
-    def from_checkpoint(
-        self, checkpoint: Path, manifest: Mapping[str, Any], image: NDArray[np.float32]
-    ) -> None:
+    def from_checkpoint(self, checkpoint: Path, manifest: Mapping[str, Any]) -> None:
         """torch, the exported graph, every fold pass, and the artefact's own model.onnx."""
         self.tick("make the model again")
-        remade = remake(checkpoint, options_of(manifest), image)
-        reference = torch_reference(remade.graph, image)
+        remade = remake(checkpoint, options_of(manifest), self.feeds)
+        reference = torch_reference(remade.graph, self.feeds, Interface.from_dict(manifest["network"]))
         own = (self.path / "model.onnx").read_bytes()
         snapshots = [*remade.snapshots]
         if own != snapshots[-1].content:

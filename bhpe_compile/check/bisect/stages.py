@@ -93,20 +93,20 @@ def torch_graph(checkpoint: Path, options: CompileOptions) -> fx.GraphModule:
     return Compilation(options, checkpoint).graph
 
 
-def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]) -> Remade:
-    """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W]; 8-bit layers are calibrated on it, unless trained."""
+def remake(checkpoint: Path, options: CompileOptions, feeds: Mapping[str, NDArray[Any]]) -> Remade:
+    """Bring `checkpoint` to model.onnx for the inputs `feeds`; 8-bit layers are calibrated on them, unless trained."""
     from bhpe_compile.compiler.pipeline import Compilation
-    from bhpe_compile.exchange import INPUT
 
     snapshots = Snapshots()
     compilation = Compilation(options, checkpoint, progress=Progress(None, snapshots))
-    compilation.inputs = {INPUT: image}
+    compilation.inputs = dict(feeds)
     compilation.until("fold")
     return Remade(compilation.graph, tuple(snapshots.taken))
 
 
 def run_torch(
-    checkpoint: Path, manifest: Mapping[str, Any], image: NDArray[np.float32]
+    checkpoint: Path, manifest: Mapping[str, Any], feeds: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[np.float32]]:
-    """What the network of a checkpoint computes from `image`, made binary with the options of an artefact."""
-    return torch_reference(torch_graph(checkpoint, options_of(manifest)), image).outputs
+    """What the network of a checkpoint computes from inputs by name, made binary with the options of an artefact."""
+    ordered = {port["name"]: feeds[port["name"]] for port in manifest["inputs"]}
+    return torch_reference(torch_graph(checkpoint, options_of(manifest)), ordered).outputs

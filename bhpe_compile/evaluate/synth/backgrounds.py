@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.synth.streams import Split
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 Random = np.random.Generator
 Colour = tuple[int, int, int]

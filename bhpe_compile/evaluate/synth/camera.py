@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.runtime.picture import ENLARGE, HEIGHT, WIDTH
+from bhpe_compile.evaluate.frame import ENLARGE, HEIGHT, WIDTH
 
 FOCAL = (1.2, 2.5)
 """Focal lengths in heights of the picture."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 
 Random = np.random.Generator
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Labels
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.skeleton import INDEX as AT
 from bhpe_compile.evaluate.synth.appearance import Measures, sample_appearance
 from bhpe_compile.evaluate.synth.backgrounds import sample_background
@@ -29,7 +30,6 @@ from bhpe_compile.evaluate.synth.sensor import expose
 from bhpe_compile.evaluate.synth.shapes import sample_betas, sample_expression
 from bhpe_compile.evaluate.synth.skirt import Skirt
 from bhpe_compile.evaluate.synth.streams import Split, stream
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 SPARSE = 3
 """Every third vertex is enough to frame a person."""

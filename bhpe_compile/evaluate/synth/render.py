@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bhpe_compile.errors import ToolchainError
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.synth.appearance import Appearance
 from bhpe_compile.evaluate.synth.camera import View
 from bhpe_compile.evaluate.synth.shaders import FRAGMENT, VERTEX
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
     import moderngl

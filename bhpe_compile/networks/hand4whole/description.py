@@ -8,17 +8,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bhpe_compile.networks.hand4whole import keypoints as k
-from bhpe_compile.networks.hand4whole.presets import PRESETS, ROLES, get_preset
-from bhpe_compile.networks.interface import Crop, Input, Interface, Output
-from bhpe_compile.networks.network import BodyOutputs, Layout, Network, Published
+from bhpe_compile.networks.hand4whole.presets import ENLARGE, PRESETS, ROLES, get_preset
+from bhpe_compile.networks.interface import BodyOutputs, Crop, Input, Interface, Output
+from bhpe_compile.networks.network import Layout, Network, Published
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from bhpe_compile.distill.trainer import Trainer
+
 NAME = "hand4whole"
 
-ENLARGE = (2.0, 2.0, 1.5)
-"""Margins of the boxes of left hand, right hand, face."""
+BODY = BodyOutputs(
+    root="smplx_root_pose",
+    body="smplx_body_pose",
+    jaw="smplx_jaw_pose",
+    left_hand="smplx_lhand_pose",
+    right_hand="smplx_rhand_pose",
+    shape="smplx_shape",
+    expression="smplx_expr",
+)
 
 
 def interface(preset: str) -> Interface:
@@ -60,6 +69,7 @@ def interface(preset: str) -> Interface:
             box("face_bbox", "face"),
         ),
         k.SKELETON,
+        BODY,
     )
 
 
@@ -68,6 +78,13 @@ def build(preset: str) -> nn.Module:
     from bhpe_compile.networks.hand4whole.module import Hand4Whole
 
     return Hand4Whole(get_preset(preset)).eval()
+
+
+def trainer() -> Trainer:
+    """What `train` and `distill` learn with."""
+    from bhpe_compile.networks.hand4whole.training import Hand4WholeTrainer
+
+    return Hand4WholeTrainer()
 
 
 NETWORK = Network(
@@ -101,19 +118,11 @@ NETWORK = Network(
         ("face_regressor.*", "heads"),
     ),
     roles=ROLES,
+    trainer=trainer,
     published=(
         Published("full", "float", 77.84, 16.85),
         Published("full", "bnn", 21.61, 2.63),
         Published("full", "reactnet", 21.66, 2.63),
         Published("full", "bidrn", 17.22, 2.50),
-    ),
-    body=BodyOutputs(
-        root="smplx_root_pose",
-        body="smplx_body_pose",
-        jaw="smplx_jaw_pose",
-        left_hand="smplx_lhand_pose",
-        right_hand="smplx_rhand_pose",
-        shape="smplx_shape",
-        expression="smplx_expr",
     ),
 )

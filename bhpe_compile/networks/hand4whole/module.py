@@ -22,7 +22,7 @@ from bhpe_compile.networks.hand4whole.heads import (
     HandRotationNet,
     PositionNet,
 )
-from bhpe_compile.networks.hand4whole.presets import ROLES, Preset
+from bhpe_compile.networks.hand4whole.presets import ENLARGE, ROLES, Preset
 from bhpe_compile.networks.layers.resnet import ResNet
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_axis_angle
 from bhpe_compile.networks.layers.sampling import soft_argmax_3d
@@ -32,9 +32,6 @@ FOCAL, CAMERA_SIZE, CAMERA_PIXELS = 5000.0, 2.5, 256 * 192
 
 CAMERA_DEPTH = math.sqrt(FOCAL**2 * CAMERA_SIZE**2 / CAMERA_PIXELS)
 """Largest camera distance in metres (56.4)."""
-
-ENLARGE = (2.0, 2.0, 1.5)
-"""Margins of the boxes of left hand, right hand, face."""
 
 OUTPUTS = (
     "smplx_root_pose",

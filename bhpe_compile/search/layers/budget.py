@@ -37,7 +37,7 @@ from bhpe_compile.targets.host import host_runs
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
-    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.frontends.imported import Imported
 
 Told = Callable[[str], None]
 """Hears what is being measured."""
@@ -70,7 +70,7 @@ class WithinBudget:
 class _Search:
     """Measures the network with a number of its dearest layers kept."""
 
-    loaded: LoadedModel
+    loaded: Imported
     options: CompileOptions
     budget: Budget
     reference: dict[str, float]
@@ -162,7 +162,11 @@ def _choose(search: _Search) -> tuple[int, int]:
     """(how many layers to keep by what torch says, how many there are)."""
     if search.options.scheme is None:
         return 0, 0
-    most = len(binary_layers(trace(search.loaded.model), search.options.binarize_options()))
+    most = len(
+        binary_layers(
+            trace(search.loaded.model, roles=search.loaded.network.roles), search.options.binarize_options()
+        )
+    )
     if search.fits(0):
         return 0, most
     search.ranking = _rank(search)

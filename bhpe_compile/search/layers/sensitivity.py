@@ -23,15 +23,19 @@ from torch import fx, nn
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.evaluate import Batch, score_all
+from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.metrics import Errors, interval, mean
 from bhpe_compile.evaluate.people import Bodies
 from bhpe_compile.evaluate.subjects import PUBLIC, TorchSubject
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.norms import measuring_norms
+from bhpe_compile.networks.network import Role
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
+from bhpe_compile.passes.binarize.roles import role_of
 
 if TYPE_CHECKING:
-    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.frontends.imported import Imported
 
 METRIC = "mpvpe"
 By = Literal["layer", "block"]
@@ -39,8 +43,8 @@ By = Literal["layer", "block"]
 Told = Callable[[str, int, int], None]
 """(what is being measured, how much is done, of how much)."""
 
-_BLOCK = re.compile(r"^(.*\blayer\d+\.\d+)\.")
-_BOX = re.compile(r"^(.*\bbox_net)\.")
+_BLOCK = re.compile(r"^(.*\.\d+)\.(?!\d+$)")
+"""A path up to the last number with a name behind it: the residual block a layer is in."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Ranking:
 
 
 def rank(
-    loaded: LoadedModel,
+    loaded: Imported,
     options: BinarizeOptions,
     examples: Sequence[Batch],
     bodies: Bodies,
@@ -76,29 +80,31 @@ def rank(
 ) -> Ranking:
     """Measure every group that `options` make binary. UsageError for a checkpoint that is binary already."""
     require_float(loaded)
-    original = trace(loaded.model)
+    original = trace(loaded.model, roles=loaded.network.roles)
     layers = binary_layers(original, options)
-    groups = group(layers, by)
+    groups = group(original, layers, by)
     told(by, 0, len(groups) + 1)
     relative = loaded.layout == PUBLIC
     unchanged = copy.deepcopy(original)
     if recalibrated:
-        recalibrate(unchanged, examples)
-    before = score_all(TorchSubject("full precision", unchanged, relative), examples, bodies)
+        recalibrate(unchanged, loaded.interface, examples)
+    before = score_all(
+        TorchSubject("full precision", unchanged, loaded.interface, relative), examples, bodies
+    )
     costs = []
     for done, (name, inside) in enumerate(groups.items(), 1):
         told(name, done, len(groups) + 1)
         others = tuple(layer for layer in layers if layer not in inside)
         graph = keeping(original, options, others)
         if recalibrated:
-            recalibrate(graph, examples)
-        after = score_all(TorchSubject(name, freeze(graph), relative), examples, bodies)
+            recalibrate(graph, loaded.interface, examples)
+        after = score_all(TorchSubject(name, freeze(graph), loaded.interface, relative), examples, bodies)
         costs.append(_cost(name, inside, before, after, seed))
     costs.sort(key=lambda cost: -cost.difference)
     return Ranking(mean(before[METRIC]), tuple(costs), recalibrated)
 
 
-def require_float(loaded: LoadedModel) -> None:
+def require_float(loaded: Imported) -> None:
     """UsageError unless the checkpoint holds full-precision weights."""
     if loaded.binarization is not None:
         raise UsageError(
@@ -117,14 +123,19 @@ def binary_layers(original: fx.GraphModule, options: BinarizeOptions) -> list[st
     ]
 
 
-def group(layers: Sequence[str], by: By) -> dict[str, tuple[str, ...]]:
-    """Layers by name, or by residual block (BoxNet is one)."""
+def group(original: fx.GraphModule, layers: Sequence[str], by: By) -> dict[str, tuple[str, ...]]:
+    """Layers by name, or by residual block; all branches of one module are one block."""
     groups: dict[str, tuple[str, ...]] = {}
     for layer in layers:
-        match = (_BLOCK.match(layer) or _BOX.match(layer)) if by == "block" else None
-        name = match[1] if match else layer
+        name = block_of(layer, role_of(original, layer)) if by == "block" else layer
         groups[name] = (*groups.get(name, ()), layer)
     return groups
+
+
+def block_of(layer: str, role: Role) -> str:
+    """The block that the layer at a path belongs to, by the path of the module that holds it."""
+    match = None if role == "branch" else _BLOCK.match(layer)
+    return layer.partition(".")[0] if role == "branch" else match[1] if match else layer
 
 
 def keeping(original: fx.GraphModule, options: BinarizeOptions, kept: Sequence[str]) -> fx.GraphModule:
@@ -132,11 +143,11 @@ def keeping(original: fx.GraphModule, options: BinarizeOptions, kept: Sequence[s
     return binarize(original, replace(options, keep_float=(*options.keep_float, *kept)))[0]
 
 
-def recalibrate(graph: nn.Module, examples: Sequence[Batch]) -> None:
+def recalibrate(graph: nn.Module, interface: Interface, examples: Sequence[Batch]) -> None:
     """Measure every batch norm's mean and variance again on the pictures, in place: the mean over all batches."""
     with measuring_norms(graph):
         for batch in examples:
-            graph(torch.from_numpy(batch.images))
+            graph(*map(torch.from_numpy, network_inputs(interface, batch.pictures).values()))
 
 
 def _cost(name: str, layers: tuple[str, ...], before: Errors, after: Errors, seed: int) -> Cost:

@@ -24,7 +24,7 @@ from bhpe_compile.evaluate.subjects import PUBLIC, CompiledSubject, Subject, Tor
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
-    from bhpe_compile.frontends.checkpoint import LoadedModel
+    from bhpe_compile.frontends.imported import Imported
 
 FULL, BINARIZED, COMPILED = "full precision", "binarized", "compiled"
 
@@ -91,12 +91,12 @@ def _open_checkpoint(
     return Source(path, tuple(subjects))
 
 
-def full_precision(loaded: LoadedModel, name: str = FULL) -> TorchSubject:
+def full_precision(loaded: Imported, name: str = FULL) -> TorchSubject:
     """The network of a full-precision checkpoint, in float32."""
-    return TorchSubject(name, loaded.model, loaded.layout == PUBLIC)
+    return TorchSubject(name, loaded.model, loaded.interface, loaded.layout == PUBLIC)
 
 
-def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = BINARIZED) -> TorchSubject:
+def binarized(loaded: Imported, options: CompileOptions | None, name: str = BINARIZED) -> TorchSubject:
     """The network that a compilation starts from; `options` None: as a binary checkpoint was made.
 
     It computes with the rounding of the compiled network where it was trained with it.
@@ -107,4 +107,5 @@ def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = B
 
     chosen = options or CompileOptions(target="")
     graph = Compilation.of_loaded(loaded, chosen).graph
-    return TorchSubject(name, with_rounding(graph, loaded, chosen), loaded.layout == PUBLIC)
+    network = with_rounding(graph, loaded, chosen)
+    return TorchSubject(name, network, loaded.interface, loaded.layout == PUBLIC)

@@ -17,28 +17,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from bhpe_compile.distill.boxes import Looking, find_boxes
-from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, processes, uses_bfloat16
+from bhpe_compile.networks.hand4whole.training.boxes import find_boxes
+from bhpe_compile.distill.engine import Place, Task, Terms, Tick, fit, is_main, processes, uses_bfloat16
 from bhpe_compile.distill.finish import measure_norms, measure_ranges
-from bhpe_compile.distill.losses import Comparison, Terms
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.samples import Pictures, Sample, Samples
-from bhpe_compile.distill.train import Trained
+from bhpe_compile.distill.samples import Pictures, Sample
+from bhpe_compile.distill.trainer import Looking, Start, Trained
+from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Samples
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import load_state, save_model
+from bhpe_compile.networks.hand4whole.description import NAME
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize, trace
-
-
-@dataclass(frozen=True)
-class Start:
-    """A student to go on from: its weights, from `source` (a file or a folder's checkpoint), and its form."""
-
-    state: Mapping[str, Tensor]
-    source: str
-    options: BinarizeOptions
 
 
 def distill(
@@ -88,12 +81,12 @@ def distill(
         if own_boxes > 0 or labels is None:
             boxes = find_boxes(looker, teacher, pictures, place.folder, facts, accelerator, looking)
         samples = Samples(pictures, preset, recipe.seed, labels=labels, boxes=boxes, own=own_boxes)
-        task = Task(network.train(), samples, compare, described)
+        task = Task(network.train(), INPUTS, samples, compare, WEIGHTS, described)
         log = fit(task, recipe, place, accelerator, tick)
     if is_main():
-        measure_norms(network, samples, recipe, place.workers)
-        ranges = measure_ranges(network, samples, recipe, place.workers) if rounding else None
-        save_model(output, network, preset, options.to_dict(), compact=True, ranges=ranges)
+        measure_norms(network, task, recipe, place.workers)
+        ranges = measure_ranges(network, task, recipe, place.workers) if rounding else None
+        save_model(output, network, f"{NAME}:{preset.name}", options.to_dict(), compact=True, ranges=ranges)
     return Trained(output, log)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from bhpe_compile.distill.samples import Pictures
+from bhpe_compile.distill.trainer import Looking
 from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 
@@ -31,9 +32,6 @@ BOXES = ("centres", "sizes")
 """The outputs of `Hand4Whole.predict` that boxes are made of."""
 
 Boxes = NDArray[np.float32]
-
-Looking = Callable[[float], None]
-"""Hears which part of the pictures has been looked at."""
 
 
 def find_boxes(

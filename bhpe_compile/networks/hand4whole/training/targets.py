@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.evaluate.dataset import Labels
-from bhpe_compile.networks.hand4whole.module import ENLARGE
-from bhpe_compile.networks.hand4whole.presets import Preset
+from bhpe_compile.networks.hand4whole.presets import ENLARGE, Preset
 
 BODY_DEPTH, HAND_DEPTH = 1.0, 0.15
 """Half of the depth in metres that a heat map spans."""

@@ -12,17 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.distill.boxes import Looking, find_boxes
-from bhpe_compile.distill.engine import Place, Task, Tick, fit, is_main, processes
+from bhpe_compile.distill.trainer import Looking, Trained
+from bhpe_compile.networks.hand4whole.training.boxes import find_boxes
+from bhpe_compile.distill.engine import Place, Task, Terms, Tick, fit, is_main, processes
 from bhpe_compile.distill.finish import measure_norms
-from bhpe_compile.distill.losses import Comparison, Terms
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.samples import Sample, Samples
-from bhpe_compile.distill.targets import LEFT_HAND, MIRROR, ROTATIONS
+from bhpe_compile.distill.samples import Sample
+from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Samples
+from bhpe_compile.networks.hand4whole.training.targets import LEFT_HAND, MIRROR, ROTATIONS
 from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import save_model
+from bhpe_compile.networks.hand4whole.description import NAME
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import Preset
@@ -31,14 +34,6 @@ from bhpe_compile.passes.binarize import trace
 PEOPLE_FOR_THE_MEAN = 2000
 FIRST_SPREAD = 0.1
 """The last layer of each rotation head starts with its weights scaled by this, around the mean pose."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run ended with: the log has one entry for every few steps, `loss` and its terms in each."""
-
-    output: Path
-    log: list[dict[str, float]]
 
 
 def train(
@@ -88,10 +83,11 @@ def train(
             boxes=boxes,
             own=0.0 if boxes is None else own_boxes,
         )
-        log = fit(Task(network, samples, compare, described), recipe, place, accelerator, tick)
+        task = Task(network, INPUTS, samples, compare, WEIGHTS, described)
+        log = fit(task, recipe, place, accelerator, tick)
     if is_main():
-        measure_norms(network, samples, recipe, place.workers)
-        save_model(output, model, preset)
+        measure_norms(network, task, recipe, place.workers)
+        save_model(output, model, f"{NAME}:{preset.name}")
     return Trained(output, log)
 
 

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bhpe_compile.distill.engine import Terms
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.networks.hand4whole.module import CAMERA_SIZE, FOCAL
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_matrix
 
 Values = Mapping[str, Tensor]
-Terms = dict[str, Tensor]
 
 WEIGHTS = {
     "joints": 1.0,
@@ -116,11 +116,6 @@ class Comparison:
         focal = FOCAL / CAMERA_HEIGHT * self.cells[0]
         middle = points.new_tensor((self.cells[1] / 2, self.cells[0] / 2))
         return points[:, :, :2] / points[:, :, 2:].clamp(min=CAMERA_SIZE) * focal + middle
-
-
-def total(terms: Terms, weights: Mapping[str, float] = WEIGHTS) -> Tensor:
-    """The weighted sum."""
-    return sum_of(weights[name] * term for name, term in terms.items())
 
 
 def rotations(found: Values) -> Tensor:
