@@ -21,9 +21,9 @@ from bhpe_compile.passes.binarize.sites import Site
 class BoxNet(BinarizePass):
     """Binarizes transposed convolutions and linear layers of a BoxNet."""
 
-    name = "box_net"
+    name = "box-net"
     summary = "BoxNet: transposed convolutions and linear layers of the box sizes"
-    ensures = ("box_net binary",)
+    ensures = ("box-net decided",)
 
     def scheme_refusal(self, site: Site) -> str | None:
         """Some schemes leave BoxNet alone."""

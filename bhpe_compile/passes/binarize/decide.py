@@ -17,9 +17,7 @@ from bhpe_compile.passes.binarize.sites import Site, float_sites, owner
 
 
 class BinarizePass(Pass[fx.GraphModule]):
-    """Base of the passes that make layers binary; `name` is what `sites.owner` returns for their layers."""
-
-    requires = ("traced",)
+    """Base of the passes that make layers binary; `sites.owner` returns their names, with underscores."""
 
     def __init__(self, options: BinarizeOptions | None = None) -> None:
         self.options = options or BinarizeOptions()
@@ -27,8 +25,8 @@ class BinarizePass(Pass[fx.GraphModule]):
     def call(self, graph: fx.GraphModule) -> PassResult[fx.GraphModule]:
         """Rewrite in place; every float layer this pass owns gets one note."""
         notes: list[Note] = []
-        for site in float_sites(graph):
-            if owner(site) != self.name:
+        for site in self.visit(float_sites(graph)):
+            if owner(site).replace("_", "-") != self.name:
                 continue
             reason = self._refusal(graph, site)
             if reason is None:

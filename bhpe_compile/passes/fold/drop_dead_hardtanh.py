@@ -27,7 +27,7 @@ class DropDeadHardtanh(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
             note
-            for node in list(graph.graph)
+            for node in self.visit(list(graph.graph))
             if node.domain == "bhpe" and node.op_type in SIGNS
             for note in self._visit(graph.graph, node)
         ]

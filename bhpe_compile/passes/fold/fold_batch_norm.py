@@ -48,7 +48,7 @@ class FoldBatchNorm(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if node.domain == "bhpe" and node.op_type in BINARY:
                 notes += self._binary(graph.graph, node)
             elif node.domain == "" and node.op_type in DENSE:

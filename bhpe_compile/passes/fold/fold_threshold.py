@@ -34,7 +34,7 @@ class FoldThreshold(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if node.domain == "bhpe" and node.op_type in BINARY:
                 reason, applied = self._fold(graph.graph, node)
                 if reason:

@@ -41,7 +41,7 @@ class PackWeights(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in graph.graph:
+        for node in self.visit(graph.graph):
             if node.domain != "bhpe" or node.op_type not in BINARY:
                 continue
             weight: NDArray[Any] | None = array_of(node.inputs[2])
