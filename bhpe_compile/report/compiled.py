@@ -16,7 +16,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.exchange.nodes import has_quantized_weights
+from bhpe_compile.exchange.nodes import has_quantized_weights, layer_of
 from bhpe_compile.passes.base import Note
 from bhpe_compile.report.steps import epilogues, step_rows
 
@@ -88,16 +88,10 @@ def layer_costs(model: ir.Model) -> list[LayerCost]:
                 kernel=tuple(weight[2:]) or (1, 1),
                 inputs=prod(x),
                 outputs=prod(y),
-                trained=binary or precision == "int8" or _is_trained(node),
+                trained=binary or layer_of(node) is not None,
             )
         )
     return costs
-
-
-def _is_trained(node: ir.Node) -> bool:
-    """Exporters call a parameter `PATH.weight`; what a formula multiplies by has another name."""
-    weight = node.inputs[1]
-    return weight is not None and (weight.name or "").endswith(".weight")
 
 
 def compile_report(
