@@ -246,10 +246,9 @@ def compile_command(
         report_stop(stopped, style, quiet)
         return
     LOG.remains = f"{destination} had been written before"
-    if verbose:
-        for note in result.notes:
-            if not note.applied:
-                LOG.message(f"{note.pass_name}: {note.site}: {note.reason}")
+    for note in result.notes:
+        if not note.applied and (verbose or not note.site):
+            LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))
     verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
     explained = explain_compiled(destination, explain) if explain else None
     if style == "json":

@@ -120,13 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail(f"interrupted; {LOG.remains}", EXIT_INTERRUPTED)
     except BhpeError as error:
-        return _fail("; ".join([str(error), *getattr(error, "__notes__", ())]), error.exit_code)
+        return _fail(_with_notes(str(error), error), error.exit_code)
     except BrokenPipeError:
         # The reader of stdout (`| head`) has gone: silence the interpreter's own flush at exit as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERNAL
     except Exception as error:  # the boundary of the process: a defect of ours becomes one line, too
-        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        what = _with_notes(f"{type(error).__name__}: {error}".rstrip(": "), error)
         return _fail(
             f"internal error, {what} (please report it; {TRACEBACK_VARIABLE}=1 shows where it happened)",
             EXIT_INTERNAL,
@@ -141,6 +141,11 @@ def _fail(text: str, code: int) -> int:
     line = " ".join(text.split())
     LOG.event("error", f"error: {line}", text=line, exit_code=code)
     return code
+
+
+def _with_notes(text: str, error: Exception) -> str:
+    """`text` and what was noted on the error's way: the pass, the node."""
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 def _usage_text(error: click.ClickException) -> str:

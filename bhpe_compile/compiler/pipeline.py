@@ -53,6 +53,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 """What each stage makes, as attributes of a `Compilation`."""
 
 
+SLOW_EXPORT = "torch's exporter writes the model instead, which takes about ten seconds longer"
+
+
 class Compilation:
     """One model on its way to an artefact.
 
@@ -89,6 +92,7 @@ class Compilation:
         self.records: list[tuple[str, PassRecord]] = []
         """(stage, what the pass manager remembers), in the order in which passes ran."""
         self._trained: Ranges | None = None
+        self._ensured: set[str] = set()
 
     @classmethod
     def of_loaded(
@@ -127,11 +131,14 @@ class Compilation:
         import onnx_ir
 
         from bhpe_compile.artifact.load import check_artifact
+        from bhpe_compile.passes.base import ensured_by
+        from bhpe_compile.passes.fold import fold_passes
 
         check_artifact(folder)
         compilation = cls(CompileOptions(target.name), progress=progress)
         compilation.folded = onnx_ir.load(folder / "model.onnx")
         compilation.target = target
+        compilation._ensured = ensured_by(fold_passes())
         return compilation
 
     def until(self, stage: str) -> Compilation:
@@ -229,7 +236,11 @@ class Compilation:
 
         run, progress = self.run, self.progress
         with progress.stage("export"):
-            progress.step("ONNX")
+            if run.refusal is None:
+                progress.step("ONNX")
+            else:
+                progress.step("ONNX, by torch's exporter")
+                self.notes.append(Note("onnx", "", False, f"{run.refusal}: {SLOW_EXPORT}"))
             model = to_onnx(run)
             progress.show("onnx", model)
             progress.step("onnxsim")
@@ -262,11 +273,7 @@ class Compilation:
 
         target, model = self.target, self.folded.clone()
         with self.progress.stage("lower"):
-            self._rewrite(
-                lower_passes(target.measured_tiles(), target.isa),
-                model,
-                ("packed weights", "explicit padding"),
-            )
+            self._rewrite(lower_passes(target.measured_tiles(), target.isa), model)
         return model
 
     @cached_property
@@ -327,13 +334,11 @@ class Compilation:
         """`loaded`, or None where the compilation began behind it."""
         return self.loaded if self.source is not None or "loaded" in self.__dict__ else None
 
-    def _rewrite(
-        self, passes: list[Pass[ir.Model]], model: ir.Model, established: tuple[str, ...] = ()
-    ) -> None:
+    def _rewrite(self, passes: list[Pass[ir.Model]], model: ir.Model) -> None:
         """Run `passes` on `model`, in place."""
         from bhpe_compile.passes.base import PassManager
 
-        PassManager(passes, established).run(model, self._passed)
+        PassManager(passes, self._ensured).run(model, self._passed)
 
     def _passed(self, record: PassRecord, graph: object) -> None:
         """What a pass manager tells after every pass."""

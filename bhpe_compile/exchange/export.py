@@ -1,8 +1,8 @@
 """A frozen torch.fx graph -> ONNX, opset 18, with `bhpe` nodes and named layers.
 
 The network runs once and every operation is written down (`record`). Where one has no entry there, torch's exporter
-does the work instead, which takes many times as long. Either way a layer's node takes the layer's path, read off the
-name of its weight, and the bodies of the `bhpe` operators are attached at the end.
+does the work instead, which takes many times as long. Either way a node whose weight is a parameter computes the layer
+that holds the parameter and takes its path as name, and the bodies of the `bhpe` operators are attached at the end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
-from bhpe_compile.exchange.nodes import weight_of
+from bhpe_compile.exchange.nodes import set_layer, weight_of
 from bhpe_compile.exchange.operations import TABLE
 from bhpe_compile.exchange.record import Recorder
 
@@ -33,6 +33,11 @@ class Run:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     recorder: Recorder
+
+    @property
+    def refusal(self) -> str | None:
+        """The operation that the record does not know, so that torch's exporter has to write the model; or None."""
+        return self.recorder.refusal
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """All inputs and outputs by name."""
@@ -58,7 +63,7 @@ def export(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> ir.Model:
 
 def to_onnx(run: Run) -> ir.Model:
     """The network that ran as ONNX. The outputs are named as the dict's keys; the layers' nodes as their paths."""
-    if run.recorder.refusal is None:
+    if run.refusal is None:
         model = run.recorder.finish(run.outputs)
     else:
         from bhpe_compile.exchange.torch_export import torch_export
@@ -68,21 +73,31 @@ def to_onnx(run: Run) -> ir.Model:
     model.producer_name, model.producer_version = "bhpe-compile", ""
     model.graph.name = "bhpe"
     _shape_parameters(model.graph)
-    name_layers(model)
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
+    enter_layers(model, run.graph)
     attach_bodies(model)
     return model
 
 
-def name_layers(model: ir.Model) -> None:
-    """node.name = path of the layer, from its weight's name; other nodes keep theirs."""
+def enter_layers(model: ir.Model, graph: fx.GraphModule) -> None:
+    """Set the layer of every node that reads a parameter of `graph` as its weight, and name the node after it.
+
+    A layer that is called several times has a node for each call: PATH, PATH#1, ...
+    """
+    owners = {
+        f"{path}.{name}": path
+        for path, module in graph.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+        if path
+    }
     taken: set[str] = set()
     for node in model.graph:
         weight = weight_of(node)
-        if weight is None or weight.name is None or not weight.name.endswith(".weight"):
+        path = owners.get(weight.name or "") if weight is not None else None
+        if path is None:
             continue
-        path = weight.name.removesuffix(".weight")
+        set_layer(node, path)
         name, count = path, 1
         while name in taken:
             name, count = f"{path}#{count}", count + 1

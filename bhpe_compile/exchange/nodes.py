@@ -18,6 +18,28 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 LAYERS = (*CONVOLUTIONS, "Gemm", "MatMul", *BINARY)
 """Operators that are layers of the network, before their weights are packed."""
 
+LAYER = "bhpe.layer"
+"""The entry of a node's `meta` that holds the path of its layer. It is no part of a file."""
+
+
+def layer_of(node: ir.Node) -> str | None:
+    """The path of the layer that `node` computes, as it was set where the node entered; None for a formula."""
+    path = node.meta.get(LAYER)
+    return path if isinstance(path, str) else None
+
+
+def set_layer(node: ir.Node, path: str) -> None:
+    """`node` computes the layer `path`; passes that rewrite a node in place keep that."""
+    node.meta[LAYER] = path
+
+
+def set_layers_of_file(model: ir.Model) -> None:
+    """A model that was read from a file: every node with stored weights computes the layer of its name."""
+    for node in model.graph:
+        weight = weight_of(node)
+        if weight is not None and weight.is_initializer() and node.name:
+            set_layer(node, node.name)
+
 
 def is_binary(node: ir.Node) -> bool:
     """Whether `node` is a binary layer whose weights are not packed yet."""

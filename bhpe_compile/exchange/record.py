@@ -8,6 +8,8 @@ serve as reference. An operation without an entry does not stop the run; `refusa
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -126,11 +128,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 raise UnsupportedError("it changes its argument")
             if str(func) not in self._table:
                 raise UnsupportedError("it has no entry in the table")
-            self._table[str(func)](self, result, *args, **options)
-        except (
-            UnsupportedError,
-            TypeError,
-        ) as problem:  # TypeError: more arguments than the table's function takes
+            write = self._table[str(func)]
+            _require_parameters(write, (self, result, *args), options)
+            write(self, result, *args, **options)
+        except UnsupportedError as problem:
             self.refusal = self.refusal or f"{func}: {problem}"
         for tensor in results:
             if tensor not in self._values:
@@ -158,6 +159,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             name="bhpe",
         )
         return ir.Model(graph, ir_version=10)
+
+
+_signature = functools.cache(inspect.signature)
+
+
+def _require_parameters(
+    write: Callable[..., None], args: tuple[Any, ...], options: Mapping[str, Any]
+) -> None:
+    """UnsupportedError where the table's function has no parameter for one of the arguments."""
+    try:
+        _signature(write).bind(*args, **options)
+    except TypeError as problem:
+        raise UnsupportedError(f"the table has no such form of it ({problem})") from None
 
 
 def _is_tensor(value: object) -> bool:

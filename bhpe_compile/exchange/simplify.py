@@ -18,7 +18,7 @@ from typing import Self
 import onnx_ir as ir
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
-from bhpe_compile.exchange.nodes import weight_of
+from bhpe_compile.exchange.nodes import layer_of, set_layer, weight_of
 from bhpe_compile.passes.base import Note
 from bhpe_compile.processes import child_environment, python_command
 
@@ -82,6 +82,7 @@ def simplify(model: ir.Model, simplifier: Simplifier | None = None) -> tuple[ir.
         with Simplifier() as own:
             return simplify(model, own)
     before = _binary_nodes(model)
+    layers = {node.name: path for node in model.graph if (path := layer_of(node)) is not None}
     with tempfile.TemporaryDirectory(prefix="bhpe-onnxsim-") as folder:
         source, target = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         with _weights_as_inputs(model.graph) as weights:
@@ -96,6 +97,9 @@ def simplify(model: ir.Model, simplifier: Simplifier | None = None) -> tuple[ir.
     if _binary_nodes(simplified) != before:
         return model, (_note(False, "binary layers were lost; the model goes on unsimplified"),)
     _inputs_to_weights(simplified.graph, weights)
+    for node in simplified.graph:  # files carry the nodes' names, not their layers
+        if node.name in layers:
+            set_layer(node, layers[node.name])
     attach_bodies(simplified)
     count = f"{len(model.graph)} nodes became {len(simplified.graph)}"
     return simplified, (_note(True, count),)

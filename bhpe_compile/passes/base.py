@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 from bhpe_compile.errors import BhpeError
 
 G = TypeVar("G")
+N = TypeVar("N")
 
 
 @dataclass(frozen=True)
@@ -38,19 +39,38 @@ class PassResult(Generic[G]):
 
 
 class Pass(ABC, Generic[G]):
-    """A small class with one `call`. `summary` is the line `bhpe-compile passes` prints."""
+    """A small class with one `call`. `summary` is the line `bhpe-compile passes` prints.
+
+    `name` is words joined by dashes. Every word of `ensures` is required by a later pass.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
     ensures: ClassVar[tuple[str, ...]] = ()
 
+    at: str = ""
+    """The node that is being worked on, by name."""
+
     def __call__(self, graph: G) -> PassResult[G]:
-        return self.call(graph)
+        """Run the pass; every exception says in a note which pass it left, and at which node."""
+        self.at = ""
+        try:
+            return self.call(graph)
+        except Exception as error:
+            error.add_note(f"in pass {self.name}{', at ' if self.at else ''}{self.at}")
+            raise
 
     @abstractmethod
     def call(self, graph: G) -> PassResult[G]:
         """Rewrite `graph` (in place or not) and return it with the decisions taken."""
+
+    def visit(self, nodes: Iterable[N]) -> Iterator[N]:
+        """The nodes (or sites) one after the other; what is raised meanwhile names the one it was raised at."""
+        for node in nodes:
+            self.at = str(getattr(node, "path", None) or getattr(node, "name", None) or "")
+            yield node
+        self.at = ""
 
     def applied(self, site: str, reason: str) -> Note:
         """A note for a match that was rewritten."""
@@ -81,17 +101,19 @@ Observer = Callable[[PassRecord, G], None]
 
 @dataclass
 class PassManager(Generic[G]):
-    """Runs passes in order, checking `requires` against what earlier passes ensured."""
+    """Runs passes in order, checking `requires` against what earlier passes ensured.
+
+    `ensured`: what passes of earlier stages ensured; what these ensure is added to it.
+    """
 
     passes: Sequence[Pass[G]]
-    established: Iterable[str] = ()
+    ensured: set[str] = field(default_factory=set)
     records: list[PassRecord] = field(default_factory=list)
 
     def run(self, graph: G, observer: Observer[G] | None = None) -> G:
         """Return the graph after all passes; errors carry the names of the passes already run."""
-        known = set(self.established)
         for one in self.passes:
-            missing = [word for word in one.requires if word not in known]
+            missing = [word for word in one.requires if word not in self.ensured]
             if missing:
                 raise PassOrderError(
                     f"pass {one.name} needs {', '.join(missing)}, which no earlier pass ensures"
@@ -99,12 +121,11 @@ class PassManager(Generic[G]):
             start = time.perf_counter()
             try:
                 result = one(graph)
-            except BhpeError as error:
-                done = ", ".join(r.name for r in self.records) or "none"
-                error.add_note(f"in pass {one.name}; passes already run: {done}")
+            except Exception as error:
+                error.add_note(f"passes already run: {', '.join(r.name for r in self.records) or 'none'}")
                 raise
             graph = result.graph
-            known.update(one.ensures)
+            self.ensured.update(one.ensures)
             self.records.append(
                 PassRecord(one.name, result.modified, time.perf_counter() - start, result.notes)
             )
@@ -116,3 +137,8 @@ class PassManager(Generic[G]):
     def notes(self) -> tuple[Note, ...]:
         """All notes, in the order taken."""
         return tuple(note for record in self.records for note in record.notes)
+
+
+def ensured_by(passes: Iterable[Pass[G]]) -> set[str]:
+    """What holds of a graph that went through `passes`."""
+    return {word for one in passes for word in one.ensures}

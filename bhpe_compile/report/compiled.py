@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.exchange.functions import PACKED
-from bhpe_compile.exchange.nodes import has_quantized_weights, is_packed
+from bhpe_compile.exchange.nodes import has_quantized_weights, is_packed, layer_of
 from bhpe_compile.passes.base import Note
 from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, INT8, LINEAR, TRANSPOSED, Costs, Layer
 from bhpe_compile.report.places import NOWHERE, Places
@@ -63,16 +63,10 @@ def _layer(node: ir.Node, places: Places) -> Layer:
         kernel=(rows, columns),
         inputs=prod(x),
         outputs=prod(y),
-        trained=precision != FLOAT16 or _is_trained(node),
+        trained=binary or layer_of(node) is not None,
         role=places.role(node.name or ""),
         stage=places.stage(node.name or ""),
     )
-
-
-def _is_trained(node: ir.Node) -> bool:
-    """Exporters call a parameter `PATH.weight`; what a formula multiplies by has another name."""
-    weight = node.inputs[1]
-    return weight is not None and (weight.name or "").endswith(".weight")
 
 
 def compile_report(

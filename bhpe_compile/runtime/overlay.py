@@ -112,9 +112,8 @@ def _skeleton(
     unit: float,
 ) -> None:
     """Small bones first, then the others, then all keypoints; those farther away than `reach` are left out."""
-    visible: NDArray[np.bool_] = np.isfinite(points).all(axis=1) & (
-        np.abs(np.nan_to_num(points, nan=np.inf)) < reach
-    ).all(axis=1)
+    near = np.abs(np.nan_to_num(points, nan=np.inf)) < reach
+    visible = np.asarray(np.isfinite(points).all(axis=1) & near.all(axis=1))
     place = {name: index for index, name in enumerate(names)}
     for small, width in ((True, 1.1 * unit), (False, 2.0 * unit)):
         bones = [

@@ -51,17 +51,27 @@ def test_notes_of_the_pass_manager_stay_on_the_line(
     failing: Raise, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = errors.InputError("conv1: no weight")
-    error.add_note("in pass fold_bn; passes already run: none")
+    error.add_note("in pass fold-batch-norm, at conv1; passes already run: none")
     assert main(failing(error)) == 3
-    assert capsys.readouterr().err == "error: conv1: no weight; in pass fold_bn; passes already run: none\n"
+    assert (
+        capsys.readouterr().err
+        == "error: conv1: no weight; in pass fold-batch-norm, at conv1; passes already run: none\n"
+    )
 
 
 def test_defect_of_ours(failing: Raise, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(failing(KeyError("lost"))) == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: internal error, KeyError: 'lost'")
+    assert err.startswith("error: internal error, KeyError: 'lost' (please report it")
     assert "BHPE_TRACEBACK=1" in err
     assert err.count("\n") == 1
+
+
+def test_a_defect_in_a_pass_says_which(failing: Raise, capsys: pytest.CaptureFixture[str]) -> None:
+    error = KeyError("lost")
+    error.add_note("in pass pack-weights, at conv1")
+    assert main(failing(error)) == 1
+    assert "KeyError: 'lost'; in pass pack-weights, at conv1 (please report it" in capsys.readouterr().err
 
 
 def test_traceback_when_asked_for(

@@ -21,14 +21,14 @@ from bhpe_compile.check.verify import verify
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation, CompileResult, compile_graph, compile_model
 from bhpe_compile.compiler.plan import list_passes
-from bhpe_compile.compiler.progress import STAGES
+from bhpe_compile.compiler.progress import STAGES, Progress
 from bhpe_compile.compiler.record import describe, versions
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
-from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze, trace
 from tests.command import FILES
 
 KEPT = "backbone.layer1.0.conv1"
@@ -273,6 +273,30 @@ def test_what_cannot_be_compiled_leaves_nothing_behind(compiled: Compilations, t
     refused(compiled.source, out, UsageError, "matches no layer", keep_float=("nowhere.*",))
     refused(compiled.source, out, UsageError, "unknown scheme", scheme="bidr")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pt"]
+
+
+class Erf(nn.Module):
+    """An operation that the record does not know."""
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": torch.erf(image)}
+
+
+def test_torchs_exporter_is_told_of_in_a_note() -> None:
+    events: list[Event] = []
+    inputs = {"image": np.ones((1, 3, 4, 4), np.float32)}
+    compilation = Compilation.of_graph(
+        freeze(trace(Erf())),
+        inputs,
+        CompileOptions("x86", scheme=None),
+        progress=Progress(lambda *event: events.append(event)),
+    )
+    assert compilation.exported is compilation.until("export").exported
+    note = compilation.notes[0]
+    assert (note.pass_name, note.site, note.applied) == ("onnx", "", False)
+    assert note.reason.startswith("aten.erf.default: it has no entry in the table: torch's exporter")
+    assert ("export", "ONNX, by torch's exporter") in [event[:2] for event in events]
+    assert compilation.records == []
 
 
 class Trunk(nn.Module):

@@ -7,9 +7,11 @@ import onnx_ir as ir
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
-from bhpe_compile.exchange.export import export
-from bhpe_compile.exchange.nodes import array_of, integer, text
+from bhpe_compile.exchange.export import export, to_onnx
+from bhpe_compile.exchange.export import run as run_graph
+from bhpe_compile.exchange.nodes import array_of, integer, layer_of, text
 from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RPReLU
 from bhpe_compile.passes.binarize import freeze, trace
 from tests.passes.fold.graphs import node_named, op_types, run
@@ -71,6 +73,37 @@ def test_layers_keep_their_paths(model: ir.Model) -> None:
         "last": "Gemm",
     }
     assert {name: node_named(model, name).op_type for name in layers} == layers
+
+
+def test_layers_are_told_from_formulas() -> None:
+    """By the parameter they read, whatever it is called."""
+
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.ones(4, 3, 1, 1))
+            self.register_buffer("weight", torch.ones(4, 3, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.conv2d(x, self.kernel) + functional.conv2d(x, self.get_buffer("weight"))
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Named()
+
+        def forward(self, image: Tensor) -> dict[str, Tensor]:
+            return {"y": self.inner(self.inner(image)[:, :3])}
+
+    graph = freeze(trace(Outer().eval()))
+    ran = run_graph(graph, {"image": torch.ones(1, 3, 4, 4)})
+    exported = [to_onnx(ran)]
+    ran.recorder.refusal = "for the test"
+    exported.append(to_onnx(ran))
+    for found in exported:
+        layers = [(node.name, layer_of(node)) for node in found.graph if node.op_type == "Conv"]
+        assert layers[::2] == [("inner", "inner"), ("inner#1", "inner")]
+        assert [layer for _, layer in layers[1::2]] == [None, None]
 
 
 def test_inputs_and_outputs_keep_names_and_order(model: ir.Model) -> None:

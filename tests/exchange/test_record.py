@@ -16,6 +16,7 @@ from bhpe_compile.exchange import export as module
 from bhpe_compile.exchange.export import export, to_onnx
 from bhpe_compile.exchange.nodes import array_of
 from bhpe_compile.exchange.operations import TABLE
+from bhpe_compile.exchange.record import Recorder
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
@@ -158,6 +159,18 @@ def test_the_first_refusal_is_kept_and_the_run_goes_on() -> None:
     ran = module.run(graph_of(lambda x, m: torch.erf(torch.erfc(x)) + 1), {"image": picture()})
     assert str(ran.recorder.refusal).startswith("aten.erfc")
     torch.testing.assert_close(ran.outputs["y"], torch.erf(torch.erfc(picture())) + 1)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError])
+def test_a_defect_of_the_table_is_not_taken_for_an_unknown_operation(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(r: Recorder, y: Tensor, x: Tensor) -> None:
+        raise error("broken")
+
+    monkeypatch.setitem(TABLE, "aten.neg.default", broken)
+    with pytest.raises(error, match="broken"):
+        module.run(graph_of(lambda x, m: -x), {"image": picture()})
 
 
 def test_layers_read_their_own_weight_under_its_name() -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bhpe_compile.exchange import simplify as module
-from bhpe_compile.exchange.nodes import weight_of
+from bhpe_compile.exchange.nodes import layer_of, weight_of
 from bhpe_compile.exchange.simplify import simplify
 from tests.passes.fold.graphs import Builder, node_named, op_types, run, text
 
@@ -50,6 +50,19 @@ def test_constants_are_folded_and_layers_kept() -> None:
         "BinaryConvTranspose2d",
     ]
     np.testing.assert_array_equal(run(simplified, x)[0], before)
+
+
+def test_layers_stay_layers() -> None:
+    simplified, _ = simplify(foldable()[0])
+    layers = {node.op_type: layer_of(node) for node in simplified.graph}
+    assert layers == {
+        "Conv": "stem",
+        "BatchNormalization": None,
+        "BinaryConv2d": "block",
+        "RPReLU": None,
+        "BinaryConvTranspose2d": "up",
+        "Mul": None,
+    }
 
 
 def test_weights_stay_where_they_are() -> None:

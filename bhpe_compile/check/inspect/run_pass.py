@@ -39,18 +39,22 @@ def run_pass(name: str, source: Path, target: Target | None = None) -> PassRun:
     """
     import onnx_ir
 
+    from bhpe_compile.exchange.nodes import set_layers_of_file
+
     one = _find(name, target)
     model = onnx_ir.from_proto(_load(source))
+    set_layers_of_file(model)
     try:
         result = one(model)
     except InputError as error:
-        error.add_note(f"in pass {name}, on {source}")
+        error.add_note(f"on {source}")
         raise
     except (
         BhpeError
     ) as error:  # inside a compilation a defect; here the file may lack what earlier passes ensure
         needed = f", which needs: {', '.join(one.requires)}" if one.requires else ""
-        raise InputError(f"{source}: is no graph for pass {name}{needed} ({error})") from error
+        where = f" at {one.at}" if one.at else ""
+        raise InputError(f"{source}: is no graph for pass {name}{needed} ({error}{where})") from error
     proto = onnx_ir.to_proto(result.graph)
     known = {entry.domain for entry in proto.opset_import}
     for domain in sorted({node.domain for node in proto.graph.node} - known):

@@ -1,7 +1,7 @@
 """torch.fx passes that decide which layers become binary and keep the network trainable.
 
-    trace -> plain, down_scale, down_sample, fusion_up, fusion_down, branch, shortcuts, remainder
-          -> free_signs
+    trace -> plain, down-scale, down-sample, fusion-up, fusion-down, branch, shortcuts, remainder
+          -> free-signs
 
 Every float layer is named in exactly one note, applied or refused with its reason.
 """
@@ -79,7 +79,7 @@ def binarize(
     graph = copy.deepcopy(model)
     graph = graph if isinstance(graph, fx.GraphModule) else trace(graph)
     options.check_globs(site.path for site in float_sites(graph))
-    manager = PassManager(binarize_passes(options), established=("traced",))
+    manager = PassManager(binarize_passes(options))
     graph = manager.run(graph, observer)
     graph.delete_all_unused_submodules()
     return graph, manager.notes

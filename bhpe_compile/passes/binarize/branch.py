@@ -23,7 +23,7 @@ class Branch(BinarizePass):
 
     name = "branch"
     summary = "branches of the description (BoxNet): transposed convolutions and linear layers"
-    ensures = ("branch binary",)
+    ensures = ("branch decided",)
 
     def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Some schemes leave branches alone."""

@@ -19,15 +19,13 @@ from bhpe_compile.passes.binarize.sites import Site, float_sites, owner
 class BinarizePass(Pass[fx.GraphModule]):
     """Base of the passes that make layers binary; `name` is what `sites.owner` returns for their layers."""
 
-    requires = ("traced",)
-
     def __init__(self, options: BinarizeOptions | None = None) -> None:
         self.options = options or BinarizeOptions()
 
     def call(self, graph: fx.GraphModule) -> PassResult[fx.GraphModule]:
         """Rewrite in place; every float layer this pass owns gets one note."""
         notes: list[Note] = []
-        for site in float_sites(graph):
+        for site in self.visit(float_sites(graph)):
             if owner(graph, site) != self.name:
                 continue
             reason = self._refusal(graph, site)

@@ -14,7 +14,7 @@ from bhpe_compile.passes.binarize.core import CoreConvPass
 class DownSample(CoreConvPass):
     """Binarizes core convolutions that halve the map and multiply the channels."""
 
-    name = "down_sample"
+    name = "down-sample"
     summary = "core convolutions C -> k C, stride 2: pooled residual, repeated"
-    ensures = ("down_sample binary",)
+    ensures = ("down-sample decided",)
     residual = "2x2 average pool, repeated"

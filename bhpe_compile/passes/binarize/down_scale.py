@@ -11,7 +11,7 @@ from bhpe_compile.passes.binarize.core import CoreConvPass
 class DownScale(CoreConvPass):
     """Binarizes core convolutions that halve the map."""
 
-    name = "down_scale"
+    name = "down-scale"
     summary = "core convolutions C -> C, stride 2: pooled residual"
-    ensures = ("down_scale binary",)
+    ensures = ("down-scale decided",)
     residual = "2x2 average pool"

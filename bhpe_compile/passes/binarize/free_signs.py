@@ -63,17 +63,16 @@ _CONCATENATIONS = {torch.cat, torch.concat}
 class FreeSigns(Pass[fx.GraphModule]):
     """Removes or bypasses every ReLU that would make the input of a sign non-negative."""
 
-    name = "free_signs"
+    name = "free-signs"
     summary = "removes ReLUs in front of signs, whose result would be constant"
-    requires = ("traced",)
-    ensures = ("signs free",)
+    requires = ("binary layers",)
 
     def call(self, graph: fx.GraphModule) -> PassResult[fx.GraphModule]:
         """Rewrite in place; every ReLU left by the other passes gets one note, under its node's name."""
         before = _relus_before_signs(graph)
         notes: list[Note] = []
         keep = False
-        for node in [node for node in graph.graph.nodes if is_relu(graph, node)]:
+        for node in self.visit([node for node in graph.graph.nodes if is_relu(graph, node)]):
             if node not in before:
                 notes.append(self.refused(node.name, "reaches no sign: its readers are full precision"))
                 continue

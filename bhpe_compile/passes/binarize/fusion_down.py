@@ -15,7 +15,7 @@ from bhpe_compile.passes.binarize.core import CoreConvPass
 class FusionDown(CoreConvPass):
     """Binarizes core convolutions that divide the channels."""
 
-    name = "fusion_down"
+    name = "fusion-down"
     summary = "core convolutions C -> C/k: residual averaged over k groups"
-    ensures = ("fusion_down binary",)
+    ensures = ("fusion-down decided",)
     residual = "mean over groups of channels"

@@ -13,7 +13,7 @@ from bhpe_compile.passes.binarize.core import CoreConvPass
 class FusionUp(CoreConvPass):
     """Binarizes core convolutions that multiply the channels."""
 
-    name = "fusion_up"
+    name = "fusion-up"
     summary = "core convolutions C -> k C: residual repeated k times"
-    ensures = ("fusion_up binary",)
+    ensures = ("fusion-up decided",)
     residual = "repeated"

@@ -13,5 +13,5 @@ class Plain(CoreConvPass):
 
     name = "plain"
     summary = "core convolutions C -> C, stride 1: identity residual"
-    ensures = ("plain binary",)
+    ensures = ("plain decided",)
     residual = "identity"

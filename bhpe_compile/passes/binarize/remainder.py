@@ -22,7 +22,16 @@ class Remainder(BinarizePass):
 
     name = "remainder"
     summary = "stems and heads: stay in full precision unless forced by name"
-    ensures = ("remainder decided",)
+    requires = (
+        "plain decided",
+        "down-scale decided",
+        "down-sample decided",
+        "fusion-up decided",
+        "fusion-down decided",
+        "branch decided",
+        "shortcuts decided",
+    )
+    ensures = ("binary layers",)
 
     def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Only core convolutions are binary without being asked for; stems not even then."""

@@ -44,9 +44,8 @@ class RoundStorage(Pass[fx.GraphModule]):
     `ranges` are those of the inputs of convolutions, by path; the others take the range of every batch.
     """
 
-    name = "round_storage"
+    name = "round-storage"
     summary = "computes with the rounding of a compiled network"
-    requires = ("traced",)
 
     def __init__(self, ranges: Ranges | None = None, *, dense: bool = True, half: bool = True) -> None:
         self.ranges, self.dense, self.half = ranges or {}, dense, half
@@ -62,7 +61,7 @@ class RoundStorage(Pass[fx.GraphModule]):
 
     def _quantize(self, graph: fx.GraphModule) -> list[Note]:
         notes = []
-        for site in float_sites(graph):
+        for site in self.visit(float_sites(graph)):
             layer = rounded_form(site.layer)
             linear = isinstance(layer, RoundedLinear)
             if isinstance(layer, RoundedInput):
@@ -73,7 +72,7 @@ class RoundStorage(Pass[fx.GraphModule]):
 
     def _halve(self, graph: fx.GraphModule) -> list[Note]:
         notes = []
-        for node in list(graph.graph.nodes):
+        for node in self.visit(list(graph.graph.nodes)):
             readers, _ = rounded_uses(_Maps(graph), node)
             if not readers:
                 continue

@@ -19,7 +19,7 @@ class Shortcuts(BinarizePass):
 
     name = "shortcuts"
     summary = "shortcut 1x1 convolutions, in schemes that make them binary"
-    ensures = ("shortcuts binary",)
+    ensures = ("shortcuts decided",)
 
     def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """BiDRN's block residual is full precision by definition."""

@@ -3,8 +3,8 @@
 Every call of a float Conv2d, ConvTranspose2d or Linear is a site. `owner` gives each site to exactly one
 pass, so that every layer is named exactly once in the notes of a run:
 
-    core convolution   stride 1   C -> C plain | C -> k C fusion_up   | C -> C/k fusion_down
-                       stride 2   C -> C down_scale | C -> k C down_sample
+    core convolution   stride 1   C -> C plain | C -> k C fusion-up   | C -> C/k fusion-down
+                       stride 2   C -> C down-scale | C -> k C down-sample
     branch             transposed convolutions and linear layers: branch
     shortcut 1x1       shortcuts
     everything else    remainder (stems, heads, core convolutions of other shapes)
@@ -31,10 +31,10 @@ _ADD_FUNCTIONS = {operator.add, operator.iadd, torch.add}
 
 CORE_KINDS = {
     (1, "same"): "plain",
-    (1, "repeat"): "fusion_up",
-    (1, "group_mean"): "fusion_down",
-    (2, "same"): "down_scale",
-    (2, "repeat"): "down_sample",
+    (1, "repeat"): "fusion-up",
+    (1, "group_mean"): "fusion-down",
+    (2, "same"): "down-scale",
+    (2, "repeat"): "down-sample",
 }
 """(stride, residual kind) of a core convolution -> the pass that owns it."""
 

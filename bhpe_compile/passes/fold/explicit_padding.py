@@ -27,7 +27,7 @@ class ExplicitPadding(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if node.op_type not in PADDED:
                 continue
             notes += self._auto_pad(node)

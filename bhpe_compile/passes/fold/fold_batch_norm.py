@@ -47,7 +47,7 @@ class FoldBatchNorm(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if is_binary(node):
                 notes += self._binary(graph.graph, node)
             elif is_dense_convolution(node):

@@ -33,7 +33,7 @@ class FoldThreshold(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if is_binary(node):
                 reason, applied = self._fold(graph.graph, node)
                 if reason:

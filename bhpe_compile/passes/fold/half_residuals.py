@@ -37,7 +37,7 @@ class HalfResiduals(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             for value in node.outputs:
                 uses, why = rounded_uses(MAPS, value)
                 if uses:

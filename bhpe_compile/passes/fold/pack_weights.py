@@ -39,7 +39,7 @@ class PackWeights(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in graph.graph:
+        for node in self.visit(graph.graph):
             if not is_binary(node):
                 continue
             weight: NDArray[Any] | None = array_of(node.inputs[2])

@@ -24,6 +24,7 @@ from bhpe_compile.exchange.nodes import (
     constant,
     has_quantized_weights,
     integer,
+    layer_of,
     new_value,
     shape_of,
 )
@@ -49,20 +50,21 @@ class QuantizeDense(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
             self._quantize(graph.graph, node)
-            for node in list(graph.graph)
+            for node in self.visit(list(graph.graph))
             if node.domain == "" and node.op_type in CHANNEL_AXIS and not has_quantized_weights(node)
         ]
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 
     def _quantize(self, graph: ir.Graph, node: ir.Node) -> Note:
         name = node.name or ""
-        weight, span = array_of(node.inputs[1]), self.ranges.get(name.partition("#")[0])
+        weight, layer = array_of(node.inputs[1]), layer_of(node)
+        span = self.ranges.get(layer) if layer is not None else None
         if weight is None:
             return self.refused(name, "its weights are computed at run time")
         if node.op_type == "Gemm":
             if not integer(node, "transB"):
                 return self.refused(name, "its weights are not stored by output")
-            if not (node.inputs[1] is not None and (node.inputs[1].name or "").endswith(".weight")):
+            if layer is None:
                 return self.refused(name, "a constant of a formula, not trained weights")
             self._quantize_weights(graph, node, weight)
             return self.applied(name, "8-bit weights")

@@ -67,13 +67,17 @@ class ChannelLast(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if g.is_kernel(node) and g.text(node, "layout") != "nhwc":
                 self._convert(graph.graph, node)
                 notes.append(self.applied(node.name or "", "channels last"))
         moved = True
         while moved:
-            steps = [self._sink(graph.graph, node) for node in list(graph.graph) if node.graph is not None]
+            steps = [
+                self._sink(graph.graph, node)
+                for node in self.visit(list(graph.graph))
+                if node.graph is not None
+            ]
             moved = any(steps)
         modified = bool(notes)
         if modified:

@@ -26,7 +26,6 @@ class ChooseTiles(Pass[ir.Model]):
     name: ClassVar[str] = "choose-tiles"
     summary: ClassVar[str] = "take measured register tiles from the target's table"
     requires: ClassVar[tuple[str, ...]] = ("packed activations",)
-    ensures: ClassVar[tuple[str, ...]] = ("tiles",)
 
     def __init__(self, tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> None:
         self.tiles = tiles
@@ -35,7 +34,7 @@ class ChooseTiles(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         modified = False
-        for node in graph.graph:
+        for node in self.visit(graph.graph):
             if not g.is_kernel(node):
                 continue
             kernel = describe(node)

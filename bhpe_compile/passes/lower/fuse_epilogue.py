@@ -38,7 +38,7 @@ class FuseEpilogue(Pass[ir.Model]):
         notes: list[Note] = []
         binary = [n for n in graph.graph if g.is_kernel(n, *g.BINARY_KINDS)]
         dense = [n for n in graph.graph if g.is_kernel(n, *g.DENSE_KINDS, *g.INT8_KINDS)]
-        for node in binary + dense:
+        for node in self.visit(binary + dense):
             notes.extend(self._absorb_all(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 

@@ -33,10 +33,11 @@ class NarrowStorage(Pass[ir.Model]):
     name: ClassVar[str] = "narrow-storage"
     summary: ClassVar[str] = "let kernels store and load float16 where the graph rounds to it"
     requires: ClassVar[tuple[str, ...]] = ("packed activations", "quantized activations")
+    ensures: ClassVar[tuple[str, ...]] = ("narrow storage",)
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if _is_cast(node, ir.DataType.FLOAT16):
                 notes.append(self._narrow(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))

@@ -65,6 +65,7 @@ class PackActivations(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         while readers := self._next_readers(graph.graph):
+            self.at = readers[0].name or ""
             notes.append(self._pack(graph.graph, readers))
         if notes:
             common.RemoveUnusedNodesPass()(graph)

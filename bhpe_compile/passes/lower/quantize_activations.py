@@ -28,7 +28,7 @@ class QuantizeActivations(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
             self._quantize(graph.graph, node)
-            for node in list(graph.graph)
+            for node in self.visit(list(graph.graph))
             if g.is_kernel(node, *g.INT8_KINDS) and "quantization" in g.roles(node)
         ]
         return PassResult(graph, bool(notes), tuple(notes))

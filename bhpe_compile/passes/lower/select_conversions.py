@@ -22,11 +22,11 @@ class SelectConversions(Pass[ir.Model]):
 
     name: ClassVar[str] = "select-conversions"
     summary: ClassVar[str] = "give the float16 conversions that remain their own kernel"
-    requires: ClassVar[tuple[str, ...]] = ("channel last",)
+    requires: ClassVar[tuple[str, ...]] = ("narrow storage",)
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if node.op_type == "Cast" and node.domain in ("", "ai.onnx"):
                 notes.append(self._select(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))

@@ -107,7 +107,7 @@ class SelectKernels(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             new = self._kernel(graph.graph, node)
             if new is None:
                 continue

@@ -25,7 +25,7 @@ class SelectTransposes(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if node.op_type == "Transpose" and node.domain in ("", "ai.onnx"):
                 notes.append(self._select(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))

@@ -22,7 +22,7 @@ class SliceGathers(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
-        for node in list(graph.graph):
+        for node in self.visit(list(graph.graph)):
             if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
                 continue
             index = g.array_of(node.inputs[1])

@@ -36,7 +36,7 @@ LAYERS = [
 
 def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
     """Notes by layer; fails where a layer has none or several."""
-    named = [note for note in notes if note.pass_name != "free_signs"]
+    named = [note for note in notes if note.pass_name != "free-signs"]
     assert Counter(note.site for note in named) == Counter(LAYERS)
     assert all(note.reason for note in named)
     return {note.site: note for note in named}
@@ -49,10 +49,10 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
             BIDRN,
             {
                 "plain": 11,
-                "down_scale": 1,
-                "down_sample": 1,
-                "fusion_up": 4,
-                "fusion_down": 3,
+                "down-scale": 1,
+                "down-sample": 1,
+                "fusion-up": 4,
+                "fusion-down": 3,
                 "branch": 5,
             },
         ),
@@ -60,10 +60,10 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
             BNN,
             {
                 "plain": 11,
-                "down_scale": 1,
-                "down_sample": 1,
-                "fusion_up": 4,
-                "fusion_down": 3,
+                "down-scale": 1,
+                "down-sample": 1,
+                "fusion-up": 4,
+                "fusion-down": 3,
                 "shortcuts": 3,
             },
         ),
@@ -71,10 +71,10 @@ def layer_notes(notes: tuple[Note, ...]) -> dict[str, Note]:
             REACTNET,
             {
                 "plain": 11,
-                "down_scale": 1,
-                "down_sample": 1,
-                "fusion_up": 4,
-                "fusion_down": 3,
+                "down-scale": 1,
+                "down-sample": 1,
+                "fusion-up": 4,
+                "fusion-down": 3,
                 "shortcuts": 3,
             },
         ),
@@ -204,15 +204,16 @@ def test_the_observer_sees_every_pass() -> None:
 
 def test_a_second_run_changes_nothing() -> None:
     graph, _ = binarize(Whole(), BinarizeOptions())
-    manager = PassManager(binarize_passes(BinarizeOptions()), established=("traced",))
+    manager = PassManager(binarize_passes(BinarizeOptions()))
     code = graph.code
     assert manager.run(graph).code == code
     assert not any(record.modified for record in manager.records)
 
 
-def test_passes_need_a_traced_graph() -> None:
-    with pytest.raises(PassOrderError, match="plain needs traced"):
-        PassManager(binarize_passes(BinarizeOptions())).run(trace(Whole()))
+def test_the_remainder_comes_last_of_the_layers() -> None:
+    first, *others = binarize_passes(BinarizeOptions())
+    with pytest.raises(PassOrderError, match="remainder needs plain decided"):
+        PassManager([*others, first]).run(trace(Whole()))
 
 
 def test_frozen_network_exports_with_one_node_per_binary_layer() -> None:
@@ -220,7 +221,7 @@ def test_frozen_network_exports_with_one_node_per_binary_layer() -> None:
     program = torch.export.export(freeze(graph), (picture(),))
     targets = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
     layers = sum(target.startswith("bhpe.binary") for target in targets)
-    assert layers == sum(note.applied for note in notes if note.pass_name != "free_signs")
+    assert layers == sum(note.applied for note in notes if note.pass_name != "free-signs")
 
 
 def test_meta_device() -> None:

@@ -141,7 +141,7 @@ def test_the_stem_relu_goes_with_its_shortcut(kind: type[Bottleneck] | type[Basi
     """The block shortcut behind the stem reads the signed tensor too: no ReLU is left in a binary trunk."""
     graph, notes = binarize(Trunk(kind), BinarizeOptions())
     assert not any("relu" in line for line in lines(graph))
-    assert [note.site for note in notes if note.pass_name == "free_signs"] == ["relu"]
+    assert [note.site for note in notes if note.pass_name == "free-signs"] == ["relu"]
 
 
 def test_a_kept_block_end_keeps_its_relu_only_for_kept_readers() -> None:
@@ -151,7 +151,7 @@ def test_a_kept_block_end_keeps_its_relu_only_for_kept_readers() -> None:
     keep = ("layer1.1.conv3", "layer2.0.conv1")
     graph, notes = binarize(Trunk(Bottleneck), BinarizeOptions(keep_float=keep))
     assert [line for line in lines(graph) if "relu" in line.split("(")[0]] == ["layer1.1.relu(add_1)"]
-    assert sum(not note.applied for note in notes if note.pass_name == "free_signs") == 1
+    assert sum(not note.applied for note in notes if note.pass_name == "free-signs") == 1
 
 
 def test_heads_keep_the_relu_of_a_kept_trunk_while_boxes_get_signs() -> None:

@@ -17,7 +17,7 @@ from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.binarize import BIDRN, BNN, REACTNET, BinarizeOptions, Scheme, binarize, freeze
 
-CORE = {"plain": 41, "down_scale": 6, "down_sample": 3, "fusion_up": 32, "fusion_down": 30}
+CORE = {"plain": 41, "down-scale": 6, "down-sample": 3, "fusion-up": 32, "fusion-down": 30}
 """The paper's kinds, 112 in all."""
 
 FloatLayers = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
@@ -42,16 +42,16 @@ def on_meta(scheme: Scheme) -> tuple[fx.GraphModule, tuple[Note, ...]]:
 )
 def test_full_network_by_kind(scheme: Scheme, others: dict[str, int]) -> None:
     _, notes = on_meta(scheme)
-    applied = [note for note in notes if note.applied and note.pass_name != "free_signs"]
+    applied = [note for note in notes if note.applied and note.pass_name != "free-signs"]
     assert Counter(note.pass_name for note in applied) == CORE | others
     with torch.device("meta"):
         layers = [name for name, layer in Hand4Whole(FULL).named_modules() if isinstance(layer, FloatLayers)]
-    assert Counter(note.site for note in notes if note.pass_name != "free_signs") == Counter(layers)
+    assert Counter(note.site for note in notes if note.pass_name != "free-signs") == Counter(layers)
     stems = [note for note in notes if note.reason.startswith("stem")]
     assert len(stems) == 3
     refused = Counter(note.pass_name for note in notes if not note.applied)
     assert refused["shortcuts"] == 11 - others.get("shortcuts", 0)
-    freed = [note for note in notes if note.pass_name == "free_signs" and note.applied]
+    freed = [note for note in notes if note.pass_name == "free-signs" and note.applied]
     assert len(freed) == 3  # the ReLUs of the three stems
     assert all("removed" in note.reason for note in freed)
 
@@ -123,7 +123,7 @@ def test_any_choice_of_layers_gives_a_valid_network(
         out = graph(torch.empty(2, 3, *TINY.image))
     graph.graph.lint()
     assert tuple(out) == OUTPUTS
-    named = [note for note in notes if note.pass_name != "free_signs"]
+    named = [note for note in notes if note.pass_name != "free-signs"]
     assert Counter(note.site for note in named) == Counter(LAYERS)
     for note in named:
         assert isinstance(graph.get_submodule(note.site), BinaryLayer) == note.applied

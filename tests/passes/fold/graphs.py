@@ -11,7 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from bhpe_compile.exchange.functions import attach_bodies
-from bhpe_compile.exchange.nodes import array_of, constant
+from bhpe_compile.exchange.nodes import array_of, constant, set_layer
 
 Array = NDArray[Any]
 
@@ -48,6 +48,20 @@ class Builder:
         self.graph.append(ir.Node(domain, op, list(inputs), facts, outputs=[out], name=name))
         return out
 
+    def layer(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        name: str,
+        shape: Sequence[int],
+        domain: str = "",
+        **attributes: Any,
+    ) -> ir.Value:
+        """As `add`, of a node that computes the layer `name`."""
+        value = self.add(op, inputs, name, shape, domain, **attributes)
+        set_layer(self.graph[-1], name)
+        return value
+
     def binary(
         self,
         kind: str,
@@ -78,7 +92,7 @@ class Builder:
             "bias": self.normal(out) if bias is None else bias,
         }
         inputs = [x, *(self.constant(f"{name}.{role}", array) for role, array in arrays.items())]
-        return self.add(kind, inputs, name, (n, out, *size), "bhpe", **attributes)
+        return self.layer(kind, inputs, name, (n, out, *size), "bhpe", **attributes)
 
     def dense(
         self, x: ir.Value, name: str, out: int, *, transposed: bool = False, bias: bool = False
@@ -93,8 +107,8 @@ class Builder:
             inputs.append(self.constant(f"{name}.bias", self.normal(out)))
         if transposed:
             doubled = (n, out, *(2 * s for s in size))
-            return self.add("ConvTranspose", inputs, name, doubled, strides=[2, 2], pads=[1] * 4)
-        return self.add("Conv", inputs, name, (n, out, *size), pads=[1] * 4)
+            return self.layer("ConvTranspose", inputs, name, doubled, strides=[2, 2], pads=[1] * 4)
+        return self.layer("Conv", inputs, name, (n, out, *size), pads=[1] * 4)
 
     def batch_norm(self, x: ir.Value, name: str, epsilon: float = 1e-5) -> ir.Value:
         """A batch norm with factors of both signs."""

@@ -7,11 +7,6 @@ from bhpe_compile.passes.fold import fold_passes
 from tests.passes.fold.graphs import Builder, op_types, run
 
 
-def test_the_passes_establish_what_lowering_requires() -> None:
-    ensured = {word for one in fold_passes() for word in one.ensures}
-    assert {"packed weights", "explicit padding"} <= ensured
-
-
 def test_packing_before_the_norms_are_folded_is_an_error() -> None:
     b = Builder()
     model = b.build(b.binary("BinaryConv2d", b.input("x", (1, 4, 4, 4)), "layer", 4))

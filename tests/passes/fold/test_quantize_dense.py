@@ -62,7 +62,7 @@ def test_binary_layers_stay() -> None:
 def linear(transposed: int = 1) -> ir.Model:
     b = Builder(3)
     weight = b.constant("layer.weight", b.normal(5, 7) if transposed else b.normal(7, 5))
-    return b.build(b.add("Gemm", [b.input("x", (1, 7)), weight], "layer", (1, 5), transB=transposed))
+    return b.build(b.layer("Gemm", [b.input("x", (1, 7)), weight], "layer", (1, 5), transB=transposed))
 
 
 def test_linear_layers_keep_float_inputs() -> None:
@@ -85,7 +85,7 @@ def test_linear_weights_stored_by_input_stay_float() -> None:
 def test_constants_of_formulas_stay_float() -> None:
     """A rotation's linear forms are exact; nobody trained them."""
     b = Builder(3)
-    forms = b.constant("forms", b.normal(5, 7))
+    forms = b.constant("forms.weight", b.normal(5, 7))  # what it is called says nothing
     model = b.build(b.add("Gemm", [b.input("x", (1, 7)), forms], "layer", (1, 5), transB=1))
     result = QuantizeDense({})(model)
     assert not result.modified

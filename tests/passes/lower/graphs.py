@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bhpe_compile.exchange.functions import attach_bodies
+from bhpe_compile.exchange.nodes import set_layers_of_file
 
 FLOAT = TensorProto.FLOAT
 
@@ -123,6 +124,7 @@ class Builder:
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid("bhpe", 1)]
         model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
         attach_bodies(model)
+        set_layers_of_file(model)
         session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
         feeds = {
             i.name: np.zeros([d.dim_value for d in i.type.tensor_type.shape.dim], np.float32)
