@@ -17,6 +17,7 @@ STOREYS = (
     ("api",),
     ("check", "search"),
     ("compiler",),
+    ("networks.hand4whole", "networks.hmr", "networks.cliff", "networks.rtmpose"),
     ("report",),
     ("distill",),
     ("frontends",),

@@ -25,6 +25,7 @@ from bhpe_compile.cli.eval import eval_command
 from bhpe_compile.cli.example import example_command
 from bhpe_compile.cli.explain import explain_command
 from bhpe_compile.cli.log import LOG
+from bhpe_compile.cli.networks import networks_command
 from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
@@ -86,6 +87,7 @@ for command in (
     eval_command,
     example_command,
     explain_command,
+    networks_command,
     passes_command,
     report_command,
     run_command,

@@ -17,6 +17,7 @@ from bhpe_compile.cli.options import (
     complete_target,
     existing,
     existing_file,
+    network_option,
     page_output_option,
     rounds_option,
 )
@@ -93,10 +94,10 @@ def report_command(
 ) -> None:
     """Count parameters, operations and bytes of a network, before and after.
 
-    A checkpoint, or a network that --network names, is counted, and what compiling would make of it is predicted; nothing is compiled. Of an
-    artefact every figure is what its files hold. Operations are told in three conventions: the BinaryHPE paper's (a
-    binary parameter is 1/32 of a parameter, a binary multiplication 1/64 of an operation), bit operations, and
-    multiplications by bits. None of them is a time: --measure is.
+    A checkpoint, or a network that --network names, is counted, and what compiling would make of it is predicted;
+    nothing is compiled. Of an artefact every figure is what its files hold. Operations are told in three conventions:
+    the BinaryHPE paper's (a binary parameter is 1/32 of a parameter, a binary multiplication 1/64 of an operation), bit
+    operations, and multiplications by bits. None of them is a time: --measure is.
 
     With the report comes advice: layers that waste lanes, move more bytes than they compute, or would be cheaper in 8
     bits.

@@ -83,13 +83,14 @@ def train_command(
     --micro-batch at most half of --batch.
     """
     from bhpe_compile.frontends.checkpoint import load_model
-    from bhpe_compile.networks.registry import find_preset
+    from bhpe_compile.networks.choice import choose
 
     if start is None and was_given("own_boxes"):
         raise UsageError("--own-boxes: a network that begins at random sees no boxes; name one with --from")
     place = make_place(values, output)
     loaded = None if start is None else load_model(existing_file(start, "checkpoint"), network)
-    kind, preset = (loaded.network, loaded.preset) if loaded else find_preset(network or FIRST)
+    choice = choose(network or FIRST)
+    kind, preset = (loaded.network, loaded.preset) if loaded else (choice.network, choice.first)
     trainer = require_trainer(kind)
     recipe = make_recipe(values, trainer.weights)
     people, body = open_people(data, values, quiet)

@@ -17,8 +17,9 @@ class CompileOptions:
     """What the user asked for. `scheme` None compiles the model as it is, in full precision.
 
     A checkpoint that is already binary keeps the options it was binarized with. `tiles` is a table of register tiles
-    that replaces the target's own. `static` adds a library to link into a program, `embed_weights` puts the weights
-    into the libraries, too. `dense` None: 8-bit beside binary layers, float in a network without any.
+    that replaces the target's own. `network` names the checkpoint's network, None: seen from its keys. `static` adds a
+    library to link into a program, `embed_weights` puts the weights into the libraries, too. `dense` None: 8-bit beside
+    binary layers, float in a network without any.
     """
 
     target: str
@@ -31,6 +32,7 @@ class CompileOptions:
     calibrate: tuple[Path, ...] = ()
     picture: Path | None = None
     tiles: Path | None = None
+    network: str | None = None
     static: bool = False
     embed_weights: bool = False
 

@@ -181,7 +181,7 @@ class Compilation:
         if self.source is None:
             raise TypeError("this compilation did not begin with a checkpoint")
         with self.progress.stage("load"):
-            return load_model(self.source)
+            return load_model(self.source, self.options.network)
 
     @cached_property
     def graph(self) -> fx.GraphModule:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from bhpe_compile.errors import UsageError
+from bhpe_compile.errors import UsageError, near
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
@@ -68,9 +67,3 @@ def check_points(names: tuple[str, ...], options: CompileOptions) -> None:
             said = options.to_dict()
             chosen = " ".join(f"--{option} {said[option]}" for option in ("scheme", "dense", "residual"))
             raise UsageError(f"pass {name} does not run with {chosen}")
-
-
-def near(name: str, known: list[str], otherwise: str) -> str:
-    """'did you mean ...?', or `otherwise` where nothing is near."""
-    found = get_close_matches(name, known, 3, 0.5)
-    return f"did you mean {' or '.join(found)}?" if found else otherwise

@@ -35,10 +35,11 @@ from torch import Tensor, nn
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import write_atomically
 from bhpe_compile.frontends.imported import Imported
+from bhpe_compile.networks.choice import Choice, choose
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import Ranges
 from bhpe_compile.networks.network import Layout, Network
-from bhpe_compile.networks.registry import find_preset, get_network, networks
+from bhpe_compile.networks.registry import get_network, networks
 
 FORMAT, VERSION = "bhpe-compile", 2
 BEFORE = 1
@@ -66,12 +67,13 @@ FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) (?:whose|was)|safe_globals\(\[([\w.]+)\
 
 
 def load_model(path: Path, spec: str | None = None) -> Imported:
-    """Read a checkpoint of any known layout. spec: the network it holds, NAME or NAME:PRESET; None: seen from its keys.
+    """Read a checkpoint of any known layout. spec: the network it holds, as `--network` says it; None: seen from its
+    keys.
 
     Raises UsageError when there is no such file, when it cannot be read, or for an unknown `spec`; InputError with one
     line for anything damaged or foreign, and where the keys fit several networks.
     """
-    wanted = None if spec is None else find_preset(spec)
+    choice = None if spec is None else choose(spec)
     if not path.is_file():
         raise UsageError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
     try:
@@ -81,38 +83,35 @@ def load_model(path: Path, spec: str | None = None) -> Imported:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     if "format" in content and not isinstance(content["format"], Tensor):
-        loaded = _own(path, content)
-        if wanted is not None and spec not in (loaded.network.name, loaded.spec):
-            raise UsageError(f"{path}: says that it holds {loaded.spec}, not {spec}; leave out --network")
-        return loaded
+        return _own(path, content, choice)
+    network, layout, state = _recognise(path, content, choice)
+    return _published(path, network, layout, state, choice)
+
+
+def _recognise(
+    path: Path, content: Mapping[str, Any], choice: Choice | None
+) -> tuple[Network, Layout, Mapping[str, Tensor]]:
+    """Which network's published layout a file has, and its state dict. InputError where none fits, or several do."""
     candidates = [
-        (network, layout)
-        for network in (networks() if wanted is None else (wanted[0],))
+        (_fit(state, layout), network, layout, state)
+        for network in (networks() if choice is None else (choice.network,))
         for layout in network.layouts
-        if wanted is None or ":" not in (spec or "") or layout.preset == wanted[1]
+        if (choice is None or choice.preset in (None, layout.preset))
+        and (state := _unwrapped(content, layout))
     ]
-    found = [
-        (share, network, layout, state)
-        for network, layout in candidates
-        if (state := _unwrapped(content, layout)) and (share := _fit(state, layout)) >= FITS
-    ]
-    best = [one for one in found if one[0] == max(share for share, *_ in found)]
+    # what the user names need not fit: `load_state` says what is missing
+    fitting = [one for one in candidates if one[0] >= FITS] or (candidates[:1] if choice is not None else [])
+    best = [one for one in fitting if one[0] == max(share for share, *_ in fitting)]
+    if not best:
+        known = ", ".join(network.name for network in networks() if network.layouts)
+        raise InputError(
+            f"{path}: no known model in it (keys: {_names(list(content))}); expected a published checkpoint of "
+            f"{known}, or a file written by bhpe-compile"
+        )
     if len(best) > 1:
         names = " and ".join(f"{network.name}:{layout.preset}" for _, network, layout, _ in best)
         raise InputError(f"{path}: its keys fit {names}; say which one with --network")
-    if best:
-        _, network, layout, state = best[0]
-        return _published(path, network, layout, state)
-    if wanted is not None and candidates:
-        network, layout = candidates[0]
-        state = _unwrapped(content, layout)
-        if state:
-            return _published(path, network, layout, state)
-    known = ", ".join(network.name for network in networks() if network.layouts)
-    raise InputError(
-        f"{path}: no known model in it (keys: {_names(list(content))}); expected a published checkpoint of "
-        f"{known}, or a file written by bhpe-compile"
-    )
+    return best[0][1:]
 
 
 def _unwrapped(content: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
@@ -226,7 +225,7 @@ def expand_state(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]
     return {n: value.float() if value.dtype == torch.float16 else value for n, value in full.items()}
 
 
-def _own(path: Path, content: Mapping[str, Any]) -> Imported:
+def _own(path: Path, content: Mapping[str, Any], choice: Choice | None) -> Imported:
     if content["format"] != FORMAT or content.get("version") not in (BEFORE, VERSION):
         found = f"{content['format']!r} version {content.get('version')!r}"
         raise InputError(f"{path}: format {found}; this program reads {FORMAT!r} version {VERSION}")
@@ -239,6 +238,8 @@ def _own(path: Path, content: Mapping[str, Any]) -> Imported:
         raise InputError(f"{path}: holds a network of another package; {error}") from None
     if not isinstance(preset, str) or preset not in network.presets:
         raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(network.presets)}")
+    if choice is not None and (choice.network.name, choice.preset or preset) != (network.name, preset):
+        raise UsageError(f"{path}: says that it holds {network.name}:{preset}; leave out --network")
     if not _is_state(state) or not isinstance(binarization, dict | None):
         raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
     try:
@@ -256,7 +257,7 @@ def _own(path: Path, content: Mapping[str, Any]) -> Imported:
         model,
         network,
         preset,
-        network.interface(preset),
+        (choice or Choice(network, preset)).interface(preset),
         binarization,
         dict(state),
         FORMAT,
@@ -276,12 +277,14 @@ def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:
     return ranges
 
 
-def _published(path: Path, network: Network, layout: Layout, state: Mapping[str, Tensor]) -> Imported:
+def _published(
+    path: Path, network: Network, layout: Layout, state: Mapping[str, Tensor], choice: Choice | None
+) -> Imported:
     ignored = tuple(name for name in state if name.startswith(layout.ignored))
     state = {name: value for name, value in state.items() if name not in ignored}
     model = blank(network, layout.preset)
     load_state(model, state, str(path))
-    interface = network.interface(layout.preset)
+    interface = (choice or Choice(network, layout.preset)).interface(layout.preset)
     return Imported(model, network, layout.preset, interface, None, state, PUBLIC, str(path), ignored)
 
 

@@ -77,13 +77,3 @@ def get_network(name: str) -> Network:
             f"no network is called {name!r}; {near(name, list(known), 'see bhpe-compile networks')}"
         )
     return known[name].network
-
-
-def find_preset(spec: str) -> tuple[Network, str]:
-    """NAME or NAME:PRESET -> the network and its preset, the first one where none is named. UsageError."""
-    name, _, preset = spec.partition(":")
-    network = get_network(name)
-    chosen = preset or network.presets[0]
-    if chosen not in network.presets:
-        raise UsageError(f"network {name} has no preset {chosen!r}: it has {', '.join(network.presets)}")
-    return network, chosen

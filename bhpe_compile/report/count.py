@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks import network as networks
-from bhpe_compile.networks.registry import find_preset
+from bhpe_compile.networks.choice import choose
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
 from bhpe_compile.report.cost import (
@@ -165,7 +165,8 @@ def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
 @cache
 def count_network(spec: str) -> Counted:
     """Count the network `spec` (NAME or NAME:PRESET) in full precision; UsageError for an unknown one."""
-    network, preset = find_preset(spec)
+    choice = choose(spec)
+    network, preset = choice.network, choice.first
     with torch.device("meta"):
         model = network.build(preset).eval()
     parameters = sum(p.numel() for p in model.parameters())
@@ -178,7 +179,7 @@ def count_network(spec: str) -> Counted:
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
     with torch.no_grad():
-        model(*(torch.zeros(port.shape) for port in network.interface(preset).inputs))
+        model(*(torch.zeros(port.shape) for port in choice.interface(preset).inputs))
     placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
     return Counted(network, preset, tuple(placed), parameters)
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "eval",
     "example",
     "explain",
+    "networks",
     "passes",
     "report",
     "run",

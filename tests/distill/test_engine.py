@@ -16,11 +16,12 @@ from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
+from bhpe_compile.distill.losses import WEIGHTS
+from bhpe_compile.distill.train import Trained, freeze_layers, start_at_the_mean, train
+
 from bhpe_compile.distill import engine
 from bhpe_compile.distill.engine import CHECKPOINT, Place
-from bhpe_compile.distill.losses import WEIGHTS
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.distill.train import Trained, freeze_layers, start_at_the_mean, train
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.frontends.checkpoint import load_model

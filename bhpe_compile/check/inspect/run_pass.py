@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bhpe_compile.compiler.plan import list_passes, near
-from bhpe_compile.errors import BhpeError, InputError, UsageError
+from bhpe_compile.compiler.plan import list_passes
+from bhpe_compile.errors import BhpeError, InputError, UsageError, near
 
 if TYPE_CHECKING:
     import onnx

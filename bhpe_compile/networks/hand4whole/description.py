@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bhpe_compile.networks.hand4whole import keypoints as k
-from bhpe_compile.networks.hand4whole.presets import ENLARGE, PRESETS, ROLES, get_preset
+from bhpe_compile.networks.hand4whole.presets import ENLARGE, NAME, PRESETS, ROLES, get_preset
 from bhpe_compile.networks.interface import BodyOutputs, Crop, Input, Interface, Output
 from bhpe_compile.networks.network import Layout, Network, Published
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bhpe_compile.distill.trainer import Trainer
-
-NAME = "hand4whole"
 
 BODY = BodyOutputs(
     root="smplx_root_pose",

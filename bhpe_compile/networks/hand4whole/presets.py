@@ -79,6 +79,9 @@ The last stage of its trunks keeps its resolution, so that the heat maps have as
 (a hand's: half as many on each side).
 """
 
+NAME = "hand4whole"
+"""Of the network, wherever it is named."""
+
 ENLARGE = (2.0, 2.0, 1.5)
 """Margins of the boxes of left hand, right hand, face."""
 

@@ -24,7 +24,10 @@ class DropDeadHardtanh(Pass[ir.Model]):
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
-            note for node in self.visit(list(graph.graph)) if is_binary(node) for note in self._visit(graph.graph, node)
+            note
+            for node in self.visit(list(graph.graph))
+            if is_binary(node)
+            for note in self._visit(graph.graph, node)
         ]
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bhpe_compile.networks.roles import layer_role
 from torch import nn
 
 from bhpe_compile.networks.hmr.module import HMR, OUTPUTS
-from bhpe_compile.networks.roles import layer_role
 from tests.networks.counting import (
     assert_traces_like_eager,
     keys,

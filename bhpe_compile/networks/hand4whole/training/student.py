@@ -29,8 +29,8 @@ from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import load_state, save_model
-from bhpe_compile.networks.hand4whole.description import NAME
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import NAME
 from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize, trace
 
 

@@ -25,10 +25,9 @@ from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import save_model
-from bhpe_compile.networks.hand4whole.description import NAME
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
-from bhpe_compile.networks.hand4whole.presets import Preset
+from bhpe_compile.networks.hand4whole.presets import NAME, Preset
 from bhpe_compile.passes.binarize import trace
 
 PEOPLE_FOR_THE_MEAN = 2000

@@ -1,0 +1,114 @@
+"""What `--network` says: NAME, NAME:PRESET, or a TOML file that begins with one and changes what the description says.
+
+    network = "hand4whole:tiny"
+
+    [inputs.image.crop]
+    enlarge = 1.1
+
+    [outputs.joint_img]
+    tolerance = 0.02
+
+The keys of inputs and outputs are those of `networks/interface.py`; a table of names replaces the list.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bhpe_compile.errors import InputError, UsageError, near
+from bhpe_compile.networks.interface import Interface
+from bhpe_compile.networks.network import Network
+from bhpe_compile.networks.registry import get_network
+
+SUFFIX = ".toml"
+MOST_BYTES = 1 << 20
+"""A longer file is no description."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A network; its preset, None where any will do; and what a file changes of its interface."""
+
+    network: Network
+    preset: str | None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def first(self) -> str:
+        """The preset, the network's first one where none was named."""
+        return self.preset or self.network.presets[0]
+
+    def interface(self, preset: str) -> Interface:
+        """That of the network, changed as the file says. InputError for a name or a value that does not fit."""
+        interface = self.network.interface(preset)
+        if not self.changes:
+            return interface
+        data = interface.to_dict()
+        for ports in ("inputs", "outputs"):
+            described = {one["name"]: dict(one) for one in data.get(ports, ())}
+            changes = self.changes.get(ports, {})
+            if not isinstance(changes, Mapping):
+                raise InputError(
+                    f"{self.source}: {ports} are tables by name, such as [{ports}.{next(iter(described))}]"
+                )
+            for name, change in changes.items():
+                if name not in described:
+                    hint = near(name, list(described), f"there are {', '.join(described)}")
+                    raise InputError(
+                        f"{self.source}: {self.network.name} has no {ports[:-1]} {name!r}; {hint}"
+                    )
+                described[name] = _merged(described[name], change)
+            data[ports] = list(described.values())
+        if "skeleton" in self.changes:
+            data["skeleton"] = _merged(data.get("skeleton", {}), self.changes["skeleton"])
+        try:
+            return Interface.from_dict(data)
+        except InputError as error:
+            raise InputError(f"{self.source}: {error}") from None
+
+
+def choose(spec: str) -> Choice:
+    """The choice that NAME, NAME:PRESET or a path to a TOML file makes.
+
+    UsageError for an unknown network or preset and for a file that is not there, InputError for a damaged file.
+    """
+    if spec.endswith(SUFFIX):
+        return _from_file(Path(spec))
+    name, _, preset = spec.partition(":")
+    network = get_network(name)
+    if preset and preset not in network.presets:
+        raise UsageError(f"network {name} has no preset {preset!r}: it has {', '.join(network.presets)}")
+    return Choice(network, preset or None)
+
+
+def _from_file(path: Path) -> Choice:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: is too long for the description of a network")
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not TOML ({error})") from None
+    unknown = sorted(content.keys() - {"network", "inputs", "outputs", "skeleton"})
+    if unknown:
+        raise InputError(
+            f"{path}: unknown {', '.join(unknown)}; known are network, inputs, outputs, skeleton"
+        )
+    spec = content.pop("network", None)
+    if not isinstance(spec, str) or spec.endswith(SUFFIX):
+        raise InputError(f'{path}: says no network; begin with network = "NAME:PRESET"')
+    chosen = choose(spec)
+    return Choice(chosen.network, chosen.preset, content, str(path))
+
+
+def _merged(data: Any, change: Any) -> Any:
+    """`data` with the values of `change` in place of its own, table by table."""
+    if not isinstance(data, Mapping) or not isinstance(change, Mapping):
+        return change
+    return {**data, **{name: _merged(data.get(name), value) for name, value in change.items()}}
