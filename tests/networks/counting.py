@@ -27,7 +27,9 @@ _KIND = {
 def on_meta(build: Callable[[], nn.Module]) -> nn.Module:
     """What `build` makes, without memory for its weights."""
     with torch.device("meta"):
-        return build().eval()
+        return (
+            build().eval().requires_grad_(False)
+        )  # torch's counter cannot pass a bare parameter on otherwise
 
 
 def parameters(model: nn.Module) -> int:
