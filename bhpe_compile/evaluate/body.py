@@ -179,7 +179,10 @@ class BodyModel:
 
 
 def axis_angle_to_matrix(vectors: Tensor) -> Tensor:
-    """Rotation vectors [...,3] in radians -> matrices [...,3,3] (Rodrigues); smooth at zero, also its gradient."""
+    """Rotation vectors [...,3] in radians -> matrices [...,3,3] (Rodrigues); smooth at zero, also its gradient.
+
+    In torch, because losses of the distillation are differentiated through it.
+    """
     squared = (vectors * vectors).sum(-1)
     small = squared < SMALL
     safe = torch.where(small, torch.ones_like(squared), squared)

@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.errors import InputError
+from bhpe_compile.errors import InputError, ToolchainError
 from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, to_box, unknown_labels
 from bhpe_compile.evaluate.frame import frame_rgb
-from bhpe_compile.evaluate.ply import read_vertices
 from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
 INDEX = "EHF.json"
@@ -49,12 +48,24 @@ def looks_like(folder: Path) -> bool:
     return (folder / INDEX).is_file() or next(folder.glob("*_align.ply"), None) is not None
 
 
-def rotation_matrix(vector: tuple[float, float, float]) -> NDArray[np.float64]:
-    """[3, 3] of an axis-angle vector (Rodrigues)."""
-    angle = float(np.linalg.norm(vector))
-    x, y, z = np.array(vector) / angle
-    K = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * K + (1 - np.cos(angle)) * (K @ K))
+def to_camera() -> NDArray[np.float64]:
+    """[3, 3]: from the scanner's axes to the camera's."""
+    from scipy.spatial.transform import Rotation
+
+    return np.asarray(Rotation.from_rotvec(CAMERA).as_matrix())
+
+
+def read_vertices(path: Path) -> NDArray[np.float32]:
+    """float32 [V, 3] of a PLY mesh. Raises InputError where the file is missing, damaged or no mesh."""
+    from plyfile import PlyData, PlyParseError
+
+    try:
+        vertices = PlyData.read(path)["vertex"]
+        return np.stack([vertices[axis] for axis in "xyz"], 1).astype(np.float32)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (PlyParseError, ValueError, KeyError, MemoryError) as error:
+        raise InputError(f"{path}: is no PLY mesh that can be read ({error})") from None
 
 
 class EhfDataset:
@@ -64,7 +75,14 @@ class EhfDataset:
     body = None
 
     def __init__(self, folder: Path) -> None:
-        """Raises InputError where the index is damaged or nobody is in it."""
+        """Raises InputError (a damaged index, or nobody in it) and ToolchainError (a package is missing)."""
+        try:
+            import plyfile  # noqa: F401
+            import scipy.spatial.transform  # noqa: F401
+        except ImportError as error:
+            raise ToolchainError(
+                f"{folder}: EHF's meshes are read with the package {error.name}: pip install 'bhpe-compile[eval]'"
+            ) from None
         self.folder = folder
         index = folder / INDEX
         self._people = _from_index(index) if index.is_file() else _from_release(folder)
@@ -87,7 +105,7 @@ class EhfDataset:
         """[V, 3] metres in camera directions."""
         name = self._people[index][0].split("_")[0]
         mesh = read_vertices(self.folder / f"{name}_align.ply")
-        return (mesh @ rotation_matrix(CAMERA).T).astype(np.float32)
+        return (mesh @ to_camera().T).astype(np.float32)
 
     def _picture(self, index: int) -> Picture:
         if self._opened is None or self._opened[0] != index:

@@ -18,7 +18,7 @@ V lanes a vector; unused lanes and unused bits are 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -38,24 +38,15 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Convolved, Window, per_pixel
+from bhpe_compile.kernels.window import Convolution, Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
-class BinaryConv2d(Convolved, Kernel):
+class BinaryConv2d(Convolution, Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
-    parallel: ClassVar[bool] = True
-    batch: int
-    height: int
-    width: int
-    in_channels: int
-    out_channels: int
-    kernel: int
-    stride: int
-    padding: int
     in_border: int
     epilogue: Epilogue
     tile: Tile | None = None
@@ -80,14 +71,11 @@ class BinaryConv2d(Convolved, Kernel):
         return self.has_border_table or short
 
     def symbol(self) -> str:
-        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         shape = f"k{self.kernel}s{self.stride}p{self.padding}b{self.in_border}"
-        return f"binary_conv2d_{sizes}_{shape}{self.epilogue.symbol()}"
+        return f"binary_conv2d_{self.sizes}_{shape}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:
-        """The loops over the outputs: rows and columns, or one long row where the epilogue allows that."""
-        flat = self.epilogue.is_per_pixel and self.in_border == 0
-        return per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)
+        return self.loops(self.epilogue.is_per_pixel and self.in_border == 0)
 
     def tile_key(self) -> str:
         rows, columns = self._windows()
@@ -113,8 +101,7 @@ class BinaryConv2d(Convolved, Kernel):
         if self._has_starts(isa):
             classes = (self.rows.classes, self.columns.classes)
             listed.append(border_parameter(classes, self.in_channels, self.out_channels, isa))
-        sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
-        return (*listed, *self.epilogue.parameters(*sizes))
+        return (*listed, *self.epilogue.parameters(*self.out_shape))
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """uint32 [Cout, ceil(Cin/32), k, k] or [Cout, ceil(Cin/32)] (bit i of word g = channel 32g+i)."""
@@ -127,8 +114,7 @@ class BinaryConv2d(Convolved, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
             epilogue.begin(share)
             core.prepare()

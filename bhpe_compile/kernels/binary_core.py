@@ -262,8 +262,8 @@ class _Nest:
         if isa.counts == "words":
             return T.popcount(words)
         octets = T.popcount(T.reinterpret(f"uint8x{isa.word_bits // 8 * isa.popcount_lanes}", words))
-        name = "llvm.wasm.extadd.pairwise.unsigned.v8i16"
-        return T.call_llvm_pure_intrin(dtype_of(f"uint{isa.word_bits}", isa.popcount_lanes), name, octets)
+        dtype = dtype_of(f"uint{isa.word_bits}", isa.popcount_lanes)
+        return T.call_llvm_pure_intrin(dtype, isa.counting, octets)
 
     def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> Any:
         lanes, table, vectors = self.core.isa.popcount_lanes, self.core.table, tile.vectors
@@ -277,7 +277,7 @@ class _Nest:
 
         def look_up(nibble: Expr, index: Expr) -> Expr:
             row = table[T.Cast("int32", nibble)]
-            return T.call_llvm_pure_intrin("uint8x32", "llvm.x86.avx2.pshuf.b", row, index)
+            return T.call_llvm_pure_intrin("uint8x32", self.core.isa.counting, row, index)
 
         def step(activation: Callable[[int], Expr], word: Expr) -> None:
             fifteen = splat(T.uint8(15), lanes)

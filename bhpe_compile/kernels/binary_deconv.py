@@ -8,7 +8,7 @@ Weight layout: [4, ceil(Cout / V), 2 * 2 * words, V], phase 2*i + j first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -27,21 +27,15 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
+from bhpe_compile.kernels.window import Deconvolution, Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
-class BinaryConvTranspose2d(Kernel):
+class BinaryConvTranspose2d(Deconvolution, Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, 2H, 2W, Cout]; b = `in_border` >= 1."""
 
-    parallel: ClassVar[bool] = True
-    batch: int
-    height: int
-    width: int
-    in_channels: int
-    out_channels: int
     in_border: int
     epilogue: Epilogue
     tile: Tile | None = None
@@ -53,11 +47,10 @@ class BinaryConvTranspose2d(Kernel):
         self.epilogue.check(self.out_channels)
 
     def symbol(self) -> str:
-        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
-        return f"binary_deconv2d_{sizes}_b{self.in_border}{self.epilogue.symbol()}"
+        return f"binary_deconv2d_{self.sizes}_b{self.in_border}{self.epilogue.symbol()}"
 
     def tile_key(self) -> str:
-        return f"binary_deconv2d_n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
+        return f"binary_deconv2d_{self.sizes}"
 
     def default_tile(self, isa: VectorIsa) -> Tile:
         return default_tile(isa, self.width, self.out_channels, 4 * words_of(self.in_channels, isa))
@@ -70,53 +63,39 @@ class BinaryConvTranspose2d(Kernel):
         x = (self.batch, self.height + edge, self.width + edge, packed_bytes(self.in_channels))
         panels = -(-self.out_channels // isa.popcount_lanes)
         weight = (4, panels, 4 * words_of(self.in_channels, isa), isa.popcount_lanes)
-        sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
         return (
             Parameter("x", x, "uint8"),
             Parameter("weight", weight, f"uint{isa.word_bits}"),
             border_parameter((4, 2, 2), self.in_channels, self.out_channels, isa),
-            *self.epilogue.parameters(*sizes),
+            *self.epilogue.parameters(*self.out_shape),
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """uint32 [Cout, ceil(Cin/32), 4, 4], kernel indices as in ConvTranspose (bit i of word g = 32g+i)."""
-        phases = [
-            weight[:, :, phase_taps(i), :][..., phase_taps(j)]
-            .reshape(self.out_channels, -1, 4)
-            .transpose(0, 2, 1)
-            for i, j in PHASES
-        ]
+        taps = [one.transpose(0, 2, 1) for one in self.phase_weights(weight)]
         tables = [
-            border_table(
-                taps,
-                self.in_channels,
-                deconvolution_phase(self.height, i),
-                deconvolution_phase(self.width, j),
-            )
-            for taps, (i, j) in zip(phases, PHASES, strict=True)
+            border_table(one, self.in_channels, *windows)
+            for one, windows in zip(taps, self.phases, strict=True)
         ]
-        packed = [pack_words(taps, self.in_channels, isa) for taps in phases]
+        packed = [pack_words(one, self.in_channels, isa) for one in taps]
         border = pack_border(np.stack(tables), self.in_channels, isa)
         return {"weight": np.stack(packed), "border": border}
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
             epilogue.begin(share)
             core.prepare()
-            for phase, (i, j) in enumerate(PHASES):
-                core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)
+            for phase, windows in enumerate(self.phases):
+                core.emit(*windows, phase)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
-        dot = np.zeros((self.batch, 2 * self.height, 2 * self.width, self.out_channels), np.int32)
-        for phase, (i, j) in enumerate(PHASES):
-            weight = unpack_words(arrays["weight"][phase], self.out_channels, 4, self.in_channels)
-            rows, columns = deconvolution_phase(self.height, i), deconvolution_phase(self.width, j)
-            dot[:, i::2, j::2] = reference_dot(
-                arrays["x"], weight, self.in_channels, self.in_border, rows, columns
-            )
-        return self.epilogue.reference(dot, arrays)
+        def dot(packed: Array, rows: Window, columns: Window) -> Array:
+            weight = unpack_words(packed, self.out_channels, 4, self.in_channels)
+            return reference_dot(arrays["x"], weight, self.in_channels, self.in_border, rows, columns)
+
+        dots = [dot(one, *windows) for one, windows in zip(arrays["weight"], self.phases, strict=True)]
+        return self.epilogue.reference(self.interleaved(dots).astype(np.int32), arrays)

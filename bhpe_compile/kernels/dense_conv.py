@@ -10,7 +10,7 @@ Weight layout: [ceil(Cout / V), kernel * kernel * Cin, V].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from bhpe_compile.kernels.dense_core import DenseCore, default_tile
 from bhpe_compile.kernels.dense_layout import pack_floats, panel_lanes, reference_sum, unpack_floats
@@ -18,24 +18,15 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Convolved, Window, per_pixel
+from bhpe_compile.kernels.window import Convolution, Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
 
 @dataclass(frozen=True)
-class DenseConv2d(Convolved, Kernel):
+class DenseConv2d(Convolution, Kernel):
     """x float32 [N, H, W, Cin] -> [N, Ho, Wo, Cout]; any sizes, zero padding."""
 
-    parallel: ClassVar[bool] = True
-    batch: int
-    height: int
-    width: int
-    in_channels: int
-    out_channels: int
-    kernel: int
-    stride: int
-    padding: int
     epilogue: Epilogue
     weight_dtype: Literal["float16", "float32", "int8"] = "float16"
     tile: Tile | None = None
@@ -45,15 +36,12 @@ class DenseConv2d(Convolved, Kernel):
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
 
     def symbol(self) -> str:
-        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         shape = f"k{self.kernel}s{self.stride}p{self.padding}"
         narrow = {"float16": "", "float32": "_w32", "int8": "_w8"}[self.weight_dtype]
-        return f"dense_conv2d_{sizes}_{shape}{narrow}{self.epilogue.symbol()}"
+        return f"dense_conv2d_{self.sizes}_{shape}{narrow}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:
-        """The loops over the outputs: rows and columns, or one long row where the epilogue allows that."""
-        flat = self.epilogue.is_per_pixel
-        return per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)
+        return self.loops(self.epilogue.is_per_pixel)
 
     def tile_key(self) -> str:
         rows, columns = self._windows()
@@ -69,11 +57,10 @@ class DenseConv2d(Convolved, Kernel):
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         lanes = panel_lanes(self.out_channels, isa)
         weight = (-(-self.out_channels // lanes), self.kernel**2 * self.in_channels, lanes)
-        sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),
             Parameter("weight", weight, self.weight_dtype),
-            *self.epilogue.parameters(*sizes),
+            *self.epilogue.parameters(*self.out_shape),
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
@@ -83,8 +70,7 @@ class DenseConv2d(Convolved, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share, self.tile)
             epilogue.begin(share)
             core.emit(*self._windows())

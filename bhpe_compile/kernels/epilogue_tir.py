@@ -188,12 +188,10 @@ class EpilogueEmitter:
     def _clip(self, value: Expr, lanes: int) -> Expr:
         """Hardtanh: value where its magnitude is below 1, else its sign."""
         one = f32(1, lanes)
-        if (
-            self.isa.name == "avx512" and lanes == 16
-        ):  # one instruction: the smaller magnitude, the first one's sign
+        if self.isa.smaller and lanes == self.isa.float_lanes:
             smaller, every, rounding = T.int32(2), T.int16(-1), T.int32(4)
-            name = "llvm.x86.avx512.mask.range.ps.512"
-            return T.call_llvm_pure_intrin("float32x16", name, value, one, smaller, value, every, rounding)
+            operands = (value, one, smaller, value, every, rounding)
+            return T.call_llvm_pure_intrin(dtype_of("float32", lanes), self.isa.smaller, *operands)
         return T.min(T.max(value, f32(-1, lanes)), one)
 
     def _load(self, residual: Residual, base: Expr, lanes: int) -> Expr:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -23,23 +23,14 @@ from bhpe_compile.kernels.int8_layout import (
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Convolved, per_pixel
+from bhpe_compile.kernels.window import Convolution
 from bhpe_compile.targets.isa import VectorIsa
 
 
 @dataclass(frozen=True)
-class Int8Conv2d(Convolved, Kernel):
+class Int8Conv2d(Convolution, Kernel):
     """x levels [N, H+2b, W', C] as `Quantize` writes them -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
-    parallel: ClassVar[bool] = True
-    batch: int
-    height: int
-    width: int
-    in_channels: int
-    out_channels: int
-    kernel: int
-    stride: int
-    padding: int
     in_border: int
     epilogue: Epilogue
 
@@ -56,9 +47,8 @@ class Int8Conv2d(Convolved, Kernel):
         return stored_width(self.columns, self.in_channels, self.in_border)
 
     def symbol(self) -> str:
-        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
         shape = f"k{self.kernel}s{self.stride}p{self.padding}b{self.in_border}"
-        return f"int8_conv2d_{sizes}_{shape}{self.epilogue.symbol()}"
+        return f"int8_conv2d_{self.sizes}_{shape}{self.epilogue.symbol()}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         use = isa.int8
@@ -71,8 +61,7 @@ class Int8Conv2d(Convolved, Kernel):
         ]
         if use.shift is not None:
             listed.append(Parameter("start", (panels * use.lanes,), "int32"))
-        sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
-        return (*listed, *self.epilogue.parameters(*sizes))
+        return (*listed, *self.epilogue.parameters(*self.out_shape))
 
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """weight int8 [Cout, Cin, k, k]; zero, the zero point, as one number; the rest float32."""
@@ -86,12 +75,11 @@ class Int8Conv2d(Convolved, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            sizes = (self.batch, self.rows.count, self.columns.count, self.out_channels)
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
-            windows, width = (self.rows, self.columns), self.stored_width
-            if self.epilogue.is_per_pixel and self.in_border == 0 and width == self.width:
-                windows = per_pixel(*windows)
-                width = windows[1].size
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
+            width = self.stored_width
+            flat = self.epilogue.is_per_pixel and self.in_border == 0 and width == self.width
+            windows = self.loops(flat)
+            width = windows[1].size if flat else width
             core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)
             epilogue.begin(share)
             core.emit(*windows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -26,20 +26,14 @@ from bhpe_compile.kernels.int8_layout import (
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import PHASES, deconvolution_phase, phase_taps
+from bhpe_compile.kernels.window import Deconvolution
 from bhpe_compile.targets.isa import VectorIsa
 
 
 @dataclass(frozen=True)
-class Int8ConvTranspose2d(Kernel):
+class Int8ConvTranspose2d(Deconvolution, Kernel):
     """x levels [N, H+2b, W', C] as `Quantize` writes them -> [N, 2H, 2W, Cout]; b = `in_border` >= 1."""
 
-    parallel: ClassVar[bool] = True
-    batch: int
-    height: int
-    width: int
-    in_channels: int
-    out_channels: int
     in_border: int
     epilogue: Epilogue
 
@@ -52,12 +46,10 @@ class Int8ConvTranspose2d(Kernel):
     @property
     def stored_width(self) -> int:
         """Pixels of a row of x."""
-        windows = [deconvolution_phase(self.width, j) for j in (0, 1)]
-        return max(stored_width(w, self.in_channels, self.in_border) for w in windows)
+        return max(stored_width(columns, self.in_channels, self.in_border) for _, columns in self.phases)
 
     def symbol(self) -> str:
-        sizes = f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
-        return f"int8_deconv2d_{sizes}_b{self.in_border}{self.epilogue.symbol()}"
+        return f"int8_deconv2d_{self.sizes}_b{self.in_border}{self.epilogue.symbol()}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         use = isa.int8
@@ -67,43 +59,35 @@ class Int8ConvTranspose2d(Kernel):
         listed = [Parameter("x", x, use.dtype), Parameter("weight", weight, "int8")]
         if use.shift is not None:
             listed.append(Parameter("start", (4, panels * use.lanes), "int32"))
-        sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
-        return (*listed, *self.epilogue.parameters(*sizes))
+        return (*listed, *self.epilogue.parameters(*self.out_shape))
 
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """weight int8 [Cin, Cout, 4, 4]; zero, the zero point, as one number; the rest float32."""
         packed = super().constants(isa, {r: a for r, a in arrays.items() if r not in ("weight", "zero")})
-        taps = self._phases(arrays["weight"])
+        taps = [one.transpose(1, 2, 0) for one in self.phase_weights(arrays["weight"])]
         packed["weight"] = np.stack([pack_int8(t, 2, isa.int8) for t in taps])
         if isa.int8.shift is not None:
             zero = int(np.asarray(arrays["zero"]).reshape(()))
             packed["start"] = np.stack([pack_start(zero, t, isa.int8) for t in taps])
         return packed
 
-    def _phases(self, weight: Array) -> list[Array]:
-        shape = (self.in_channels, self.out_channels, 4)
-        picked = [weight[:, :, phase_taps(i), :][..., phase_taps(j)] for i, j in PHASES]
-        return [w.reshape(shape).transpose(1, 2, 0) for w in picked]
-
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            sizes = (self.batch, 2 * self.height, 2 * self.width, self.out_channels)
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *sizes)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             width = self.stored_width
             core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)
             epilogue.begin(share)
-            for phase, (i, j) in enumerate(PHASES):
-                core.emit(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j), phase)
+            for phase, windows in enumerate(self.phases):
+                core.emit(*windows, phase)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         use = instruction_of(arrays["x"], arrays["weight"])
-        total = np.zeros((self.batch, 2 * self.height, 2 * self.width, self.out_channels), np.int64)
-        for phase, (i, j) in enumerate(PHASES):
+        dots = []
+        for phase, windows in enumerate(self.phases):
             weight = unpack_int8(arrays["weight"][phase], self.out_channels, 2, use)
-            rows, columns = deconvolution_phase(self.height, i), deconvolution_phase(self.width, j)
-            dot = reference_dot(arrays["x"], weight, self.in_channels, self.in_border, rows, columns)
+            dot = reference_dot(arrays["x"], weight, self.in_channels, self.in_border, *windows)
             start = arrays["start"][phase, : self.out_channels] if "start" in arrays else 0
-            total[:, i::2, j::2] = dot + start
-        return self.epilogue.reference(total.astype(np.int32), arrays)
+            dots.append(dot + start)
+        return self.epilogue.reference(self.interleaved(dots).astype(np.int32), arrays)

@@ -165,7 +165,7 @@ def minimum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
 def widen(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """float16 -> float32."""
     if isa.half == "four" and lanes % NEON_HALVES == 0:
-        return _widen_by_fours(value, lanes)
+        return _widen_by_fours(value, lanes, isa)
     return cast("float32", lanes, value) if isa.half == "vector" else _widen_half(value, lanes)
 
 
@@ -197,12 +197,12 @@ def store_floats(buffer: Any, base: Expr, lanes: int, value: Expr, isa: VectorIs
 NEON_HALVES = 4
 
 
-def _widen_by_fours(value: Expr, lanes: int) -> Expr:
+def _widen_by_fours(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     bits, wide = local(lanes, "int16"), local(lanes, "float32")
     store(bits, 0, lanes, T.reinterpret(dtype_of("int16", lanes), value))
     for part in range(0, lanes, NEON_HALVES):
         halves = bits[ramp(part, NEON_HALVES)]
-        floats = T.call_llvm_pure_intrin("float32x4", "llvm.arm.neon.vcvthf2fp", halves)
+        floats = T.call_llvm_pure_intrin("float32x4", isa.widen, halves)
         store(wide, part, NEON_HALVES, floats)
     return wide[ramp(0, lanes)]
 

@@ -8,8 +8,12 @@ outputs 2i read (i - 1, i) through kernel taps (3, 1), outputs 2i + 1 read (i, i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bhpe_compile.kernels.tir import T
 
@@ -87,6 +91,68 @@ class Convolved:
     def columns(self) -> Window:
         """The horizontal window."""
         return convolution(self.width, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Sizes that every convolution's description has; its work is shared out."""
+
+    parallel: ClassVar[bool] = True
+    batch: int
+    height: int
+    width: int
+    in_channels: int
+    out_channels: int
+
+    @property
+    def sizes(self) -> str:
+        """The same as a part of a symbol."""
+        return f"n{self.batch}_{self.height}x{self.width}_{self.in_channels}to{self.out_channels}"
+
+
+@dataclass(frozen=True)
+class Convolution(Convolved, Layer):
+    """A convolution of square windows."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+    @property
+    def out_shape(self) -> tuple[int, int, int, int]:
+        """[N, Ho, Wo, Cout]."""
+        return self.batch, self.rows.count, self.columns.count, self.out_channels
+
+    def loops(self, flat: bool) -> tuple[Window, Window]:
+        """Rows and columns of outputs; of a 1x1 layer one long row where `flat` allows that."""
+        return per_pixel(self.rows, self.columns) if flat else (self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class Deconvolution(Layer):
+    """A transposed convolution k4 s2 p1 as four convolutions with 2x2 windows, one for each phase of its outputs."""
+
+    @property
+    def out_shape(self) -> tuple[int, int, int, int]:
+        """[N, 2H, 2W, Cout]."""
+        return self.batch, 2 * self.height, 2 * self.width, self.out_channels
+
+    @property
+    def phases(self) -> list[tuple[Window, Window]]:
+        """Rows and columns of each phase."""
+        return [(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j)) for i, j in PHASES]
+
+    def phase_weights(self, weight: NDArray[Any]) -> list[NDArray[Any]]:
+        """The four taps of each phase: [A, B, 4, 4], kernel indices as in ConvTranspose, -> [A, B, 4]."""
+        first, second = weight.shape[:2]
+        return [
+            weight[:, :, phase_taps(i), :][..., phase_taps(j)].reshape(first, second, 4) for i, j in PHASES
+        ]
+
+    def interleaved(self, parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        """[N, 2H, 2W, Cout] of the outputs [N, H, W, Cout] of each phase."""
+        stacked = np.stack(list(parts)).reshape(2, 2, self.batch, self.height, self.width, self.out_channels)
+        return stacked.transpose(2, 3, 0, 4, 1, 5).reshape(self.out_shape)
 
 
 def convolution(size: int, kernel: int, stride: int, padding: int) -> Window:

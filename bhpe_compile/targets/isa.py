@@ -11,13 +11,25 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class MultiplyAdd:
+    """An instruction of 8-bit layers by LLVM's name. `adds`: it adds to sums it is given; what others give is added
+    to them. `weight_first`: it takes the weights before the activations."""
+
+    name: str
+    adds: bool
+    weight_first: bool = False
+
+
+@dataclass(frozen=True)
 class Int8Instruction:
     """Multiply-accumulate of 8-bit weights: `lanes` sums of `group` products of neighbouring input channels each.
 
     Activations are stored as `dtype`: their level 0 .. 255 less `shift`, or less their own zero point when that is
-    None. A weight vector holds `pair` channels of an output side by side: all of a group, or with smull two, in 16
-    bits, then the next two of all outputs. None saturates: pmaddwd multiplies 16-bit numbers, where pmaddubsw would
-    overflow, and two products of -128 .. 127 and -127 .. 127, which smull and smlal add up, fit 16 bits.
+    None. They and the weights are multiplied as `operand`, by `step` (None: as products and sums of int32, for which
+    LLVM finds the instruction). A weight vector holds `pair` channels of an output side by side: all of a group, or
+    with `halves` two, whose products are added in 16 bits to those of the next two of all outputs, and in pairs by
+    `step`. None saturates: pmaddwd multiplies 16-bit numbers, where pmaddubsw would overflow, and two products of
+    -128 .. 127 and -127 .. 127, which smull and smlal add up, fit 16 bits.
     """
 
     name: Literal["vpdpbusd", "pmaddwd", "sdot", "smull", "smlal"]
@@ -28,13 +40,20 @@ class Int8Instruction:
     tile: tuple[int, int]
     """Most pixels and weight vectors whose sums fit the registers."""
 
+    operand: Literal["int8", "int16", "int32"]
+    step: MultiplyAdd | None
+    halves: bool = False
     words_together: int = 1
     """Groups of a pixel that one load brings, each then a lane of its register; more than 1 of 32 bits only."""
+
+    pairs_together: bool = True
+    """With `halves`: the two pairs of a word are loaded at once. On AArch64 LLVM otherwise copies sums from register
+    to register between the loads; 32-bit ARM, with half the registers, is better off with each where it is used."""
 
     @property
     def pair(self) -> int:
         """Neighbouring channels of one output in a weight vector."""
-        return 2 if self.name == "smull" else self.group
+        return 2 if self.halves else self.group
 
 
 @dataclass(frozen=True)
@@ -52,8 +71,11 @@ class VectorIsa:
     `binary_tile` where sums are so short that most of the work comes after them. `clip_halves`: float16 is clipped as
     integers, before it takes two registers. `widening_doubles`: words become twice as wide and twice as large by one
     instruction. `maximum`: LLVM takes the larger of two floats by one instruction only when asked for IEEE's maximum.
-    `narrow`: LLVM's name for making four float16 of four float32, where signs are best taken from the result.
     `share_repeats`: a tile takes the channels that read the same of a repeated residual.
+
+    Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
+    `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
+    result); `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -66,8 +88,11 @@ class VectorIsa:
     words_together: int = 1
     registers: int = 32
     counts: Literal["words", "nibbles", "byte pairs"] = "words"
+    counting: str | None = None
     masks: bool = True
     half: Literal["vector", "four", "none"] = "vector"
+    widen: str | None = None
+    smaller: str | None = None
     short_tile: tuple[int, int] | None = None
     clip_halves: bool = False
     widening_doubles: bool = False
@@ -81,11 +106,60 @@ class VectorIsa:
         return self.float_lanes * 32 // (self.word_bits * self.popcount_lanes)
 
 
-VPDPBUSD = Int8Instruction("vpdpbusd", "uint8", 0, 4, 16, (6, 4))
-PMADDWD = Int8Instruction("pmaddwd", "int16", None, 2, 8, (6, 2))
-SMLAL = Int8Instruction("smlal", "int16", None, 1, 8, (6, 2))
-SDOT = Int8Instruction("sdot", "int8", 128, 4, 4, (6, 4), words_together=4)
-SMULL = Int8Instruction("smull", "int8", 128, 4, 8, (4, 2))
+VPDPBUSD = Int8Instruction(
+    "vpdpbusd",
+    dtype="uint8",
+    shift=0,
+    group=4,
+    lanes=16,
+    tile=(6, 4),
+    operand="int8",
+    step=MultiplyAdd("llvm.x86.avx512.vpdpbusd.512", adds=True),
+)
+PMADDWD = Int8Instruction(
+    "pmaddwd",
+    dtype="int16",
+    shift=None,
+    group=2,
+    lanes=8,
+    tile=(6, 2),
+    operand="int16",
+    step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False),
+)
+SMLAL = Int8Instruction(
+    "smlal", dtype="int16", shift=None, group=1, lanes=8, tile=(6, 2), operand="int32", step=None
+)
+SDOT = Int8Instruction(
+    "sdot",
+    dtype="int8",
+    shift=128,
+    group=4,
+    lanes=4,
+    tile=(6, 4),
+    operand="int8",
+    # the activations last: there the instruction takes a lane of a register, and nothing has to be broadcast
+    step=MultiplyAdd("llvm.aarch64.neon.sdot.v4i32.v16i8", adds=True, weight_first=True),
+    words_together=4,
+)
+SMULL = Int8Instruction(
+    "smull",
+    dtype="int8",
+    shift=128,
+    group=4,
+    lanes=8,
+    tile=(4, 2),
+    operand="int16",
+    step=MultiplyAdd("llvm.aarch64.neon.saddlp.v4i32.v8i16", adds=False),
+    halves=True,
+)
+SMULL32 = replace(
+    SMULL,
+    tile=(2, 2),
+    step=MultiplyAdd("llvm.arm.neon.vpadals.v4i32.v8i16", adds=True),
+    pairs_together=False,
+)
+"""The same on 32-bit ARM."""
+
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 
 AVX512 = VectorIsa(
@@ -96,6 +170,7 @@ AVX512 = VectorIsa(
     binary_tile=(6, 4),
     int8=VPDPBUSD,
     dense_tile=(6, 4),
+    smaller="llvm.x86.avx512.mask.range.ps.512",
 )
 """512-bit vectors with VPOPCNTDQ and VNNI."""
 
@@ -108,6 +183,7 @@ AVX2 = VectorIsa(
     registers=16,
     int8=PMADDWD,
     counts="nibbles",
+    counting="llvm.x86.avx2.pshuf.b",
 )
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 
@@ -136,11 +212,12 @@ NEON32 = replace(
     NEON,
     name="neon32",
     binary_tile=(2, 4),
-    int8=replace(SMULL, tile=(2, 2)),
+    int8=SMULL32,
     dense_tile=(3, 2),
     registers=16,
     masks=False,
     half="four",
+    widen="llvm.arm.neon.vcvthf2fp",
     short_tile=None,
     narrow="llvm.arm.neon.vcvtfp2hf",
     share_repeats=False,
@@ -157,6 +234,7 @@ SIMD128 = VectorIsa(
     dense_tile=(3, 2),
     registers=16,
     counts="byte pairs",
+    counting="llvm.wasm.extadd.pairwise.unsigned.v8i16",
     half="none",
 )
 """WebAssembly's fixed-width vectors: popcounts are of bytes. Engines map its values to 16 registers on x86."""

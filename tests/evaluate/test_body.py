@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from bhpe_compile.errors import BhpeError, InputError, UsageError
@@ -39,15 +40,6 @@ def random_pose(count: int, seed: int = 1, bend: float = 0.6) -> tuple[Tensor, T
     return pose, torch.randn(count, 10, generator=draw), torch.randn(count, 10, generator=draw)
 
 
-def rodrigues(vector: Floats) -> Floats:
-    angle = np.linalg.norm(vector)
-    if angle == 0:
-        return np.eye(3)
-    x, y, z = vector / angle
-    K = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * K + (1 - np.cos(angle)) * K @ K)
-
-
 def reference(fields: Fields, pose: Floats, betas: Floats, expression: Floats) -> tuple[Floats, Floats]:
     """One person by 4x4 matrices, joint by joint and vertex by vertex: vertices [V,3], joints [55,3]."""
     first = 300 if fields["shapedirs"].shape[2] == 400 else 10
@@ -58,7 +50,7 @@ def reference(fields: Fields, pose: Floats, betas: Floats, expression: Floats) -
         + fields["shapedirs"][..., first : first + 10] @ expression
     )
     rest = fields["J_regressor"] @ shaped
-    turns = [rodrigues(v) for v in pose]
+    turns = Rotation.from_rotvec(pose).as_matrix()
     bends = np.concatenate([(turn - np.eye(3)).reshape(-1) for turn in turns[1:]])
     posed = shaped + fields["posedirs"] @ bends
     world: list[Floats] = []
@@ -171,7 +163,7 @@ def test_gradients_agree_with_differences(small: BodyModel) -> None:
 @given(st.lists(st.floats(-4, 4), min_size=3, max_size=3))
 def test_axis_angle(vector: list[float]) -> None:
     matrix = axis_angle_to_matrix(torch.tensor(vector, dtype=torch.float64))
-    np.testing.assert_allclose(matrix, rodrigues(np.array(vector)), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(matrix, Rotation.from_rotvec(vector).as_matrix(), rtol=0, atol=1e-9)
 
 
 def test_axis_angle_between_its_two_formulas() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bhpe_compile.errors import BhpeError, InputError, UsageError
+from bhpe_compile.errors import BhpeError, InputError, ToolchainError, UsageError
 from bhpe_compile.evaluate.agora import AgoraDataset
-from bhpe_compile.evaluate.ehf import CAMERA, EhfDataset, rotation_matrix
+from bhpe_compile.evaluate.ehf import CAMERA, EhfDataset, read_vertices, to_camera
 from bhpe_compile.evaluate.open import open_dataset
-from bhpe_compile.evaluate.ply import read_vertices
 from bhpe_compile.runtime.picture import load_picture
 from tests.evaluate.bodies import random_fields, write
 
@@ -57,6 +58,11 @@ def test_ply(style: str, tmp_path: Path) -> None:
         ply("ascii")[:-30],
         ply("binary_little_endian")[:-60],
         ply("ascii").replace(b"float", b"word"),
+        ply("ascii").replace(b"vertex 3", b"vertex -3"),
+        ply("binary_big_endian").replace(b"vertex 3", b"vertex 99999999999999"),
+        ply("ascii").replace(b"double z", b"double w"),
+        ply("ascii").replace(b"made up", b"\xff"),
+        b"ply\nformat ascii 1.0\nelement face 0\nproperty list uchar int vertex_indices\nend_header\n",
     ],
 )
 def test_damaged_ply(data: bytes, tmp_path: Path) -> None:
@@ -115,12 +121,22 @@ def test_ehf_with_hand4wholes_index(ehf: Path) -> None:
     turned = data.vertices(1)
     assert turned is not None
     assert turned.dtype == np.float32
-    np.testing.assert_allclose(turned, MESH @ rotation_matrix(CAMERA).T, rtol=1e-6)
+    np.testing.assert_allclose(turned, MESH @ to_camera().T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("package", ["plyfile", "scipy.spatial.transform"])
+def test_ehf_without_a_package(ehf: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ToolchainError, match=rf"package {package}: pip install 'bhpe-compile\[eval\]'"):
+        open_dataset(ehf)
 
 
 def test_ehf_is_turned_upside_down() -> None:
     """The scanner's y points up, the camera's down."""
-    R = rotation_matrix(CAMERA)
+    R = to_camera()
+    x, y, z = CAMERA
+    exponential = torch.linalg.matrix_exp(torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]]).double())
+    np.testing.assert_allclose(R, exponential, atol=1e-6)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
     assert R[1, 1] < -0.95
     assert R[2, 2] < -0.95

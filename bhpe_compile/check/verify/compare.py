@@ -20,7 +20,10 @@ RELATIVE = ("coefficients", "logits", "heat-map", "simcc", "tensor")
 
 
 def rotation_matrices(vectors: NDArray[Any]) -> NDArray[np.float64]:
-    """Axis-angle [..., 3k] in radians -> rotation matrices [n, 3, 3] (Rodrigues' formula)."""
+    """Axis-angle [..., 3k] in radians -> rotation matrices [n, 3, 3] (Rodrigues' formula).
+
+    In NumPy: verifying needs neither torch (as `evaluate/body.py`, whose formula has a gradient) nor scipy.
+    """
     flat = vectors.reshape(-1, 3).astype(np.float64)
     angle = np.linalg.norm(flat, axis=1)[:, None, None]
     axis = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
