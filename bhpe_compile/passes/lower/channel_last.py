@@ -71,11 +71,11 @@ class ChannelLast(Pass[ir.Model]):
             if g.is_kernel(node) and g.text(node, "layout") != "nhwc":
                 self._convert(graph.graph, node)
                 notes.append(self.applied(node.name or "", "channels last"))
-        moved = True
+        modified, moved = bool(notes), True
         while moved:
             steps = [self._sink(graph.graph, node) for node in list(graph.graph) if node.graph is not None]
             moved = any(steps)
-        modified = bool(notes)
+            modified |= moved
         if modified:
             common.RemoveUnusedNodesPass()(graph)
             common.TopologicalSortPass()(graph)
