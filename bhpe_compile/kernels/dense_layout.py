@@ -24,8 +24,9 @@ def pack_floats(taps: Array, isa: VectorIsa, dtype: str) -> Array:
     lanes = panel_lanes(taps.shape[0], isa)
     rows = np.asarray(taps, np.float32).reshape(taps.shape[0], -1)
     limit = np.iinfo(dtype).max if dtype == "int8" else np.finfo(dtype).max
-    if rows.size and np.abs(rows).max() > limit:
-        raise ValueError(f"a weight of {np.abs(rows).max():g} does not fit {dtype}")
+    largest = np.abs(rows).max()
+    if largest > limit:
+        raise ValueError(f"a weight of {largest:g} does not fit {dtype}")
     padded = np.zeros((-(-rows.shape[0] // lanes) * lanes, rows.shape[1]), dtype)
     padded[: rows.shape[0]] = rows
     return np.ascontiguousarray(padded.reshape(-1, lanes, rows.shape[1]).transpose(0, 2, 1))

@@ -71,7 +71,7 @@ class ChannelLast(Pass[ir.Model]):
             if g.is_kernel(node) and g.text(node, "layout") != "nhwc":
                 self._convert(graph.graph, node)
                 notes.append(self.applied(node.name or "", "channels last"))
-        moved = True
+        modified, moved = bool(notes), True
         while moved:
             steps = [
                 self._sink(graph.graph, node)
@@ -79,7 +79,7 @@ class ChannelLast(Pass[ir.Model]):
                 if node.graph is not None
             ]
             moved = any(steps)
-        modified = bool(notes)
+            modified |= moved
         if modified:
             common.RemoveUnusedNodesPass()(graph)
             common.TopologicalSortPass()(graph)

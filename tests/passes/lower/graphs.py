@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bhpe_compile.exchange.functions import attach_bodies
 from bhpe_compile.exchange.nodes import set_layers_of_file
+from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.lower import graph as g
 
 FLOAT = TensorProto.FLOAT
 
@@ -119,7 +122,11 @@ class Builder:
     def build(self, *outputs: str) -> ir.Model:
         """An onnx-ir model; every value's shape is what ONNX Runtime computes."""
         names = list(dict.fromkeys([*outputs, *(o for node in self.nodes for o in node.output)]))
-        infos = [helper.make_tensor_value_info(name, FLOAT, None) for name in names]
+        types: dict[str, int] = {}
+        for node in self.nodes:  # a cast's type, and after it that of the first input
+            cast = node.attribute[0].i if node.op_type == "Cast" else types.get(node.input[0], FLOAT)
+            types[node.output[0]] = cast
+        infos = [helper.make_tensor_value_info(name, types.get(name, FLOAT), None) for name in names]
         graph = helper.make_graph(self.nodes, "small", self.inputs, infos, self.initializers)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid("bhpe", 1)]
         model = ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=10))
@@ -160,3 +167,42 @@ def small_network(channels: int = 16, height: int = 16, width: int = 12, seed: i
     if height % 8 == 0 and width % 8 == 0:
         down = bidrb(b, down, "down.conv2", 2 * channels, 2 * channels, 2, size)
     return b.build(down, total)
+
+
+def kinds(model: ir.Model) -> Counter[str]:
+    """How many nodes of each operator there are."""
+    return Counter(node.op_type for node in model.graph)
+
+
+def chain(model: ir.Model) -> list[str]:
+    """The operators in the order of the graph, transposes with their permutation and concatenations with their axis."""
+    words = []
+    for node in model.graph:
+        perm, axis = g.integers(node, "perm", ()), g.integer(node, "axis", -1)
+        more = "".join(map(str, perm)) or (str(axis) if node.op_type == "Concat" else "")
+        words.append(f"{node.op_type} {more}".strip())
+    return words
+
+
+def run(model: ir.Model, *passes: Pass[ir.Model]) -> ir.Model:
+    """The same model after the passes."""
+    for one in passes:
+        one(model)
+    return model
+
+
+def node_of(model: ir.Model, layer: str) -> ir.Node:
+    """The convolution kernel of a layer."""
+    return next(n for n in model.graph if g.is_kernel(n, *g.CONV_KINDS) and g.text(n, "layer") == layer)
+
+
+def text(model: ir.Model) -> bytes:
+    """Everything a graph says, to compare."""
+    return ir.to_proto(model).SerializeToString(deterministic=True)
+
+
+def second_run(one: Pass[ir.Model], model: ir.Model) -> tuple[bool, bool]:
+    """Whether running a pass on its own result says that it changed something, and whether it did."""
+    before = text(model)
+    modified = one(model).modified
+    return modified, text(model) != before

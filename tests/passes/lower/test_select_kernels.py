@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import graph as g
-from bhpe_compile.passes.lower.select_kernels import SelectKernels
-from tests.passes.lower.graphs import Builder, pack_words
+from bhpe_compile.passes.lower import lower_passes
+from bhpe_compile.passes.lower.describe import describe
+from bhpe_compile.passes.lower.select_kernels import SelectKernels, quantized_input, quantized_weight
+from bhpe_compile.targets.isa import AVX512
+from tests.passes.lower.evaluate import evaluate, reference
+from tests.passes.lower.graphs import Builder, node_of, pack_words, run, second_run
 
 Add = Callable[[Builder, str], str]
 
@@ -217,10 +223,6 @@ def test_any_number_of_outputs_is_one_kernel(out: int, flat: bool) -> None:
     assert g.shape_of(g.operands_of(kernel(model))["scale"]) == (out,)
 
 
-def session_of(model: ir.Model) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
-
-
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 0), (4, 1, 1), (3, 2, 1)])
 @pytest.mark.parametrize("binary", [False, True])
 def test_other_transposed_convolutions_are_refused(
@@ -249,3 +251,168 @@ def test_kernels_that_are_not_square_are_refused(size: tuple[int, int]) -> None:
 
     with pytest.raises(InputError, match="layer odd"):
         SelectKernels()(model_of(add))
+
+
+def test_linear_layers_with_8_bit_weights() -> None:
+    b = Builder(6)
+    x = b.input("image", (1, 3, 4, 4))
+    flat = b.add("Reshape", [x, b.constant("shape", np.array([1, 48]))], "flat")
+    weight = b.constant("out.weight", half(b.normal(6, 48, std=0.1)))
+    model = b.build(b.add("Gemm", [flat, weight, b.constant("out.bias", b.normal(6))], "out", transB=1))
+    QuantizeDense({})(model)
+    image = b.normal(1, 3, 4, 4)
+    expected = reference(model, image)[0]
+    run(model, *lower_passes())
+    assert describe(node_of(model, "out")).parameters(AVX512)[1].dtype == "int8"
+    # float32 sums in another order
+    np.testing.assert_allclose(evaluate(model, {"image": image})[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def eight_bit(add: Add, low: float = -2.0, high: float = 3.0) -> ir.Model:
+    model = model_of(add)
+    QuantizeDense({"odd": (low, high)})(model)
+    return model
+
+
+@pytest.mark.parametrize("add", [conv(), deconv(strides=[2, 2], pads=[1] * 4)], ids=["conv", "deconv"])
+def test_quantization_is_read_off_the_graph(add: Add) -> None:
+    """Levels and steps of the weights, one for each output; step and zero point of the input; their product."""
+    model = eight_bit(add)
+    weight = g.array_of(model.graph.initializers["odd.weight"])
+    assert weight is not None
+    node = next(n for n in model.graph if n.name == "odd")
+    axis = 1 if node.op_type == "ConvTranspose" else 0
+    steps = np.abs(weight).max(tuple(a for a in range(4) if a != axis), keepdims=True) / np.float32(127)
+    found, x = quantized_weight(node), quantized_input(node)
+    assert found is not None
+    assert x is not None
+    np.testing.assert_allclose(found.steps, steps.reshape(-1), rtol=1e-6)
+    np.testing.assert_array_equal(found.levels, np.rint(weight / steps))
+    assert found.levels.dtype == np.int8
+    assert x.x is model.graph.inputs[0]
+    assert (x.step, x.zero) == (np.float32(5 / 255), 102)
+    run(model, SelectKernels())
+    kernel = node_of(model, "odd")
+    assert kernel.op_type == ("Int8ConvTranspose2d" if axis else "Int8Conv2d")
+    arrays = {role: g.array_of(value) for role, value in g.operands_of(kernel).items()}
+    np.testing.assert_array_equal(arrays["quantization"], np.array([np.float32(5 / 255), 102], np.float32))
+    assert arrays["zero"] is not None
+    assert (arrays["zero"].dtype, arrays["zero"].item()) == (np.int32, 102)
+    np.testing.assert_array_equal(
+        arrays["scale"], (x.step * found.steps.astype(np.float64)).astype(np.float32)
+    )
+    np.testing.assert_array_equal(arrays["bias"], np.zeros(8))
+    np.testing.assert_array_equal(arrays["weight"], found.levels)
+    facts = [g.integer(kernel, word) for word in ("kernel", "stride", "padding", "flat", "channels")]
+    assert facts == ([4, 2, 1, 0, 8] if axis else [3, 1, 0, 0, 8])
+    assert g.text(kernel, "activation") == "none"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_steps_computed_at_run_time_are_refused(index: int) -> None:
+    model = eight_bit(conv())
+    role = ("x", "w")[index]
+    model.graph.initializers[f"odd.{role}.step"].const_value = None
+    with pytest.raises(
+        InputError, match=rf"^node odd\.{role}\.q: its step or zero point is computed at run time$"
+    ):
+        SelectKernels()(model)
+
+
+def test_a_binary_linear_layer_is_a_1x1_convolution() -> None:
+    b = Builder(2)
+    model = b.build(binary_linear(b, b.input("image", (1, 40)), 40, 5))
+    SelectKernels()(model)
+    node = kernel(model)
+    facts = [g.integer(node, word) for word in ("kernel", "stride", "padding", "flat", "channels")]
+    assert facts == [1, 1, 0, 1, 40]
+    assert g.roles(node) == ("x", "input_threshold", "weight", "scale", "bias")
+    assert (g.text(node, "activation"), g.text(node, "layer")) == ("none", "two")
+
+
+def test_facts_of_pools_and_regions() -> None:
+    node = kernel(run(model_of(max_pool(strides=[2, 2], pads=[1] * 4)), SelectKernels()))
+    assert [g.integer(node, word) for word in ("kernel", "stride", "padding")] == [3, 2, 1]
+    node = kernel(run(model_of(max_pool()), SelectKernels()))
+    assert [g.integer(node, word) for word in ("kernel", "stride", "padding")] == [3, 1, 0]
+    model = model_of(roi_align(coordinate_transformation_mode="output_half_pixel"))
+    node = kernel(run(model, SelectKernels()))
+    assert [g.integer(node, word) for word in ("out_height", "out_width")] == [2, 2]
+    assert g.roles(node) == ("x", "boxes", "batch_index")
+
+
+def test_a_gemm_of_transposed_inputs_is_refused() -> None:
+    def add(b: Builder, x: str) -> str:
+        return b.add("Gemm", [x, b.constant("odd.weight", half(b.normal(5, 8)))], "odd", transA=1, transB=1)
+
+    with pytest.raises(InputError, match="layer odd: only Gemm with transB=1 and alpha=beta=1"):
+        SelectKernels()(model_of(add, (8, 1)))
+
+
+def test_a_second_output_of_a_pool_is_refused() -> None:
+    """The places of the maxima have no kernel."""
+    model = model_of(max_pool())
+    node = next(iter(model.graph))
+    node.resize_outputs(2)
+    with pytest.raises(InputError, match="layer odd: only plain MaxPool has a kernel"):
+        SelectKernels()(model)
+
+
+def test_operators_of_other_domains_are_left_alone() -> None:
+    """Though they are called like one of ONNX's."""
+    model = model_of(lambda b, x: b.add("MaxPool", [x], "odd", kernel_shape=[3, 3]))
+    next(iter(model.graph)).domain = "elsewhere"
+    result = SelectKernels()(model)
+    assert (result.modified, result.notes) == (False, ())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(["dense", "int8", "binary", "up", "pool"]),
+    channels=st.integers(1, 40),
+    out=st.integers(1, 9),
+    kernel_size=st.sampled_from([1, 2, 3]),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 1),
+    size=st.tuples(st.integers(3, 6), st.integers(3, 6)),
+    seed=st.integers(0, 1000),
+)
+def test_equivalence_and_second_run(
+    kind: str,
+    channels: int,
+    out: int,
+    kernel_size: int,
+    stride: int,
+    padding: int,
+    size: tuple[int, int],
+    seed: int,
+) -> None:
+    """The kernels compute what ONNX Runtime computes of the layers; a second run changes nothing."""
+    b = Builder(seed)
+    x = b.input("image", (1, channels, *size))
+    geometry = {"strides": [stride] * 2, "pads": [min(padding, kernel_size - 1)] * 4}
+    if kind == "binary":
+        y = b.binary_conv(x, "layer", channels, out, kernel_size, stride, padding)
+    elif kind == "up":
+        weight = b.constant("layer.weight", half(b.normal(channels, out, 4, 4)))
+        y = b.add(
+            "ConvTranspose",
+            [x, weight, b.constant("layer.bias", b.normal(out))],
+            "layer",
+            strides=[2, 2],
+            pads=[1] * 4,
+        )
+    elif kind == "pool":
+        y = b.add("MaxPool", [x], "layer", kernel_shape=[kernel_size] * 2, **geometry)
+    else:
+        weight = b.constant("layer.weight", half(b.normal(out, channels, kernel_size, kernel_size, std=0.3)))
+        y = b.add("Conv", [x, weight, b.constant("layer.bias", b.normal(out))], "layer", **geometry)
+    model = b.build(y)
+    if kind == "int8":
+        QuantizeDense({"layer": (-2.0, 2.5)})(model)
+    image = b.normal(1, channels, *size)
+    (want,) = reference(model, image)
+    run(model, SelectKernels())
+    assert second_run(SelectKernels(), model) == (False, False)
+    (got,) = evaluate(run(model, *lower_passes()[2:]), {"image": image})
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=5e-5)  # float32 sums in another order
