@@ -10,6 +10,7 @@ import io
 import os
 import secrets
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -146,6 +147,7 @@ def _replacing(directory: Path) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         if directory.exists():
+            fresh.chmod(stat.S_IMODE(directory.stat().st_mode))
             directory.rename(old)
         fresh.rename(directory)
     except BaseException:
