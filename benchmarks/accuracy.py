@@ -33,7 +33,11 @@ from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.mean_pose import mean_pose
 from bhpe_compile.evaluate.metrics import interval, mean
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
+<<<<<<< HEAD
 from bhpe_compile.frontends.checkpoint import load_model
+=======
+from bhpe_compile.files import write_atomically
+>>>>>>> faults
 from bhpe_compile.search.layers.stages import binarized, full_precision
 
 HERE = Path(__file__).parent
@@ -176,7 +180,7 @@ def main() -> None:
     before = json.loads(output.read_text()) if output.exists() else None
     summary = summarise(result, arguments.seed, before)
     print(json.dumps(summary, indent=1))
-    output.write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    write_atomically(output, (json.dumps(summary, indent=1, sort_keys=True) + "\n").encode())
 
 
 if __name__ == "__main__":

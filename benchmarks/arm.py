@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from bhpe_compile.files import write_atomically
 from bhpe_compile.kernels import BinaryConv2d, Epilogue
 from bhpe_compile.processes import child_environment, find_program
 from bhpe_compile.targets import Target, get_target
@@ -222,7 +223,7 @@ def main() -> None:
     text = json.dumps(result, indent=2)
     print(text)
     if options.output is not None:
-        options.output.write_text(text + "\n")
+        write_atomically(options.output, f"{text}\n".encode())
     if result["missing"]:
         sys.exit(f"missing: {', '.join(result['missing'])} (llvm-mca: Debian package llvm; the others: pip)")
 

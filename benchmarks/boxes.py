@@ -30,7 +30,11 @@ from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.evaluate import evaluate
 from bhpe_compile.evaluate.people import Outputs
 from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
+<<<<<<< HEAD
 from bhpe_compile.frontends.checkpoint import load_model
+=======
+from bhpe_compile.files import write_atomically
+>>>>>>> faults
 from bhpe_compile.networks.hand4whole.presets import Preset
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.search.layers.stages import binarized
@@ -139,7 +143,7 @@ def main() -> None:
         keep(found, last)
     text = json.dumps(found, indent=1)
     print(text)
-    arguments.output.write_text(text + "\n")
+    write_atomically(arguments.output, f"{text}\n".encode())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from process import cpu_name
 
+from bhpe_compile.files import write_atomically
+
 PACKAGES = ("apache-tvm", "nncf", "numpy", "onnxruntime", "openvino", "torch", "ziglang")
 """Packages whose versions a result names; null where one is not installed."""
 
@@ -137,7 +139,7 @@ def report(figures: dict[str, Any], output: Path | None) -> None:
     print(text)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text + "\n")
+        write_atomically(output, f"{text}\n".encode())
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

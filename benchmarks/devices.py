@@ -40,6 +40,7 @@ from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.check.verify import verify
 from bhpe_compile.compiler import pipeline
 from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import FULL
@@ -231,7 +232,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for target in arguments.only:
             rows[target] = measure(get_target(target), Path(name))
-            arguments.output.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+            write_atomically(arguments.output, (json.dumps(rows, indent=1, sort_keys=True) + "\n").encode())
     print(json.dumps(rows, indent=1, sort_keys=True))
 
 

@@ -34,6 +34,8 @@ from typing import Any
 from common import facts
 from process import environment, script_command
 
+from bhpe_compile.files import write_atomically
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "latest.json"
 FIGURE = HERE.parent / "docs" / "images" / "where-time-goes.svg"
@@ -168,7 +170,7 @@ def main(words: Sequence[str] | None = None) -> None:
             before = json.loads(args.results.read_text()) if args.results.exists() else {}
             after = merge(before, name, figures, args.quick)
             args.results.parent.mkdir(parents=True, exist_ok=True)
-            args.results.write_text(json.dumps(after, indent=2, sort_keys=True) + "\n")
+            write_atomically(args.results, (json.dumps(after, indent=2, sort_keys=True) + "\n").encode())
             for key, value in figures.get("ratios", {}).items():
                 print(f"  {key:40s} {value:6.2f}")
     print(f"written: {args.results}")

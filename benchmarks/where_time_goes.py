@@ -25,6 +25,7 @@ from typing import Any
 from common import facts, parser, report
 
 from bhpe_compile.artifact import load_reference
+from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.runtime import Model, StepInfo
 
@@ -223,7 +224,7 @@ def main() -> None:
     if args.svg is not None:
         title = f"BinaryHPE, one picture, one thread of {context['cpu']}: {figures['network_ms']:.1f} ms"
         args.svg.parent.mkdir(parents=True, exist_ok=True)
-        args.svg.write_text(draw(figures, title), encoding="utf-8")
+        write_atomically(args.svg, draw(figures, title).encode())
     del figures["all"]
     report({**context, **figures}, args.output)
 

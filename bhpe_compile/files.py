@@ -2,24 +2,89 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import secrets
+import stat
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from bhpe_compile.errors import UsageError
+
+NAME = 60
+"""Characters of a file's name that its temporary neighbour repeats: a whole name might leave no room for more."""
+
+LINKS = 40
+"""Symbolic links that are followed, as many as the kernel follows."""
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write beside `path` and rename, so that nobody meets half a file; raises OSError and leaves nothing then."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write beside `path` and rename, so that nobody meets half a file; raises OSError and leaves nothing then.
+
+    A file that is there keeps its mode, and its owner where the system lets us; a new one gets what the umask says.
+    A symbolic link stays one: what it points to is replaced. What is no regular file (/dev/null, /dev/stdout, a FIFO)
+    is written to, never replaced.
+    """
+    descriptor = _descriptor(path)
+    if descriptor is not None:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        with os.fdopen(os.dup(descriptor), "wb") as stream:
+            stream.write(content)
+        return
+    target = Path(os.path.realpath(path))
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
+        before = target.stat()
+    except FileNotFoundError:
+        before = None
+    if before is not None and stat.S_ISDIR(before.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CLOEXEC), "wb") as stream:
+            stream.write(content)
+        return
+    temporary = target.with_name(f".{target.name[:NAME]}.{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(temporary, flags, 0o666 if before is None else 0o600)
+    try:
+        with os.fdopen(opened, "wb") as stream:
+            stream.write(content)
+            if before is not None:
+                _keep_access(stream.fileno(), before)
+        temporary.replace(target)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+def _keep_access(descriptor: int, before: os.stat_result) -> None:
+    """Give an open file the mode and, where that is allowed, the owner of another."""
+    now = os.fstat(descriptor)
+    if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        with suppress(PermissionError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file of this process that `path` stands for (/dev/stdout, /dev/fd/3), None for any other path.
+
+    Opening such a path again would begin at its start, and its name says nothing about what is open.
+    """
+    for _ in range(LINKS):
+        parent = Path(os.path.realpath(path.parent))
+        if parent == Path(f"/proc/{os.getpid()}/fd") and path.name.isdecimal():
+            return int(path.name)
+        try:
+            path = parent / (parent / path.name).readlink()
+        except OSError:  # no link, or nothing at all
+            return None
+    return None
 
 
 def sha256(path: Path) -> str:

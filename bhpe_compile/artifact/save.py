@@ -9,6 +9,10 @@ import contextlib
 import os
 import secrets
 import shutil
+<<<<<<< HEAD
+=======
+import stat
+>>>>>>> faults
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -144,6 +148,7 @@ def _replacing(directory: Path) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         if directory.exists():
+            fresh.chmod(stat.S_IMODE(directory.stat().st_mode))
             directory.rename(old)
         fresh.rename(directory)
     except BaseException:

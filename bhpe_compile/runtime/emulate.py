@@ -22,6 +22,14 @@ EMULATOR_OPTIONS = {"qemu-riscv64": ("-cpu", "rv64,v=true,vext_spec=v1.0,vlen=12
 WASM = "wasmtime"
 """The package that runs WebAssembly."""
 
+EMULATORS = {
+    "aarch64": "qemu-aarch64",
+    "armv7": "qemu-arm",
+    "riscv64": "qemu-riscv64",
+    "wasm32": WASM,
+}
+"""Family -> the emulator that is started. A manifest is written by whoever made the artefact: it names no program."""
+
 UNICORN_FOR = "qemu-aarch64"
 """The emulator that unicorn can stand in for here."""
 
@@ -43,8 +51,8 @@ def open_emulated(path: Path, manifest: Manifest, how: str | None = None) -> Dri
 
     Raises InputError (no driver in the artefact) and ToolchainError (no emulator, with what to install).
     """
-    emulator = manifest["target"].get("emulator")
-    if not isinstance(emulator, str):
+    emulator = EMULATORS.get(manifest["target"]["family"])
+    if emulator is None:
         raise ToolchainError(
             f"{path}: is compiled for {manifest['target'].get('name')}, which this machine neither runs nor emulates"
         )

@@ -64,6 +64,15 @@ def test_mode_follows_umask(tmp_path: Path) -> None:
     assert (folder / "weights.bin").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_folder_that_is_replaced_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
+    folder, link = write(tmp_path / "model"), tmp_path / "link"
+    folder.chmod(0o700)
+    link.symlink_to(folder)
+    write(link, seed=1)
+    assert link.is_symlink()
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_reference_comes_back(artifact: Path) -> None:
     reference = load_reference(artifact)
     results = expected(some_input())

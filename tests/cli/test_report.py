@@ -14,7 +14,7 @@ import pytest
 from bhpe_compile.cli.main import main
 from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.processes import python_command
-from tests.command import environment
+from tests.command import bhpe, environment
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -64,6 +64,19 @@ def test_full_preset_loads_no_compiler(style: str) -> None:
         python_command("-c", code), env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_a_device_is_an_output(tmp_path: Path) -> None:
+    """What a pipeline names: standard output by its path; the mode of a file is kept."""
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")  # as /dev/stdout, which a failing test might replace
+    words = ("report", "--preset", "tiny", "--format", "json", "-o")
+    done = bhpe(*words, tmp_path / "stdout")
+    assert done.code == 0, done.stderr
+    kept = tmp_path / "report.json"
+    kept.touch(0o600)
+    assert bhpe(*words, kept).code == 0
+    assert kept.read_text() == done.stdout
+    assert kept.stat().st_mode & 0o777 == 0o600
 
 
 def test_three_conventions_stand_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:

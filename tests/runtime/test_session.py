@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -12,7 +14,9 @@ import pytest
 
 from bhpe_compile.errors import BhpeError, InputError, ToolchainError
 from bhpe_compile.runtime import Probe, Session, emulate, open_session
+from bhpe_compile.runtime.emulate import EMULATORS
 from bhpe_compile.runtime.session import Array
+from bhpe_compile.targets import PRESETS
 from tests.artifact.folders import HOST
 from tests.artifact.programs import BIAS, COLUMNS, HIDDEN, OUT, ROWS, SIGN, WEIGHT, X, expected, some_input
 
@@ -180,6 +184,32 @@ def test_unicorn_steps_in(arm_artifact: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PATH", "/nowhere")
     with open_session(arm_artifact) as session:
         assert session.executed == "unicorn"
+
+
+def test_the_emulator_comes_from_our_own_table(arm_artifact: Path, tmp_path: Path) -> None:
+    """A manifest that names a program on PATH, its hashes right: the program is not started."""
+    folder = shutil.copytree(arm_artifact, tmp_path / "model")
+    program, mark = tmp_path / "bin" / "evil", tmp_path / "ran"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    program.chmod(0o755)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["target"]["emulator"] = "evil"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        try:
+            with open_session(folder) as session:
+                assert "evil" not in session.executed
+                session.execute({"x": some_input()})
+        except ToolchainError as error:  # no emulator here at all
+            assert "qemu-aarch64" in str(error)
+    assert not mark.exists()
+
+
+def test_every_target_that_names_an_emulator_gets_it() -> None:
+    named = {(t.family, t.emulator) for t in PRESETS.values() if t.emulator is not None}
+    assert named == set(EMULATORS.items())
 
 
 def test_emulating_what_has_no_emulator(artifact: Path) -> None:

@@ -23,6 +23,7 @@ from bhpe_compile.archive import npz_bytes
 from bhpe_compile.check.bisect.artefact_stage import Wrong
 from bhpe_compile.check.bisect.cut import layers_of, run_onnx
 from bhpe_compile.errors import UsageError
+from bhpe_compile.files import write_atomically
 
 Array = NDArray[Any]
 
@@ -97,7 +98,7 @@ def write_repro(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
-            (folder / name).write_bytes(content)
+            write_atomically(folder / name, content)
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot be written ({error.strerror}); name another folder for --repro"

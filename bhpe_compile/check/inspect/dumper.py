@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bhpe_compile.check.inspect.text import text_of
 from bhpe_compile.errors import UsageError
+from bhpe_compile.files import write_atomically
 
 if TYPE_CHECKING:
     from bhpe_compile.passes.base import PassRecord
@@ -81,7 +82,7 @@ class Dumper:
     def _write(self, name: str, content: bytes) -> None:
         path = self.folder / name
         try:
-            path.write_bytes(content)
+            write_atomically(path, content)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
         self.files.append(path)

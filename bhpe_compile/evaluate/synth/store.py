@@ -84,7 +84,7 @@ def prepare(folder: Path, config: Config) -> list[int]:
             raise UsageError(f"{folder}: is not empty and no set of pictures; name another folder")
         for name in ("images", "labels"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        for part in (*folder.glob("*.part"), *folder.glob("labels/*.part")):
+        for part in (p for place in (".", "images", "labels") for p in folder.glob(f"{place}/*.part")):
             part.unlink()
         if not manifest.exists():
             _write_manifest(folder, config, None)
@@ -114,7 +114,7 @@ def write_shard(
     """Pictures, then labels. `people` yields a JPEG file and the labels by name."""
     rows: list[dict[str, NDArray[Any]]] = []
     for index, (picture, labels) in enumerate(people, first):
-        image_path(folder, index).write_bytes(picture)
+        write_atomically(image_path(folder, index), picture)
         digest = np.frombuffer(hashlib.sha256(picture).digest(), np.uint8)
         rows.append({**labels, "image_sha256": digest})
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
