@@ -60,7 +60,7 @@ GAINS = {"arm": (9.0, 12.0), "arm-a53": (9.0, 12.0), "arm-a76": (9.0, 12.0), "ar
 SHORTCUTS = ("*.downsample.0",)
 """Layers of the body that BiDRN leaves in full precision, but other binary networks do not."""
 
-FP32 = CompileOptions(target="", scheme=None, dense="fp32", residual="fp32")
+FP32 = CompileOptions(target="", scheme="float", residual="fp32")
 
 Counts = dict[str, int]
 """Function -> instructions executed in it; "?" where functions have no names."""

@@ -21,8 +21,6 @@ F = TypeVar("F", bound=Callable[..., object])
 MOST_THREADS = 64
 """What the C interface accepts."""
 
-SCHEMES = ("bidrn", "bnn", "reactnet")
-
 
 def format_option(command: F) -> F:
     """--format table|json: how the data on stdout look."""
@@ -33,17 +31,6 @@ def format_option(command: F) -> F:
         default="table",
         show_default=True,
         help="How the result is printed on stdout.",
-    )(command)
-
-
-def residual_tap_option(command: F) -> F:
-    """--residual-tap after|before: an option of making layers binary."""
-    return click.option(
-        "--residual-tap",
-        type=click.Choice(["after", "before"]),
-        default="after",
-        show_default=True,
-        help="Where the residual of a binary layer is taken: after or before its clipping.",
     )(command)
 
 

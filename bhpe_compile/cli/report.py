@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bhpe_compile.cli.compiling import compile_options
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
-    SCHEMES,
     complete_target,
     existing,
     existing_file,
@@ -24,6 +24,7 @@ from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.report.advice import Twin
     from bhpe_compile.report.report import Report
     from bhpe_compile.report.tables import Table
@@ -40,24 +41,13 @@ FORMATS = ("table", "json", "md", "html", "csv")
     help="Count a network without a file: full is Hand4Whole as published, tiny the small network of `example`.  "
     "[default: full, without a model]",
 )
-@click.option(
-    "--scheme",
-    type=click.Choice([*SCHEMES, "float"]),
-    default="bidrn",
-    show_default=True,
-    help="Which layers become binary; an artefact says so itself.",
-)
+@compile_options("scheme", "dense")
 @click.option(
     "--target",
     default="x86",
     show_default=True,
     shell_complete=complete_target,
     help="The CPU whose packed bytes are predicted; an artefact says so itself.",
-)
-@click.option(
-    "--dense",
-    type=click.Choice(["int8", "fp32"]),
-    help="What stays dense computes with 8 bits or float.  [default: int8 beside binary layers]",
 )
 @click.option(
     "--format",
@@ -82,9 +72,7 @@ FORMATS = ("table", "json", "md", "html", "csv")
 def report_command(
     source: Path | None,
     preset: str | None,
-    scheme: str,
-    target: str,
-    dense: str | None,
+    options: CompileOptions,
     style: str,
     with_layers: bool,
     output: Path | None,
@@ -116,7 +104,7 @@ def report_command(
     if compiled and source is not None:
         report, overlay = _of_artifact(source, measure, rounds, verify_too, picture)
     else:
-        report, overlay = _counted(source, preset or "full", scheme, target, dense), None
+        report, overlay = _counted(source, preset or "full", options), None
     text = render(report, style, with_layers, overlay)
     if output is None:
         click.echo(text, nl=False)
@@ -132,12 +120,13 @@ def refuse_given(*names: str) -> None:
             raise UsageError(f"--{name} is for checkpoints and presets; an artefact says itself what it is")
 
 
-def _counted(source: Path | None, preset: str, scheme: str, target: str, dense: str | None) -> Report:
+def _counted(source: Path | None, preset: str, options: CompileOptions) -> Report:
     from bhpe_compile.report.report import report_checkpoint, report_preset
 
+    dense = "int8" if options.computes_int8 else "fp32"
     if source is None:
-        return report_preset(preset, scheme, target, dense)
-    return report_checkpoint(source, scheme, target, dense)
+        return report_preset(preset, options.scheme, options.target, dense)
+    return report_checkpoint(source, options.scheme, options.target, dense)
 
 
 def _of_artifact(

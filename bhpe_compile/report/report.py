@@ -106,7 +106,7 @@ class Report:
 
 
 def report_preset(preset: str, scheme: str, target_name: str, dense: str | None) -> Report:
-    """Count `preset` and predict its form by `scheme` ("float": as it is). UsageError for unknown names."""
+    """Count `preset` and predict its form by `scheme` ("int8", "float": nothing binary). UsageError: unknown names."""
     return _predicted(f"preset {preset}", "preset", preset, scheme, target_name, dense, None)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bhpe_compile.check.bisect.reference import torch_reference
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.progress import Progress
-from bhpe_compile.errors import InputError
+from bhpe_compile.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -73,14 +73,14 @@ def options_of(manifest: Mapping[str, Any]) -> CompileOptions:
         said = manifest["options"]
         return CompileOptions(
             target=said["target"],
-            scheme=None if said["scheme"] == "float" else said["scheme"],
+            scheme=said["scheme"],
             keep_float=tuple(said["keep_float"]),
             binarize=tuple(said["binarize"]),
             residual_tap=said["residual_tap"],
             dense=said["dense"],
             residual=said["residual"],
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, UsageError):
         raise InputError(
             "the manifest does not tell the options the model was compiled with: it was not made from a checkpoint"
         ) from None

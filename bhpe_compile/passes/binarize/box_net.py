@@ -28,9 +28,7 @@ class BoxNet(BinarizePass):
     def scheme_refusal(self, site: Site) -> str | None:
         """Some schemes leave BoxNet alone."""
         scheme = self.options.scheme
-        return (
-            None if "box" in scheme.binary_roles else f"scheme {scheme.name} keeps BoxNet in full precision"
-        )
+        return None if "box" in scheme.binary_roles else f"scheme {scheme.name} does not make BoxNet binary"
 
     def rewrite(self, graph: fx.GraphModule, site: Site) -> str:
         """Insert the clip and the binary layer; a ReLU behind becomes the scheme's activation."""

@@ -28,7 +28,7 @@ _DENSE = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 class RoundStorage(Pass[fx.GraphModule]):
-    """8-bit full-precision layers where `dense`, float16 feature maps where `half`.
+    """8-bit layers, of those that are not binary, where `dense`, float16 feature maps where `half`.
 
     `ranges` are those of the inputs of convolutions, by path; the others take the range of every batch.
     """

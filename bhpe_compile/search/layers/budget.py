@@ -160,7 +160,7 @@ def compile_within(
 
 def _choose(search: _Search) -> tuple[int, int]:
     """(how many layers to keep by what torch says, how many there are)."""
-    if search.options.scheme is None:
+    if not search.options.is_binary:
         return 0, 0
     most = len(binary_layers(trace(search.loaded.model), search.options.binarize_options()))
     if search.fits(0):

@@ -105,6 +105,6 @@ def binarized(loaded: LoadedModel, options: CompileOptions | None, name: str = B
     from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.compiler.rounding import with_rounding
 
-    chosen = options or CompileOptions(target="")
-    graph = Compilation.of_loaded(loaded, chosen).graph
-    return TorchSubject(name, with_rounding(graph, loaded, chosen), loaded.layout == PUBLIC)
+    compilation = Compilation.of_loaded(loaded, options or CompileOptions(target=""))
+    graph = with_rounding(compilation.graph, loaded, compilation.options)
+    return TorchSubject(name, graph, loaded.layout == PUBLIC)
