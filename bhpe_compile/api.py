@@ -163,15 +163,21 @@ def bisect(
     picture: AnyPath | None = None,
     model: AnyPath | None = None,
     repro: AnyPath | None = None,
+    calibrate: Sequence[AnyPath] = (),
 ) -> BisectResult:
     """The first pass and the first node that differ from the reference; `culprit` of the result is None without any.
 
     model: the checkpoint, to begin with torch and not with model.onnx. repro: a folder for a minimal reproduction.
+    calibrate: the pictures, or folders of them, that it was compiled with.
     """
     from bhpe_compile.check.bisect import bisect as bisect_artifact
 
     return bisect_artifact(
-        Path(artifact), checkpoint=_path(model), picture=_path(picture), repro=_path(repro)
+        Path(artifact),
+        checkpoint=_path(model),
+        picture=_path(picture),
+        repro=_path(repro),
+        calibrate=find_pictures(Path(path) for path in calibrate),
     )
 
 

@@ -355,7 +355,7 @@ def compile_model(
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
-    observer: hears where the work is; inspector: is shown every graph (see `inspection`). Raises UsageError (missing
+    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). Raises UsageError (missing
     file, unknown target, output not ours), InputError (damaged or unsupported model) or ToolchainError. Nothing is
     written unless everything succeeded.
     """

@@ -194,3 +194,19 @@ def test_the_former_words_of_forms_still_work(checkpoints: Path, form: str, caps
 def test_an_unknown_form_is_refused(checkpoints: Path, capsys: Capture) -> None:
     assert dry_run(checkpoints, "model.pt", "--form", "web") == 2
     assert "'web' is not one of 'folder', 'static', 'wheel'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--calibrate", "{picture}"], "--calibrate is for --bisect: add it"),
+        (["--bisect", "--calibrate", "{picture}"], "--calibrate is for making the model again: add --model"),
+    ],
+)
+def test_verify_calibrates_only_where_it_makes_the_model_again(
+    words: list[str], says: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "a.png").touch()
+    words = [word.replace("{picture}", str(tmp_path / "a.png")) for word in words]
+    assert main(["verify", str(tmp_path), *words]) == 2
+    assert capsys.readouterr().err == f"error: {says}\n"

@@ -126,7 +126,9 @@ def test_parameters_by_module() -> None:
 
 
 def test_unknown_scheme_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="unknown scheme 'bidrm': known are int8, float, bidrn, bnn, reactnet"):
+    with pytest.raises(
+        UsageError, match="unknown scheme 'bidrm': known are int8, float, bidrn, bnn, reactnet"
+    ):
         account("full", "bidrm")
 
 

@@ -11,7 +11,7 @@ traced to its constants, to the machine code or to the lowering as a whole (see 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from bhpe_compile.check.bisect.repro import check_folder, extract, write_repro, 
 from bhpe_compile.check.bisect.stages import Snapshot, options_of, remake
 from bhpe_compile.check.bisect.statistics import Difference
 from bhpe_compile.check.verify.oracle import run_oracle
+from bhpe_compile.compiler.options import CompileOptions
 
 Array = NDArray[Any]
 Tick = Callable[[str], None]
@@ -82,12 +83,14 @@ def bisect(
     checkpoint: Path | None = None,
     picture: Path | None = None,
     repro: Path | None = None,
+    calibrate: tuple[Path, ...] = (),
     tick: Tick = lambda _: None,
 ) -> BisectResult:
     """Bisect the artefact at `path` on its recorded picture, or on another.
 
     checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the smallest
-    graph that shows the difference. Raises as `verify` does.
+    graph that shows the difference. calibrate: the pictures it was calibrated on, where these were named. Raises as
+    `verify` does.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture
@@ -101,7 +104,8 @@ def bisect(
     feeds = {manifest["inputs"][0]["name"]: image}
     search = _Search(path, feeds, repro, tick)
     if checkpoint is not None:
-        search.from_checkpoint(checkpoint, manifest, image)
+        options = replace(options_of(manifest), calibrate=calibrate)
+        search.from_checkpoint(checkpoint, options, image)
     if search.culprit is None:
         search.through_program(manifest)
     return search.result("torch" if checkpoint is not None else "model.onnx")
@@ -127,12 +131,10 @@ class _Search:
             str(self.path), reference, tuple(self.stages), self.culprit, files, tuple(self.remarks)
         )
 
-    def from_checkpoint(
-        self, checkpoint: Path, manifest: Mapping[str, Any], image: NDArray[np.float32]
-    ) -> None:
+    def from_checkpoint(self, checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]) -> None:
         """torch, the exported graph, every fold pass, and the artefact's own model.onnx."""
         self.tick("make the model again")
-        remade = remake(checkpoint, options_of(manifest), image)
+        remade = remake(checkpoint, options, image)
         reference = torch_reference(remade.graph, image)
         own = (self.path / "model.onnx").read_bytes()
         snapshots = [*remade.snapshots]

@@ -94,7 +94,8 @@ def torch_graph(checkpoint: Path, options: CompileOptions) -> fx.GraphModule:
 
 
 def remake(checkpoint: Path, options: CompileOptions, image: NDArray[np.float32]) -> Remade:
-    """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W]; 8-bit layers are calibrated on it, unless trained."""
+    """Bring `checkpoint` to model.onnx for `image` [1, 3, H, W]; 8-bit layers are calibrated on it where neither
+    training nor the options name something else."""
     from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.exchange import INPUT
 
