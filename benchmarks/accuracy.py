@@ -33,11 +33,8 @@ from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.mean_pose import mean_pose
 from bhpe_compile.evaluate.metrics import interval, mean
 from bhpe_compile.evaluate.subjects import Subject, open_artifact
-<<<<<<< HEAD
-from bhpe_compile.frontends.checkpoint import load_model
-=======
 from bhpe_compile.files import write_atomically
->>>>>>> faults
+from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.search.layers.stages import binarized, full_precision
 
 HERE = Path(__file__).parent

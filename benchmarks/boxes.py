@@ -21,20 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from bhpe_compile.distill.targets import crop_boxes
 from common import Progress
 from torch import Tensor, fx, nn
 
-from bhpe_compile.distill.targets import crop_boxes
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.evaluate import evaluate
 from bhpe_compile.evaluate.people import Outputs
 from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
-<<<<<<< HEAD
-from bhpe_compile.frontends.checkpoint import load_model
-=======
 from bhpe_compile.files import write_atomically
->>>>>>> faults
+from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.networks.hand4whole.presets import Preset
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.search.layers.stages import binarized

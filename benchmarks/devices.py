@@ -32,6 +32,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from bhpe_compile.networks.roles import layer_role
 from torch import Tensor, nn
 
 from bhpe_compile.artifact import link
@@ -44,7 +45,6 @@ from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import FULL
-from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 from bhpe_compile.processes import child_environment
 from bhpe_compile.runtime.emulate import emulator_command
@@ -62,7 +62,7 @@ GAINS = {"arm": (9.0, 12.0), "arm-a53": (9.0, 12.0), "arm-a76": (9.0, 12.0), "ar
 SHORTCUTS = ("*.downsample.0",)
 """Layers of the body that BiDRN leaves in full precision, but other binary networks do not."""
 
-FP32 = CompileOptions(target="", scheme=None, dense="fp32", residual="fp32")
+FP32 = CompileOptions(target="", scheme="float", residual="fp32")
 
 Counts = dict[str, int]
 """Function -> instructions executed in it; "?" where functions have no names."""

@@ -22,11 +22,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from bhpe_compile.networks.roles import layer_role
 from common import facts, parser, report
 
 from bhpe_compile.artifact import load_reference
 from bhpe_compile.files import write_atomically
-from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.runtime import Model, StepInfo
 
 COLOURS = {"binary": "#2a6fbb", "8-bit": "#3f9c6d", "dense": "#e07b39", "other": "#7a8288"}

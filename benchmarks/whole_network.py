@@ -93,7 +93,7 @@ def peer_sessions(folder: Path, checkpoint: Path) -> tuple[dict[str, Any], Array
     """ONNX Runtime's sessions, checked against torch; the picture; what is to be told of them."""
     preset = PRESETS[checkpoint.stem]
     float_model, int8_model = folder / "float.onnx", folder / "int8.onnx"
-    original = Compilation(CompileOptions(target="", scheme=None), checkpoint)
+    original = Compilation(CompileOptions(target="", scheme="float"), checkpoint)
     ir.save(original.exported, float_model)
     expected = original.run.arrays()
     picture = expected.pop("image")

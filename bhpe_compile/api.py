@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bhpe_compile.compiler.options import CompileOptions, default_output
+from bhpe_compile.compiler.options import WHEEL, CompileOptions, default_output, is_former_int8
 from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
@@ -95,22 +96,30 @@ def compile_model(
     residual: Literal["fp16", "fp32"] = "fp16",
     calibrate: Sequence[AnyPath] = (),
     tiles: AnyPath | None = None,
+    forms: Sequence[Literal["folder", "static", "wheel"]] = (),
     force: bool = False,
     progress: Callable[[str, str, float], None] | None = None,
 ) -> Artifact:
     """Compile a checkpoint and return the artefact; the options are those of `bhpe-compile compile`.
 
-    output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet" or "float". calibrate:
-    pictures, or folders of them. progress: called with (stage, step, fraction of the work done). Raises UsageError,
-    InputError or ToolchainError; nothing is written then.
+    output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet", "int8" or "float".
+    calibrate: pictures, or folders of them. forms: what is built besides the folder. progress: called with (stage,
+    step, fraction of the work done). Raises UsageError, InputError or ToolchainError; nothing is written then.
     """
+    from bhpe_compile.artifact.wheel import write_wheel
     from bhpe_compile.compiler.pipeline import compile_model as compile_checkpoint
 
+    if is_former_int8(scheme, dense):
+        warnings.warn(
+            'scheme="float" with dense="int8" is scheme="int8" now; the next version knows that only',
+            DeprecationWarning,
+            stacklevel=2,
+        )
     source = Path(model)
     folder = Path(output) if output is not None else default_output(source, target)
     options = CompileOptions(
         target=target,
-        scheme=None if scheme == "float" else scheme,
+        scheme=scheme,
         keep_float=tuple(keep_float),
         binarize=tuple(binarize),
         residual_tap=residual_tap,
@@ -118,8 +127,11 @@ def compile_model(
         residual=residual,
         calibrate=find_pictures(Path(path) for path in calibrate),
         tiles=Path(tiles) if tiles is not None else None,
+        forms=tuple(forms),
     )
     compile_checkpoint(source, folder, options, force=force, observer=progress)
+    if WHEEL in forms:
+        write_wheel(folder, folder.parent)
     return Artifact(folder)
 
 
@@ -151,15 +163,21 @@ def bisect(
     picture: AnyPath | None = None,
     model: AnyPath | None = None,
     repro: AnyPath | None = None,
+    calibrate: Sequence[AnyPath] = (),
 ) -> BisectResult:
     """The first pass and the first node that differ from the reference; `culprit` of the result is None without any.
 
     model: the checkpoint, to begin with torch and not with model.onnx. repro: a folder for a minimal reproduction.
+    calibrate: the pictures, or folders of them, that it was compiled with.
     """
     from bhpe_compile.check.bisect import bisect as bisect_artifact
 
     return bisect_artifact(
-        Path(artifact), checkpoint=_path(model), picture=_path(picture), repro=_path(repro)
+        Path(artifact),
+        checkpoint=_path(model),
+        picture=_path(picture),
+        repro=_path(repro),
+        calibrate=find_pictures(Path(path) for path in calibrate),
     )
 
 

@@ -9,10 +9,7 @@ import contextlib
 import os
 import secrets
 import shutil
-<<<<<<< HEAD
-=======
 import stat
->>>>>>> faults
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

@@ -10,7 +10,6 @@ import click
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import SCHEMES
 
 if TYPE_CHECKING:
     from bhpe_compile.evaluate.evaluate import Data, Examples
@@ -51,27 +50,6 @@ def data_options(command: F) -> F:
         ),
     )
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def scheme_options(command: F) -> F:
-    """--scheme and --keep-float, as compiling has them."""
-    for option in (
-        click.option(
-            "--keep-float",
-            multiple=True,
-            metavar="GLOB",
-            help="Layers to leave in full precision, by name.  [repeatable]",
-        ),
-        click.option(
-            "--scheme",
-            type=click.Choice([*SCHEMES, "float"]),
-            default="bidrn",
-            show_default=True,
-            help="How a full-precision checkpoint is made binary.",
-        ),
-    ):
         command = option(command)
     return command
 

@@ -24,6 +24,7 @@ def bisect_artifact(
     model: Path | None,
     picture: Path | None,
     repro: Path | None,
+    calibrate: tuple[Path, ...],
     *,
     style: str,
     quiet: bool,
@@ -38,6 +39,7 @@ def bisect_artifact(
             checkpoint=model,
             picture=picture,
             repro=repro,
+            calibrate=calibrate,
             tick=lambda step: console(step, "", None),
         )
     for remark in result.remarks:

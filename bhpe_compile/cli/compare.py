@@ -13,7 +13,13 @@ import click
 
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import existing, existing_file, page_output_option, rounds_option
+from bhpe_compile.cli.options import (
+    existing,
+    existing_file,
+    network_option,
+    page_output_option,
+    rounds_option,
+)
 from bhpe_compile.cli.report import plain
 from bhpe_compile.cli.tables import to_json_text
 from bhpe_compile.errors import BudgetError, UsageError
@@ -40,6 +46,7 @@ def parse_amount(context: click.Context, parameter: click.Parameter, value: str 
 
 @click.command("compare", short_help="Put models and artefacts beside each other; a gate for CI.")
 @click.argument("sources", metavar="A B [C...]", nargs=-1, required=True, type=click.Path(path_type=Path))
+@network_option()
 @click.option("--max-size", metavar="SIZE", callback=parse_amount, help="Most bytes of B, C, ...: 5MB, 800k.")
 @click.option(
     "--max-ops",
@@ -73,6 +80,7 @@ def parse_amount(context: click.Context, parameter: click.Parameter, value: str 
 @page_output_option
 def compare_command(
     sources: tuple[Path, ...],
+    network: str | None,
     max_size: float | None,
     max_ops: float | None,
     max_latency_ratio: float | None,
@@ -103,7 +111,7 @@ def compare_command(
     for source in sources:
         existing(source, "model or artefact")
     subjects = [
-        read_subject(source, letter, *results.get(letter, (None, None)))
+        read_subject(source, letter, *results.get(letter, (None, None)), network=network)
         for letter, source in zip(LETTERS, sources, strict=False)
     ]
     if measure:

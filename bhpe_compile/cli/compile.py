@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bhpe_compile.cli.accuracy import max_drop_option
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
+from bhpe_compile.cli.compiling import compile_options
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
 from bhpe_compile.cli.explain import explain_compiled, render_explanations
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import SCHEMES, complete_target, existing_file, residual_tap_option
+from bhpe_compile.cli.options import complete_target, existing_file
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
-from bhpe_compile.compiler.options import CompileOptions, default_output
+from bhpe_compile.compiler.options import FOLDER, FORMS, STATIC, WHEEL, CompileOptions, default_output
 from bhpe_compile.errors import UsageError
-from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.pipeline import CompileResult
+    from bhpe_compile.frontends.imported import Imported
 
-FORMS = STATIC, WHEEL = "static", "wheel"
-"""What can be written besides the artefact's own files."""
+FORMER_FORMATS = (STATIC, WHEEL)
+"""What --format said before there was --form."""
 
 
 @click.command("compile", short_help="Compile a model for one CPU (the word may be left out).")
@@ -43,51 +45,7 @@ FORMS = STATIC, WHEEL = "static", "wheel"
     help="The folder to write.  [default: dist/<model>-<target>]",
 )
 @click.option("--force", is_flag=True, help="Replace the output even if it is no folder of ours.")
-@click.option(
-    "--scheme",
-    type=click.Choice([*SCHEMES, "float"]),
-    default="bidrn",
-    show_default=True,
-    help="Which layers compute with single bits, and how; float leaves the network as it is.",
-)
-@click.option(
-    "--keep-float",
-    multiple=True,
-    metavar="GLOB",
-    help="Layers to leave in full precision, by name: 'backbone.layer4.*'.  [repeatable]",
-)
-@click.option(
-    "--binarize",
-    multiple=True,
-    metavar="GLOB",
-    help="Layers to make binary that the scheme would leave in full precision.  [repeatable]",
-)
-@residual_tap_option
-@click.option(
-    "--dense",
-    type=click.Choice(["int8", "fp32"]),
-    help="How full-precision convolutions compute.  [default: int8; fp32 with --scheme float]",
-)
-@click.option(
-    "--calibrate",
-    multiple=True,
-    metavar="PICTURES",
-    type=click.Path(path_type=Path),
-    help="A picture, or a folder of them, that shows what 8-bit layers will read.  [repeatable; default: an embedded "
-    "photograph]",
-)
-@click.option(
-    "--residual",
-    type=click.Choice(["fp16", "fp32"]),
-    default="fp16",
-    show_default=True,
-    help="How residuals between binary layers are kept in memory.",
-)
-@click.option(
-    "--tiles",
-    type=click.Path(path_type=Path),
-    help="A table of register tiles that `bhpe-compile tune` wrote.  [default: the target's]",
-)
+@compile_options()
 @click.option(
     "--verify/--no-verify",
     default=False,
@@ -123,6 +81,14 @@ FORMS = STATIC, WHEEL = "static", "wheel"
     help="Say of these layers what every pass decided and why, as `explain` does.  [repeatable]",
 )
 @click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    type=click.Choice(FORMS),
+    help="What is built. folder: always. static: libmodel.a in it, to link into a program, with a CMake package. "
+    "wheel: a Python package beside it, which needs NumPy alone.  [repeatable]",
+)
+@click.option(
     "--embed-weights", is_flag=True, help="Put the weights into the library as well: bhpe_create_embedded."
 )
 @dump_options
@@ -130,34 +96,27 @@ FORMS = STATIC, WHEEL = "static", "wheel"
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["table", "json", *FORMS]),
+    type=click.Choice(["table", "json", *FORMER_FORMATS]),
+    metavar="[table|json]",
     default="table",
     show_default=True,
-    help="table, json: how the result is printed. static: write libmodel.a, too, to link into a program, with a CMake "
-    "package. wheel: write a Python package, too, which needs NumPy alone.",
+    help="How the result is printed on stdout.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Print every pass, and each layer left in full precision with the reason.",
+    help="Print every pass, and each layer that is not binary with the reason.",
 )
 def compile_command(
     model: Path | None,
-    target: str | None,
+    options: CompileOptions,
     output: Path | None,
     force: bool,
-    scheme: str,
-    keep_float: tuple[str, ...],
-    binarize: tuple[str, ...],
-    residual_tap: str,
-    dense: Literal["int8", "fp32"] | None,
-    calibrate: tuple[Path, ...],
-    residual: Literal["fp16", "fp32"],
-    tiles: Path | None,
     verify: bool,
     explain: tuple[str, ...],
+    forms: tuple[str, ...],
     embed_weights: bool,
     dump: DumpOptions,
     max_drop: tuple[str, ...],
@@ -177,6 +136,7 @@ def compile_command(
     \b
     bhpe-compile model.pt --target x86
     bhpe-compile model.pt --target arm -o board/pose --keep-float 'box_net.*'
+    bhpe-compile model.pt --target arm --scheme int8 --form wheel
 
     Written is a folder: model.so and weights.bin for the device, bhpe.h for C programs, manifest.json with
     checksums, model.onnx and report.json to look into. Compiling twice gives the same bytes.
@@ -199,35 +159,29 @@ def compile_command(
             "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
         )
     existing_file(model, "model or command")
-    if target is None:
+    if not options.target:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
-    resolved = get_target(target)
-    if style == WHEEL:
+    resolved = get_target(options.target)
+    if style in FORMER_FORMATS:
+        LOG.message(f"note: --format {style} is --form {style} now; the next version knows that only")
+        forms, style = (*forms, style), "table"
+    if WHEEL in forms:
         check_family(resolved.family)
     destination = output if output is not None else default_output(model, resolved.name)
-    options = CompileOptions(
-        target=target,
-        scheme=None if scheme == "float" else scheme,
-        keep_float=keep_float,
-        binarize=binarize,
-        residual_tap=residual_tap,
-        dense=dense,
-        residual=residual,
-        calibrate=find_pictures(calibrate),
-        tiles=None if tiles is None else existing_file(tiles, "table of tiles"),
-        static=style == STATIC,
-        embed_weights=embed_weights,
-    )
-    if calibrate and not options.computes_int8:
-        raise UsageError("--calibrate is for 8-bit layers: leave it out, or say --dense int8")
+    options = replace(options, forms=forms, embed_weights=embed_weights)
     dump.check(options)
-    described = describe_options(model, destination, resolved.summary, options)
     if dry_run:
         from bhpe_compile.artifact.save import check_output
+        from bhpe_compile.frontends.checkpoint import load_model
 
         check_output(destination, force)
-        plan([*described, *describe_model(model)], options, style)
+        loaded = load_model(model, options.network)
+        if loaded.binarization is not None:
+            options = options.for_trained(loaded.source, loaded.binarization)
+        described = describe_options(model, destination, resolved.summary, options)
+        plan([*described, *describe_model(loaded)], options, style)
         return
+    described = describe_options(model, destination, resolved.summary, options)
     dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
@@ -251,8 +205,10 @@ def compile_command(
             LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))
     verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
     explained = explain_compiled(destination, explain) if explain else None
+    wheel = write_wheel(destination, destination.parent) if WHEEL in forms else None
     if style == "json":
-        extra: dict[str, Any] = {} if explained is None else {"explain": [one.to_json() for one in explained]}
+        extra: dict[str, Any] = {} if wheel is None else {"wheel": str(wheel)}
+        extra |= {} if explained is None else {"explain": [one.to_json() for one in explained]}
         extra |= {"accuracy": within_json(within)} if within else {}
         print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}) | extra)
     elif not quiet:
@@ -261,9 +217,7 @@ def compile_command(
             click.echo("\n" + render_within(within))
         if verified:
             click.echo("\n" + render_verification(verified, verbose=verbose))
-    if style == WHEEL:
-        wheel = write_wheel(destination, destination.parent)
-        if not quiet:
+        if wheel is not None:
             click.echo(f"\nwheel  {wheel}")
     if explained and style != "json":
         click.echo(("" if quiet else "\n") + render_explanations(explained))
@@ -279,7 +233,7 @@ def describe_options(
         ("model", str(model)),
         ("target", f"{options.target} ({target_summary})"),
         ("output", str(output)),
-        ("scheme", options.scheme or "float"),
+        ("scheme", options.scheme),
     ]
     if options.keep_float:
         pairs.append(("keep float", ", ".join(options.keep_float)))
@@ -287,15 +241,17 @@ def describe_options(
         pairs.append(("binarize", ", ".join(options.binarize)))
     if options.tiles is not None:
         pairs.append(("tiles", str(options.tiles)))
-    if options.scheme is not None:
+    if options.is_binary:
         pairs.append(("residual tap", options.residual_tap))
         pairs.append(("residuals", options.residual))
     pairs.append(("dense layers", describe_dense(options)))
+    if options.forms:
+        pairs.append(("forms", ", ".join(dict.fromkeys((FOLDER, *options.forms)))))
     return pairs
 
 
 def describe_dense(options: CompileOptions) -> str:
-    """How full-precision convolutions compute, and what 8-bit ones were calibrated on."""
+    """How convolutions that are not binary compute, and what 8-bit ones were calibrated on."""
     if not options.computes_int8:
         return "fp32"
     count = len(options.calibrate)
@@ -304,11 +260,8 @@ def describe_dense(options: CompileOptions) -> str:
     return "int8, ranges of training or else of the embedded photograph; --calibrate names pictures of yours"
 
 
-def describe_model(path: Path) -> list[tuple[str, str]]:
-    """What a checkpoint holds; it is read as compiling would read it."""
-    from bhpe_compile.frontends.checkpoint import load_model
-
-    loaded = load_model(path)
+def describe_model(loaded: Imported) -> list[tuple[str, str]]:
+    """What a checkpoint holds."""
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     return [
         ("preset", loaded.preset),

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bhpe_compile.cli.compiling import OPTIONS
 from bhpe_compile.cli.options import (
-    SCHEMES,
     checkpoint_option,
     existing_file,
     format_option,
     network_option,
-    residual_tap_option,
 )
 from bhpe_compile.cli.training import (
     fingerprint,
@@ -27,6 +26,7 @@ from bhpe_compile.cli.training import (
     run_training,
     was_given,
 )
+from bhpe_compile.compiler.options import BINARY_SCHEMES
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
 
@@ -49,15 +49,18 @@ if TYPE_CHECKING:
 @checkpoint_option
 @click.option(
     "--scheme",
-    type=click.Choice(SCHEMES),
+    type=click.Choice(BINARY_SCHEMES),
     default="bidrn",
     show_default=True,
     help="Which layers compute with single bits, and how.",
 )
 @click.option(
-    "--keep-float", multiple=True, metavar="GLOB", help="Layers to leave in full precision.  [repeatable]"
+    "--keep-float",
+    multiple=True,
+    metavar="GLOB",
+    help="Layers that do not become binary; compiled, they are 8-bit.  [repeatable]",
 )
-@residual_tap_option
+@OPTIONS["residual_tap"]
 @click.option(
     "--label-weight",
     type=click.FloatRange(min=0),
@@ -69,7 +72,7 @@ if TYPE_CHECKING:
     "--rounding/--no-rounding",
     default=True,
     show_default=True,
-    help="Train with what compiling rounds: 8-bit full-precision layers, float16 residuals.",
+    help="Train with what compiling rounds: 8-bit layers where they are not binary, float16 residuals.",
 )
 @click.option(
     "--from",
@@ -138,7 +141,7 @@ def distill_command(
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
         ("scheme", options.scheme.name),
-        *([("full precision", ", ".join(options.keep_float))] if options.keep_float else []),
+        *([("keep float", ", ".join(options.keep_float))] if options.keep_float else []),
         *([("own boxes", f"{own_boxes:.0%} of the crops")] if label_weight else []),
         *([("from", str(start))] if start else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,15 @@ from bhpe_compile.cli.accuracy import (
     describe_data,
     max_drop_option,
     open_data,
-    scheme_options,
     tell_batches,
 )
+from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import complete_target, existing
 from bhpe_compile.cli.tables import print_json, render_markdown, render_table
 from bhpe_compile.errors import UsageError
-from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
@@ -47,14 +47,7 @@ DEFAULT_DROP = "2%"
     shell_complete=complete_target,
     help="The same, compiled for this CPU; another CPU's code runs under emulation.",
 )
-@scheme_options
-@click.option(
-    "--calibrate",
-    multiple=True,
-    metavar="PICTURES",
-    type=click.Path(path_type=Path),
-    help="With --stages or --target: pictures for the 8-bit layers, as in compile.  [repeatable]",
-)
+@compile_options()
 @click.option(
     "--save-baseline",
     metavar="FILE",
@@ -91,10 +84,7 @@ def eval_command(
     seed: int,
     body: Path | None,
     stages: bool,
-    target: str | None,
-    scheme: str,
-    keep_float: tuple[str, ...],
-    calibrate: tuple[Path, ...],
+    options: CompileOptions,
     save_baseline: Path | None,
     baseline: Path | None,
     max_drop: tuple[str, ...],
@@ -108,6 +98,7 @@ def eval_command(
     \b
     bhpe-compile eval dist/model-x86                                 a compiled model
     bhpe-compile eval model.pt --stages                              where accuracy is lost
+    bhpe-compile eval model.pt --stages --scheme int8                the same, nothing binary
     bhpe-compile eval dist/model-x86 --save-baseline accuracy.json   remember
     bhpe-compile eval dist/model-x86 --baseline accuracy.json --max-drop 2%
 
@@ -123,13 +114,13 @@ def eval_command(
 
     for path in models:
         existing(path, "model or artefact")
-    options = _stage_options(models, stages, target, scheme, keep_float, calibrate)
+    chosen = _stage_options(models, stages, options)
     allowances = [Allowance.parse(text) for text in max_drop or (DEFAULT_DROP,)]
-    _check_request(models, options, save_baseline, baseline, bool(max_drop))
+    _check_request(models, chosen, save_baseline, baseline, bool(max_drop))
     reference = None if baseline is None else read_baseline(baseline)
     with (
         Console([], quiet=quiet, verbose=verbose) as console,
-        open_sources(models, options, console) as sources,
+        open_sources(models, chosen, console, options.network) as sources,
     ):
         emulated = any(source.emulated for source in sources)
         few = emulated and count is None
@@ -157,32 +148,19 @@ def eval_command(
     require(verdicts)
 
 
-def _stage_options(
-    models: Sequence[Path],
-    stages: bool,
-    target: str | None,
-    scheme: str,
-    keep_float: tuple[str, ...],
-    calibrate: tuple[Path, ...],
-) -> CompileOptions | None:
-    from bhpe_compile.compiler.options import CompileOptions
+def _stage_options(models: Sequence[Path], stages: bool, options: CompileOptions) -> CompileOptions | None:
+    """How checkpoints are compiled, for this machine unless --target says another; None: they are not."""
     from bhpe_compile.targets import get_target
 
-    if not stages and target is None:
-        if calibrate or keep_float:
-            raise UsageError(
-                "--calibrate and --keep-float say how a checkpoint is compiled: add --stages or --target"
-            )
+    if not stages and not options.target:
+        if words := [word for word in given() if word != "--network"]:
+            raise UsageError(f"{words[0]} says how a checkpoint is compiled: add --stages or --target")
         return None
     if all(path.is_dir() for path in models):
         raise UsageError("--stages and --target are for checkpoints; an artefact is compiled already")
-    get_target(target or "native")
-    return CompileOptions(
-        target=target or "native",
-        scheme=None if scheme == "float" else scheme,
-        keep_float=keep_float,
-        calibrate=find_pictures(calibrate),
-    )
+    chosen = replace(options, target=options.target or "native")
+    get_target(chosen.target)
+    return chosen
 
 
 def _check_request(

@@ -58,6 +58,10 @@ def explain_compiled(artifact: Path, patterns: Sequence[str]) -> list[Explanatio
     return [explainer.explain(name) for name in dict.fromkeys(names)]
 
 
+PRECISION = {"int8": "8-bit", "float16": "float"}
+"""How a layer computes, in the words of the reports."""
+
+
 def render_layers(found: Sequence[Explanation]) -> str:
     """One line a layer."""
     rows = []
@@ -66,7 +70,7 @@ def render_layers(found: Sequence[Explanation]) -> str:
         rows.append(
             (
                 one.name,
-                one.precision,
+                PRECISION.get(one.precision, one.precision),
                 main.kind if main else "",
                 (main.tile or "") if main else "",
                 render_bytes(one.stored_bytes),
@@ -82,7 +86,7 @@ def render_explanations(found: Sequence[Explanation]) -> str:
 
 
 def _section(one: Explanation) -> str:
-    became = one.kind if not one.precision else f"{one.kind}, {one.precision}"
+    became = one.kind if not one.precision else f"{one.kind}, {PRECISION.get(one.precision, one.precision)}"
     pairs = [("became", became)]
     if one.precision:
         pairs.append(("weights", f"{render_count(one.weights)} in {render_bytes(one.stored_bytes)}"))

@@ -21,8 +21,6 @@ F = TypeVar("F", bound=Callable[..., object])
 MOST_THREADS = 64
 """What the C interface accepts."""
 
-SCHEMES = ("bidrn", "bnn", "reactnet")
-
 
 class OutwardOption(click.Option):
     """An option that starts a program or opens a connection (a board, a server, a camera).
@@ -43,6 +41,24 @@ def format_option(command: F) -> F:
     )(command)
 
 
+def complete_network(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of networks with their presets, for the shell's completion."""
+    from bhpe_compile.networks.registry import networks
+
+    names = [f"{network.name}:{preset}" for network in networks() for preset in network.presets]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+NETWORK = click.option(
+    "--network",
+    metavar="NAME[:PRESET]|FILE.toml",
+    help="Which network the checkpoint holds; `bhpe-compile networks` lists them.  [default: seen from its keys]",
+    shell_complete=complete_network,
+)
+
+
 def network_option(*, preset: bool = False) -> Callable[[F], F]:
     """--network NAME[:PRESET]|FILE.toml, given as `network`, None where nothing is said; `preset`: and --preset."""
 
@@ -61,36 +77,9 @@ def network_option(*, preset: bool = False) -> Callable[[F], F]:
             decorated = click.option(
                 "--preset", "preset_name", metavar="NAME", help="The same as --network hand4whole:NAME."
             )(decorated)
-        decorated = click.option(
-            "--network",
-            metavar="NAME[:PRESET]|FILE.toml",
-            help="Which network it is; `bhpe-compile networks` lists them.  [default: seen from the checkpoint's keys]",
-            shell_complete=complete_network,
-        )(decorated)
-        return cast(F, decorated)
+        return cast(F, NETWORK(decorated))
 
     return decorate
-
-
-def complete_network(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Names of networks with their presets, for the shell's completion."""
-    from bhpe_compile.networks.registry import networks
-
-    names = [f"{network.name}:{preset}" for network in networks() for preset in network.presets]
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
-def residual_tap_option(command: F) -> F:
-    """--residual-tap after|before: an option of making layers binary."""
-    return click.option(
-        "--residual-tap",
-        type=click.Choice(["after", "before"]),
-        default="after",
-        show_default=True,
-        help="Where the residual of a binary layer is taken: after or before its clipping.",
-    )(command)
 
 
 def rounds_option(command: F) -> F:

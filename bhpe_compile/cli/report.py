@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bhpe_compile.cli.compiling import compile_options
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
-    SCHEMES,
     complete_target,
     existing,
     existing_file,
@@ -25,6 +25,7 @@ from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.report.advice import Twin
     from bhpe_compile.report.report import Report
     from bhpe_compile.report.tables import Table
@@ -39,24 +40,13 @@ FORMATS = ("table", "json", "md", "html", "csv")
 @click.command("report", short_help="Count parameters, operations and bytes, before and after.")
 @click.argument("source", metavar="[MODEL|ARTEFACT]", required=False, type=click.Path(path_type=Path))
 @network_option(preset=True)
-@click.option(
-    "--scheme",
-    type=click.Choice([*SCHEMES, "float"]),
-    default="bidrn",
-    show_default=True,
-    help="Which layers become binary; an artefact says so itself.",
-)
+@compile_options("scheme", "dense")
 @click.option(
     "--target",
     default="x86",
     show_default=True,
     shell_complete=complete_target,
     help="The CPU whose packed bytes are predicted; an artefact says so itself.",
-)
-@click.option(
-    "--dense",
-    type=click.Choice(["int8", "fp32"]),
-    help="What stays dense computes with 8 bits or float.  [default: int8 beside binary layers]",
 )
 @click.option(
     "--format",
@@ -81,9 +71,7 @@ FORMATS = ("table", "json", "md", "html", "csv")
 def report_command(
     source: Path | None,
     network: str | None,
-    scheme: str,
-    target: str,
-    dense: str | None,
+    options: CompileOptions,
     style: str,
     with_layers: bool,
     output: Path | None,
@@ -113,7 +101,7 @@ def report_command(
     if compiled and source is not None:
         report, overlay = _of_artifact(source, measure, rounds, verify_too, picture)
     else:
-        report, overlay = _counted(source, network, scheme, target, dense), None
+        report, overlay = _counted(source, network, options), None
     text = render(report, style, with_layers, overlay)
     if output is None:
         click.echo(text, nl=False)
@@ -129,12 +117,13 @@ def refuse_given(*names: str) -> None:
             raise UsageError(f"--{name} is for checkpoints and networks; an artefact says itself what it is")
 
 
-def _counted(source: Path | None, network: str | None, scheme: str, target: str, dense: str | None) -> Report:
+def _counted(source: Path | None, network: str | None, options: CompileOptions) -> Report:
     from bhpe_compile.report.report import report_checkpoint, report_network
 
+    dense = "int8" if options.computes_int8 else "fp32"
     if source is None:
-        return report_network(network or PUBLISHED, scheme, target, dense)
-    return report_checkpoint(source, scheme, target, dense, network)
+        return report_network(network or PUBLISHED, options.scheme, options.target, dense)
+    return report_checkpoint(source, options.scheme, options.target, dense, network)
 
 
 def _of_artifact(

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bhpe_compile.cli.accuracy import data_options, describe_data, open_data, scheme_options
+from bhpe_compile.cli.accuracy import data_options, describe_data, open_data
+from bhpe_compile.cli.compiling import BINARIZING, compile_options
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.options import existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
+    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.search.layers.sensitivity import Ranking
 
 FEW = 64
@@ -23,7 +25,7 @@ FEW = 64
 @click.command("sensitivity", short_help="Rank layers by what making each binary costs.")
 @click.argument("model", type=click.Path(path_type=Path))
 @data_options
-@scheme_options
+@compile_options(*BINARIZING)
 @click.option(
     "--by",
     type=click.Choice(["layer", "block"]),
@@ -46,8 +48,7 @@ def sensitivity_command(
     count: int | None,
     seed: int,
     body: Path | None,
-    scheme: str,
-    keep_float: tuple[str, ...],
+    options: CompileOptions,
     by: Literal["layer", "block"],
     recalibrate: bool,
     style: str,
@@ -60,22 +61,20 @@ def sensitivity_command(
     look and what to give to `compile --keep-float` first, not what a trained binary network loses.
     """
     from bhpe_compile.frontends.checkpoint import load_model
-    from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
     from bhpe_compile.search.layers.sensitivity import rank, require_float
 
     existing_file(model, "model")
-    if scheme == "float":
-        raise UsageError("--scheme float makes no layer binary: there is nothing to rank")
-    options = BinarizeOptions(get_scheme(scheme), keep_float=keep_float)
+    if not options.is_binary:
+        raise UsageError(f"--scheme {options.scheme} makes no layer binary: there is nothing to rank")
     with Console([], quiet=quiet, verbose=True) as console:
         console("load", "", None)
-        loaded = load_model(model)
+        loaded = load_model(model, options.network)
         require_float(loaded)
         examples = open_data(data, count or FEW, seed, body, console, at_most=count is None)
         batches = list(examples)
         ranking = rank(
             loaded,
-            options,
+            options.binarize_options(),
             batches,
             examples.bodies,
             by=by,
@@ -85,7 +84,7 @@ def sensitivity_command(
         )
     facts = examples.data()
     if style == "json":
-        print_json({"data": vars(facts), "by": by, "scheme": scheme, **to_json(ranking)})
+        print_json({"data": vars(facts), "by": by, "scheme": options.scheme, **to_json(ranking)})
         return
     click.echo(describe_data(facts))
     click.echo(f"MPVPE in full precision: {ranking.reference:.1f} mm\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.options import OutwardOption, complete_target, existing, format_option
@@ -16,6 +17,7 @@ from bhpe_compile.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.search.tiles import Measured, Workplace
 
 LOWERING = 0.3
@@ -32,6 +34,9 @@ LOWERING = 0.3
     required=True,
     shell_complete=complete_target,
     help="The CPU to tune for; `bhpe-compile targets` lists them.",
+)
+@compile_options(
+    "network", "scheme", "keep_float", "binarize", "residual_tap", "dense", "residual", "calibrate"
 )
 @click.option(
     "--output",
@@ -54,7 +59,7 @@ LOWERING = 0.3
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def tune_command(
     models: tuple[Path, ...],
-    target: str,
+    options: CompileOptions,
     output: Path | None,
     rounds: int,
     rpc: str | None,
@@ -64,8 +69,9 @@ def tune_command(
 ) -> None:
     """Measure, for every convolution of MODEL, which register tile is fastest, and write a table of them.
 
-    MODEL is a checkpoint or a folder that `compile` wrote. About ten tiles are tried for each shape; those more
-    than 2 % faster than the built-in choice go into the table. Results do not depend on tiles, only speed does.
+    MODEL is a checkpoint, lowered as `compile` would with the same options, or a folder that `compile` wrote.
+    About ten tiles are tried for each shape; those more than 2 % faster than the built-in choice go into the
+    table. Results do not depend on tiles, only speed does.
 
     \b
     bhpe-compile tune dist/model-native --target native -o tiles.json
@@ -78,10 +84,12 @@ def tune_command(
         existing(model, "model or artefact")
     if (rpc is None) != (key is None):
         raise UsageError("--rpc and --key belong together: the tracker, and the device's name there")
-    destination = output or Path(f"tiles-{target}.json")
-    described = [("target", target), ("output", str(destination)), ("rounds", str(rounds))]
+    if (words := given()) and all(model.is_dir() for model in models):
+        raise UsageError(f"{words[0]} is for checkpoints; an artefact says itself what it is")
+    destination = output or Path(f"tiles-{options.target}.json")
+    described = [("target", options.target), ("output", str(destination)), ("rounds", str(rounds))]
     with Console(described, quiet=quiet, verbose=True, first_stage="") as console:
-        measured, text = measure(models, target, rounds, rpc, key, console)
+        measured, text = measure(models, options, rounds, rpc, key, console)
     write_files({destination: text.encode()})
     if style == "json":
         print_json([row(one) for one in measured])
@@ -91,10 +99,14 @@ def tune_command(
 
 
 def measure(
-    models: Sequence[Path], name: str, rounds: int, rpc: str | None, key: str | None, console: Console
+    models: Sequence[Path],
+    options: CompileOptions,
+    rounds: int,
+    rpc: str | None,
+    key: str | None,
+    console: Console,
 ) -> tuple[list[Measured], str]:
     """Lower the models, measure their shapes; the results and the text of the table."""
-    from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.compiler.progress import Progress
     from bhpe_compile.search.tiles import Here, There, shapes_of, tune, winners
@@ -102,7 +114,7 @@ def measure(
     from bhpe_compile.targets.host import cpu_name
     from bhpe_compile.targets.tile import write_tiles
 
-    target = get_target(name)
+    target = get_target(options.target)
     workplace: Workplace = Here(target) if rpc is None or key is None else There(target, rpc, key)
     graphs = []
     for index, model in enumerate(models):
@@ -114,7 +126,7 @@ def measure(
         if model.is_dir():
             compilation = Compilation.of_artifact(model, target, progress)
         else:
-            compilation = Compilation(CompileOptions(target=name), model, progress=progress)
+            compilation = Compilation(options, model, progress=progress)
         graphs.append(compilation.kernels)
     shapes = shapes_of(graphs)
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from bhpe_compile.cli.bisect import bisect_artifact
+from bhpe_compile.cli.compiling import OPTIONS
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.options import board_options, existing, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_pairs
 from bhpe_compile.errors import UsageError, VerificationError
+from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.check.verify import VerificationResult
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Write there the smallest graph that shows the difference, its inputs and how to run it.  [with --bisect]",
 )
+@OPTIONS["calibrate"]
 @board_options
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -54,6 +57,7 @@ def verify_command(
     model: Path | None,
     bisecting: bool,
     repro: Path | None,
+    calibrate: tuple[Path, ...],
     board: Board | None,
     style: str,
     quiet: bool,
@@ -67,7 +71,8 @@ def verify_command(
     or with --ssh or --rpc on a board: that one is checked then, not this machine's emulator.
 
     With --bisect every stage between PyTorch and the library is compared with the reference, layer by layer, and
-    the first pass and node are named where something differs beyond its bound.
+    the first pass and node are named where something differs beyond its bound. The model is made again with the
+    options its manifest records; pictures that it was calibrated on are not in there, --calibrate names them.
 
     Exit code 4 when they differ; the first layer that does is named.
     """
@@ -79,8 +84,13 @@ def verify_command(
     if bisecting:
         if board is not None:
             raise UsageError("--bisect runs on this machine: leave --ssh and --rpc out")
-        bisect_artifact(artifact, model, picture, repro, style=style, quiet=quiet, verbose=verbose)
+        if calibrate and model is None:
+            raise UsageError("--calibrate is for making the model again: add --model")
+        pictures = find_pictures(calibrate)
+        bisect_artifact(artifact, model, picture, repro, pictures, style=style, quiet=quiet, verbose=verbose)
         return
+    if calibrate:
+        raise UsageError("--calibrate is for --bisect: add it")
     if repro is not None:
         raise UsageError("--repro is for --bisect: add it")
     result = run_verification(artifact, picture, model, board, quiet=quiet, verbose=verbose)

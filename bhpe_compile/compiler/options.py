@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
     from bhpe_compile.passes.binarize import BinarizeOptions
 
 MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
 
+BINARY_SCHEMES = ("bidrn", "bnn", "reactnet")
+"""What makes layers binary; `passes/binarize/scheme.py` says how."""
+
+INT8, FLOAT = "int8", "float"
+SCHEMES = (*BINARY_SCHEMES, INT8, FLOAT)
+
+FOLDER, STATIC, WHEEL = "folder", "static", "wheel"
+FORMS = (FOLDER, STATIC, WHEEL)
+"""What can be built: the folder, always; a library to link into a program in it; a Python package beside it."""
+
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What the user asked for. `scheme` None compiles the model as it is, in full precision.
+    """What the user asked for.
 
-    A checkpoint that is already binary keeps the options it was binarized with. `tiles` is a table of register tiles
-    that replaces the target's own. `network` names the checkpoint's network, None: seen from its keys. `static` adds a
-    library to link into a program, `embed_weights` puts the weights into the libraries, too. `dense` None: 8-bit beside
-    binary layers, float in a network without any.
+    scheme: one of `BINARY_SCHEMES` ("bidrn", "bnn", "reactnet") makes layers binary; "int8" makes none binary and
+    computes convolutions with 8 bits; "float" computes in float32. dense: how convolutions that are not binary compute,
+    None as the scheme has it: "int8", or "fp32" with the scheme "float". tiles: a table of register tiles that replaces
+    the target's own. forms: of `FORMS`, the folder is always built. embed_weights: puts the weights into the libraries,
+    too.
+    network: names the checkpoint's network, None: seen from its keys.
+    UsageError for an unknown scheme, and for one that contradicts `dense`.
     """
 
     target: str
-    scheme: str | None = "bidrn"
+    scheme: str = "bidrn"
     keep_float: tuple[str, ...] = ()
     binarize: tuple[str, ...] = ()
     residual_tap: str = "after"
@@ -33,18 +50,30 @@ class CompileOptions:
     picture: Path | None = None
     tiles: Path | None = None
     network: str | None = None
-    static: bool = False
+    forms: tuple[str, ...] = ()
     embed_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            near = get_close_matches(self.scheme, SCHEMES, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"unknown scheme {self.scheme!r}: known are {', '.join(SCHEMES)}{hint}")
+        if (self.scheme, self.dense) == (INT8, "fp32"):
+            raise UsageError(
+                "--scheme int8 --dense fp32 contradict each other: say --scheme float for float32"
+            )
+        if is_former_int8(self.scheme, self.dense):
+            object.__setattr__(self, "scheme", INT8)
 
     @property
     def is_binary(self) -> bool:
         """Whether layers are made binary here."""
-        return self.scheme is not None
+        return self.scheme in BINARY_SCHEMES
 
     @property
     def computes_int8(self) -> bool:
-        """Whether full-precision convolutions compute with 8-bit integers."""
-        return self.dense == "int8" or (self.dense is None and self.is_binary)
+        """Whether convolutions that are not binary compute with 8-bit integers."""
+        return self.scheme != FLOAT and self.dense != "fp32"
 
     @property
     def keeps_half(self) -> bool:
@@ -56,23 +85,49 @@ class CompileOptions:
         from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
         return BinarizeOptions(
-            scheme=get_scheme(self.scheme or ""),
+            scheme=get_scheme(self.scheme),
             keep_float=self.keep_float,
             binarize=self.binarize,
             residual_tap="before" if self.residual_tap == "before" else "after",
         )
 
+    def for_trained(self, source: str, binarization: Mapping[str, Any]) -> CompileOptions:
+        """These options for a checkpoint that is binary already: with its own scheme and residual tap.
+
+        source: its name; binarization: what it was binarized with. UsageError for options that choose layers anew.
+        """
+        if self.keep_float or self.binarize:
+            raise UsageError(
+                f"{source}: is binary already, its layers were chosen when it was made; "
+                "leave out --keep-float and --binarize"
+            )
+        if not self.is_binary:
+            raise UsageError(
+                f"{source}: is binary already; --scheme {self.scheme} is for full-precision checkpoints"
+            )
+        scheme = binarization.get("scheme")
+        name = scheme.get("name") if isinstance(scheme, Mapping) else None
+        if name not in BINARY_SCHEMES:  # a scheme of somebody's own: the checkpoint holds all of it
+            return self
+        tap = binarization.get("residual_tap", self.residual_tap)
+        return replace(self, scheme=name, residual_tap=tap)
+
     def to_dict(self) -> dict[str, Any]:
         """The options as the manifest records them (no paths: the same input gives the same bytes)."""
         return {
             "target": self.target,
-            "scheme": self.scheme or "float",
+            "scheme": self.scheme,
             "keep_float": list(self.keep_float),
             "binarize": list(self.binarize),
             "residual_tap": self.residual_tap,
             "dense": "int8" if self.computes_int8 else "fp32",
             "residual": "fp16" if self.keeps_half else "fp32",
         }
+
+
+def is_former_int8(scheme: str, dense: str | None) -> bool:
+    """Whether these words are how the scheme "int8" was asked for before it had a name."""
+    return scheme == FLOAT and dense == "int8"
 
 
 def default_output(model: Path, target: str) -> Path:

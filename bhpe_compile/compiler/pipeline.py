@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.compiler.inputs import picture_inputs
-from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.options import STATIC, WHEEL, CompileOptions
 from bhpe_compile.compiler.progress import Inspector, Observer, Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
@@ -185,25 +185,25 @@ class Compilation:
 
     @cached_property
     def graph(self) -> fx.GraphModule:
-        """The network as the options, or its training, made it binary; weights as they will be stored."""
+        """The network as the options, or its training, made it binary; weights as they will be stored.
+
+        A checkpoint that is binary already keeps its scheme: from here on the options say that one.
+        """
         from bhpe_compile.frontends.checkpoint import load_state
         from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 
-        loaded, options = self.loaded, self.options
+        loaded = self.loaded
         trained = loaded.binarization
-        if trained is not None and (options.keep_float or options.binarize):
-            raise UsageError(
-                f"{loaded.source}: is binary already, its layers were chosen when it was made; "
-                "leave out --keep-float and --binarize"
-            )
+        if trained is not None:
+            self.options = self.options.for_trained(loaded.source, trained)
         with self.progress.stage("binarize"):
             graph = trace(loaded.model, roles=loaded.network.roles)
             self.progress.show("trace", graph)
             if trained is not None:
                 graph, _ = binarize(graph, BinarizeOptions.from_dict(trained), self._passed)
                 load_state(graph, loaded.state_dict, loaded.source)
-            elif options.is_binary:
-                graph, _ = binarize(graph, options.binarize_options(), self._passed)
+            elif self.options.is_binary:
+                graph, _ = binarize(graph, self.options.binarize_options(), self._passed)
             self.progress.step("freeze")
             graph = freeze(graph)
             self.progress.show("freeze", graph)
@@ -296,8 +296,11 @@ class Compilation:
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
         from bhpe_compile.artifact import check_output
+        from bhpe_compile.artifact.wheel import check_family
 
         self.target.measured_tiles()  # an unknown target, a damaged table
+        if WHEEL in self.options.forms:
+            check_family(self.target.family)
         if self.source is not None and not self.source.exists():
             raise UsageError(f"{self.source}: no such file")
         check_output(output, force)
@@ -308,7 +311,7 @@ class Compilation:
         from bhpe_compile.report.compiled import compile_report
         from bhpe_compile.report.places import Places
 
-        options, lowered = self.options, self.lowered
+        lowered, options = self.lowered, self.options
         with self.progress.stage("write"):
             facts = describe(self._checkpoint, options, self.rounding.source)
             places = Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
@@ -322,7 +325,7 @@ class Compilation:
                 self.run.arrays(),
                 {**facts, "passes": passes_run(self.records), "versions": versions()},
                 force,
-                static=options.static,
+                static=STATIC in options.forms,
                 embed=options.embed_weights,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds)
@@ -368,7 +371,7 @@ def compile_model(
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
-    observer: hears where the work is; inspector: is shown every graph (see `inspection`). Raises UsageError (missing
+    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). Raises UsageError (missing
     file, unknown target, output not ours), InputError (damaged or unsupported model) or ToolchainError. Nothing is
     written unless everything succeeded.
     """

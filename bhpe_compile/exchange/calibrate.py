@@ -1,6 +1,6 @@
-"""Which values full-precision layers read: ranges for their 8-bit inputs, measured on pictures.
+"""Which values the layers read that are not binary: ranges for their 8-bit inputs, measured on pictures.
 
-A frozen graph is run in torch; every input of a full-precision convolution is sampled. Of each layer the range
+A frozen graph is run in torch; every input of a convolution that is not binary is sampled. Of each layer the range
 [low, high] is kept whose 256 levels represent the samples with the least squared error: one rare large value
 shall not coarsen all others.
 """
@@ -46,7 +46,7 @@ class Calibration:
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:
-        """What full-precision convolutions of `network` read inside is sampled."""
+        """What the convolutions of `network` that are not binary read inside is sampled."""
         hooks = [
             module.register_forward_pre_hook(lambda _, args, path=path: self.observe(path, args[0]))
             for path, module in network.named_modules()

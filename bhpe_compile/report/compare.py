@@ -114,11 +114,17 @@ class Comparison:
         }
 
 
-def read_subject(path: Path, letter: str, accuracy: Path | None = None, row: str | None = None) -> Subject:
+def read_subject(
+    path: Path,
+    letter: str,
+    accuracy: Path | None = None,
+    row: str | None = None,
+    network: str | None = None,
+) -> Subject:
     """Read a checkpoint or an artefact; `accuracy` is a result file of `eval`, by default the one beside it.
 
-    row: which row of that file. Raises what `load_model` and `read_artifact` raise, and InputError for a damaged
-    result file.
+    row: which row of that file. network: what the checkpoint holds. Raises what `load_model` and `read_artifact` raise,
+    and InputError for a damaged result file.
     """
     measured = read_accuracy(accuracy or _beside(path), row)
     if path.is_dir():
@@ -136,7 +142,7 @@ def read_subject(path: Path, letter: str, accuracy: Path | None = None, row: str
     from bhpe_compile.report.count import count_network
     from bhpe_compile.report.predict import trained_binary
 
-    loaded = load_model(path)
+    loaded = load_model(path, network)
     counted = count_network(loaded.spec)
     costs = counted.costs
     if loaded.binarization is not None:

@@ -227,13 +227,13 @@ def account(spec: str, scheme: str) -> Accounting:
 
 
 def binary_layers(counted: Counted, scheme: str) -> frozenset[str]:
-    """Names of the layers that `scheme` ("float": none) makes binary.
+    """Names of the layers that `scheme` ("int8", "float": none) makes binary.
 
     UsageError for an unknown scheme. A test compares this with what the compiler does.
     """
-    if scheme == "float":
+    if scheme in ("int8", "float"):
         return frozenset()
     if scheme not in SCHEMES:
-        raise UsageError(f"unknown scheme {scheme!r}: known are float, {', '.join(SCHEMES)}")
+        raise UsageError(f"unknown scheme {scheme!r}: known are int8, float, {', '.join(SCHEMES)}")
     roles = get_scheme(scheme).binary_roles
     return frozenset(layer.name for layer in counted.layers if layer.role in roles)

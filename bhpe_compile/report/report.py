@@ -108,9 +108,9 @@ class Report:
 
 
 def report_network(spec: str, scheme: str, target_name: str, dense: str | None) -> Report:
-    """Count the network `spec` (NAME or NAME:PRESET) and predict its form by `scheme` ("float": as it is).
+    """Count the network `spec` and predict its form by `scheme` ("int8", "float": nothing binary).
 
-    UsageError for unknown names.
+    spec: as `--network` says it. UsageError for unknown names.
     """
     return _predicted(f"network {spec}", "network", spec, scheme, target_name, dense, None)
 

@@ -37,8 +37,8 @@ KEPT = "backbone.layer1.0.conv1"
 OPTIONS: dict[str, CompileOptions] = {
     "bidrn": CompileOptions("x86"),
     "again": CompileOptions("x86"),
-    "float": CompileOptions("x86", scheme=None),
-    "int8": CompileOptions("x86", scheme=None, dense="int8"),
+    "float": CompileOptions("x86", scheme="float"),
+    "int8": CompileOptions("x86", scheme="int8"),
     "bnn": CompileOptions("x86", scheme="bnn"),
     "reactnet": CompileOptions("x86", scheme="reactnet", keep_float=("backbone.layer1.0.*",)),
 }
@@ -288,7 +288,7 @@ def test_torchs_exporter_is_told_of_in_a_note() -> None:
     compilation = Compilation.of_graph(
         freeze(trace(Erf())),
         inputs,
-        CompileOptions("x86", scheme=None),
+        CompileOptions("x86", scheme="float"),
         progress=Progress(lambda *event: events.append(event)),
     )
     assert compilation.exported is compilation.until("export").exported

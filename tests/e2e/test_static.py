@@ -41,9 +41,9 @@ def run(command: list[str | Path], cwd: Path, **more: str) -> str:
 
 @pytest.fixture(scope="module")
 def bundle(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example for x86 with `--format static` and the weights in the library."""
+    """The example for x86 with `--form static` and the weights in the library."""
     folder = tmp_path_factory.mktemp("static") / "model"
-    words = ("--target", "x86", "-o", folder, "--format", "static", "--embed-weights")
+    words = ("--target", "x86", "-o", folder, "--form", "static", "--embed-weights")
     outcome = bhpe(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "libmodel.a" in outcome.stdout
@@ -193,7 +193,7 @@ def test_the_wheel(
 def test_a_wheel_that_cannot_be_is_refused_before_work(
     example: Path, compiled: Compiled, tmp_path: Path
 ) -> None:
-    words = ("--target", "wasm32", "--format", "wheel", "-o", tmp_path / "out")
+    words = ("--target", "wasm32", "--form", "wheel", "-o", tmp_path / "out")
     outcome = bhpe(example / "model.pt", *words)
     assert outcome.code == 2
     assert outcome.stderr.splitlines()[-1].startswith("error: wasm32: Python has no packages for it")

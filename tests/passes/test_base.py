@@ -15,8 +15,8 @@ from bhpe_compile.passes.base import Pass, PassManager, PassOrderError, PassResu
 CHOICES = [
     CompileOptions("x86"),
     CompileOptions("x86", dense="fp32", residual="fp32"),
-    CompileOptions("x86", scheme=None),
-    CompileOptions("x86", scheme=None, dense="int8"),
+    CompileOptions("x86", scheme="float"),
+    CompileOptions("x86", scheme="int8"),
 ]
 
 

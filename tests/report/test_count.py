@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from bhpe_compile.networks.roles import layer_role
 from torch import nn
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import FULL, TINY
-from bhpe_compile.networks.roles import layer_role
 from bhpe_compile.report.count import Accounting, Counted, account, binary_layers, count_preset
 
 MODULES = {  # MACs of one picture with both hands, measured on the released configuration
@@ -126,7 +126,9 @@ def test_parameters_by_module() -> None:
 
 
 def test_unknown_scheme_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="unknown scheme 'bidrm': known are float, bidrn, bnn, reactnet"):
+    with pytest.raises(
+        UsageError, match="unknown scheme 'bidrm': known are int8, float, bidrn, bnn, reactnet"
+    ):
         account("full", "bidrm")
 
 

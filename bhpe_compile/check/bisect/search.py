@@ -11,7 +11,7 @@ traced to its constants, to the machine code or to the lowering as a whole (see 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from bhpe_compile.check.bisect.repro import check_folder, extract, write_repro, 
 from bhpe_compile.check.bisect.stages import Snapshot, options_of, remake
 from bhpe_compile.check.bisect.statistics import Difference
 from bhpe_compile.check.verify.oracle import run_oracle
+from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.networks.interface import Interface
 
 Array = NDArray[Any]
@@ -83,12 +84,14 @@ def bisect(
     checkpoint: Path | None = None,
     picture: Path | None = None,
     repro: Path | None = None,
+    calibrate: tuple[Path, ...] = (),
     tick: Tick = lambda _: None,
 ) -> BisectResult:
     """Bisect the artefact at `path` on its recorded picture, or on another.
 
     checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the smallest
-    graph that shows the difference. Raises as `verify` does.
+    graph that shows the difference. calibrate: the pictures it was calibrated on, where these were named. Raises as
+    `verify` does.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture, make_feeds
@@ -102,7 +105,8 @@ def bisect(
     feeds = {port["name"]: given[port["name"]] for port in manifest["inputs"]}
     search = _Search(path, feeds, repro, tick)
     if checkpoint is not None:
-        search.from_checkpoint(checkpoint, manifest)
+        options = replace(options_of(manifest), calibrate=calibrate)
+        search.from_checkpoint(checkpoint, options, interface)
     if search.culprit is None:
         search.through_program(manifest)
     return search.result("torch" if checkpoint is not None else "model.onnx")
@@ -128,11 +132,11 @@ class _Search:
             str(self.path), reference, tuple(self.stages), self.culprit, files, tuple(self.remarks)
         )
 
-    def from_checkpoint(self, checkpoint: Path, manifest: Mapping[str, Any]) -> None:
+    def from_checkpoint(self, checkpoint: Path, options: CompileOptions, interface: Interface) -> None:
         """torch, the exported graph, every fold pass, and the artefact's own model.onnx."""
         self.tick("make the model again")
-        remade = remake(checkpoint, options_of(manifest), self.feeds)
-        reference = torch_reference(remade.graph, self.feeds, Interface.from_dict(manifest["network"]))
+        remade = remake(checkpoint, options, self.feeds)
+        reference = torch_reference(remade.graph, self.feeds, interface)
         own = (self.path / "model.onnx").read_bytes()
         snapshots = [*remade.snapshots]
         if own != snapshots[-1].content:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bhpe_compile.check.bisect.reference import torch_reference
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.progress import Progress
-from bhpe_compile.errors import InputError
+from bhpe_compile.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -70,17 +70,18 @@ class Remade:
 def options_of(manifest: Mapping[str, Any]) -> CompileOptions:
     """The options an artefact was compiled with. InputError for one that was compiled from a graph, not a file."""
     try:
-        said = manifest["options"]
+        said, model = manifest["options"], manifest["model"]
         return CompileOptions(
             target=said["target"],
-            scheme=None if said["scheme"] == "float" else said["scheme"],
+            scheme=said["scheme"],
             keep_float=tuple(said["keep_float"]),
             binarize=tuple(said["binarize"]),
             residual_tap=said["residual_tap"],
             dense=said["dense"],
             residual=said["residual"],
+            network=f"{model['network']}:{model['preset']}",
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, UsageError):
         raise InputError(
             "the manifest does not tell the options the model was compiled with: it was not made from a checkpoint"
         ) from None
@@ -94,7 +95,8 @@ def torch_graph(checkpoint: Path, options: CompileOptions) -> fx.GraphModule:
 
 
 def remake(checkpoint: Path, options: CompileOptions, feeds: Mapping[str, NDArray[Any]]) -> Remade:
-    """Bring `checkpoint` to model.onnx for the inputs `feeds`; 8-bit layers are calibrated on them, unless trained."""
+    """Bring `checkpoint` to model.onnx for the inputs `feeds`; 8-bit layers are calibrated on them where neither
+    training nor the options name something else."""
     from bhpe_compile.compiler.pipeline import Compilation
 
     snapshots = Snapshots()

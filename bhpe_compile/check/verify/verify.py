@@ -82,7 +82,7 @@ def verify(
     """Verify the artefact at `path` (hashes are checked first).
 
     picture: another picture than the one of compile time; torch's outputs are then not compared, since they
-    were recorded for that one, unless `network` computes them again (`bisection.stages.run_torch`). board: where the
+    were recorded for that one, unless `network` computes them again (`check.bisect.stages.run_torch`). board: where the
     artefact runs, if not here. Raises InputError for a damaged artefact, ToolchainError without an emulator or a
     connection.
     """

@@ -51,7 +51,7 @@ class RoundedInput(nn.Module):
     def round(self, x: Tensor) -> Tensor:
         """x in 8 bits."""
         if self.span == (0, 0):
-            return x  # nothing is known of it; quantize-dense leaves the layer in full precision
+            return x  # nothing is known of it; quantize-dense leaves the layer float
         if self.span is None or self.training:
             least, most = x.detach().aminmax()
             return round_input(x, least.clamp(max=0), most.clamp(min=0))

@@ -29,9 +29,7 @@ class Branch(BinarizePass):
         """Some schemes leave branches alone."""
         scheme = self.options.scheme
         return (
-            None
-            if "branch" in scheme.binary_roles
-            else f"scheme {scheme.name} keeps branches in full precision"
+            None if "branch" in scheme.binary_roles else f"scheme {scheme.name} does not make branches binary"
         )
 
     def rewrite(self, graph: fx.GraphModule, site: Site) -> str:

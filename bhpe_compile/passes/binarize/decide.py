@@ -41,7 +41,7 @@ class BinarizePass(Pass[fx.GraphModule]):
 
     @abstractmethod
     def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
-        """Why the scheme leaves the layer in full precision, or None when it makes it binary."""
+        """Why the scheme does not make the layer binary, or None when it does."""
 
     def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Why this pass cannot rewrite the layer where it stands, or None."""
@@ -54,7 +54,7 @@ class BinarizePass(Pass[fx.GraphModule]):
     def _refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         glob = self.options.kept_by(site.path)
         if glob is not None:
-            return f"kept in full precision by --keep-float {glob!r}"
+            return f"not binary: --keep-float {glob!r}"
         if self.options.forced_by(site.path) is None:
             reason = self.scheme_refusal(graph, site)
             if reason is not None:

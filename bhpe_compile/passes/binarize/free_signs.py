@@ -74,7 +74,7 @@ class FreeSigns(Pass[fx.GraphModule]):
         keep = False
         for node in self.visit([node for node in graph.graph.nodes if is_relu(graph, node)]):
             if node not in before:
-                notes.append(self.refused(node.name, "reaches no sign: its readers are full precision"))
+                notes.append(self.refused(node.name, "reaches no sign: none of its readers is binary"))
                 continue
             reader = _float_reader(graph, node)
             if reader is None:

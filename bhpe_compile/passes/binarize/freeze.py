@@ -1,7 +1,7 @@
 """From a trained graph to the constants an artefact stores.
 
     alpha_o     becomes a constant buffer of each binary layer
-    W           of each layer that stays in full precision becomes float16(W), held as float32: the artefact
+    W           of each layer that is not binary becomes float16(W), held as float32: the artefact
                 stores float16, so everything from here on computes with what will be stored
 
 Biases and batch normalisation stay float32.
@@ -40,6 +40,6 @@ def _round_to_float16(path: str, weight: torch.Tensor) -> None:
         largest = weight.abs().max().item()
         raise InputError(
             f"{path}.weight: its largest magnitude {largest:g} does not fit float16 (at most "
-            f"{FLOAT16_MAX:g}), in which full-precision layers are stored; rescale the layer"
+            f"{FLOAT16_MAX:g}), in which layers that are not binary are stored; rescale the layer"
         )
     weight.copy_(rounded)

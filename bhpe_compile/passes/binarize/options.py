@@ -29,7 +29,7 @@ _CHOICES = {
 class BinarizeOptions:
     """`keep_float` and `binarize` are globs on layer paths; where both match, `keep_float` wins.
 
-    `keep_float` leaves layers in full precision; `binarize` makes layers binary that the scheme leaves alone.
+    `keep_float` names layers that do not become binary; `binarize` makes layers binary that the scheme leaves alone.
     `residual_tap`: the local residual starts "after" or "before" the Hardtanh in front of the sign.
     """
 

@@ -1,6 +1,6 @@
 """Every layer that no other pass owns: stems, heads, core convolutions of shapes outside the five kinds.
 
-They stay in full precision. `--binarize` makes heads binary all the same (Hardtanh, binary layer, its bias,
+They are not made binary. `--binarize` makes heads binary all the same (Hardtanh, binary layer, its bias,
 BN where there is one, the scheme's activation instead of a ReLU). A stem never is: it reads three colours, whose
 signs say next to nothing (none at all where all values are >= 0). A core convolution without a local residual of its
 shape needs a scheme without residuals.
@@ -21,7 +21,7 @@ class Remainder(BinarizePass):
     """Names the layers that stay, with the reason; binarizes those the user forces."""
 
     name = "remainder"
-    summary = "stems and heads: stay in full precision unless forced by name"
+    summary = "stems and heads: not binary unless forced by name"
     requires = (
         "plain decided",
         "down-scale decided",
@@ -38,13 +38,13 @@ class Remainder(BinarizePass):
         role = role_of(graph, site.path)
         if role in ("core", "stem"):  # what they cannot be, `shape_refusal` says
             return None
-        return f"{role}: full precision in every scheme (--binarize overrules)"
+        return f"{role}: not binary in any scheme (--binarize overrules)"
 
     def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Stems cannot, core convolutions need a scheme without residuals."""
         role = role_of(graph, site.path)
         if role == "stem":
-            return "stem: stays in full precision, it reads the input: signs of three colours say too little"
+            return "stem: never binary, it reads the input: signs of three colours say too little"
         if role == "core" and isinstance(site.layer, nn.Conv2d):
             return self._core_refusal(graph, site, site.layer)
         return None

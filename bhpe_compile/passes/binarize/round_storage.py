@@ -39,7 +39,7 @@ KINDS: dict[type[nn.Module] | tuple[type[nn.Module], ...], Kind] = {
 
 
 class RoundStorage(Pass[fx.GraphModule]):
-    """8-bit full-precision layers where `dense`, float16 feature maps where `half`.
+    """8-bit layers, of those that are not binary, where `dense`, float16 feature maps where `half`.
 
     `ranges` are those of the inputs of convolutions, by path; the others take the range of every batch.
     """

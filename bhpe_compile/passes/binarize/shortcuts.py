@@ -2,7 +2,7 @@
 
     conv1x1 -> BN      becomes, in schemes with binary shortcuts,   Hardtanh -> BinaryConv2d -> BN
 
-In BiDRN they stay in full precision: they are the path on which a block's full-precision input travels.
+In BiDRN they are not binary: they are the path on which a block's input travels unbinarized.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Shortcuts(BinarizePass):
     ensures = ("shortcuts decided",)
 
     def scheme_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
-        """BiDRN's block residual is full precision by definition."""
+        """BiDRN's block residual is not binary by definition."""
         scheme = self.options.scheme
         if "shortcut" in scheme.binary_roles:
             return None
-        return f"block residual: scheme {scheme.name} keeps shortcuts in full precision"
+        return f"block residual: scheme {scheme.name} makes no shortcut binary"
 
     def rewrite(self, graph: fx.GraphModule, site: Site) -> str:
         """Insert the clip and the binary convolution; BN and the sum stay."""

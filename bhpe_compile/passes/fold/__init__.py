@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def fold_passes(ranges: Ranges | None = None, half: bool = False) -> list[Pass[ir.Model]]:
     """The passes of this storey, in order: the exact ones, then those that round.
 
-    ranges: calibrated ranges of what full-precision convolutions read; None leaves those layers float.
+    ranges: calibrated ranges of what convolutions that are not binary read; None leaves those layers float.
     half: keep residuals in float16.
     """
     rounding: list[Pass[ir.Model]] = []

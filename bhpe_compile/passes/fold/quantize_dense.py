@@ -1,4 +1,4 @@
-"""Full-precision convolutions compute with 8-bit integers; linear layers keep 8-bit weights.
+"""Convolutions that are not binary compute with 8-bit integers; linear layers keep 8-bit weights.
 
     Conv(x, w)   ->   Conv(DQ(Q(x)), DQ(Q(w)))
     Gemm(x, w)   ->   Gemm(x, DQ(Q(w)))
@@ -8,7 +8,7 @@
     w   one step for each output channel o: max |w_o| / 127, levels -127 .. 127, zero point 0
 
 The file keeps the float weights in front of Q, and means the same in ONNX Runtime: take Q and DQ away and the
-full-precision network is back. Linear layers add up float inputs: they take next to no time and write the results.
+float network is back. Linear layers add up float inputs: they take next to no time and write the results.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class QuantizeDense(Pass[ir.Model]):
     """Q and DQ in front of both inputs of every Conv and ConvTranspose that has a range, and of Gemm's weights."""
 
     name: ClassVar[str] = "quantize-dense"
-    summary: ClassVar[str] = "compute full-precision convolutions with 8-bit integers"
+    summary: ClassVar[str] = "compute the convolutions that are not binary with 8-bit integers"
     requires: ClassVar[tuple[str, ...]] = ("folded norms", "explicit padding")
 
     def __init__(self, ranges: Ranges) -> None:

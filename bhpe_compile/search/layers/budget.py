@@ -129,7 +129,7 @@ def compile_within(
     for a checkpoint that is binary already; and what `compile_model` raises. Nothing is written then.
     """
     check_output(output, force)
-    loaded = load_model(source)
+    loaded = load_model(source, options.network)
     require_float(loaded)
     told("full precision")
     errors = score_all(full_precision(loaded), budget.examples, budget.bodies)
@@ -160,7 +160,7 @@ def compile_within(
 
 def _choose(search: _Search) -> tuple[int, int]:
     """(how many layers to keep by what torch says, how many there are)."""
-    if search.options.scheme is None:
+    if not search.options.is_binary:
         return 0, 0
     most = len(
         binary_layers(

@@ -49,9 +49,13 @@ class Source:
 
 @contextmanager
 def open_sources(
-    paths: Sequence[Path], options: CompileOptions | None, observer: Observer | None = None
+    paths: Sequence[Path],
+    options: CompileOptions | None,
+    observer: Observer | None = None,
+    network: str | None = None,
 ) -> Iterator[list[Source]]:
-    """The rows of every path. `options` asks for the stages of checkpoints, compiled as they say.
+    """The rows of every path. `options` asks for the stages of checkpoints, compiled as they say; `network` names what
+    checkpoints hold.
 
     Raises UsageError (no such file, or options for an artefact alone) and what loading and compiling raise.
     """
@@ -62,7 +66,7 @@ def open_sources(
             if path.is_dir():
                 sources.append(Source(path, (stack.enter_context(open_artifact(path, prefix + COMPILED)),)))
             else:
-                sources.append(_open_checkpoint(path, prefix, options, observer, stack))
+                sources.append(_open_checkpoint(path, prefix, options, observer, stack, network))
         names = [subject.name for source in sources for subject in source.subjects]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
@@ -71,12 +75,17 @@ def open_sources(
 
 
 def _open_checkpoint(
-    path: Path, prefix: str, options: CompileOptions | None, observer: Observer | None, stack: ExitStack
+    path: Path,
+    prefix: str,
+    options: CompileOptions | None,
+    observer: Observer | None,
+    stack: ExitStack,
+    network: str | None,
 ) -> Source:
     from bhpe_compile.compiler.pipeline import compile_model
     from bhpe_compile.frontends.checkpoint import load_model
 
-    loaded = load_model(path)
+    loaded = load_model(path, network)
     relative = loaded.layout == PUBLIC
     subjects: list[Subject] = []
     if loaded.binarization is None:
@@ -105,7 +114,6 @@ def binarized(loaded: Imported, options: CompileOptions | None, name: str = BINA
     from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.compiler.rounding import with_rounding
 
-    chosen = options or CompileOptions(target="")
-    graph = Compilation.of_loaded(loaded, chosen).graph
-    network = with_rounding(graph, loaded, chosen)
-    return TorchSubject(name, network, loaded.interface, loaded.layout == PUBLIC)
+    compilation = Compilation.of_loaded(loaded, options or CompileOptions(target=""))
+    graph = with_rounding(compilation.graph, loaded, compilation.options)
+    return TorchSubject(name, graph, loaded.interface, loaded.layout == PUBLIC)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from bhpe_compile.artifact import load_reference
 from bhpe_compile.check.bisect import BisectResult, bisect
@@ -69,6 +70,18 @@ def test_no_difference(made: tuple[Path, Path], tmp_path: Path) -> None:
     assert not (tmp_path / "repro").exists()
     alone = bisect(artefact)
     assert (alone.ok, passes(alone)) == (True, ["program"])
+
+
+def test_the_users_own_calibration_is_made_again(
+    made: tuple[Path, Path], remade: Remade, tmp_path: Path
+) -> None:
+    picture, artefact = tmp_path / "noise.png", tmp_path / "model"
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(picture)
+    compile_model(made[0], artefact, CompileOptions("x86", calibrate=(picture,)))
+    assert (artefact / "model.onnx").read_bytes() != remade.snapshots[-1].content
+    result = bisect(artefact, checkpoint=made[0], calibrate=(picture,))
+    assert (result.ok, result.remarks) == (True, ())
 
 
 def test_a_broken_pass(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,6 @@ def test_names_are_checked_before_the_work() -> None:
     with pytest.raises(UsageError, match="quantize-dense does not run with --scheme bidrn --dense fp32"):
         check_points(("quantize-dense",), CompileOptions("x86", dense="fp32"))
     with pytest.raises(UsageError, match="half-residuals does not run"):
-        check_points(("half-residuals",), CompileOptions("x86", scheme=None))
+        check_points(("half-residuals",), CompileOptions("x86", scheme="float"))
     with pytest.raises(UsageError, match="plain does not run with --scheme float"):
-        check_points(("plain",), CompileOptions("x86", scheme=None))
+        check_points(("plain",), CompileOptions("x86", scheme="float"))

@@ -59,7 +59,7 @@ def test_a_right_artefact(compiled: Compiled, tmp_path: Path) -> None:
     assert result.first_difference is None
     assert 0 <= result.flip_rate < 0.05
     assert result.max_abs_error < 0.01
-    assert set(result.to_json()) >= {"ok", "max_abs_error", "flip_rate", "binary_exact"}
+    assert set(result.to_json()) >= {"ok", "max_abs_error", "flip_rate", "binary_exact", "int8_exact"}
 
 
 def test_one_wrong_bit_is_found_and_named(compiled: Compiled, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bhpe_compile.networks.roles import layer_role
 from torch import nn
 
 from bhpe_compile.networks.hmr.module import HMR, OUTPUTS

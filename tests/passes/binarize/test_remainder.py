@@ -52,7 +52,7 @@ def test_heads_stay_by_default_and_say_so() -> None:
     assert not result.modified
     assert lines(graph) == before
     assert [note.site for note in result.notes] == [HEAD, LINEAR]
-    assert all("full precision in every scheme" in note.reason for note in result.notes)
+    assert all("not binary in any scheme" in note.reason for note in result.notes)
 
 
 def test_keep_float_wins_over_binarize() -> None:

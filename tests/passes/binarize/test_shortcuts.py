@@ -54,7 +54,7 @@ def test_before_and_after() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (BinarizeOptions(), "scheme bidrn keeps shortcuts in full precision"),
+        (BinarizeOptions(), "scheme bidrn makes no shortcut binary"),
         (BinarizeOptions(scheme=BNN, keep_float=("*.downsample.0",)), "--keep-float '*.downsample.0'"),
     ],
 )

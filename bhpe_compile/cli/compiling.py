@@ -1,0 +1,128 @@
+"""The options that say what compiling makes of a model, for every command that compiles one or foretells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+from click.core import ParameterSource
+
+from bhpe_compile.cli.log import LOG
+from bhpe_compile.cli.options import NETWORK, existing_file
+from bhpe_compile.compiler.options import FLOAT, SCHEMES, CompileOptions, is_former_int8
+from bhpe_compile.errors import UsageError
+from bhpe_compile.files import find_pictures
+
+F = TypeVar("F", bound=Callable[..., object])
+
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "network": NETWORK,
+    "scheme": click.option(
+        "--scheme",
+        type=click.Choice(SCHEMES),
+        default="bidrn",
+        show_default=True,
+        help="bidrn, bnn, reactnet: which layers become binary, and how. int8: none does, convolutions compute with 8 "
+        "bits. float: everything computes in float32.",
+    ),
+    "keep_float": click.option(
+        "--keep-float",
+        multiple=True,
+        metavar="GLOB",
+        help="Layers that do not become binary, by name: 'backbone.layer4.*'; they are 8-bit, or float with --dense "
+        "fp32.  [repeatable]",
+    ),
+    "binarize": click.option(
+        "--binarize",
+        multiple=True,
+        metavar="GLOB",
+        help="Layers that become binary although the scheme would leave them.  [repeatable]",
+    ),
+    "residual_tap": click.option(
+        "--residual-tap",
+        type=click.Choice(["after", "before"]),
+        default="after",
+        show_default=True,
+        help="Where the residual of a binary layer is taken: after or before its clipping.",
+    ),
+    "dense": click.option(
+        "--dense",
+        type=click.Choice(["int8", "fp32"]),
+        help="How convolutions that are not binary compute.  [default: int8; fp32 with --scheme float]",
+    ),
+    "residual": click.option(
+        "--residual",
+        type=click.Choice(["fp16", "fp32"]),
+        default="fp16",
+        show_default=True,
+        help="How residuals between binary layers are kept in memory.",
+    ),
+    "calibrate": click.option(
+        "--calibrate",
+        multiple=True,
+        metavar="PICTURES",
+        type=click.Path(path_type=Path),
+        help="A picture, or a folder of them, that shows what 8-bit layers will read.  [repeatable; default: what the "
+        "model was trained with, or else an embedded photograph]",
+    ),
+    "tiles": click.option(
+        "--tiles",
+        type=click.Path(path_type=Path),
+        help="A table of register tiles that `bhpe-compile tune` wrote.  [default: the target's]",
+    ),
+}
+"""Every such option, by the name of its parameter."""
+
+BINARIZING = ("network", "scheme", "keep_float", "binarize", "residual_tap")
+"""Those that decide what is made binary, and how."""
+
+
+def compile_options(*names: str) -> Callable[[F], F]:
+    """Options by the names of `OPTIONS`; none: all. The command gets them as one `CompileOptions`, called `options`.
+
+    Its target is the command's --target, "" where there is none.
+    """
+    chosen = names or tuple(OPTIONS)
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def with_options(*arguments: Any, **values: Any) -> object:
+            said = {name: values.pop(name) for name in chosen}
+            return command(*arguments, options=make_options(values.pop("target", None), said), **values)
+
+        decorated: Callable[..., object] = with_options
+        for name in reversed(chosen):
+            decorated = OPTIONS[name](decorated)
+        return cast(F, decorated)
+
+    return decorate
+
+
+def make_options(target: str | None, said: dict[str, Any]) -> CompileOptions:
+    """What the words of a command line ask for; UsageError for what contradicts itself or does not exist."""
+    if is_former_int8(said["scheme"], said.get("dense")):
+        LOG.message(
+            "note: --scheme float --dense int8 is --scheme int8 now; the next version knows that only"
+        )
+    if said.get("calibrate"):
+        said["calibrate"] = find_pictures(said["calibrate"])
+    if said.get("tiles") is not None:
+        said["tiles"] = existing_file(said["tiles"], "table of tiles")
+    options = CompileOptions(target=target or "", **said)
+    if options.calibrate and not options.computes_int8:
+        wrong = "--scheme float" if options.scheme == FLOAT else "--dense fp32"
+        raise UsageError(f"--calibrate is for 8-bit layers, {wrong} has none: leave one of them out")
+    return options
+
+
+def given(*names: str) -> tuple[str, ...]:
+    """Those of the options (by the names of `OPTIONS`; none: all) that stand on the command line, with their dashes."""
+    context = click.get_current_context()
+    return tuple(
+        f"--{name.replace('_', '-')}"
+        for name in names or OPTIONS
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    )
