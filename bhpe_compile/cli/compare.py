@@ -111,7 +111,7 @@ def compare_command(
     for source in sources:
         existing(source, "model or artefact")
     subjects = [
-        read_subject(source, letter, *results.get(letter, (None, None)), network=network)
+        read_subject(source, letter, *results.get(letter, (None, None)), network)
         for letter, source in zip(LETTERS, sources, strict=False)
     ]
     if measure:
