@@ -110,10 +110,10 @@ def compare_command(
     results = parse_accuracy(accuracy, len(sources))
     for source in sources:
         existing(source, "model or artefact")
-    subjects = [
-        read_subject(source, letter, *results.get(letter, (None, None)), network)
-        for letter, source in zip(LETTERS, sources, strict=False)
-    ]
+    subjects = []
+    for letter, source in zip(LETTERS, sources, strict=False):
+        file, row = results.get(letter, (None, None))
+        subjects.append(read_subject(source, letter, file, row, network))
     if measure:
         subjects = time_subjects(subjects, rounds)
     comparison = compare(subjects, Limits(max_size, max_ops, max_latency_ratio))
