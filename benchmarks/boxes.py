@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bhpe_compile.distill.targets import crop_boxes
 from common import Progress
 from torch import Tensor, fx, nn
 
@@ -29,10 +28,11 @@ from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.evaluate import evaluate
 from bhpe_compile.evaluate.people import Outputs
-from bhpe_compile.evaluate.subjects import PUBLIC, Images, Subject, TorchSubject
+from bhpe_compile.evaluate.subjects import PUBLIC, Inputs, Subject, TorchSubject
 from bhpe_compile.files import write_atomically
 from bhpe_compile.frontends.checkpoint import load_model
-from bhpe_compile.networks.hand4whole.presets import Preset
+from bhpe_compile.networks.hand4whole.presets import Preset, get_preset
+from bhpe_compile.networks.hand4whole.training.targets import crop_boxes
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.search.layers.stages import binarized
 
@@ -62,6 +62,7 @@ class AtLabels:
             "torch",
             subject.relative_hands,
         )
+        self.interface = subject.interface
         self._preset, self._labels, self._shown = preset, labels, 0
         self._given = [Given(), Given(), Given()]
         graph = copy.deepcopy(subject.network)
@@ -76,15 +77,16 @@ class AtLabels:
         graph.recompile()
         self._subject = replace(subject, network=graph)
 
-    def predict(self, images: Images) -> Outputs:
+    def predict(self, inputs: Inputs) -> Outputs:
         """All pictures at once."""
-        people = range(self._shown, self._shown + len(images))
-        self._shown += len(images)
+        count = len(next(iter(inputs.values())))
+        people = range(self._shown, self._shown + count)
+        self._shown += count
         still = np.random.default_rng(0)
         boxes = [crop_boxes(self._labels(i).boxes, self._preset, None, still) for i in people]
         for index, given in enumerate(self._given):
             given.boxes = torch.from_numpy(np.stack(boxes)[:, index])
-        return self._subject.predict(images)
+        return self._subject.predict(inputs)
 
 
 def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
@@ -95,10 +97,15 @@ def measure(models: Sequence[Path], count: int, seed: int) -> dict[str, Any]:
     for path in models:
         loaded = load_model(path)
         if loaded.binarization is None:
-            own = TorchSubject(f"{path.stem}, {OWN}", trace(loaded.model), loaded.layout == PUBLIC)
+            own = TorchSubject(
+                f"{path.stem}, {OWN}", trace(loaded.model), loaded.interface, loaded.layout == PUBLIC
+            )
         else:
             own = binarized(loaded, None, f"{path.stem}, {OWN}")
-        subjects += [own, AtLabels(replace(own, name=path.stem), loaded.preset, examples.dataset.labels)]
+        subjects += [
+            own,
+            AtLabels(replace(own, name=path.stem), get_preset(loaded.preset), examples.dataset.labels),
+        ]
     result = evaluate(subjects, examples, lambda done: tell("evaluated", done / count))
     rows = {row.name: {name: round(row.figures()[name], 3) for name in FIGURES} for row in result.rows}
     return {"test_images": count, "seed": seed, "data": vars(result.data).copy(), "rows": rows}

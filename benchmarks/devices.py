@@ -32,7 +32,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from bhpe_compile.networks.roles import layer_role
 from torch import Tensor, nn
 
 from bhpe_compile.artifact import link
@@ -205,11 +204,13 @@ def body(target: Target, count: Count, folder: Path) -> dict[str, Any]:
 
 def dense(counts: Counts, artifact: Path) -> int:
     """Instructions in kernels of layers that are not binary: the stem and the shortcuts."""
+    rows = json.loads((artifact / "report.json").read_bytes())["layers"]
+    role_of = {row["name"]: row["role"] for row in rows}
     with open_session(artifact) as session:
         roles: dict[str, set[str]] = {}
         for step in session.steps:
             if step.layer:
-                roles.setdefault(step.symbol, set()).add(layer_role(step.layer))
+                roles.setdefault(step.symbol, set()).add(role_of.get(step.layer, "head"))
     names = [symbol for symbol, found in roles.items() if found <= {"stem", "shortcut"}]
     return sum(
         number for name, number in counts.items() if any(f"{symbol}_compute_" in name for symbol in names)

@@ -15,6 +15,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import itertools
+import json
 import statistics
 import tempfile
 import time
@@ -22,7 +23,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bhpe_compile.networks.roles import layer_role
 from common import facts, parser, report
 
 from bhpe_compile.artifact import load_reference
@@ -63,12 +63,15 @@ def group_of(step: StepInfo) -> str:
 
 def measure(artefact: Path, rounds: int) -> dict[str, Any]:
     """Milliseconds of every step, and the sums by group."""
-    picture = load_reference(artefact).image
+    recorded = load_reference(artefact).inputs
+    rows = json.loads((artefact / "report.json").read_bytes())["layers"]
+    roles = {row["name"]: row["role"] for row in rows}
     with Model(artefact) as model:
         times: list[list[float]] = [[] for _ in model.steps]
         whole: list[float] = []
         for _ in range(rounds + 2):
-            model.input()[...] = picture
+            for index, port in enumerate(model.inputs):
+                model.input(index)[...] = recorded[port.name]
             for step, listed in enumerate(times):
                 start = time.perf_counter()
                 model.execute_step(step)
@@ -77,7 +80,13 @@ def measure(artefact: Path, rounds: int) -> dict[str, Any]:
             model.execute()
             whole.append((time.perf_counter() - start) * 1e3)
         steps = [
-            {"layer": s.layer, "kind": s.kind, "group": group_of(s), "ms": statistics.median(listed[2:])}
+            {
+                "layer": s.layer,
+                "role": roles.get(s.layer, ""),
+                "kind": s.kind,
+                "group": group_of(s),
+                "ms": statistics.median(listed[2:]),
+            }
             for s, listed in zip(model.steps, times, strict=True)
         ]
     sums = {g: sum(s["ms"] for s in steps if s["group"] == g) for g in COLOURS}
@@ -169,7 +178,7 @@ def draw(figures: dict[str, Any], title: str) -> str:
         free = all(abs(x - other) > LABEL_WIDTH or abs(y - level) > LABEL_HEIGHT for other, level in labels)
         if step["ms"] >= NAMED * largest and free:
             labels.append((x, y))
-            text(x, y, layer_role(step["layer"]), 11, 'text-anchor="middle"')
+            text(x, y, step["role"], 11, 'text-anchor="middle"')
     for name, first, count in parts_of(steps):
         start, wide = left + first * pitch, count * pitch
         spent = sum(s["ms"] for s in steps[first : first + count])
@@ -207,7 +216,7 @@ def compile_full(folder: Path) -> Path:
     from bhpe_compile.networks.hand4whole.presets import PRESETS
 
     checkpoint, artefact = folder / "full.pt", folder / "full-native"
-    save_model(checkpoint, initialise(Hand4Whole(PRESETS["full"]), 0), PRESETS["full"])
+    save_model(checkpoint, initialise(Hand4Whole(PRESETS["full"]), 0), "hand4whole:full")
     pipeline.compile_model(checkpoint, artefact, CompileOptions("native"))
     return artefact
 

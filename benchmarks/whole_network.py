@@ -127,7 +127,7 @@ def measure(folder: Path, preset: str, target: str, rounds: int) -> dict[str, An
     """All figures of one preset and target."""
     torch.set_num_threads(1)
     checkpoint = folder / f"{preset}.pt"
-    save_model(checkpoint, initialise(Hand4Whole(PRESETS[preset]), 0), PRESETS[preset])
+    save_model(checkpoint, initialise(Hand4Whole(PRESETS[preset]), 0), f"hand4whole:{preset}")
     artefact, costs = compile_ours(folder, checkpoint, target)
     sessions, picture, details = peer_sessions(folder, checkpoint)
     missing = []

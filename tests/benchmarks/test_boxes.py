@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from bhpe_compile.distill.targets import crop_boxes
-from bhpe_compile.evaluate.evaluate import to_network
+from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.subjects import TorchSubject
+from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.training.targets import crop_boxes
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_axis_angle
 from bhpe_compile.passes.binarize import trace
 from tests.distill.people import People
@@ -28,10 +29,12 @@ def test_a_network_that_is_told_where_to_crop() -> None:
     import boxes
 
     model = initialise(Hand4Whole(TINY), 1).eval()
-    own = TorchSubject("own", trace(model))
+    own = TorchSubject("own", trace(model), NETWORK.interface("tiny"))
     told = boxes.AtLabels(own, TINY, PEOPLE.labels)
-    images = to_network(np.stack([PEOPLE.image(i) for i in range(5)]))
-    found = [told.predict(images[:3]), told.predict(images[3:])]
+    pictures = np.stack([PEOPLE.image(i) for i in range(5)])
+    inputs = network_inputs(own.interface, pictures)
+    images = inputs["image"]
+    found = [told.predict({"image": images[:3]}), told.predict({"image": images[3:]})]
     outputs = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
     still = np.random.default_rng(0)
     places = np.stack([crop_boxes(PEOPLE.labels(i).boxes, TINY, None, still) for i in range(5)])
@@ -46,7 +49,7 @@ def test_a_network_that_is_told_where_to_crop() -> None:
     np.testing.assert_allclose(outputs["smplx_expr"], wanted["expression"], **near)
     root = rotation_6d_to_axis_angle(wanted["root"]).numpy()
     np.testing.assert_allclose(outputs["smplx_root_pose"], root, **near)
-    usual = own.predict(images)
+    usual = own.predict(inputs)
     assert np.abs(usual["smplx_expr"] - outputs["smplx_expr"]).max() > 1e-3
     for name in ("lhand_bbox", "rhand_bbox", "face_bbox", "smplx_shape"):
         np.testing.assert_allclose(outputs[name], usual[name], rtol=1e-4, atol=1e-3)

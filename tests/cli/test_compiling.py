@@ -141,9 +141,9 @@ def test_contradictions_are_refused_in_one_line(
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints")
     network = initialise(Hand4Whole(TINY), 1)
-    save_model(folder / "model.pt", network, TINY)
+    save_model(folder / "model.pt", network, "hand4whole:tiny")
     options = BinarizeOptions()
-    save_model(folder / "binary.pt", binarize(network, options)[0], TINY, options.to_dict())
+    save_model(folder / "binary.pt", binarize(network, options)[0], "hand4whole:tiny", options.to_dict())
     return folder
 
 

@@ -27,9 +27,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body = write_body(folder / "body.npz")
     write_set(folder / "people", body)
     model = initialise(Hand4Whole(TINY), 3)
-    save_model(folder / "model.pt", model, TINY)
+    save_model(folder / "model.pt", model, "hand4whole:tiny")
     options = BinarizeOptions()
-    save_model(folder / "binary.pt", binarize(model, options)[0], TINY, options.to_dict())
+    save_model(folder / "binary.pt", binarize(model, options)[0], "hand4whole:tiny", options.to_dict())
     assert main(words(folder, "eval", "model.pt", "--save-baseline", str(folder / "baseline.json"))) == 0
     return folder
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from bhpe_compile.cli.main import main
-from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.processes import python_command
 from tests.command import bhpe, environment
 
@@ -135,10 +134,10 @@ def test_markdown_cannot_be_broken_by_a_name() -> None:
 def test_csv_cells_are_no_formulas() -> None:
     from dataclasses import replace
 
-    from bhpe_compile.report.report import report_preset
+    from bhpe_compile.report.report import report_network
     from bhpe_compile.report.tables import layers_csv
 
-    made = report_preset(TINY.name, "bidrn", "x86", None)
+    made = report_network("hand4whole:tiny", "bidrn", "x86", None)
     first = replace(made.after.layers[0], name="=1+1")
     after = replace(made.after, layers=(first,))
     assert layers_csv(replace(made, after=after)).splitlines()[1].startswith("'=1+1,")

@@ -53,7 +53,7 @@ class Compilations:
         self.folder = folder
         self.source = folder / "model.pt"
         self.model = initialise(Hand4Whole(TINY), 1)
-        save_model(self.source, self.model, TINY)
+        save_model(self.source, self.model, "hand4whole:tiny")
         self.events: dict[str, list[Event]] = {}
         self._done: dict[str, CompileResult] = {}
 
@@ -207,7 +207,7 @@ def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_
     """
     path = tmp_path / "binary.pt"
     options = BinarizeOptions()
-    save_model(path, binarize(compiled.model, options)[0], TINY, options.to_dict())
+    save_model(path, binarize(compiled.model, options)[0], "hand4whole:tiny", options.to_dict())
     compilation = Compilation(OPTIONS["bnn"], path)
     assert compilation.onnx_bytes == content(compiled("bidrn"), "model.onnx")
     assert describe(compilation.loaded, OPTIONS["bnn"])["model"]["binarization"] == options.to_dict()

@@ -21,7 +21,7 @@ def test_layers_of_a_binary_checkpoint_are_chosen_already(tmp_path: Path) -> Non
     options = BinarizeOptions()
     graph, _ = binarize(initialise(Hand4Whole(TINY), 1), options)
     source = tmp_path / "binary.pt"
-    save_model(source, graph, TINY, options.to_dict())
+    save_model(source, graph, "hand4whole:tiny", options.to_dict())
     with pytest.raises(UsageError, match="binary already"):
         compile_model(source, tmp_path / "out", CompileOptions("x86", keep_float=("backbone.*",)))
     assert [path.name for path in tmp_path.iterdir()] == ["binary.pt"]

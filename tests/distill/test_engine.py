@@ -16,9 +16,6 @@ from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
-from bhpe_compile.distill.losses import WEIGHTS
-from bhpe_compile.distill.train import Trained, freeze_layers, start_at_the_mean, train
-
 from bhpe_compile.distill import engine
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.recipe import Recipe
@@ -28,6 +25,8 @@ from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS
+from bhpe_compile.networks.hand4whole.training.train import Trained, freeze_layers, start_at_the_mean, train
 from tests.command import ROOT
 from tests.distill.people import People
 
@@ -152,7 +151,7 @@ def test_training_goes_on_from_a_network_and_leaves_what_is_frozen(
 def test_without_accelerate_the_extra_is_named() -> None:
     script = (
         "import sys; sys.modules['accelerate'] = None\n"
-        "import bhpe_compile.distill.student, bhpe_compile.distill.train\n"
+        "import bhpe_compile.networks.hand4whole.training.student, bhpe_compile.networks.hand4whole.training.train\n"
         "from bhpe_compile.distill.engine import processes\n"
         "from bhpe_compile.distill.recipe import Recipe\n"
         "processes(Recipe(images=64)).__enter__()\n"

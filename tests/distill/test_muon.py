@@ -14,7 +14,8 @@ from bhpe_compile.distill.muon import MOMENTUM, Muon, orthogonalised
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
-from bhpe_compile.networks.roles import is_output
+from bhpe_compile.passes.binarize import trace
+from bhpe_compile.passes.binarize.roles import OUTPUT_LAYERS
 
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 40), scale=st.sampled_from([1e-4, 1.0, 1e3]))
@@ -54,7 +55,7 @@ def test_tall_matrices_move_further_and_weights_without_gradient_stay() -> None:
 
 
 def test_inner_weights_are_muons_and_all_learn_once() -> None:
-    network = Hand4Whole(TINY)
+    network = trace(Hand4Whole(TINY), "predict")
     frozen = dict(network.named_parameters())["hand_roi_net.backbone.layer1.0.conv1.weight"]
     frozen.requires_grad_(False)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -66,14 +67,13 @@ def test_inner_weights_are_muons_and_all_learn_once() -> None:
     assert {"backbone.layer1.0.conv1.weight", "box_net.deconv.0.weight"} <= by_muon
     assert {"backbone.conv1.weight", "body_rotation_net.root_pose_out.0.weight"} <= by_adamw[0]
     assert all(dict(network.named_parameters())[name].ndim == 1 for name in by_adamw[1])
-    assert not {name for name in by_muon if is_output(name.rpartition(".")[0])}
+    assert not {name for name in by_muon if name.rpartition(".")[0] in network.meta[OUTPUT_LAYERS]}
     assert [group["weight_decay"] for group in adamw.param_groups] == [0.5, 0.0]
     assert [group["factor"] for group in (*adamw.param_groups, *muon.param_groups)] == [1, 1, MUON_FACTOR]
 
 
 def test_without_inner_layers_there_is_no_muon() -> None:
-    network = nn.Sequential()
-    network.add_module("root_pose_out", nn.Sequential(nn.Linear(3, 2)))
+    network = trace(nn.Sequential(nn.Linear(3, 2)))
     assert len(make_optimizers(network, Recipe(images=64))) == 1
 
 
@@ -89,5 +89,6 @@ def test_without_inner_layers_there_is_no_muon() -> None:
         ("backbone.layer1.0.conv1", False),
     ],
 )
-def test_outputs_are_told_by_their_path(path: str, expected: bool) -> None:
-    assert is_output(path) is expected
+def test_layers_behind_which_no_other_stands_compute_an_output(path: str, expected: bool) -> None:
+    graph = trace(Hand4Whole(TINY), "predict")
+    assert (path in graph.meta[OUTPUT_LAYERS]) is expected

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bhpe_compile.distill.samples import Augmentation, Key, Order, Samples, load, stack, to_tensors
-from bhpe_compile.distill.targets import BoxJitter, crop_boxes, tight_to_cells
+from bhpe_compile.distill.samples import Key, Order, load, stack, to_tensors
 from bhpe_compile.networks.hand4whole.boxes import RoiNet, restore_boxes
-from bhpe_compile.networks.hand4whole.module import ENLARGE, Hand4Whole
-from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.networks.hand4whole.presets import ENLARGE, TINY
+from bhpe_compile.networks.hand4whole.training.samples import Augmentation, Samples
+from bhpe_compile.networks.hand4whole.training.targets import BoxJitter, crop_boxes, tight_to_cells
 from tests.distill.people import HEIGHT, WIDTH, People
 
 PEOPLE = People()
@@ -67,8 +68,8 @@ def test_light_changes_all_parts_alike() -> None:
 
     inside = np.array([[50, 50, 90, 90]] * 3, np.float32)
     boxes = np.stack([inside] * 12)
-    still = Augmentation(noise=0, jitter=BoxJitter(0, 0))
-    noisy = Augmentation(brightness=0, colour=0, offset=0, noise=0.04, jitter=BoxJitter(0, 0))
+    still = Augmentation(Light(noise=0), BoxJitter(0, 0))
+    noisy = Augmentation(Light(brightness=0, colour=0, offset=0, noise=0.04), BoxJitter(0, 0))
     seen, spreads = set(), []
     for index in range(12):
         found = Samples(Grey(), TINY, 0, boxes=boxes, augmentation=still)[1, index]

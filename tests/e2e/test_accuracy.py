@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bhpe_compile.evaluate.evaluate import open_body, to_network
+from bhpe_compile.evaluate.evaluate import open_body
+from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.metrics import METRICS, measure
 from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.runtime import Model
@@ -50,7 +51,9 @@ def test_an_artefact_is_run_and_measured(compiled: Compiled, people: Path) -> No
     errors = []
     with Model(compiled.folder) as model:
         for i in range(len(data)):
-            found = bodies.predicted(model.run(to_network(data.image(i)[None])))
+            found = bodies.predicted(
+                model.run(network_inputs(model.interface, data.image(i)[None])), model.interface
+            )
             errors.append(measure(found, bodies.labelled([data.labels(i)]), bodies.regions))
     assert set(row["figures"]) == set(METRICS)
     for name, value in row["figures"].items():

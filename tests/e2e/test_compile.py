@@ -70,7 +70,7 @@ def test_binary_checkpoint_replaces_an_artifact_of_ours(
     """A checkpoint that is model.pt made binary: compiling either gives the same library and weights."""
     options = BinarizeOptions()
     loaded = load_model(example / "model.pt")
-    save_model(tmp_path / "binary.pt", binarize(loaded.model, options)[0], loaded.preset, options.to_dict())
+    save_model(tmp_path / "binary.pt", binarize(loaded.model, options)[0], loaded.spec, options.to_dict())
     (copy / "weights.bin").write_bytes(b"old")
     outcome = bhpe(tmp_path / "binary.pt", "--target", "x86", "-o", copy, "-q")
     assert outcome.code == 0, outcome.stderr

@@ -13,7 +13,7 @@ import pytest
 from bhpe_compile.cli.report import time_artifact
 from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.report.artifact import read_artifact
-from bhpe_compile.report.count import count_preset
+from bhpe_compile.report.count import count_network
 from bhpe_compile.report.layout import packing
 from bhpe_compile.report.report import report_artifact, report_checkpoint, target_of
 from tests.command import bhpe
@@ -66,7 +66,7 @@ def test_prediction_is_what_was_compiled(which: str, example: Path, request: pyt
 def test_paper_counts_are_those_of_the_preset(compiled: Compiled, example: Path) -> None:
     """The artefact's own layers, and the preset counted without any checkpoint, are the same network."""
     report = report_artifact(compiled.folder)
-    counted = count_preset(load_model(example / "model.pt").preset.name)
+    counted = count_network(load_model(example / "model.pt").spec)
     assert report.paper is not None
     assert report.before.layers == counted.layers
     assert report.paper.original.params_total == counted.parameters

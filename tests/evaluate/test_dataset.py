@@ -16,6 +16,7 @@ from PIL import Image
 from bhpe_compile.errors import BhpeError, InputError, ToolchainError, UsageError
 from bhpe_compile.evaluate.agora import AgoraDataset
 from bhpe_compile.evaluate.ehf import CAMERA, EhfDataset, read_vertices, to_camera
+from bhpe_compile.evaluate.frame import framed
 from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.runtime.picture import load_picture
 from tests.evaluate.bodies import random_fields, write
@@ -111,10 +112,10 @@ def test_ehf_with_hand4wholes_index(ehf: Path) -> None:
     assert isinstance(data, EhfDataset)
     assert (data.name, len(data), data.body) == ("EHF", 2, None)
     picture = load_picture(ehf / "02_img.png", (40.0, 20.0, 90.0, 120.0))
-    expected = picture.network_input[0].transpose(1, 2, 0) * 255
+    expected = framed(picture).tensor[0].transpose(1, 2, 0) * 255
     assert np.abs(data.image(1) - expected).max() <= 0.5001
     labels = data.labels(1)
-    wanted = [mapped(BOXES[part], picture.affine) for part in ORDER]
+    wanted = [mapped(BOXES[part], framed(picture).affine) for part in ORDER]
     np.testing.assert_allclose(labels.boxes, wanted, rtol=1e-5)
     assert np.isnan(labels.pose).all()
     assert not labels.visible.any()
@@ -160,7 +161,7 @@ def test_ehf_as_released(ehf: Path) -> None:
     data = open_dataset(ehf)
     picture = load_picture(ehf / "01_img.png", (40.0, 20.0, 90.0, 120.0))
     np.testing.assert_allclose(
-        data.labels(0).boxes, [mapped(BOXES[p], picture.affine) for p in ORDER], rtol=1e-5
+        data.labels(0).boxes, [mapped(BOXES[p], framed(picture).affine) for p in ORDER], rtol=1e-5
     )
     assert data.image(0).shape == (512, 384, 3)
 
@@ -225,7 +226,7 @@ def test_agora_small_pictures(agora: Path, tmp_path: Path) -> None:
     assert isinstance(data, AgoraDataset)
     assert (data.name, len(data), data.body, data.vertices(0)) == ("AGORA", 1, body, None)
     picture = load_picture(agora / "1280x720/validation/a_1280x720.png", (300.0, 200.0, 100.0, 200.0))
-    assert np.abs(data.image(0) - picture.network_input[0].transpose(1, 2, 0) * 255).max() <= 0.5001
+    assert np.abs(data.image(0) - framed(picture).tensor[0].transpose(1, 2, 0) * 255).max() <= 0.5001
     labels = data.labels(0)
     np.testing.assert_allclose(labels.pose[0], [0.1, 0.2, 0.3], rtol=1e-6)
     np.testing.assert_allclose(labels.pose[1:22].ravel(), np.linspace(-1, 1, 63), rtol=1e-6)
@@ -238,7 +239,7 @@ def test_agora_small_pictures(agora: Path, tmp_path: Path) -> None:
 
     def crop(x: float, y: float) -> NDArray[np.float64]:
         """Pixels of 3840x2160 -> of the crop, through the small picture."""
-        return (np.array([x, y]) / 3 - picture.affine[:, 2]) / picture.affine.diagonal()
+        return (np.array([x, y]) / 3 - framed(picture).affine[:, 2]) / framed(picture).affine.diagonal()
 
     x, y, w, h = PART_BOXES["rhand_bbox"]
     np.testing.assert_allclose(labels.boxes[1], [*crop(x, y), *crop(x + w, y + h)], rtol=1e-5)

@@ -12,12 +12,16 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.dataset import unknown_labels
 from bhpe_compile.evaluate.evaluate import Evaluation, Examples, evaluate, open_body, score_all
 from bhpe_compile.evaluate.metrics import METRICS, measure
-from bhpe_compile.evaluate.people import BOXES, POSE, SHAPE, Bodies, Outputs, scale_boxes, square_boxes
-from bhpe_compile.evaluate.subjects import ConstantSubject, Images, TorchSubject
+from bhpe_compile.evaluate.people import PARTS, Bodies, Outputs, scale_boxes, square_boxes
+from bhpe_compile.evaluate.subjects import ConstantSubject, Inputs, TorchSubject
+from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.networks.hand4whole.initialise import initialise
-from bhpe_compile.networks.hand4whole.module import ENLARGE, Hand4Whole
+from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.interface import Interface
 from tests.evaluate.made_up import MadeUpSet, write_body
+
+INTERFACE = NETWORK.interface("tiny")
 
 FLOAT32 = 1e-3
 """Millimetres: meshes are computed in float32, whose last bit is 0.1 micrometres at one metre."""
@@ -35,7 +39,12 @@ class Oracle:
     relative_hands: bool = False
     seen: int = 0
 
-    def predict(self, images: Images) -> Outputs:
+    @property
+    def interface(self) -> Interface:
+        return INTERFACE
+
+    def predict(self, inputs: Inputs) -> Outputs:
+        images = inputs["image"]
         people = [self.data.labels(self.seen + i) for i in range(len(images))]
         for i in range(len(images)):
             expected = self.data.image(self.seen + i).transpose(2, 0, 1) / np.float32(255)
@@ -47,10 +56,12 @@ class Oracle:
         parts = [pose[:, 0], pose[:, 1:22], pose[:, 22], pose[:, 25:40], pose[:, 40:]]
         values = [part.reshape(len(images), -1) for part in parts]
         values += [np.stack([one.betas for one in people]), np.stack([one.expression for one in people])]
-        outputs = dict(zip((*POSE, *SHAPE), values, strict=True))
+        assert INTERFACE.body is not None
+        outputs = dict(zip(INTERFACE.body.names, values, strict=True))
         boxes = square_boxes(np.stack([one.boxes for one in people]))
-        for i, (name, margin) in enumerate(zip(BOXES, ENLARGE, strict=True)):
-            outputs[name] = scale_boxes(boxes[:, i], margin)
+        for one in INTERFACE.outputs:
+            if one.kind == "boxes":
+                outputs[one.name] = scale_boxes(boxes[:, PARTS.index(one.part)], one.margin)
         return outputs
 
 
@@ -184,7 +195,9 @@ def network() -> Hand4Whole:
 def test_a_network_is_evaluated_as_it_stands(bodies: Bodies, network: Hand4Whole) -> None:
     data = StillEyes(3)
     network.train()  # statistics of the batch would make figures depend on its size
-    one, two = (run(data, bodies, TorchSubject("net", network), batch=size).rows[0] for size in (1, 3))
+    one, two = (
+        run(data, bodies, TorchSubject("net", network, INTERFACE), batch=size).rows[0] for size in (1, 3)
+    )
     assert set(one.figures()) == set(METRICS)
     for name in METRICS:
         # sums of convolutions over another batch are taken in another order
@@ -196,7 +209,7 @@ def test_a_broken_network_is_one_line(bodies: Bodies, network: Hand4Whole) -> No
     broken = initialise(Hand4Whole(TINY), 1)
     broken.body_rotation_net.shape_out[0].bias.data.fill_(float("nan"))
     with pytest.raises(InputError, match="smplx_shape with values that are no numbers"):
-        run(StillEyes(1), bodies, TorchSubject("net", broken))
+        run(StillEyes(1), bodies, TorchSubject("net", broken, INTERFACE))
 
 
 def test_batches_kept_in_memory_give_the_same(bodies: Bodies) -> None:

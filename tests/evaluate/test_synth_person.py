@@ -11,11 +11,11 @@ import torch
 from bhpe_compile.errors import ToolchainError
 from bhpe_compile.evaluate.body import BodyModel, BodyOutput, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import LABEL_FIELDS, Labels
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.synth import person as module
 from bhpe_compile.evaluate.synth.person import PARTS, Generator, Person, normals
 from bhpe_compile.evaluate.synth.render import open_context
 from bhpe_compile.evaluate.synth.shapes import split_of
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 pytest.importorskip("moderngl")
 try:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.skeleton import INDEX as AT
 from bhpe_compile.evaluate.synth.appearance import Measures, sample_appearance, split_of_hue
 from bhpe_compile.evaluate.synth.backgrounds import FAMILIES, sample_background
@@ -20,7 +21,6 @@ from bhpe_compile.evaluate.synth.rotations import about, axis_angle, mirrored, s
 from bhpe_compile.evaluate.synth.sensor import expose, jpeg
 from bhpe_compile.evaluate.synth.shapes import LIMIT, sample_betas, split_of
 from bhpe_compile.evaluate.synth.streams import SPLITS, stream
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
 
 MEASURES = Measures((0.65, 0.13, 0.06), 0.51, 0.03, -0.07, -0.5, -0.94, 0.18, 0.45, 0.7, -1.01)
 angles = st.floats(-3.1, 3.1)

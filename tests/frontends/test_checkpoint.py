@@ -25,7 +25,7 @@ def tiny() -> Hand4Whole:
 
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
 def test_round_trip(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
-    save_model(tmp_path / name, tiny, TINY)
+    save_model(tmp_path / name, tiny, "hand4whole:tiny")
     loaded = load_model(tmp_path / name)
     assert loaded.preset == TINY
     assert loaded.binarization is None
@@ -37,8 +37,8 @@ def test_round_trip(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_same_model_same_bytes(tmp_path: Path, tiny: Hand4Whole, suffix: str) -> None:
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
-    save_model(first, tiny, TINY)
-    save_model(second, tiny, TINY)
+    save_model(first, tiny, "hand4whole:tiny")
+    save_model(second, tiny, "hand4whole:tiny")
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -47,7 +47,7 @@ def test_binarization_comes_back_with_its_state(tmp_path: Path, tiny: Hand4Whole
     """The graph is rebuilt by the passes: here only the options and the tensors are handed on, unchecked."""
     options = {"scheme": {"name": "bidrn"}, "keep_float": ["box_net.*"], "binarize": []}
     layer = torch.nn.Linear(3, 4)
-    save_model(tmp_path / name, layer, TINY, options)
+    save_model(tmp_path / name, layer, "hand4whole:tiny", options)
     loaded = load_model(tmp_path / name)
     assert loaded.binarization == options
     assert loaded.preset == TINY
@@ -58,10 +58,10 @@ def test_binarization_comes_back_with_its_state(tmp_path: Path, tiny: Hand4Whole
 def test_nothing_is_left_when_writing_fails(tmp_path: Path, tiny: Hand4Whole) -> None:
     (tmp_path / "taken.pt").mkdir()
     with pytest.raises(UsageError, match=r"taken\.pt: cannot be written"):
-        save_model(tmp_path / "taken.pt", tiny, TINY)
+        save_model(tmp_path / "taken.pt", tiny, "hand4whole:tiny")
     assert [p.name for p in tmp_path.iterdir()] == ["taken.pt"]
     with pytest.raises(UsageError, match="cannot be written: No such file"):
-        save_model(tmp_path / "nowhere" / "m.pt", tiny, TINY)
+        save_model(tmp_path / "nowhere" / "m.pt", tiny, "hand4whole:tiny")
 
 
 def test_public_layout(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_foreign_files(tmp_path: Path, content: bytes, suffix: str) -> None:
 
 def test_truncated(tmp_path: Path, tiny: Hand4Whole) -> None:
     path = tmp_path / "m.pt"
-    save_model(path, tiny, TINY)
+    save_model(path, tiny, "hand4whole:tiny")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="truncated, damaged or not"):
         load_model(path)
@@ -186,7 +186,7 @@ def test_compact_form_keeps_signs_and_magnitudes(tmp_path: Path) -> None:
     options = BinarizeOptions()
     graph, _ = binarize(initialise(Hand4Whole(TINY), 3), options)
     for name in ("a.pt", "a.safetensors"):
-        save_model(tmp_path / name, graph, TINY, options.to_dict(), compact=True)
+        save_model(tmp_path / name, graph, "hand4whole:tiny", options.to_dict(), compact=True)
     first, second = load_model(tmp_path / "a.pt"), load_model(tmp_path / "a.safetensors")
     assert first.state_dict.keys() == graph.state_dict().keys()
     assert all(torch.equal(value, second.state_dict[name]) for name, value in first.state_dict.items())
@@ -203,7 +203,7 @@ def test_damaged_compact_form_is_refused(damage: str, tmp_path: Path) -> None:
     options = BinarizeOptions()
     graph, _ = binarize(initialise(Hand4Whole(TINY), 3), options)
     path = tmp_path / "a.pt"
-    save_model(path, graph, TINY, options.to_dict(), compact=True)
+    save_model(path, graph, "hand4whole:tiny", options.to_dict(), compact=True)
     content = torch.load(path, weights_only=True)
     name = "backbone.layer2.0.conv2.weight"
     if damage == "bits":
@@ -220,7 +220,7 @@ def test_damaged_compact_form_is_refused(damage: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
 def test_ranges_come_back(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
     ranges = {"backbone.conv1": (0.0, 1.0), "other": (-0.1, 0.3)}
-    save_model(tmp_path / name, tiny, TINY, ranges=ranges)
+    save_model(tmp_path / name, tiny, "hand4whole:tiny", ranges=ranges)
     assert load_model(tmp_path / name).ranges == ranges
 
 
@@ -229,7 +229,7 @@ def test_ranges_come_back(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
     [{"a": [1.0, 2.0]}, {"a": [0.0, float("nan")]}, {"a": [0.0]}, {"a": "ab"}, {"a": 3}, ["a"], 7],
 )
 def test_damaged_ranges_are_named(tmp_path: Path, tiny: Hand4Whole, ranges: Any) -> None:
-    save_model(tmp_path / "m.pt", tiny, TINY)
+    save_model(tmp_path / "m.pt", tiny, "hand4whole:tiny")
     content = torch.load(tmp_path / "m.pt", weights_only=True)
     torch.save(content | {"ranges": ranges}, tmp_path / "m.pt")
     with pytest.raises(InputError, match="damaged: ranges of 8-bit layers"):

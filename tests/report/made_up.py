@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from bhpe_compile.report.cost import BINARY, CONVOLUTION, Costs, Layer
-from bhpe_compile.report.report import Report, report_preset
+from bhpe_compile.report.report import Report, report_network
 
 HOSTILE = '<img src=x onerror="window.hit=1">"\'&<script>window.hit=1</script>'
 
@@ -35,7 +35,7 @@ def layer(name: str = "backbone.layer1.0.conv2", precision: str = BINARY, **fact
 
 def hostile_report() -> Report:
     """The tiny preset with names that try to become markup, notes and a verification that failed."""
-    report = report_preset("tiny", "bidrn", "x86-avx512", None)
+    report = report_network("hand4whole:tiny", "bidrn", "x86-avx512", None)
     first, *others = report.after.layers
     after = Costs((replace(first, name=HOSTILE), *others), "bidrn")
     note = {"pass_name": HOSTILE, "site": HOSTILE, "applied": False, "reason": HOSTILE}

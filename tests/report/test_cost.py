@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.report.cost import (
     BINARY,
     FLOAT16,
@@ -17,7 +18,6 @@ from bhpe_compile.report.cost import (
     paper_parameters,
 )
 from bhpe_compile.report.figures import render_bytes, render_count, render_ratio, render_share
-from bhpe_compile.report.stages import stage_of
 from tests.report.made_up import layer
 
 MACS = 64 * 64 * 9 * 64 * 48
@@ -45,12 +45,12 @@ def test_three_conventions_side_by_side() -> None:
 
 def test_papers_element_wise_operations() -> None:
     """One per output; in bidrn k for a Fusion Down (64 -> 16 channels: 4), and BoxNet's deconvolutions as well."""
-    down = layer("backbone.layer1.0.conv1", in_channels=64, out_channels=16)
-    up = layer("box_net.deconv.0", kind=TRANSPOSED)
+    down = layer("down", in_channels=64, out_channels=16, role="core")
+    up = layer("up", kind=TRANSPOSED, role="branch")
     for scheme, extra in (("bidrn", 4 * 16 * 64 * 48 + OUTPUTS), ("bnn", 16 * 64 * 48)):
         assert paper_operations([down, up], scheme) == (down.macs + up.macs) / 64 + extra
     assert (
-        paper_operations([layer("backbone.conv1", FLOAT32)], "float") == MACS
+        paper_operations([layer("stem", FLOAT32, role="stem")], "float") == MACS
     )  # nothing binary: nothing extra
 
 
@@ -75,18 +75,19 @@ def test_constants_of_formulas_are_not_operations_of_the_paper() -> None:
     ("name", "stage"),
     [
         ("backbone.layer1.0.conv1", "body trunk"),
-        ("module.hand_roi_net.backbone.conv1", "hands"),
+        ("hand_roi_net.backbone.conv1", "hands"),
+        ("body_rotation_net.body_conv.0", "heads"),
         ("face_regressor.expr_out.0", "heads"),
         ("box_net.deconv.0", "box net"),
         ("Gemm_606", "other"),
     ],
 )
 def test_stages(name: str, stage: str) -> None:
-    assert stage_of(name) == stage
+    assert NETWORK.stage_of(name) == stage
 
 
 def test_stages_add_up() -> None:
-    costs = Costs((layer("backbone.conv1"), layer("hand_roi_net.x"), layer("odd")))
+    costs = Costs((layer("a", stage="body trunk"), layer("b", stage="hands"), layer("c", stage="other")))
     assert costs.by_stage(lambda one: one.nbytes) == {
         "body trunk": costs.layers[0].nbytes,
         "hands": costs.layers[1].nbytes,

@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from bhpe_compile.networks.roles import layer_role
 from torch import nn
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import FULL, TINY
-from bhpe_compile.report.count import Accounting, Counted, account, binary_layers, count_preset
+from bhpe_compile.report.count import Accounting, Counted, account, binary_layers, count_network
 
 MODULES = {  # MACs of one picture with both hands, measured on the released configuration
     "backbone": 4_003_725_312,
@@ -43,12 +42,12 @@ PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def full() -> Counted:
-    return count_preset("full")
+    return count_network("hand4whole:full")
 
 
 @pytest.fixture(scope="module")
 def bidrn() -> Accounting:
-    return account("full", "bidrn")
+    return account("hand4whole:full", "bidrn")
 
 
 def test_whole_network(bidrn: Accounting) -> None:
@@ -79,14 +78,16 @@ def test_shapes_are_those_of_torch() -> None:
             layer.register_forward_hook(watch(name))
     with torch.no_grad():
         model(torch.zeros(1, 3, *TINY.image))
-    assert {layer.name: (layer.inputs, layer.outputs) for layer in count_preset("tiny").layers} == seen
+    assert {
+        layer.name: (layer.inputs, layer.outputs) for layer in count_network("hand4whole:tiny").layers
+    } == seen
 
 
 @pytest.mark.parametrize(
     ("scheme", "params", "ops"), [("bnn", 21.6078, 2.6302), ("reactnet", 21.6567, 2.6302)]
 )
 def test_published_rows(scheme: str, params: float, ops: float) -> None:
-    report = account("full", scheme).compiled
+    report = account("hand4whole:full", scheme).compiled
     assert report.params_paper_m == params
     assert report.ops_paper_g == ops
 
@@ -102,7 +103,7 @@ def test_binaryhpe_row(bidrn: Accounting) -> None:
 
 def test_binary_layers(full: Counted) -> None:
     binary = binary_layers(full, "bidrn")
-    assert sum(layer_role(name) == "core" for name in binary) == 112
+    assert sum(layer.role == "core" for layer in full.layers if layer.name in binary) == 112
     assert sum(name.startswith("box_net.deconv") for name in binary) == 3
     assert sum(layer.role == "shortcut" for layer in full.layers) == 11
     assert sum(layer.role == "stem" for layer in full.layers) == 3
@@ -113,7 +114,7 @@ def test_binary_layers(full: Counted) -> None:
 
 
 def test_tiny_fits_its_budget() -> None:
-    assert count_preset("tiny").parameters * 4 <= 8_000_000
+    assert count_network("hand4whole:tiny").parameters * 4 <= 8_000_000
 
 
 def test_parameters_by_module() -> None:
@@ -129,11 +130,11 @@ def test_unknown_scheme_is_a_usage_error() -> None:
     with pytest.raises(
         UsageError, match="unknown scheme 'bidrm': known are int8, float, bidrn, bnn, reactnet"
     ):
-        account("full", "bidrm")
+        account("hand4whole:full", "bidrm")
 
 
 def test_tiny_has_no_published_row() -> None:
-    assert account("tiny", "bidrn").published is None
+    assert account("hand4whole:tiny", "bidrn").published is None
 
 
 def test_json_has_the_contract(bidrn: Accounting) -> None:

@@ -14,7 +14,7 @@ def test_row(scheme: str) -> None:
         line for line in (ROOT / "docs" / "reports.md").read_text().splitlines() if f"| `{scheme}` |" in line
     )
     figures = [cell.strip() for cell in row.strip("|").split("|")][2:]
-    counted = account("full", scheme)
+    counted = account("hand4whole:full", scheme)
     assert counted.published is not None
     assert figures == [
         f"{counted.published.paper_m:.2f}",

@@ -12,7 +12,7 @@ import pytest
 from bhpe_compile.report.advice import WASTED, Advice
 from bhpe_compile.report.compare import Limits, Subject, compare
 from bhpe_compile.report.html import MOST_BYTES, compare_page, report_page
-from bhpe_compile.report.report import report_preset
+from bhpe_compile.report.report import report_network
 from tests.report.conftest import PATIENCE
 from tests.report.made_up import HOSTILE, hostile_report
 
@@ -204,7 +204,7 @@ def test_the_chart_tells_its_values_to_those_who_cannot_see_it(opened: Open) -> 
 
 
 def test_comparison(opened: Open, tmp_path: Path) -> None:
-    report = report_preset("tiny", "bidrn", "x86", None)
+    report = report_network("hand4whole:tiny", "bidrn", "x86", None)
     sides = [
         Subject("A", Path(HOSTILE), "checkpoint", "", report.before, 8_000_000),
         Subject("B", Path("b"), "artefact", "x86", report.after, 1_500_000),
@@ -227,7 +227,7 @@ def test_comparison(opened: Open, tmp_path: Path) -> None:
 
 def test_the_largest_report_is_below_two_megabytes() -> None:
     """The full network with as many notes as compiling it makes (1600) and much advice; a large picture is left out."""
-    report = report_preset("full", "bidrn", "x86", None)
+    report = report_network("hand4whole:full", "bidrn", "x86", None)
     name = "hand_roi_net.backbone.layer3.5.conv3"
     note = {"pass_name": "select-kernels", "site": name, "applied": True, "reason": "computed by " + 80 * "x"}
     advice = tuple(Advice(WASTED, name, 100 * "x", 0.5, "do", "counted") for _ in range(150))

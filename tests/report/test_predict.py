@@ -7,11 +7,11 @@ import pytest
 from bhpe_compile.errors import InputError
 from bhpe_compile.passes.binarize import SCHEMES, BinarizeOptions, get_scheme
 from bhpe_compile.report.cost import BINARY, FLOAT16, INT8
-from bhpe_compile.report.count import binary_layers, count_preset
+from bhpe_compile.report.count import binary_layers, count_network
 from bhpe_compile.report.predict import predict, trained_binary
 from bhpe_compile.targets import get_target
 
-TINY = count_preset("tiny")
+TINY = count_network("hand4whole:tiny")
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -32,7 +32,7 @@ def test_what_stays_dense(dense: str, precision: str) -> None:
 
 
 def test_binary_weights_take_a_bit() -> None:
-    full = count_preset("full")
+    full = count_network("hand4whole:full")
     foretold = predict(full, "bidrn", get_target("x86"), "int8")
     core = {layer.name: layer for layer in foretold.layers}["backbone.layer3.1.conv2"]
     # scale, bias; slope, shift; border table; thresholds are 0

@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.runtime import Picture, draw_overlay, to_lists
-from bhpe_compile.runtime.overlay import box_in_picture, joints_in_picture
-from bhpe_compile.runtime.picture import HEIGHT, WIDTH
-from bhpe_compile.runtime.skeleton import BODY, BODY_BONES, HAND_BONES, JOINTS, side_of
+from bhpe_compile.networks.hand4whole.description import NETWORK
+from bhpe_compile.networks.interface import Input, Interface
+from bhpe_compile.runtime import Picture, to_lists
+from bhpe_compile.runtime import draw_overlay as draw
+from bhpe_compile.runtime.overlay import side_of
+
+TINY = NETWORK.interface("tiny")
+JOINTS = TINY.output("joint_img").names
+HEIGHT, WIDTH = 512, 384
 
 Array = NDArray[Any]
 
@@ -23,6 +28,10 @@ def plain(width: int = WIDTH, height: int = HEIGHT) -> Picture:
     """A grey picture, sampled at scale 1 when it has the network's size."""
     rgb = np.full((height, width, 3), 90, np.uint8)
     return Picture(rgb, (width * 0.1, height * 0.1, width * 0.8, height * 0.8))
+
+
+def draw_overlay(picture: Picture, outputs: dict[str, Array]) -> Image.Image:
+    return draw(picture, outputs, TINY)
 
 
 def joints(x: float, y: float) -> Array:
@@ -38,7 +47,8 @@ def changed(picture: Picture, image: Image.Image) -> NDArray[np.bool_]:
 
 def test_joints_lie_where_they_are_drawn() -> None:
     picture = plain()
-    np.testing.assert_allclose(joints_in_picture(picture, joints(2, 5)), np.full((65, 2), (128, 320)))
+    points = picture.seen_by(TINY.inputs[0]).keypoints(TINY.output("joint_img"), joints(2, 5))
+    np.testing.assert_allclose(points, np.full((65, 2), (128, 320)))
     shown = changed(picture, draw_overlay(picture, {"joint_img": joints(2, 5)}))
     ys, xs = np.nonzero(shown[20:-20, 20:-20])  # without the frame of the region
     assert abs(xs.mean() + 20 - 128) < 1
@@ -49,7 +59,7 @@ def test_joints_lie_where_they_are_drawn() -> None:
 def test_boxes_lie_where_they_are_drawn() -> None:
     picture = plain()
     box = np.array([[100, 200, 180, 300]], np.float32)
-    np.testing.assert_allclose(box_in_picture(picture, box), box[0], atol=1e-9)
+    np.testing.assert_allclose(picture.seen_by(TINY.inputs[0]).box(box), box[0], atol=1e-9)
     image = draw_overlay(picture, {"joint_img": joints(-50, -50), "face_bbox": box})
     shown = changed(picture, image)
     for x, y in ((100, 250), (180, 250), (140, 200), (140, 300)):
@@ -84,17 +94,21 @@ def test_numbers_that_cannot_be_drawn(value: float) -> None:
 
 def test_skeleton() -> None:
     assert len(JOINTS) == len(set(JOINTS)) == 65
-    assert len(BODY) == 25
     assert [JOINTS[25 + k] for k in (4, 8, 12, 16)] == [
-        f"left {f} 1" for f in ("index", "middle", "ring", "pinky")
+        f"left_{finger}1" for finger in ("index", "middle", "ring", "pinky")
     ]
-    assert JOINTS[45] == "right thumb 1"
-    drawn = {joint for bone in (*BODY_BONES, *HAND_BONES) for joint in bone}
-    assert drawn == set(range(65))
-    assert len(BODY_BONES) == 24
-    assert len(HAND_BONES) == 40
-    for a, b in (*BODY_BONES, *HAND_BONES):
-        assert {side_of(a), side_of(b)} not in ({"left", "right"},)
+    assert JOINTS[45] == "right_thumb1"
+    bones = TINY.skeleton.bones
+    assert {joint for bone in bones for joint in bone} == set(JOINTS)
+    assert len([bone for bone in bones if bone[1] not in TINY.skeleton.small]) == 24
+    assert len([bone for bone in bones if bone[1] in TINY.skeleton.small]) == 40
+    for a, b in bones:
+        assert {side_of(a), side_of(b)} != {"left", "right"}
+
+
+def test_a_network_without_a_picture_has_nothing_to_draw_on() -> None:
+    with pytest.raises(InputError, match="takes no picture"):
+        draw(plain(), {}, Interface(inputs=(Input("state", (1, 4)),)))
 
 
 def test_lists_are_exact_and_short() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,16 +16,21 @@ from PIL import Image
 
 import bhpe_compile
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.runtime import Picture, load_picture
+from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface, Output
+from bhpe_compile.runtime import Picture, load_picture, make_feeds
 from bhpe_compile.runtime import picture as module
-from bhpe_compile.runtime.picture import ENLARGE, HEIGHT, WIDTH
+from bhpe_compile.runtime.picture import View
+
+ENLARGE, HEIGHT, WIDTH = 1.25, 512, 384
+PORT = Input("image", (1, 3, HEIGHT, WIDTH), "picture", Crop(ENLARGE))
 
 PERSON = Path(bhpe_compile.__file__).parent / "data" / "person.png"
 
 
-def slow_crop(picture: Picture, u: int, v: int) -> NDArray[np.float64]:
+def slow_crop(view: View, u: int, v: int) -> NDArray[np.float64]:
     """One pixel of the network's input, written out."""
-    x, y = picture.to_picture(np.array([u, v]))
+    picture = view.picture
+    x, y = view.to_picture(np.array([u, v]))
     total = np.zeros(3)
     for i in (int(np.floor(x)), int(np.floor(x)) + 1):
         for j in (int(np.floor(y)), int(np.floor(y)) + 1):
@@ -45,14 +51,14 @@ sizes = st.integers(2, 70)
 def test_crop_is_bilinear_sampling(width: int, height: int, data: st.DataObject) -> None:
     left, top = data.draw(st.floats(0, width - 2)), data.draw(st.floats(0, height - 2))
     box = (left, top, data.draw(st.floats(0.5, width)), data.draw(st.floats(0.5, height)))
-    picture = Picture(random_picture(width, height), box)
-    image = picture.network_input
+    view = Picture(random_picture(width, height), box).seen_by(PORT)
+    image = view.tensor
     assert image.shape == (1, 3, HEIGHT, WIDTH)
     assert image.dtype == np.float32
     assert 0 <= image.min() <= image.max() <= 1
     for u, v in [(0, 0), (WIDTH // 2, HEIGHT // 2), (WIDTH - 1, HEIGHT - 1), (17, 300)]:
         # float32 weights of float64 positions up to 100: 1e-6 of a weight, on values of at most 1
-        np.testing.assert_allclose(image[0, :, v, u], slow_crop(picture, u, v), atol=2e-5)
+        np.testing.assert_allclose(image[0, :, v, u], slow_crop(view, u, v), atol=2e-5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -60,8 +66,8 @@ def test_crop_is_bilinear_sampling(width: int, height: int, data: st.DataObject)
     box=st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 400), st.floats(1, 400)),
 )
 def test_box_becomes_three_to_four_and_larger(box: tuple[float, float, float, float]) -> None:
-    picture = Picture(random_picture(2, 2), box)
-    corners = picture.to_picture(np.array([[0, 0], [WIDTH, HEIGHT]]))
+    view = Picture(random_picture(2, 2), box).seen_by(PORT)
+    corners = view.to_picture(np.array([[0, 0], [WIDTH, HEIGHT]]))
     width, height = corners[1] - corners[0]
     np.testing.assert_allclose(width / height, 3 / 4, rtol=1e-12)
     np.testing.assert_allclose(corners.mean(0), [box[0] + box[2] / 2, box[1] + box[3] / 2], rtol=0, atol=1e-9)
@@ -75,7 +81,7 @@ def test_whole_picture() -> None:
     picture = load_picture(PERSON)
     assert picture.rgb.shape == (512, 384, 3)
     assert picture.box == (0, 0, 383, 511)
-    np.testing.assert_allclose(picture.scale, 1.25 * 511 / 512)
+    np.testing.assert_allclose(picture.seen_by(PORT).scale, 1.25 * 511 / 512)
 
 
 def test_crop_of_the_same_size_copies_pixels() -> None:
@@ -83,12 +89,60 @@ def test_crop_of_the_same_size_copies_pixels() -> None:
     rgb = random_picture(WIDTH, HEIGHT)
     picture = Picture(rgb, (WIDTH * 0.1, HEIGHT * 0.1, WIDTH * 0.8, HEIGHT * 0.8))
     expected = rgb.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-    np.testing.assert_allclose(picture.network_input, expected, atol=1e-6)  # positions are whole to 1e-13
+    np.testing.assert_allclose(
+        picture.seen_by(PORT).tensor, expected, atol=1e-6
+    )  # positions are whole to 1e-13
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_values_are_scaled_and_normalised_channel_by_channel(order: Any) -> None:
+    """Against the definition, in float64: float32 arithmetic costs 1e-7 of values up to 3."""
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    port = Input("image", (1, 3, 64, 48), "picture", Crop(1.0, 255.0, mean, deviation, order))
+    picture = Picture(random_picture(70, 90), (3.0, 4.0, 40.0, 60.0))
+    plain = picture.seen_by(Input("image", (1, 3, 64, 48), "picture", Crop(1.0))).tensor[0].astype(np.float64)
+    if order == "bgr":
+        plain = plain[::-1]
+    expected = (plain - np.reshape(mean, (3, 1, 1))) / np.reshape(deviation, (3, 1, 1))
+    np.testing.assert_allclose(picture.seen_by(port).tensor[0], expected, atol=2e-6)
+
+
+def test_a_box_vector_says_where_the_box_is() -> None:
+    """CLIFF's three numbers (arXiv 2208.00571), written out."""
+    port = Input("image", (1, 3, 256, 192), "picture", Crop(1.1))
+    vector = BoxVector(2.8, 0.24, 0.06)
+    interface = Interface(inputs=(port, Input("bbox", (1, 3), "box", vector=vector)))
+    picture = Picture(random_picture(640, 480), (100.0, 50.0, 120.0, 300.0))
+    b, f = 1.1 * max(120 * 4 / 3, 300), (640**2 + 480**2) ** 0.5
+    expected = [2.8 * (160 - 320) / f, 2.8 * (200 - 240) / f, (b - 0.24 * f) / (0.06 * f)]
+    feeds = make_feeds(interface, picture)
+    assert list(feeds) == ["image", "bbox"]
+    np.testing.assert_allclose(feeds["bbox"], [expected], rtol=1e-6)
+    known = make_feeds(interface, picture, focal=1000.0)["bbox"]
+    np.testing.assert_allclose(known[0, 2], (b - 240) / 60, rtol=1e-6)
+
+
+def test_keypoints_of_a_grid_come_back_to_the_picture() -> None:
+    picture = Picture(random_picture(640, 480), (100.0, 50.0, 120.0, 300.0))
+    view = picture.seen_by(PORT)
+    output = Output("points", (1, 2, 3), "keypoints", grid=(6, 8))
+    found = view.keypoints(output, np.array([[[3.0, 4.0, 9.0], [0.0, 0.0, 9.0]]]))
+    np.testing.assert_allclose(found, [[160, 200], view.to_picture(np.zeros(2))])
+
+
+def test_what_has_no_value_is_named() -> None:
+    picture = Picture(random_picture(64, 48), (1.0, 1.0, 30.0, 30.0))
+    interface = Interface(inputs=(PORT, Input("state", (1, 4))))
+    with pytest.raises(InputError, match="input state is no picture: give its values"):
+        make_feeds(interface, picture)
+    assert make_feeds(interface, picture, {"state": np.zeros((1, 4))})["state"].shape == (1, 4)
+    with pytest.raises(InputError, match="takes no picture"):
+        make_feeds(Interface(inputs=(Input("state", (1, 4)),)), picture)
 
 
 def test_outside_is_black(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100), "white").save(tmp_path / "white.png")
-    image = load_picture(tmp_path / "white.png").network_input
+    image = load_picture(tmp_path / "white.png").seen_by(PORT).tensor
     assert image[0, :, 0].max() == 0
     assert image[0, :, :, 0].max() == 0
     assert image[0, :, HEIGHT // 2, WIDTH // 2].min() == 1

@@ -42,7 +42,7 @@ LAYER = "backbone.layer2.0.conv2"
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A checkpoint and its artefact."""
     folder = tmp_path_factory.mktemp("bisect")
-    save_model(folder / "model.pt", initialise(Hand4Whole(TINY), 1), TINY)
+    save_model(folder / "model.pt", initialise(Hand4Whole(TINY), 1), "hand4whole:tiny")
     compile_model(folder / "model.pt", folder / "model", CompileOptions("x86"))
     return folder / "model.pt", folder / "model"
 

@@ -26,7 +26,7 @@ class Compiled:
 
     def __init__(self, folder: Path) -> None:
         source = folder / "model.pt"
-        save_model(source, initialise(Hand4Whole(TINY), 1), TINY)
+        save_model(source, initialise(Hand4Whole(TINY), 1), "hand4whole:tiny")
         compilation = Compilation(CompileOptions("x86", dense="fp32", residual="fp32"), source)
         self.reference = compilation.run.arrays()
         self.onnx = compilation.onnx_bytes

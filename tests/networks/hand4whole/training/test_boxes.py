@@ -15,7 +15,7 @@ from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
-from bhpe_compile.distill.boxes import find_boxes, locator
+from bhpe_compile.networks.hand4whole.training.boxes import find_boxes, locator
 from bhpe_compile.distill.engine import processes
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.networks.hand4whole.initialise import initialise
@@ -89,7 +89,7 @@ from pathlib import Path
 
 import torch
 
-from tests.distill.test_boxes import boxes_of
+from tests.networks.hand4whole.training.test_boxes import boxes_of
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.presets import TINY

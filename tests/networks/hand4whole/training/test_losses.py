@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bhpe_compile.distill.losses import WEIGHTS, Comparison, rotations, total
-from bhpe_compile.distill.samples import Samples, stack, to_tensors
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison, rotations
+from bhpe_compile.distill.engine import total
+from bhpe_compile.distill.samples import stack, to_tensors
+from bhpe_compile.networks.hand4whole.training.samples import Samples
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
