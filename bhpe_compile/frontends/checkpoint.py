@@ -105,7 +105,7 @@ def _recognise(
     if not best:
         known = ", ".join(network.name for network in networks() if network.layouts)
         raise InputError(
-            f"{path}: no known model in it (keys: {_names(list(content))}); expected a published checkpoint of "
+            f"{path}: no model in it (keys: {_names(list(content))}); expected a published checkpoint of "
             f"{known}, or a file written by bhpe-compile"
         )
     if len(best) > 1:

@@ -36,7 +36,7 @@ print(stem.name, "is", stem.precision, "because:", stem.decisions[0].reason)
 # Run it. `load_picture` cuts and scales a photograph as the network expects it.
 picture = load_picture(folder / "person.png")
 with artifact.open(threads=1) as model:
-    outputs = model.run(picture.network_input)
+    outputs = model.run(picture)
 print("body pose:", outputs["smplx_body_pose"].shape, "camera:", np.round(outputs["cam_trans"], 2))
 
 # An artefact made before is loaded by its folder; its hashes are checked first.

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bhpe_compile.distill.samples import Key, Order, load, stack, to_tensors
+from bhpe_compile.distill.samples import Key, Light, Order, load, stack, to_tensors
 from bhpe_compile.networks.hand4whole.boxes import RoiNet, restore_boxes
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import ENLARGE, TINY

@@ -53,7 +53,7 @@ def bundle(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(bundle: Path, example: Path) -> dict[str, NDArray[np.float32]]:
     with Model(bundle) as model:
-        return model.run(load_picture(example / "person.png").network_input)
+        return model.run(load_picture(example / "person.png"))
 
 
 def floats(text: str) -> dict[str, NDArray[np.float32]]:
@@ -135,7 +135,7 @@ def test_a_cpp_program(
         }
         """
     )
-    (tmp_path / "picture.raw").write_bytes(load_picture(example / "person.png").network_input.tobytes())
+    (tmp_path / "picture.raw").write_bytes(view(load_picture(example / "person.png")).tensor.tobytes())
     flags = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{bundle}"]
     run([*ZIG, "c++", *flags, "main.cpp", bundle / "libmodel.a", "-lm", "-o", "main"], tmp_path)
     text = run(["./main"], tmp_path)
@@ -182,9 +182,9 @@ def test_the_wheel(
     run(python_command("-c", script, json.dumps(box)), tmp_path, PYTHONPATH=str(site))
     picture = load_picture(example / "person.png", box)
     with Model(compiled.folder) as model:
-        expected = model.run(picture.network_input)
+        expected = model.run(picture)
     found = dict(np.load(tmp_path / "out.npz"))
-    np.testing.assert_array_equal(found.pop("frame"), [*picture.affine[:, 2], picture.scale])
+    np.testing.assert_array_equal(found.pop("frame"), [*view(picture).affine[:, 2], view(picture).scale])
     assert found.keys() == expected.keys()
     for role, values in found.items():
         assert np.array_equal(values, expected[role]), role

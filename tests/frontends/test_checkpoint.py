@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.frontends import checkpoint
 from bhpe_compile.frontends.checkpoint import load_model, load_state, save_model
+from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import FULL, TINY
@@ -27,7 +30,7 @@ def tiny() -> Hand4Whole:
 def test_round_trip(tmp_path: Path, tiny: Hand4Whole, name: str) -> None:
     save_model(tmp_path / name, tiny, "hand4whole:tiny")
     loaded = load_model(tmp_path / name)
-    assert loaded.preset == TINY
+    assert loaded.spec == "hand4whole:tiny"
     assert loaded.binarization is None
     want = tiny.state_dict()
     assert all(torch.equal(value, want[key]) for key, value in loaded.model.state_dict().items())
@@ -50,7 +53,7 @@ def test_binarization_comes_back_with_its_state(tmp_path: Path, tiny: Hand4Whole
     save_model(tmp_path / name, layer, "hand4whole:tiny", options)
     loaded = load_model(tmp_path / name)
     assert loaded.binarization == options
-    assert loaded.preset == TINY
+    assert loaded.spec == "hand4whole:tiny"
     assert {k: v.shape for k, v in loaded.state_dict.items()} == {"weight": (4, 3), "bias": (4,)}
     load_state(layer, loaded.state_dict, loaded.source)
 
@@ -73,7 +76,7 @@ def test_public_layout(tmp_path: Path) -> None:
     torch.save({"epoch": 6, "network": state, "optimizer": {"state": {}, "param_groups": []}}, path)
     loaded = load_model(path)
     assert loaded.layout == "public"
-    assert loaded.preset == FULL
+    assert loaded.spec == "hand4whole:full"
     assert loaded.ignored == ("smplx_layer.shapedirs",)
     assert float(loaded.model.state_dict()["backbone.conv1.weight"].mean()) == 0.5
 
@@ -94,9 +97,13 @@ def test_missing_file(tmp_path: Path) -> None:
         ({"network": {"module.a": torch.zeros(2).to_sparse()}}, "no model in it"),
         (
             {"format": "other", "version": 1},
-            "format 'other' version 1; this program reads 'bhpe-compile' version 1",
+            "format 'other' version 1; this program reads 'bhpe-compile' version 2",
         ),
-        ({"format": "bhpe-compile", "version": 2}, "format 'bhpe-compile' version 2"),
+        ({"format": "bhpe-compile", "version": 3}, "format 'bhpe-compile' version 3"),
+        (
+            {"format": "bhpe-compile", "version": 2, "network": "elsewhere"},
+            "holds a network of another package",
+        ),
         ({"format": "bhpe-compile", "version": 1, "preset": ["tiny"]}, r"preset \['tiny'\] is not known"),
         ({"format": "bhpe-compile", "version": 1, "preset": "tiny"}, "state_dict or binarization is missing"),
     ],
@@ -144,13 +151,61 @@ def test_code_is_refused_and_not_run(tmp_path: Path, writer: str, capsys: pytest
     assert "executed" not in capsys.readouterr().out
 
 
-def test_another_architecture_names_keys(tmp_path: Path) -> None:
+def public_state(tmp_path: Path, drop: str = "") -> Path:
+    """A file in the published layout, full size, every value 0.5; without the keys that begin with `drop`."""
+    with torch.device("meta"):
+        names = Hand4Whole(FULL).state_dict()
+    state = {
+        f"module.{k}": torch.full(v.shape, 0.5, dtype=v.dtype)
+        for k, v in names.items()
+        if not drop or not k.startswith(drop)
+    }
+    torch.save({"epoch": 6, "network": state}, tmp_path / "snapshot.pth.tar")
+    return tmp_path / "snapshot.pth.tar"
+
+
+def test_another_architecture_is_not_guessed(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     torch.save(torch.nn.Linear(3, 4).state_dict(), path)
     with pytest.raises(
-        InputError, match=r"missing: backbone\.conv1\.weight.*and \d+ more; 2 unexpected: weight, bias"
+        InputError, match=r"no model in it \(keys: weight, bias\); expected a published .* hand4whole"
     ):
         load_model(path)
+    with pytest.raises(
+        InputError, match=r"missing: backbone\.conv1\.weight.*and \d+ more; 2 unexpected: weight, bias"
+    ):
+        load_model(path, "hand4whole")
+
+
+def test_what_is_missing_of_a_recognised_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing: face_roi_net\.backbone\.layer4"):
+        load_model(public_state(tmp_path, drop="face_roi_net.backbone.layer4"))
+
+
+def test_two_networks_that_fit_are_both_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is guessed: the user says which one it is."""
+    twin = replace(NETWORK, name="twin")
+    monkeypatch.setattr(checkpoint, "networks", lambda: (NETWORK, twin))
+    path = public_state(tmp_path)
+    with pytest.raises(
+        InputError, match="its keys fit hand4whole:full and twin:full; say which one with --network"
+    ):
+        load_model(path)
+    assert load_model(path, "hand4whole").spec == "hand4whole:full"
+
+
+def test_a_file_of_ours_is_no_other_network(tmp_path: Path, tiny: Hand4Whole) -> None:
+    save_model(tmp_path / "m.pt", tiny, "hand4whole:tiny")
+    assert load_model(tmp_path / "m.pt", "hand4whole").spec == "hand4whole:tiny"
+    with pytest.raises(UsageError, match=r"says that it holds hand4whole:tiny; leave out --network"):
+        load_model(tmp_path / "m.pt", "hand4whole:full")
+
+
+def test_files_of_the_first_version_hold_hand4whole(tmp_path: Path, tiny: Hand4Whole) -> None:
+    save_model(tmp_path / "m.pt", tiny, "hand4whole:tiny")
+    content = torch.load(tmp_path / "m.pt", weights_only=True)
+    torch.save({**content, "version": 1} | {"network": None}, tmp_path / "old.pt")
+    assert load_model(tmp_path / "old.pt").spec == "hand4whole:tiny"
 
 
 def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.report.compiled import compile_report, layer_costs
 from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, LINEAR, TRANSPOSED, Layer
+from bhpe_compile.report.places import NOWHERE
 from tests.passes.lower.graphs import Builder, pack_words
 
 OUT = 8
@@ -60,19 +61,19 @@ def test_costs_of_every_kind() -> None:
         Layer("gemm", LINEAR, FLOAT16, 5 * 576, 5 * 576 * 2, 576, 5, c1, 1152, 10),
         Layer("linear", LINEAR, BINARY, OUT * 576, OUT * 576 * 2, 576, OUT, c1, 1152, 2 * OUT),
     ]
-    assert layer_costs(network()) == layers
+    assert layer_costs(network(), NOWHERE) == layers
     stored = [4 * OUT * 9, 2 * conv, 2 * deconv, 4 * OUT * 16, 2 * 5 * 576, 4 * OUT * 18]
     assert [layer.stored_bytes for layer in layers] == stored
 
 
 def test_report_json_says_the_kind_with_its_precision() -> None:
-    rows = [layer.to_row() for layer in layer_costs(network())]
+    rows = [layer.to_row() for layer in layer_costs(network(), NOWHERE)]
     kinds = ["convolution", "transposed convolution", "linear"]
     assert {row["kind"] for row in rows} == {*kinds, *(f"binary {kind}" for kind in kinds)}
 
 
 def test_a_row_of_report_json_is_read_back() -> None:
-    for layer in layer_costs(network()):
+    for layer in layer_costs(network(), NOWHERE):
         compiled = replace(layer, nbytes=5, traffic=6, kernels=("Kernel",))
         row = json.loads(json.dumps(layer.to_row()))
         assert Layer.from_row(row, 5, 6, ["Kernel"]) == compiled
@@ -104,7 +105,7 @@ def program() -> Program:
 def test_report() -> None:
     once, twice = Note("fold", "conv", True, "absorbed"), Note("fold", "dense", False, "read twice")
     report = compile_report(network(), program(), [twice, once, twice], {"model": {"preset": "none"}})
-    costs = layer_costs(network())
+    costs = layer_costs(network(), NOWHERE)
     binary = [c for c in costs if c.precision == "binary"]
     dense = [c for c in costs if c.precision == "float16"]
     assert report["model"] == {"preset": "none"}
@@ -134,9 +135,9 @@ def test_report() -> None:
 
 def test_eight_bit_layers_store_a_byte_a_weight() -> None:
     model = network()
-    dense = {c.name: c for c in layer_costs(model) if c.precision == "float16"}
+    dense = {c.name: c for c in layer_costs(model, NOWHERE) if c.precision == "float16"}
     QuantizeDense(dict.fromkeys(dense, (-1.0, 1.0)))(model)
-    found = {c.name: c for c in layer_costs(model) if c.precision == "int8"}
+    found = {c.name: c for c in layer_costs(model, NOWHERE) if c.precision == "int8"}
     assert set(found) == set(dense)
     for name, cost in found.items():
         assert (cost.weights, cost.macs) == (dense[name].weights, dense[name].macs)

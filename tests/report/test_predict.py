@@ -21,7 +21,7 @@ def test_roles_are_the_schemes_own(name: str) -> None:
     roles = {layer.role for layer in TINY.layers if layer.name in binary_layers(TINY, name)}
     assert roles == scheme.binary_roles
     assert ("shortcut" in roles) == scheme.binary_shortcuts
-    assert ("box" in roles) == scheme.binary_box_net
+    assert ("branch" in roles) == scheme.binary_branches
 
 
 @pytest.mark.parametrize(("dense", "precision"), [("int8", INT8), ("fp32", FLOAT16)])

@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def remade(made: tuple[Path, Path]) -> Remade:
     """The checkpoint brought to model.onnx again."""
     manifest = json.loads((made[1] / "manifest.json").read_text())
-    return remake(made[0], options_of(manifest), load_reference(made[1]).image)
+    return remake(made[0], options_of(manifest), load_reference(made[1]).inputs)
 
 
 def passes(result: BisectResult) -> list[str]:
