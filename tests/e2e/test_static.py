@@ -16,13 +16,20 @@ from PIL import Image
 from bhpe_compile.artifact import check_artifact
 from bhpe_compile.artifact.wheel import package_name, write_wheel
 from bhpe_compile.errors import UsageError
+from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.processes import python_command
-from bhpe_compile.runtime import Model, load_picture
+from bhpe_compile.runtime import Model, Picture, load_picture
+from bhpe_compile.runtime.picture import View
 from tests.command import bhpe
 from tests.e2e.conftest import Compiled
 
 ZIG = python_command("-m", "ziglang")
 BOX = (40.5, 10.25, 200.0, 400.0)
+
+
+def view(picture: Picture) -> View:
+    """As the embedded networks see it."""
+    return picture.seen_by(NETWORK.interface("tiny").inputs[0])
 
 
 def run(command: list[str | Path], cwd: Path, **more: str) -> str:
