@@ -81,7 +81,7 @@ def test_dumps_after_every_pass_do_not_change_the_result(
 
 @pytest.mark.parametrize("after", ["plain", "fold-batch-norm"])
 def test_stop_writes_that_graph_only(after: str, example: Path, tmp_path: Path) -> None:
-    outcome = bhpe("compile", example / "model.pt", "--target", "x86", "--stop-after", after, cwd=tmp_path)
+    outcome = inside("compile", example / "model.pt", "--target", "x86", "--stop-after", after, cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     (file,) = outcome.stdout.splitlines()
     assert file.endswith(f"_{after}.txt")
