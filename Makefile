@@ -3,6 +3,7 @@
 # make lint    formatting and types
 # make bench   speed, size and memory against ONNX Runtime and OpenVINO on this machine, in an environment of its own
 # make docs    the Python interface as HTML, in build/docs; a warning is an error
+# make mutants a sample of small changes to the passes and the kernels' layouts: which ones does no test notice? (an hour)
 # make train   the embedded models from nothing (hours): people, training, distillation, accuracy; see docs/training.md
 # make clean   remove what demo and compile wrote, and the benchmarks' environment (not .venv)
 #
@@ -12,6 +13,7 @@
 # APT=no           never install system packages
 # WORKERS=...      processes that run tests; PYTEST_ARGS=... is passed on
 # BENCH_ARGS=...   passed on to benchmarks/run.py: --quick, --only conv,body, ...
+# MUTANTS_ARGS=... passed on to scripts/mutants: --show, --again, --only passes/lower, --count 400, ...
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -19,6 +21,7 @@ APT ?= yes
 WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MUTANTS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +29,7 @@ BENCH_VENV := .venv-bench
 DEMO := demo
 COMMA := ,
 
-.PHONY: help install system demo test lint bench docs train clean
+.PHONY: help install system demo test lint bench docs mutants train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -72,6 +75,10 @@ bench: $(BENCH_VENV)/installed
 
 docs: install
 	$(BIN)/python scripts/api-docs build/docs
+
+mutants: install
+	$(BIN)/pip install -q -c constraints.txt -e '.[mutants]'
+	nice $(BIN)/python scripts/mutants $(MUTANTS_ARGS)
 
 train: install system
 	BIN=$(BIN) scripts/train

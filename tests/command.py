@@ -1,9 +1,13 @@
-"""Runs the real command line in a process of its own."""
+"""Runs the real command line, in a process of its own or in this one."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +55,30 @@ def bhpe(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300, 
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def inside(*arguments: str | Path, cwd: Path | None = None) -> Outcome:
+    """Run the command line in this process: the same words, exit code and streams, without importing everything anew.
+
+    For errors and for short answers. What is about the process itself (imports, signals, memory) wants `bhpe`.
+    """
+    from bhpe_compile.cli.main import main
+
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
+    variables = dict(os.environ)
+    with (
+        contextlib.chdir(cwd or Path.cwd()),
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+        warnings.catch_warnings(),
+    ):
+        try:
+            code = main([str(word) for word in arguments])
+        finally:
+            os.environ.clear()
+            os.environ.update(variables)
+    stdout, stderr = (stream.buffer.getvalue().decode() for stream in streams)  # type: ignore[attr-defined]
+    return Outcome(code, stdout, stderr)
 
 
 def listing(folder: Path) -> list[str]:

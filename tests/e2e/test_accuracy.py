@@ -13,10 +13,10 @@ from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.metrics import METRICS, measure
 from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.runtime import Model
-from tests.command import Outcome, bhpe, listing
-from tests.e2e.conftest import Compiled
+from tests.command import Outcome, bhpe, inside, listing
 from tests.e2e.test_verify import emulator
 from tests.evaluate.made_up import write_body, write_set
+from tests.examples import Compiled
 
 MOST = ("backbone.layer[123]*", "hand_roi_net.*", "face_roi_net.*", "box_net.*")
 """Kept in full precision, so that three layers are left to decide about."""
@@ -32,7 +32,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(people: Path, model: Path, *more: str) -> Outcome:
     data = ("--data", people / "set", "--body", people / "body.npz", "--no-mean-pose")
-    return bhpe("eval", model, *data, "--format", "json", *more)
+    return inside("eval", model, *data, "--format", "json", *more)
 
 
 def compile_within(people: Path, model: Path, output: Path, *more: str) -> Outcome:
@@ -76,7 +76,7 @@ def test_stages_of_a_checkpoint(example: Path, people: Path) -> None:
 
 @emulator
 def test_code_for_another_cpu_is_emulated_and_says_so(compiled_arm: Compiled, people: Path) -> None:
-    outcome = bhpe(
+    outcome = inside(
         *("eval", compiled_arm.folder, "--data", people / "set", "--body", people / "body.npz"),
         *("--no-mean-pose", "--count", "1"),
     )
@@ -125,7 +125,7 @@ def test_a_budget_nothing_can_hold_writes_nothing(example: Path, people: Path, t
 
 def test_a_budget_needs_full_precision(example: Path, people: Path, tmp_path: Path) -> None:
     people_options = ("--accuracy-data", people / "set", "--accuracy-body", people / "body.npz")
-    outcome = bhpe(
+    outcome = inside(
         *("compile", example / "model-bidrn.pt", "-t", "x86", "-o", tmp_path / "out", "--max-drop", "5%"),
         *people_options,
     )

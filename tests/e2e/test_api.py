@@ -11,8 +11,8 @@ import numpy as np
 
 import bhpe_compile
 from bhpe_compile.processes import python_command
-from tests.command import ROOT, bhpe, environment
-from tests.e2e.conftest import Compiled
+from tests.command import ROOT, environment, inside
+from tests.examples import Compiled
 
 
 def test_the_example_script(example: Path, tmp_path: Path) -> None:
@@ -34,19 +34,19 @@ def test_an_artefact_is_what_the_commands_say(compiled: Compiled) -> None:
     artifact = bhpe_compile.load_artifact(str(compiled.folder))
     assert artifact.target == "x86"
     assert artifact.report == json.loads((compiled.folder / "report.json").read_text())
-    explained = json.loads(bhpe("explain", compiled.folder, "head*", "--format", "json").stdout or "null")
+    explained = json.loads(inside("explain", compiled.folder, "head*", "--format", "json").stdout or "null")
     assert explained is None  # no layer of this name: an error, and nothing on stdout
     (conv,) = artifact.explain("backbone.conv1")
-    (said,) = json.loads(bhpe("explain", compiled.folder, "backbone.conv1", "--format", "json").stdout)
+    (said,) = json.loads(inside("explain", compiled.folder, "backbone.conv1", "--format", "json").stdout)
     assert json.loads(json.dumps(conv.to_json())) == said
     image = np.zeros((1, 3, 512, 384), np.float32)
     assert tuple(artifact.run(image)) == artifact.outputs
 
 
 def test_bisect_as_a_command(compiled: Compiled, tmp_path: Path) -> None:
-    outcome = bhpe("verify", compiled.folder, "--bisect", "--format", "json")
+    outcome = inside("verify", compiled.folder, "--bisect", "--format", "json")
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
     assert (result["ok"], result["culprit"]) == (True, None)
-    assert bhpe("verify", compiled.folder, "--repro", tmp_path).code == 2
-    assert bhpe("verify", compiled.folder, "--model", tmp_path / "none.pt").code == 2
+    assert inside("verify", compiled.folder, "--repro", tmp_path).code == 2
+    assert inside("verify", compiled.folder, "--model", tmp_path / "none.pt").code == 2

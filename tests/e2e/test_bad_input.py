@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command import Outcome, bhpe, listing
+from tests.command import Outcome, bhpe, inside, listing
 
 
 def assert_one_error(outcome: Outcome, code: int, *says: str) -> None:
@@ -98,7 +98,7 @@ def poison(content: object) -> bool:
 )
 def test_damaged_model(write: Callable[[Path, Path], None], example: Path, tmp_path: Path) -> None:
     write(tmp_path / "bad.pt", example)
-    outcome = bhpe("bad.pt", "--target", "x86", cwd=tmp_path)
+    outcome = inside("bad.pt", "--target", "x86", cwd=tmp_path)
     assert_one_error(outcome, 3, "bad.pt")
     assert listing(tmp_path) == ["bad.pt"]
 
@@ -111,31 +111,31 @@ def test_wrong_architecture_names_keys(example: Path, tmp_path: Path) -> None:
 
 def test_not_a_number_names_the_tensor(example: Path, tmp_path: Path) -> None:
     not_a_number(tmp_path / "bad.pt", example)
-    assert_one_error(bhpe("bad.pt", "--target", "x86", cwd=tmp_path), 3, ".weight")
+    assert_one_error(inside("bad.pt", "--target", "x86", cwd=tmp_path), 3, ".weight")
 
 
 def test_missing_model(tmp_path: Path) -> None:
-    assert_one_error(bhpe("gone.pt", "--target", "x86", cwd=tmp_path), 2, "gone.pt")
+    assert_one_error(inside("gone.pt", "--target", "x86", cwd=tmp_path), 2, "gone.pt")
     assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize(("word", "nearest"), [("x68", "x86"), ("arm-a67", "arm-a76"), ("AMR", "arm")])
 def test_unknown_target_suggests_the_nearest(word: str, nearest: str, example: Path, tmp_path: Path) -> None:
-    outcome = bhpe(example / "model.pt", "--target", word, cwd=tmp_path)
+    outcome = inside(example / "model.pt", "--target", word, cwd=tmp_path)
     assert_one_error(outcome, 2, word, nearest)
     assert listing(tmp_path) == []
 
 
 def test_output_below_a_file(example: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", "file/out", cwd=tmp_path)
+    outcome = inside(example / "model.pt", "--target", "x86", "-o", "file/out", cwd=tmp_path)
     assert_one_error(outcome, 2, "file")
     assert listing(tmp_path) == ["file"]
 
 
 def test_output_is_a_file(example: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", "file", cwd=tmp_path)
+    outcome = inside(example / "model.pt", "--target", "x86", "-o", "file", cwd=tmp_path)
     assert_one_error(outcome, 2, "file")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -143,7 +143,7 @@ def test_output_is_a_file(example: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_output_without_permission(example: Path, tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", "locked/out", cwd=tmp_path)
+    outcome = inside(example / "model.pt", "--target", "x86", "-o", "locked/out", cwd=tmp_path)
     assert_one_error(outcome, 2, "locked")
 
 
@@ -154,32 +154,32 @@ def test_artifact_with_one_byte_changed(name: str, command: str, copy: Path, exa
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
     arguments = [copy, example / "person.png"] if command == "run" else [copy]
-    assert_one_error(bhpe(command, *arguments), 3, name)
+    assert_one_error(inside(command, *arguments), 3, name)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {}}'])
 def test_manifest_that_is_none(content: str, copy: Path, example: Path) -> None:
     (copy / "manifest.json").write_text(content)
-    assert_one_error(bhpe("run", copy, example / "person.png"), 3, "manifest")
+    assert_one_error(inside("run", copy, example / "person.png"), 3, "manifest")
 
 
 @pytest.mark.parametrize("name", ["weights.bin", "model.so", "manifest.json"])
 def test_artifact_with_a_file_missing(name: str, copy: Path, example: Path) -> None:
     (copy / name).unlink()
-    assert_one_error(bhpe("run", copy, example / "person.png"), 3, name)
+    assert_one_error(inside("run", copy, example / "person.png"), 3, name)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(100)])
 def test_picture_that_is_none(content: bytes, copy: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(content)
-    outcome = bhpe("run", copy, tmp_path / "bad.png", "-o", tmp_path / "pose.json")
+    outcome = inside("run", copy, tmp_path / "bad.png", "-o", tmp_path / "pose.json")
     assert_one_error(outcome, 3, "bad.png")
     assert not (tmp_path / "pose.json").exists()
 
 
 def test_truncated_picture(copy: Path, example: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes((example / "person.png").read_bytes()[:50_000])
-    assert_one_error(bhpe("run", copy, tmp_path / "bad.png"), 3, "bad.png")
+    assert_one_error(inside("run", copy, tmp_path / "bad.png"), 3, "bad.png")
 
 
 def test_missing_picture(copy: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from bhpe_compile.runtime import Model
 from bhpe_compile.runtime.timing import Spread, time_model
-from tests.command import bhpe
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside
+from tests.examples import Compiled
 
 
 def test_table(compiled: Compiled) -> None:
@@ -28,12 +28,12 @@ def test_table(compiled: Compiled) -> None:
 
 def test_json_and_markdown(compiled: Compiled) -> None:
     words = ("bench", compiled.folder, "--rounds", "2", "--threads", "2")
-    document = json.loads(bhpe(*words, "--per-layer", "--format", "json").stdout)
+    document = json.loads(inside(*words, "--per-layer", "--format", "json").stdout)
     assert (document["threads"], document["rounds"]) == (2, 2)
     assert 0 < document["whole"]["fastest"] <= document["whole"]["median"] <= document["whole"]["p90"]
     with Model(compiled.folder) as model:
         assert [step["layer"] for step in document["steps"]] == [step.layer for step in model.steps]
-    lines = bhpe(*words, "--format", "md").stdout.splitlines()
+    lines = inside(*words, "--format", "md").stdout.splitlines()
     assert lines[1] == "| --- | --- |"
     assert {line.count("|") for line in lines} == {3}
 
@@ -44,7 +44,7 @@ def test_another_cpu_is_not_timed(compiled: Compiled, tmp_path: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["target"] |= {"name": "board", "requires": ["an_extension_of_tomorrow"]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    outcome = bhpe("bench", folder)
+    outcome = inside("bench", folder)
     assert outcome.code == 2
     assert "this machine has no an_extension_of_tomorrow" in outcome.stderr
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.artifact.folders import on_host
 from tests.boards import BOARD, KEY
-from tests.command import bhpe
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside
+from tests.examples import Compiled
 
 pytestmark = on_host
 
@@ -26,8 +26,8 @@ def test_verify(compiled: Compiled, ssh_config: Path) -> None:
 
 def test_run(compiled: Compiled, example: Path, ssh_config: Path) -> None:
     picture = example / "person.png"
-    here = bhpe("run", compiled.folder, picture, "-q")
-    there = bhpe("run", compiled.folder, picture, "--ssh", BOARD, "--ssh-config", ssh_config)
+    here = inside("run", compiled.folder, picture, "-q")
+    there = inside("run", compiled.folder, picture, "--ssh", BOARD, "--ssh-config", ssh_config)
     assert there.code == 0, there.stderr
     assert json.loads(there.stdout) == json.loads(here.stdout)
     assert there.stderr.startswith(f"ran {BOARD} (ssh) in ")
@@ -35,15 +35,15 @@ def test_run(compiled: Compiled, example: Path, ssh_config: Path) -> None:
 
 def test_bench(compiled: Compiled, ssh_config: Path) -> None:
     words = ("bench", compiled.folder, "--rounds", "3", "--ssh", BOARD, "--ssh-config", ssh_config)
-    outcome = bhpe(*words)
+    outcome = inside(*words)
     assert outcome.code == 0, outcome.stderr
     lines = [line.split(maxsplit=1) for line in outcome.stdout.splitlines()]
     assert lines[2] == ["CPU", f"{BOARD} (ssh)"]
     assert "of 3 runs" in lines[4][1]
-    document = json.loads(bhpe(*words, "--threads", "2", "--format", "json").stdout)
+    document = json.loads(inside(*words, "--threads", "2", "--format", "json").stdout)
     assert (document["cpu"], document["threads"], document["steps"]) == (f"{BOARD} (ssh)", 2, [])
     assert 0 < document["whole"]["fastest"] <= document["whole"]["median"] <= document["whole"]["p90"]
-    refused = bhpe(*words, "--per-layer")
+    refused = inside(*words, "--per-layer")
     assert (refused.code, "--per-layer times on this machine only" in refused.stderr) == (2, True)
 
 
@@ -70,6 +70,6 @@ def test_rpc(compiled: Compiled, tracker: str) -> None:
     ],
 )
 def test_contradictions(compiled: Compiled, options: tuple[str, ...], says: str) -> None:
-    outcome = bhpe("verify", compiled.folder, *options)
+    outcome = inside("verify", compiled.folder, *options)
     assert (outcome.code, outcome.stdout) == (2, "")
     assert says in outcome.stderr

@@ -13,8 +13,8 @@ import pytest
 
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
-from tests.command import COMMAND, FILES, bhpe, environment, listing
-from tests.e2e.conftest import Compiled
+from tests.command import COMMAND, FILES, bhpe, environment, inside, listing
+from tests.examples import Compiled
 
 
 @pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
@@ -89,7 +89,7 @@ def test_default_output_and_table(example: Path, tmp_path: Path) -> None:
 
 
 def test_foreign_folder_is_refused(foreign: Path, example: Path) -> None:
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign)
+    outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign)
     assert outcome.code == 2
     assert "--force" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
@@ -97,7 +97,7 @@ def test_foreign_folder_is_refused(foreign: Path, example: Path) -> None:
 
 
 def test_dry_run_writes_nothing(example: Path, tmp_path: Path) -> None:
-    outcome = bhpe(example / "model.pt", "--target", "x86", "--dry-run", "--format", "json", cwd=tmp_path)
+    outcome = inside(example / "model.pt", "--target", "x86", "--dry-run", "--format", "json", cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     planned = json.loads(outcome.stdout)
     assert planned["options"]["output"] == "dist/model-x86"

@@ -1,16 +1,28 @@
-"""Both embedded models for every kind of CPU, executed: integers exactly, floats within the tolerance of `verify`."""
+"""Both embedded models for every kind of CPU, executed: integers exactly, floats within the tolerance of `verify`.
+
+A model is folded once, by the command that compiles it for x86; for each CPU its model.onnx is lowered, compiled and
+linked, as the command does from there on.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 
-from bhpe_compile.targets import get_target
-from tests.command import bhpe
+from bhpe_compile.artifact import write_artifact
+from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler.workers import Workers
+from bhpe_compile.passes.base import PassManager
+from bhpe_compile.passes.lower import generate, lower_passes
+from bhpe_compile.targets import Target, get_target
+from tests.examples import Compiled
 
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""
@@ -23,19 +35,43 @@ def skip_without(emulator: str | None) -> None:
         pytest.skip(f"{emulator} is not here: the code is not run")
 
 
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    """Code generation for all of them; TVM is imported once."""
+    with Workers() as members:
+        yield members
+
+
+def for_target(artefact: Path, target: Target, folder: Path, workers: Workers) -> Path:
+    """The artefact of the same model.onnx for another CPU."""
+    source = artefact / "model.onnx"
+    model = ir.load(source)
+    passes = lower_passes(target.measured_tiles(), target.isa)
+    PassManager(passes, ("packed weights", "explicit padding")).run(model)
+    program = generate(model, target, workers).program
+    reference = dict(np.load(artefact / "reference.npz"))
+    options = json.loads((artefact / "manifest.json").read_text())["options"]
+    write_artifact(folder, program, target, source.read_bytes(), {}, reference, {"options": options})
+    return folder
+
+
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize(("model", "binary_layers"), [("model.pt", 46), ("model-bidrn.pt", 38)])
+@pytest.mark.parametrize(("model", "binary_layers"), [("compiled", 46), ("compiled_bidrn", 38)])
 def test_compiled_and_executed(
-    name: str, model: str, binary_layers: int, example: Path, tmp_path: Path
+    name: str,
+    model: str,
+    binary_layers: int,
+    workers: Workers,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     target = get_target(name)
     skip_without(target.emulator)
-    outcome = bhpe(example / model, "--target", name, "-o", tmp_path / "out", "--verify", "--format", "json")
-    assert outcome.code == 0, outcome.stderr
-    found = json.loads(outcome.stdout)["verification"]
-    assert found["executed"] == target.emulator
-    assert found["ok"] is True
-    assert found["binary_exact"] is True
-    assert found["int8_exact"] is True
-    assert found["binary_layers"] == binary_layers
-    assert found["int8_layers"] > 10
+    one: Compiled = request.getfixturevalue(model)
+    found = verify(for_target(one.folder, target, tmp_path / "out", workers))
+    assert found.executed == target.emulator
+    assert found.ok
+    assert found.binary_exact
+    assert found.int8_exact
+    assert found.binary_layers == binary_layers
+    assert found.int8_layers > 10

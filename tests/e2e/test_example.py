@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.command import bhpe, listing
+from tests.command import bhpe, inside, listing
 
 FILES = ["model-bidrn.pt", "model.pt", "person.png"]
 
@@ -36,7 +36,7 @@ def test_same_bytes_again(example: Path, tmp_path: Path) -> None:
 
 def test_existing_files_are_kept(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_text("mine")
-    outcome = bhpe("example", tmp_path)
+    outcome = inside("example", tmp_path)
     assert outcome.code == 2
     assert "model.pt" in outcome.stderr
     assert "--force" in outcome.stderr
@@ -46,10 +46,10 @@ def test_existing_files_are_kept(tmp_path: Path) -> None:
 
 def test_its_own_files_are_no_obstacle(tmp_path: Path) -> None:
     """As after `make demo`, which writes them; one that was changed since is somebody's own."""
-    assert bhpe("example", tmp_path, "-q").code == 0
-    assert bhpe("example", tmp_path, "-q").code == 0
+    assert inside("example", tmp_path, "-q").code == 0
+    assert inside("example", tmp_path, "-q").code == 0
     (tmp_path / "person.png").write_bytes(b"another person")
-    outcome = bhpe("example", tmp_path)
+    outcome = inside("example", tmp_path)
     assert outcome.code == 2
     assert "other person.png exist" in outcome.stderr
     assert (tmp_path / "person.png").read_bytes() == b"another person"
@@ -57,13 +57,13 @@ def test_its_own_files_are_no_obstacle(tmp_path: Path) -> None:
 
 def test_force_replaces_them(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_text("mine")
-    assert bhpe("example", tmp_path, "--force", "-q").code == 0
+    assert inside("example", tmp_path, "--force", "-q").code == 0
     assert (tmp_path / "model.pt").stat().st_size > 1000
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    outcome = bhpe("example", tmp_path / "file" / "demo")
+    outcome = inside("example", tmp_path / "file" / "demo")
     assert outcome.code == 2
     assert outcome.stderr.startswith("error: ")
     assert outcome.stderr.count("\n") == 1

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from bhpe_compile.compiler.plan import POINTS, list_passes
-from tests.command import bhpe, listing
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside, listing
+from tests.examples import Compiled
 
 
 def test_every_layer_is_explained_down_to_its_kernel(compiled: Compiled) -> None:
@@ -37,18 +37,18 @@ def test_every_layer_is_explained_down_to_its_kernel(compiled: Compiled) -> None
 
 
 def test_why_a_layer_stayed_dense(compiled: Compiled) -> None:
-    outcome = bhpe("explain", compiled.folder, "backbone.conv1")
+    outcome = inside("explain", compiled.folder, "backbone.conv1")
     assert outcome.code == 0, outcome.stderr
     assert "the sign of a picture" in outcome.stdout
     assert "Int8Conv2d" in outcome.stdout
 
 
 def test_unknown_names_and_damaged_reports(compiled: Compiled, copy: Path) -> None:
-    outcome = bhpe("explain", compiled.folder, "backbone.conv2")
+    outcome = inside("explain", compiled.folder, "backbone.conv2")
     assert outcome.code == 2
     assert "did you mean backbone." in outcome.stderr
     (copy / "report.json").write_text("{}")
-    assert bhpe("explain", copy).code == 3
+    assert inside("explain", copy).code == 3
 
 
 def test_dumps_after_every_pass_do_not_change_the_result(
@@ -81,7 +81,7 @@ def test_dumps_after_every_pass_do_not_change_the_result(
 
 @pytest.mark.parametrize("after", ["plain", "fold-batch-norm"])
 def test_stop_writes_that_graph_only(after: str, example: Path, tmp_path: Path) -> None:
-    outcome = bhpe("compile", example / "model.pt", "--target", "x86", "--stop-after", after, cwd=tmp_path)
+    outcome = inside("compile", example / "model.pt", "--target", "x86", "--stop-after", after, cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     (file,) = outcome.stdout.splitlines()
     assert file.endswith(f"_{after}.txt")

@@ -16,8 +16,8 @@ from bhpe_compile.report.artifact import read_artifact
 from bhpe_compile.report.count import count_network
 from bhpe_compile.report.layout import packing
 from bhpe_compile.report.report import report_artifact, report_checkpoint, target_of
-from tests.command import bhpe
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside
+from tests.examples import Compiled
 
 
 def on_disk(folder: Path) -> dict[str, int]:
@@ -90,7 +90,7 @@ def test_json_and_csv(compiled: Compiled) -> None:
 def test_page_with_verification_and_picture(compiled: Compiled, example: Path, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     words = ("--format", "html", "-o", page, "--verify", "--picture", example / "person.png")
-    outcome = bhpe("report", compiled.folder, *words)
+    outcome = inside("report", compiled.folder, *words)
     assert outcome.code == 0, outcome.stderr
     assert outcome.stdout == ""
     text = page.read_text(encoding="utf-8")
@@ -113,14 +113,14 @@ def test_measured_steps_go_to_their_layers(compiled: Compiled) -> None:
 
 @pytest.mark.parametrize("flag", ["--measure", "--verify"])
 def test_what_needs_an_artefact_says_so(example: Path, flag: str) -> None:
-    outcome = bhpe("report", example / "model.pt", flag)
+    outcome = inside("report", example / "model.pt", flag)
     assert outcome.code == 2
     assert f"{flag} needs a compiled model" in outcome.stderr
 
 
 @pytest.mark.parametrize("words", [("--target", "arm"), ("--scheme", "bnn"), ("--dense", "fp32")])
 def test_what_an_artefact_says_itself(words: tuple[str, str], compiled: Compiled) -> None:
-    outcome = bhpe("report", compiled.folder, *words)
+    outcome = inside("report", compiled.folder, *words)
     assert outcome.code == 2
     assert f"{words[0]} is for checkpoints and presets" in outcome.stderr
 
@@ -134,7 +134,7 @@ def test_a_report_of_an_earlier_version_is_one_line(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["files"]["report.json"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    outcome = bhpe("report", copy)
+    outcome = inside("report", copy)
     assert outcome.code == 3
     assert "is damaged or of an earlier version" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
@@ -142,7 +142,7 @@ def test_a_report_of_an_earlier_version_is_one_line(copy: Path) -> None:
 
 def test_compare_as_a_gate(compiled: Compiled, compiled_arm: Compiled, example: Path) -> None:
     sides = (example / "model.pt", compiled.folder, compiled_arm.folder)
-    outcome = bhpe("compare", *sides, "--max-size", "1GB", "--max-ops", "1T", "--format", "json")
+    outcome = inside("compare", *sides, "--max-size", "1GB", "--max-ops", "1T", "--format", "json")
     assert (outcome.code, outcome.stderr) == (0, "")
     data = json.loads(outcome.stdout)
     assert [one["bytes"] for one in data["subjects"]] == [
@@ -150,7 +150,7 @@ def test_compare_as_a_gate(compiled: Compiled, compiled_arm: Compiled, example: 
         *(on_disk(one)["model.so"] + on_disk(one)["weights.bin"] for one in sides[1:]),
     ]
     assert data["missed"] == []
-    missed = bhpe("compare", *sides, "--max-size", "1kB", "--max-ops", "1k")
+    missed = inside("compare", *sides, "--max-size", "1kB", "--max-ops", "1k")
     assert missed.code == 5
     assert len(missed.stderr.splitlines()) == 4
     assert all(
@@ -162,13 +162,13 @@ def test_compare_as_a_gate(compiled: Compiled, compiled_arm: Compiled, example: 
 def test_compare_measures_in_turn_and_reads_accuracy(compiled: Compiled, copy: Path) -> None:
     (copy / "accuracy.json").write_text(json.dumps({"metrics": {"mpvpe": {"value": 91.2}}}))
     words = ("--measure", "--rounds", "3", "--max-latency-ratio", "1000", "--format", "json")
-    outcome = bhpe("compare", compiled.folder, copy, *words)
+    outcome = inside("compare", compiled.folder, copy, *words)
     assert outcome.code == 0, outcome.stderr
     data = json.loads(outcome.stdout)
     assert data["changes"] == []
     assert data["subjects"][1]["accuracy"] == {"mpvpe": 91.2}
     assert data["ratios"][0]["latency"] > 0
-    assert bhpe("compare", compiled.folder, copy, *words[:4], "0.000001").code == 5
+    assert inside("compare", compiled.folder, copy, *words[:4], "0.000001").code == 5
 
 
 def test_compare_usage(compiled: Compiled, compiled_arm: Compiled) -> None:
@@ -180,6 +180,6 @@ def test_compare_usage(compiled: Compiled, compiled_arm: Compiled) -> None:
         ((compiled.folder, compiled.folder, "--accuracy", "C=x"), "must be A, B followed by"),
         ((compiled_arm.folder, compiled_arm.folder, "--measure"), "none of them runs on this machine"),
     ):
-        outcome = bhpe("compare", *words)
+        outcome = inside("compare", *words)
         assert outcome.code == 2, words
         assert what in outcome.stderr

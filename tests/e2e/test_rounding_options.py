@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bhpe_compile.runtime import Model
-from tests.command import bhpe
+from tests.command import bhpe, inside
 
 
 def kinds(folder: Path) -> set[str]:
@@ -60,7 +60,7 @@ def test_what_is_refused(
     (tmp_path / "empty").mkdir()
     for name in ("person.png", "model.pt"):
         (tmp_path / name).write_bytes((example / name).read_bytes())
-    outcome = bhpe("model.pt", *words, "--target", "native", "-o", "a", "-q")
+    outcome = inside("model.pt", *words, "--target", "native", "-o", "a", "-q")
     assert outcome.code in (2, 3)
     assert message in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1

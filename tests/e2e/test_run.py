@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from bhpe_compile.runtime import Model
-from tests.command import bhpe
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside
+from tests.examples import Compiled
 
 SIZES = {
     "smplx_root_pose": 3,
@@ -73,8 +73,8 @@ def test_stdout_without_a_file(pose: Path, compiled: Compiled, example: Path) ->
 
 
 def test_box_selects_the_person(pose: Path, compiled: Compiled, example: Path) -> None:
-    whole = bhpe("run", compiled.folder, example / "person.png", "--box", "0,0,384,512")
-    part = bhpe("run", compiled.folder, example / "person.png", "--box", "100,10,150,200")
+    whole = inside("run", compiled.folder, example / "person.png", "--box", "0,0,384,512")
+    part = inside("run", compiled.folder, example / "person.png", "--box", "100,10,150,200")
     assert (whole.code, part.code) == (0, 0), whole.stderr + part.stderr
     outputs = json.loads((pose / "pose.json").read_text())
     assert json.loads(whole.stdout) == outputs
@@ -83,14 +83,14 @@ def test_box_selects_the_person(pose: Path, compiled: Compiled, example: Path) -
 
 @pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "0,0,0,10", "0,0,10,-1", "nan,0,1,1"])
 def test_box_that_is_none(box: str, compiled: Compiled, example: Path) -> None:
-    outcome = bhpe("run", compiled.folder, example / "person.png", "--box", box)
+    outcome = inside("run", compiled.folder, example / "person.png", "--box", box)
     assert outcome.code == 2
     assert outcome.stderr.startswith("error: ")
     assert outcome.stderr.count("\n") == 1
 
 
 def test_output_that_cannot_be_written(compiled: Compiled, example: Path, tmp_path: Path) -> None:
-    outcome = bhpe("run", compiled.folder, example / "person.png", "-o", tmp_path / "no" / "pose.json")
+    outcome = inside("run", compiled.folder, example / "person.png", "-o", tmp_path / "no" / "pose.json")
     assert outcome.code == 2
     assert outcome.stderr.startswith("error: ")
     assert outcome.stderr.count("\n") == 1
@@ -108,10 +108,10 @@ def test_threads_give_the_same_bits(compiled: Compiled) -> None:
 
 def test_threads_on_the_command_line(compiled: Compiled, example: Path, pose: Path) -> None:
     for threads in ("2", "0"):
-        outcome = bhpe("run", compiled.folder, example / "person.png", "--threads", threads)
+        outcome = inside("run", compiled.folder, example / "person.png", "--threads", threads)
         assert outcome.code == 0, outcome.stderr
         assert json.loads(outcome.stdout) == json.loads((pose / "pose.json").read_text())
     for threads in ("-1", "65", "many"):
-        outcome = bhpe("run", compiled.folder, example / "person.png", "--threads", threads)
+        outcome = inside("run", compiled.folder, example / "person.png", "--threads", threads)
         assert outcome.code == 2
         assert "--threads" in outcome.stderr

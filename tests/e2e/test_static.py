@@ -20,8 +20,8 @@ from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model, Picture, load_picture
 from bhpe_compile.runtime.picture import View
-from tests.command import bhpe
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside
+from tests.examples import Compiled
 
 ZIG = python_command("-m", "ziglang")
 BOX = (40.5, 10.25, 200.0, 400.0)
@@ -201,7 +201,7 @@ def test_a_wheel_that_cannot_be_is_refused_before_work(
     example: Path, compiled: Compiled, tmp_path: Path
 ) -> None:
     words = ("--target", "wasm32", "--form", "wheel", "-o", tmp_path / "out")
-    outcome = bhpe(example / "model.pt", *words)
+    outcome = inside(example / "model.pt", *words)
     assert outcome.code == 2
     assert outcome.stderr.splitlines()[-1].startswith("error: wasm32: Python has no packages for it")
     with pytest.raises(UsageError, match="cannot be imported"):
@@ -212,4 +212,4 @@ def test_a_wheel_that_cannot_be_is_refused_before_work(
 def test_the_bundle_is_in_the_manifest(bundle: Path) -> None:
     files = check_artifact(bundle)["files"]
     assert {"libmodel.a", "bhpe.h", "bhpe.hpp", "main.c", "video.c", "bhpe_modelConfig.cmake"} <= files.keys()
-    assert bhpe("verify", bundle).code == 0
+    assert inside("verify", bundle).code == 0

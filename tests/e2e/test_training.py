@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 
 from bhpe_compile.evaluate.default_body import CACHE_VARIABLE
 from bhpe_compile.frontends.checkpoint import load_model
-from tests.command import COMMAND, Outcome, bhpe, environment
+from tests.command import COMMAND, Outcome, bhpe, environment, inside
 from tests.evaluate.made_up import write_body, write_set
 
 SMALL = ("--batch", "4", "--micro-batch", "4", "--workers", "0", "--precision", "fp32")
@@ -67,10 +67,13 @@ def test_a_student_is_distilled_evaluated_and_compiled(people: Path, model: Path
     assert "binary" in outcome.stdout
 
 
-def distilled(people: Path, model: Path, output: Path, *more: str | Path) -> Outcome:
+def distill_words(people: Path, model: Path, output: Path) -> tuple[str | Path, ...]:
     body = ("--body", people / "body.npz")
-    words = ("distill", model, "--images", people / "set", *body, "-o", output, *SMALL, "--samples", "4")
-    return bhpe(*words, *more)
+    return ("distill", model, "--images", people / "set", *body, "-o", output, *SMALL, "--samples", "4")
+
+
+def distilled(people: Path, model: Path, output: Path, *more: str | Path) -> Outcome:
+    return bhpe(*distill_words(people, model, output), *more)
 
 
 def test_a_student_goes_on(people: Path, model: Path, tmp_path: Path) -> None:
@@ -114,9 +117,8 @@ def test_a_student_goes_on(people: Path, model: Path, tmp_path: Path) -> None:
 def test_what_a_student_cannot_go_on_from(
     words: tuple[str, ...], code: int, text: str, people: Path, model: Path, tmp_path: Path
 ) -> None:
-    outcome = distilled(
-        people, model, tmp_path / "m.pt", *(word.format(model=model, tmp=tmp_path) for word in words)
-    )
+    more = (word.format(model=model, tmp=tmp_path) for word in words)
+    outcome = inside(*distill_words(people, model, tmp_path / "m.pt"), *more)
     assert outcome.code == code, outcome.stderr
     assert text in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
@@ -196,7 +198,7 @@ def test_bad_requests_are_one_line(
     body_of: tuple[str, str],
 ) -> None:
     places = {"tmp": tmp_path, "set": people / "set", "model": model}
-    outcome = bhpe(*(word.format(**places) for word in words), *body_of)
+    outcome = inside(*(word.format(**places) for word in words), *body_of)
     assert outcome.code == code, outcome.stderr
     assert text in outcome.stderr
     assert outcome.stderr.startswith("error: ")
@@ -211,7 +213,7 @@ def body_of(people: Path) -> tuple[str, str]:
 
 def test_another_body_is_refused(people: Path, tmp_path: Path) -> None:
     other = write_body(tmp_path / "other.npz", seed=3)
-    outcome = bhpe("train", "--data", people / "set", "--body", other, "-o", tmp_path / "m.pt")
+    outcome = inside("train", "--data", people / "set", "--body", other, "-o", tmp_path / "m.pt")
     assert outcome.code == 3
     assert "was made with another body than other.npz" in outcome.stderr
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import bhpe
-from tests.e2e.conftest import Compiled
+from tests.command import bhpe, inside
+from tests.examples import Compiled
 
 emulator = pytest.mark.skipif(
     shutil.which("qemu-aarch64") is None and find_spec("unicorn") is None,
@@ -32,7 +32,7 @@ def test_compiled_model_is_right(target: str, request: pytest.FixtureRequest) ->
 
 
 def test_table(compiled: Compiled) -> None:
-    outcome = bhpe("verify", compiled.folder)
+    outcome = inside("verify", compiled.folder)
     assert outcome.code == 0, outcome.stderr
     assert "verified" in outcome.stdout
 
@@ -47,7 +47,7 @@ def test_wrong_weights_are_found(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["files"]["weights.bin"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     (copy / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    outcome = bhpe("verify", copy, "--format", "json")
+    outcome = inside("verify", copy, "--format", "json")
     assert outcome.code == 4, outcome.stderr
     assert json.loads(outcome.stdout)["ok"] is False
     last = outcome.stderr.splitlines()[-1]
@@ -57,9 +57,9 @@ def test_wrong_weights_are_found(copy: Path) -> None:
 
 
 def test_what_rounding_costs_is_told_output_by_output(compiled: Compiled) -> None:
-    outcome = bhpe("verify", compiled.folder, "-v")
+    outcome = inside("verify", compiled.folder, "-v")
     lines = [line for line in outcome.stdout.splitlines() if line.endswith("by 8-bit and float16")]
-    document = json.loads(bhpe("verify", compiled.folder, "--format", "json").stdout)
+    document = json.loads(inside("verify", compiled.folder, "--format", "json").stdout)
     assert len(lines) == len(document["outputs"])
     assert set(document["rounding"]) == {"flip_rate", *document["outputs"]}
     assert 0 < document["rounding"]["flip_rate"] < 1

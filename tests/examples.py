@@ -1,0 +1,69 @@
+"""The example and its compiled forms, made once by the real command line and only read by the tests."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.command import Outcome, bhpe
+from tests.shared import made_once
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artefact, what the command printed and how long it took, Python's start included."""
+
+    folder: Path
+    outcome: Outcome
+    seconds: float
+
+
+def compile_example(model: Path, target: str, factory: pytest.TempPathFactory) -> Compiled:
+    """Compile for `target`; the test fails here, with what was printed, when the command does."""
+
+    def make(folder: Path) -> None:
+        start = time.perf_counter()
+        outcome = bhpe(model, "--target", target, "-o", folder / name, "--format", "json")
+        assert outcome.code == 0, outcome.stderr
+        printed = {**asdict(outcome), "seconds": time.perf_counter() - start}
+        (folder / "outcome.json").write_text(json.dumps(printed))
+
+    name = f"{model.stem}-{target}"
+    folder = made_once(factory, f"compiled-{name}", make)
+    printed = json.loads((folder / "outcome.json").read_text())
+    return Compiled(
+        folder / name, Outcome(printed["code"], printed["stdout"], printed["stderr"]), printed["seconds"]
+    )
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `bhpe-compile example` writes."""
+
+    def make(folder: Path) -> None:
+        outcome = bhpe("example", folder / "demo")
+        assert outcome.code == 0, outcome.stderr
+
+    return made_once(tmp_path_factory, "example", make) / "demo"
+
+
+@pytest.fixture(scope="session")
+def compiled(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The example for x86."""
+    return compile_example(example / "model.pt", "x86", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def compiled_arm(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The example for AArch64."""
+    return compile_example(example / "model.pt", "arm", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The embedded student of `distill` for x86."""
+    return compile_example(example / "model-bidrn.pt", "x86", tmp_path_factory)
