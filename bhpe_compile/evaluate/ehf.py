@@ -15,7 +15,6 @@ The files are not ours to give: they need a licence from their authors.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.dataset import Float, Labels, crop_rgb, unknown_labels
 from bhpe_compile.evaluate.ply import read_vertices
+from bhpe_compile.reading import read_json
 from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
 INDEX = "EHF.json"
@@ -109,7 +109,7 @@ def boxes_in_crop(picture: Picture, boxes: list[Box]) -> Float:
 def _from_index(path: Path) -> list[tuple[str, list[Box]]]:
     """(file of the picture, boxes of body, left hand, right hand, face) of each person."""
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
         files = {image["id"]: str(image["file_name"]) for image in data["images"]}
         return [
             (files[a["image_id"]], [_box(a[f"{part}_bbox"]) for part in ("body", *PARTS)])
@@ -137,7 +137,7 @@ def _from_release(folder: Path) -> list[tuple[str, list[Box]]]:
 
 def _openpose_boxes(path: Path) -> list[Box]:
     try:
-        person = json.loads(path.read_bytes())["people"][0]
+        person = read_json(path)["people"][0]
         parts = {name: np.array(person[key], np.float64).reshape(-1, 3) for name, key in OPENPOSE.items()}
         body = np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
     except FileNotFoundError:

