@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 SEARCHED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 """Variables that list folders in which programs, modules and libraries are looked for."""
@@ -71,8 +74,10 @@ def has_home() -> bool:
 
 
 @cache
-def _private_home() -> tempfile.TemporaryDirectory[str]:
+def _private_home() -> TemporaryDirectory[str]:
     """A home folder for programs that insist on one (TVM), removed at the end of this process."""
+    import tempfile
+
     return tempfile.TemporaryDirectory(prefix="bhpe-home-")
 
 

@@ -30,6 +30,7 @@ from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
 from bhpe_compile.cli.sensitivity import sensitivity_command
+from bhpe_compile.cli.signals import interruptible
 from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
 from bhpe_compile.cli.tune import tune_command
@@ -114,13 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     LOG.start(words)
     try:
-        code = cli.main(
-            args=words,
-            prog_name="bhpe-compile",
-            standalone_mode=False,
-        )
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        with interruptible():
+            code = cli.main(args=words, prog_name="bhpe-compile", standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return EXIT_USAGE

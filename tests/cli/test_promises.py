@@ -81,7 +81,7 @@ def test_a_full_disk_under_standard_output() -> None:
         assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [("run", "model", "f"), ("verify", "model", "f"), ("f", "--target", "x86")])
+@pytest.mark.parametrize("words", [("run", "model", "f"), ("f", "--target", "x86")])
 def test_a_fifo_is_not_waited_for(words: tuple[str, ...], tmp_path: Path) -> None:
     """As picture, checkpoint, and as any file of an artefact."""
     write(tmp_path / "model")
