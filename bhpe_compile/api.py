@@ -5,7 +5,6 @@ Errors are those of `bhpe_compile.errors`; each says in one line what is wrong, 
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bhpe_compile.compiler.options import WHEEL, CompileOptions, default_output, is_former_int8
+from bhpe_compile.errors import InputError
 from bhpe_compile.files import find_pictures
+from bhpe_compile.reading import MalformedError, parse_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,13 +39,24 @@ class Artifact:
 
     def __init__(self, path: AnyPath) -> None:
         from bhpe_compile.artifact import check_artifact
-        from bhpe_compile.artifact.load import read_file
 
         self.path = Path(path)
         self.manifest: dict[str, Any] = check_artifact(self.path)
         """manifest.json: target, inputs, outputs, passes, options, versions."""
-        self.report: dict[str, Any] = json.loads(read_file(self.path, self.manifest, "report.json"))
+        self.report: dict[str, Any] = self._read_report()
         """report.json: layers, steps, and every decision of every pass."""
+
+    def _read_report(self) -> dict[str, Any]:
+        from bhpe_compile.artifact.load import read_file
+
+        report = self.path / "report.json"
+        try:
+            content = parse_json(read_file(self.path, self.manifest, report.name))
+        except MalformedError as error:
+            raise InputError(f"{report}: damaged ({error}); compile the model again") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{report}: is no JSON object; compile the model again")
+        return content
 
     def __repr__(self) -> str:
         return f"Artifact({str(self.path)!r}, target={self.target!r})"

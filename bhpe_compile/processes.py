@@ -12,7 +12,12 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 SEARCHED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 """Variables that list folders in which programs, modules and libraries are looked for."""
@@ -55,7 +60,25 @@ def child_environment(**more: str) -> dict[str, str]:
     here = _real("")
     imported = [entry for entry in sys.path if Path(entry).is_absolute() and _real(entry) != here]
     modules = os.pathsep.join(dict.fromkeys([*given, *imported]))
-    return {**os.environ, **_cleaned(), "PYTHONPATH": modules, SAFE: "1", **more}
+    home = {} if has_home() else {"HOME": _private_home().name}
+    return {**os.environ, **_cleaned(), **home, "PYTHONPATH": modules, SAFE: "1", **more}
+
+
+def has_home() -> bool:
+    """Whether the account has a home folder by name: in containers neither HOME nor /etc/passwd may tell of one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return False
+    return True
+
+
+@cache
+def _private_home() -> TemporaryDirectory[str]:
+    """A home folder for programs that insist on one (TVM), removed at the end of this process."""
+    import tempfile
+
+    return tempfile.TemporaryDirectory(prefix="bhpe-home-")
 
 
 def find_program(name: str) -> str | None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.manifest import Manifest, load_manifest
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.reading import MalformedError, open_regular, read_regular
+from bhpe_compile.reading_arrays import open_archive
 
 REFERENCE = "reference.npz"
 
@@ -37,7 +36,7 @@ def check_artifact(path: Path) -> Manifest:
 
 def _problem(file: Path, entry: Mapping[str, Any]) -> str | None:
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             size = stream.seek(0, 2)
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest() if size == entry["size"] else ""
@@ -58,7 +57,7 @@ def load_interface(path: Path) -> Interface:
 def read_file(path: Path, manifest: Manifest, name: str) -> bytes:
     """One file of an artefact, checked against the manifest as it is read."""
     try:
-        content = (path / name).read_bytes()
+        content = read_regular(path / name)
     except OSError as error:
         raise InputError(f"{path / name}: {error.strerror}; compile the model again") from None
     if hashlib.sha256(content).hexdigest() != manifest["files"].get(name, {}).get("sha256"):
@@ -79,18 +78,13 @@ def load_reference(path: Path) -> Reference:
     manifest = load_manifest(path)
     file = path / REFERENCE
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file) as archive:
             inputs, outputs = (
-                {port["name"]: _array(archive, port["name"]) for port in manifest[ports]}
+                {port["name"]: archive.array(port["name"]) for port in manifest[ports]}
                 for ports in ("inputs", "outputs")
             )
             return Reference(inputs, outputs)
     except FileNotFoundError:
         raise InputError(f"{path}: holds no {REFERENCE}; verify it with a picture of your own") from None
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, MalformedError) as error:
         raise InputError(f"{file}: damaged ({error}); compile the model again") from None
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as member:
-        return np.asarray(np.lib.format.read_array(member, allow_pickle=False))

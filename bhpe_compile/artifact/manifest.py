@@ -21,6 +21,7 @@ from typing import Any
 from bhpe_compile.artifact.program import Port, Program
 from bhpe_compile.errors import BhpeError, InputError, UsageError
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.reading import MalformedError, read_json
 from bhpe_compile.targets.target import Target
 
 MANIFEST = "manifest.json"
@@ -87,12 +88,12 @@ def load_manifest(path: Path) -> Manifest:
         raise UsageError(f"{path}: no such artefact folder")
     file = path / MANIFEST
     try:
-        manifest = json.loads(file.read_bytes())
+        manifest = read_json(file)
     except FileNotFoundError:
         raise InputError(f"{path}: has no {MANIFEST}, so it is not a compiled model") from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):  # ValueError: neither UTF-8 nor JSON
+    except MalformedError:
         raise InputError(f"{file}: is not JSON; compile the model again") from None
     problem = _problem(manifest)
     if problem is not None:

@@ -113,7 +113,7 @@ def check_output(directory: Path, force: bool = False) -> None:
 
 
 def _check_replaceable(directory: Path, real: Path, force: bool) -> None:
-    if Path.cwd().is_relative_to(real) or Path.home().is_relative_to(real):
+    if any(place.is_relative_to(real) for place in _kept()):
         raise UsageError(f"{directory}: is or holds the working or home folder; choose another folder")
     if force or not any(real.iterdir()):
         return
@@ -129,6 +129,13 @@ def _check_replaceable(directory: Path, real: Path, force: bool) -> None:
             f"{directory}: also holds {others[0]}, which is not part of the compiled model; "
             "move it away, or --force to replace the folder"
         )
+
+
+def _kept() -> Iterator[Path]:
+    """The working and the home folder, where there are such."""
+    for place in (Path.cwd, Path.home):
+        with contextlib.suppress(OSError, RuntimeError):  # gone, or an account without a home
+            yield place()
 
 
 @contextlib.contextmanager

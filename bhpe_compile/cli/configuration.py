@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import os
 import pwd
-import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,6 +28,7 @@ from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import OutwardOption
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.reading import MOST_TOML, MalformedError, read_regular, read_toml
 
 FILE, SHARED = "bhpe.toml", "pyproject.toml"
 
@@ -54,9 +55,20 @@ def find_file(start: Path) -> Path | None:
         if (folder / FILE).is_file():
             return _owned(folder / FILE)
         shared = folder / SHARED
-        if shared.is_file() and "bhpe" in _read(shared).get("tool", {}):
+        if shared.is_file() and _is_ours(shared):
             return _owned(shared)
     return None
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a pyproject.toml has [tool.bhpe]. One that is broken is for whom it serves, unless it says that name."""
+    try:
+        return "bhpe" in _tools(_read(path))
+    except (InputError, UsageError):
+        with suppress(OSError, MalformedError):
+            if b"tool.bhpe" in read_regular(path, MOST_TOML):
+                raise
+        return False
 
 
 def _owned(path: Path) -> Path:
@@ -78,8 +90,16 @@ def read_configuration(group: click.Group, path: Path | None) -> Configuration:
     if path is None:
         return Configuration()
     document = _read(path)
-    sections = document if path.name != SHARED else document.get("tool", {}).get("bhpe", {})
+    sections = document if path.name != SHARED else _tools(document).get("bhpe", {})
+    if not isinstance(sections, dict):
+        raise UsageError(f"{path}: tool.bhpe has to be a table, [tool.bhpe]")
     return Configuration(path, _sections(path, "", group, sections))
+
+
+def _tools(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tables [tool.*] of a pyproject.toml."""
+    tools = document.get("tool", {})
+    return tools if isinstance(tools, dict) else {}
 
 
 def _sections(path: Path, prefix: str, group: click.Group, sections: Any) -> dict[str, Any]:
@@ -100,10 +120,10 @@ def _sections(path: Path, prefix: str, group: click.Group, sections: Any) -> dic
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # neither UTF-8 nor TOML
+    except MalformedError as error:
         raise InputError(f"{path}: is not TOML ({error})") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -30,6 +31,7 @@ from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
 from bhpe_compile.cli.sensitivity import sensitivity_command
+from bhpe_compile.cli.signals import interruptible
 from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
 from bhpe_compile.cli.tune import tune_command
@@ -39,6 +41,9 @@ from bhpe_compile.errors import BhpeError
 EXIT_INTERNAL = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What writing to a full disk or standard output ends with."""
 
 TRACEBACK_VARIABLE = "BHPE_TRACEBACK"
 
@@ -73,7 +78,10 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
     """
     if no_config or context.resilient_parsing:
         return
-    found = read_configuration(cli, config if config is not None else find_file(Path.cwd()))
+    try:
+        found = read_configuration(cli, config if config is not None else find_file(Path.cwd()))
+    except FileNotFoundError:  # the working folder is gone: nothing is found there
+        found = read_configuration(cli, None)
     context.meta[KEY] = found
     context.default_map = found.values
 
@@ -109,11 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     LOG.start(words)
     try:
-        code = cli.main(
-            args=words,
-            prog_name="bhpe-compile",
-            standalone_mode=False,
-        )
+        with interruptible():
+            code = cli.main(args=words, prog_name="bhpe-compile", standalone_mode=False)
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return EXIT_USAGE
@@ -124,16 +131,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BhpeError as error:
         return _fail(_with_notes(str(error), error), error.exit_code)
     except BrokenPipeError:
-        # The reader of stdout (`| head`) has gone: silence the interpreter's own flush at exit as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()  # the reader (`| head`) has gone
         return EXIT_INTERNAL
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            return _internal(error)
+        _discard_stdout()
+        place = error.filename or f"standard output or the temporary folder ({temporary_folder()})"
+        return _fail(f"{place}: cannot be written ({error.strerror})", EXIT_USAGE)
     except Exception as error:  # the boundary of the process: a defect of ours becomes one line, too
-        what = _with_notes(f"{type(error).__name__}: {error}".rstrip(": "), error)
-        return _fail(
-            f"internal error, {what} (please report it; {TRACEBACK_VARIABLE}=1 shows where it happened)",
-            EXIT_INTERNAL,
-        )
+        return _internal(error)
     return code if isinstance(code, int) else 0
+
+
+def _internal(error: Exception) -> int:
+    what = _with_notes(f"{type(error).__name__}: {error}".rstrip(": "), error)
+    return _fail(
+        f"internal error, {what} (please report it; {TRACEBACK_VARIABLE}=1 shows where it happened)",
+        EXIT_INTERNAL,
+    )
+
+
+def temporary_folder() -> str:
+    """Where temporary files go, for people."""
+    import tempfile
+
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "none can be written; set TMPDIR"
+
+
+def _discard_stdout() -> None:
+    """What is still to be written would fail again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(text: str, code: int) -> int:

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.reading import kind_of
 
 if TYPE_CHECKING:
     from bhpe_compile.runtime.board import Board
@@ -203,13 +204,18 @@ def complete_pass(
 
 def existing(path: Path, what: str) -> Path:
     """`path` if something is there; otherwise a UsageError that names it."""
-    if not path.exists():
-        raise UsageError(f"{path}: no such {what}")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{path}: no such {what}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     return path
 
 
 def existing_file(path: Path, what: str) -> Path:
-    """`path` if it is a file; otherwise a UsageError that names it."""
-    if existing(path, what).is_dir():
-        raise UsageError(f"{path}: is a folder, not a {what}")
+    """`path` if it is a regular file; otherwise a UsageError that names it."""
+    kind = kind_of(existing(path, what).stat().st_mode)
+    if kind is not None:
+        raise UsageError(f"{path}: is {kind}, not a {what}")
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from bhpe_compile.cli.options import (
 )
 from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.reading import MalformedError, read_json
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
@@ -189,8 +189,8 @@ def recorded(folder: Path, name: str) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = read_json(file, finite=False)
+    except (OSError, MalformedError):
         raise InputError(f"{file}: is not JSON; write it again or remove it") from None
     if not isinstance(content, dict):
         raise InputError(f"{file}: is not a JSON object; write it again or remove it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import time
@@ -27,8 +28,10 @@ from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Order, Sample, SampleSet, load
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.frontends.checkpoint import check_finite, is_state, read_torch
 from bhpe_compile.networks.layers.norms import is_frozen
 from bhpe_compile.passes.binarize.roles import OUTPUT_LAYERS, role_of
+from bhpe_compile.reading import open_regular
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -240,6 +243,22 @@ def _is_inner(network: fx.GraphModule, parameter: str) -> bool:
     return role_of(network, path) != "stem" and path not in network.meta[OUTPUT_LAYERS]
 
 
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(value, int | float) for value in entry.values())
+
+
+PARTS: Mapping[str, Callable[[Any], bool]] = {
+    "facts": lambda part: isinstance(part, dict),
+    "step": lambda part: type(part) is int and part >= 0,
+    "network": lambda part: is_state(part) and bool(part),
+    "optimizers": lambda part: isinstance(part, list) and all(isinstance(one, dict) for one in part),
+    "log": lambda part: isinstance(part, list) and all(_is_entry(one) and "step" in one for one in part),
+    "sums": _is_entry,
+    "count": lambda part: type(part) is int and part >= 0,
+}
+"""What a checkpoint of a run holds, and whether something is that."""
+
+
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """The last checkpoint of the run in `folder`: `facts`, `step`, and `network`, its state with real-valued weights.
 
@@ -248,16 +267,23 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     path = folder / CHECKPOINT
     if not path.exists():
         raise UsageError(f"{folder}: holds no {CHECKPOINT} of a training run")
+    again = "--restart begins that run anew"
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return {
-            **state,
-            "facts": dict(state["facts"]),
-            "step": int(state["step"]),
-            "network": state["network"],
-        }
-    except Exception as error:  # whatever a damaged file raises
-        raise InputError(f"{path}: damaged; --restart begins that run anew") from error
+        with open_regular(path):
+            pass
+        state = dict(read_torch(path))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except InputError as error:
+        raise InputError(f"{path}: damaged; {again}") from error
+    wrong = [name for name, fits in PARTS.items() if not fits(state.get(name))]
+    if wrong:
+        raise InputError(f"{path}: damaged ({', '.join(wrong)} missing or of a wrong kind); {again}")
+    try:
+        check_finite(state["network"], str(path))
+    except InputError as error:
+        raise InputError(f"{error}; {again}, with a lower --lr") from None
+    return state
 
 
 class _Stop:
@@ -314,9 +340,14 @@ class _Run:
                 f"{self._folder}: holds another run ({', '.join(differing)} differ); name another folder with "
                 "--work, or --restart to begin anew"
             )
-        self._network.load_state_dict(state["network"])
-        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        try:
+            self._network.load_state_dict(state["network"])
+            for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(kept)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self._folder / CHECKPOINT}: damaged: does not fit this network; --restart begins that run anew"
+            ) from error
         self.log = [entry for entry in state["log"] if entry["step"] <= step]
         self._sums, self._count = dict(state["sums"]), int(state["count"])
         return step
@@ -327,7 +358,7 @@ class _Run:
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._count += 1
         self.last_loss = float(terms["loss"])
-        if self.last_loss != self.last_loss:
+        if not math.isfinite(self.last_loss):
             raise InputError(f"the loss is no number at step {step + 1}: lower --lr")
         if (step + 1) % LOG_EVERY == 0 or step + 1 == recipe.steps:
             means = torch.tensor([value / self._count for value in self._sums.values()], dtype=torch.float64)
@@ -351,6 +382,7 @@ class _Run:
         self._saved = time.monotonic()
         if not self._accelerator.is_main_process:
             return
+        check_finite(self._network.state_dict(), f"step {step} of the training in {self._folder}")
         state = {
             "facts": json.loads(json.dumps(self._facts)),
             "step": step,

@@ -20,7 +20,6 @@ authors.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, to_box, unknown_labels
 from bhpe_compile.evaluate.frame import HEIGHT, WIDTH, frame_rgb, framed
+from bhpe_compile.reading import MalformedError, read_json
 from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
 FULL = (3840, 2160)
@@ -205,7 +205,7 @@ def _read_index(path: Path) -> list[_Person]:
                     *names, int(a["person_id"]), str(a["smplx_param_path"]), str(a["cam_param_path"]), boxes
                 )
             )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: is not an index of AGORA ({type(error).__name__}: {error})") from None
     if not people:
         raise InputError(f"{path}: lists no valid person")
@@ -214,10 +214,10 @@ def _read_index(path: Path) -> list[_Person]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
+    except MalformedError as error:
         raise InputError(f"{path}: is damaged ({error})") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: is no JSON object")

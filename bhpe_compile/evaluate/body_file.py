@@ -12,8 +12,6 @@ K is 400 (300 shape, then 100 expression coefficients) or at least 20 (10 and 10
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,24 +21,14 @@ from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.skeleton import JOINT_COUNT, LANDMARKS
+from bhpe_compile.reading import MalformedError
+from bhpe_compile.reading_arrays import Archive, open_archive
 
 COEFFICIENTS = 10
 """Shape and expression coefficients that are used, of each."""
 
 FULL_SHAPE, FULL = 300, 400
 """Where expressions begin in a file that has all coefficients, and how many that are."""
-
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    EOFError,
-    OSError,
-    KeyError,
-    NotImplementedError,
-    MemoryError,
-)
-"""What reading a member raises for bytes that are no array, besides ValueError for a pickled one."""
 
 KEYPOINT_DTYPE = np.dtype([("name", "U16"), ("vertex", "<i8")])
 
@@ -67,19 +55,18 @@ def read_body_file(path: Path) -> BodyFile:
     if not path.is_file():
         raise UsageError(f"{path}: {'is a folder, not a body model' if path.is_dir() else 'no such file'}")
     try:
-        archive = np.load(path, allow_pickle=False)
-    except DAMAGE as error:
+        with open_archive(path) as archive:
+            return _Reader(path, archive).body()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except MalformedError as error:
         raise InputError(f"{path}: not an npz file, so no body model in the SMPL-X layout") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise InputError(f"{path}: one array, not an npz file with a body model")
-    with archive:
-        return _Reader(path, archive).body()
 
 
 class _Reader:
     """Takes arrays out of an open archive and complains in one line."""
 
-    def __init__(self, path: Path, archive: Any) -> None:
+    def __init__(self, path: Path, archive: Archive) -> None:
         self._path, self._archive = path, archive
 
     def body(self) -> BodyFile:
@@ -112,11 +99,11 @@ class _Reader:
 
     def _read(self, name: str, kinds: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
         """The array `name`, of a dtype kind in `kinds`; None in `shape` stands for any positive number."""
-        if name not in self._archive:
+        if f"{name}.npy" not in self._archive.names:
             self._fail(name, "is missing")
         try:
-            array = np.asarray(self._archive[name])
-        except DAMAGE as error:
+            array = self._archive.array(name, "biufcVUS")
+        except (MalformedError, MemoryError) as error:
             raise InputError(f"{self._path}: field {name} cannot be read: {_first_line(error)}") from error
         if array.dtype.kind not in kinds:
             self._fail(name, f"holds {array.dtype}, not numbers")
@@ -130,8 +117,9 @@ class _Reader:
 
     def _floats(self, name: str, *shape: int | None) -> NDArray[np.float64]:
         array = self._read(name, "fiu", shape).astype(np.float64, copy=False)
-        if not np.isfinite(array).all():
-            self._fail(name, "holds values that are not finite")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(array.astype(np.float32)).all():
+                self._fail(name, "holds values that are not finite")
         return array
 
     def _indices(self, name: str, below: int, *shape: int | None) -> NDArray[np.int64]:
@@ -149,7 +137,7 @@ class _Reader:
 
     def _landmarks(self, below: int) -> dict[str, int] | None:
         name = "keypoint_vertices"
-        if name not in self._archive:
+        if f"{name}.npy" not in self._archive.names:
             return None
         table = self._read(name, "V", (None,))
         if table.dtype != KEYPOINT_DTYPE:

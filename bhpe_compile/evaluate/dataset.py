@@ -17,6 +17,7 @@ from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.frame import framed
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.files import sha256
+from bhpe_compile.reading import read_regular
 from bhpe_compile.runtime.picture import Box, Picture
 
 Float = NDArray[np.float32]
@@ -51,6 +52,14 @@ class Labels:
 
 
 LABEL_FIELDS = tuple(field.name for field in fields(Labels))
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    **{"pose": (55, 3), "betas": (10,), "expression": (10,), "translation": (3,)},
+    **{"focal": (2,), "principal": (2,), "keypoints": (65, 3), "visible": (65,), "boxes": (3, 4)},
+}
+
+ROW_SHAPES = {**SHAPES, "image_sha256": (32,)}
+"""What a label file holds of every person."""
 
 
 class Dataset(Protocol):
@@ -119,7 +128,7 @@ class SynthDataset:
         """uint8 [512, 384, 3]. Raises InputError where the file is not the one that was written."""
         path = store.image_path(self.folder, index)
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
         expected = self._row(index)["image_sha256"].tobytes()
@@ -149,16 +158,19 @@ class SynthDataset:
         arrays = store.read_shard(self.folder, shard)
         if self._hashes is None or sha256(path) != self._hashes[shard]:
             raise InputError(f"{path}: is not what was written; run `bhpe-compile data check {self.folder}`")
+        size = self.manifest["shard"]
+        count = min(len(self) - shard * size, size)
+        for name, shape in ROW_SHAPES.items():
+            found = arrays[name].shape if name in arrays else None
+            if found != (count, *shape):
+                what = "is missing" if found is None else f"has shape {list(found)}, not {[count, *shape]}"
+                raise InputError(f"{path}: {name} {what}; remove the folder and run `data synth` again")
         return arrays
 
 
 def unknown_labels(**known: Any) -> Labels:
     """Labels of which only `known` are known; the rest is NaN."""
-    shapes: dict[str, tuple[int, ...]] = {
-        **{"pose": (55, 3), "betas": (10,), "expression": (10,), "translation": (3,)},
-        **{"focal": (2,), "principal": (2,), "keypoints": (65, 3), "boxes": (3, 4)},
-    }
-    arrays: dict[str, Any] = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+    arrays: dict[str, Any] = {name: np.full(shape, np.nan, np.float32) for name, shape in SHAPES.items()}
     arrays["visible"] = np.zeros(65, bool)
     return Labels(**{**arrays, **{name: np.asarray(value, np.float32) for name, value in known.items()}})
 

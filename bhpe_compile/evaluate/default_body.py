@@ -13,15 +13,18 @@ from pathlib import Path
 
 from bhpe_compile.errors import ToolchainError, UsageError
 from bhpe_compile.evaluate.anny_body.build import BUILDER_VERSION, SEED, Told, build
+from bhpe_compile.processes import has_home
 
 CACHE_VARIABLE = "BHPE_CACHE"
 
 
 def cache_folder() -> Path:
-    """$BHPE_CACHE, else bhpe-compile in $XDG_CACHE_HOME, else in ~/.cache."""
+    """$BHPE_CACHE, else bhpe-compile in $XDG_CACHE_HOME, else in ~/.cache; UsageError where there is no ~."""
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME")
+    if not base and not has_home():
+        raise UsageError(f"this account has no home folder for a cache; name a folder with ${CACHE_VARIABLE}")
     return (Path(base) if base else Path.home() / ".cache") / "bhpe-compile"
 
 

@@ -15,7 +15,6 @@ The files are not ours to give: they need a licence from their authors.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from bhpe_compile.errors import InputError, ToolchainError
 from bhpe_compile.evaluate.dataset import Float, Labels, boxes_in_crop, to_box, unknown_labels
 from bhpe_compile.evaluate.frame import frame_rgb
+from bhpe_compile.reading import open_regular, read_json
 from bhpe_compile.runtime.picture import Box, Picture, load_picture
 
 INDEX = "EHF.json"
@@ -60,8 +60,9 @@ def read_vertices(path: Path) -> NDArray[np.float32]:
     from plyfile import PlyData, PlyParseError
 
     try:
-        vertices = PlyData.read(path)["vertex"]
-        return np.stack([vertices[axis] for axis in "xyz"], 1).astype(np.float32)
+        with open_regular(path) as file:
+            vertices = PlyData.read(file)["vertex"]
+            return np.stack([vertices[axis] for axis in "xyz"], 1).astype(np.float32)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (PlyParseError, ValueError, KeyError, MemoryError) as error:
@@ -117,7 +118,7 @@ class EhfDataset:
 def _from_index(path: Path) -> list[tuple[str, list[Box]]]:
     """(file of the picture, boxes of body, left hand, right hand, face) of each person."""
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
         files = {image["id"]: str(image["file_name"]) for image in data["images"]}
         return [
             (files[a["image_id"]], [to_box(a[f"{part}_bbox"]) for part in ("body", *PARTS)])
@@ -140,7 +141,7 @@ def _from_release(folder: Path) -> list[tuple[str, list[Box]]]:
 
 def _openpose_boxes(path: Path) -> list[Box]:
     try:
-        person = json.loads(path.read_bytes())["people"][0]
+        person = read_json(path)["people"][0]
         parts = {name: np.array(person[key], np.float64).reshape(-1, 3) for name, key in OPENPOSE.items()}
         body = np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
     except FileNotFoundError:

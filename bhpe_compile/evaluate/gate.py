@@ -10,7 +10,6 @@ number of them or another body: no comparison.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, Literal
 from bhpe_compile.artifact.manifest import dump_json
 from bhpe_compile.errors import BudgetError, InputError, UsageError
 from bhpe_compile.evaluate.metrics import METRICS, Metric
+from bhpe_compile.reading import MalformedError, read_json
 
 FORMAT, VERSION = "bhpe-accuracy", 1
 
@@ -168,12 +168,12 @@ def baseline_bytes(data: Mapping[str, Any], row: str, figures: Mapping[str, floa
 def read_baseline(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
     """(what it was measured on, figures) of a baseline. UsageError where there is none, InputError for another file."""
     try:
-        document = json.loads(path.read_bytes())
+        document = read_json(path)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such baseline; --save-baseline writes one") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
+    except MalformedError:
         raise InputError(f"{path}: is not JSON, so no baseline") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(f"{path}: is no baseline; `bhpe-compile eval --save-baseline` writes one")

@@ -9,7 +9,6 @@ once and is kept in the cache folder.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +25,7 @@ from bhpe_compile.evaluate.subjects import ConstantSubject
 from bhpe_compile.evaluate.synth.rotations import axis_angle
 from bhpe_compile.evaluate.synth.streams import VERSION
 from bhpe_compile.files import sha256, write_atomically
+from bhpe_compile.reading import read_json
 
 PEOPLE, SEED = 1000, 0
 NAME = "mean pose"
@@ -38,7 +38,7 @@ def mean_pose(body: Path, count: int = PEOPLE, told: Told = lambda _: None) -> C
     """The mean of `count` people of the training split with this body; from the cache where it is there."""
     path = cache_folder() / f"mean-pose-{VERSION}-{count}-{sha256(body)[:16]}.json"
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
     except (OSError, ValueError):
         values = _compute(body, count, told)
         _keep(path, dump_json(values))

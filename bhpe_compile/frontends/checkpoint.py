@@ -40,6 +40,8 @@ from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import Ranges
 from bhpe_compile.networks.network import Layout, Network
 from bhpe_compile.networks.registry import get_network, networks
+from bhpe_compile.reading import MalformedError, open_regular, parse_json
+from bhpe_compile.reading_arrays import open_archive
 
 FORMAT, VERSION = "bhpe-compile", 2
 BEFORE = 1
@@ -59,8 +61,13 @@ SHOWN = 5
 COUNTERS = "num_batches_tracked"
 """Batch norm's counters: used by no computation here, so a checkpoint may lack them."""
 
-DAMAGE = (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError)
-"""What torch.load raises for bytes that are no checkpoint, besides pickle.UnpicklingError."""
+DTYPES = frozenset(
+    {
+        *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+        *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    }
+)
+"""Kinds of numbers that a state may hold."""
 
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) (?:whose|was)|safe_globals\(\[([\w.]+)\]\)")
 """How torch.load names what a pickle would have called."""
@@ -74,14 +81,18 @@ def load_model(path: Path, spec: str | None = None) -> Imported:
     line for anything damaged or foreign, and where the keys fit several networks.
     """
     choice = None if spec is None else choose(spec)
-    if not path.is_file():
-        raise UsageError(f"{path}: {'is a folder, not a checkpoint' if path.is_dir() else 'no such file'}")
     try:
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: the file is empty; copy or download the checkpoint again")
-        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        with open_regular(path) as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path}: is a folder, not a checkpoint") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if empty:
+        raise InputError(f"{path}: the file is empty; copy or download the checkpoint again")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if "format" in content and not isinstance(content["format"], Tensor):
         return _own(path, content, choice)
     network, layout, state = _recognise(path, content, choice)
@@ -117,7 +128,7 @@ def _recognise(
 def _unwrapped(content: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
     """The state dict in a file of this layout, keys without its prefix; empty where there is none."""
     inner = next((content[name] for name in layout.wrappers if name in content), content)
-    if not _is_state(inner):
+    if not is_state(inner):
         return {}
     return {name.removeprefix(layout.prefix): value for name, value in inner.items()}
 
@@ -177,12 +188,17 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     ]
     if misshapen:
         raise InputError(f"{source}: {_names(misshapen)}")
-    broken = [name for name, value in state.items() if not bool(torch.isfinite(value).all())]
+    check_finite(state, source)
+    module.load_state_dict(dict(state), strict=False)
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """InputError that names tensors with NaN or infinity, as float32, which is what is computed with."""
+    broken = [name for name, value in state.items() if not bool(torch.isfinite(value.float()).all())]
     if broken:
         raise InputError(
-            f"{source}: NaN or infinity in {_names(broken)}; the training that wrote it diverged"
+            f"{source}: NaN or infinity in {_names(broken)}, as float32; the training that wrote it diverged"
         )
-    module.load_state_dict(dict(state), strict=False)
 
 
 def compact_state(
@@ -226,10 +242,11 @@ def expand_state(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]
 
 
 def _own(path: Path, content: Mapping[str, Any], choice: Choice | None) -> Imported:
-    if content["format"] != FORMAT or content.get("version") not in (BEFORE, VERSION):
-        found = f"{content['format']!r} version {content.get('version')!r}"
+    version = content.get("version")
+    if content["format"] != FORMAT or type(version) is not int or version not in (BEFORE, VERSION):
+        found = f"{content['format']!r} version {version!r}"
         raise InputError(f"{path}: format {found}; this program reads {FORMAT!r} version {VERSION}")
-    name = content.get("network", FIRST) if content["version"] == VERSION else FIRST
+    name = content.get("network", FIRST) if version == VERSION else FIRST
     preset, state = content.get("preset"), content.get("state_dict")
     binarization = content.get("binarization")
     try:
@@ -240,8 +257,9 @@ def _own(path: Path, content: Mapping[str, Any], choice: Choice | None) -> Impor
         raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(network.presets)}")
     if choice is not None and (choice.network.name, choice.preset or preset) != (network.name, preset):
         raise UsageError(f"{path}: says that it holds {network.name}:{preset}; leave out --network")
-    if not _is_state(state) or not isinstance(binarization, dict | None):
+    if not is_state(state) or not isinstance(binarization, dict | None):
         raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
+    _check_dtypes(path, state)
     try:
         state = expand_state(state, content.get("signs") or {})
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
@@ -282,6 +300,7 @@ def _published(
 ) -> Imported:
     ignored = tuple(name for name in state if name.startswith(layout.ignored))
     state = {name: value for name, value in state.items() if name not in ignored}
+    _check_dtypes(path, state)
     model = blank(network, layout.preset)
     load_state(model, state, str(path))
     interface = (choice or Choice(network, layout.preset)).interface(layout.preset)
@@ -299,15 +318,35 @@ def blank(network: Network, preset: str) -> nn.Module:
     return model.eval()
 
 
-def _is_state(value: object) -> TypeGuard[Mapping[str, Tensor]]:
-    """Whether `value` maps names to ordinary tensors (dense, not quantized)."""
+def is_state(value: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether `value` maps names to ordinary tensors (dense, not quantized, with numbers in them)."""
     return isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(t, Tensor) and t.layout == torch.strided and not t.is_quantized
+        isinstance(name, str)
+        and isinstance(t, Tensor)
+        and t.layout == torch.strided
+        and not t.is_quantized
+        and t.device.type == "cpu"
         for name, t in value.items()
     )
 
 
-def _read_torch(path: Path) -> Mapping[str, Any]:
+def _check_dtypes(path: Path, state: Mapping[str, Tensor]) -> None:
+    """InputError that names tensors of numbers which are not computed with here: complex ones, 8-bit floats."""
+    others = [f"{name} ({value.dtype})" for name, value in state.items() if value.dtype not in DTYPES]
+    if others:
+        raise InputError(
+            f"{path}: {_names(others)}: numbers of this kind are not read; save the weights as float32"
+        )
+
+
+def read_torch(path: Path) -> Mapping[str, Any]:
+    """What `torch.save` wrote, weights and plain data only, its checksums compared. InputError for anything else."""
+    try:
+        if zipfile.is_zipfile(path):
+            with open_archive(path) as archive:
+                archive.check()
+    except (OSError, MalformedError) as error:
+        raise InputError(f"{path}: damaged: {error}; copy or download the checkpoint again") from error
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -320,7 +359,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
                 "state dict alone: torch.save({'network': model.state_dict()}, path)"
             ) from error
         raise InputError(f"{path}: damaged, or not a PyTorch checkpoint") from error
-    except DAMAGE as error:
+    except Exception as error:  # torch raises more than a dozen kinds for bytes that are no checkpoint
         raise InputError(f"{path}: truncated, damaged or not a PyTorch checkpoint") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint with named tensors")
@@ -338,9 +377,9 @@ def _is_pickle(path: Path) -> bool:
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get("facts", "{}"))
+            facts = parse_json((file.metadata() or {}).get("facts", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, ValueError) as error:
+    except Exception as error:  # safetensors raises its own kind, torch others
         raise InputError(f"{path}: truncated, damaged or not a safetensors file") from error
     return {**facts, "state_dict": state} if isinstance(facts, dict) and facts else state
 

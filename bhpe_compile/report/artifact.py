@@ -7,7 +7,6 @@ other file is one part. The parts of a file add up to its size.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from bhpe_compile.artifact.layout import HEADER
 from bhpe_compile.artifact.load import check_artifact, read_file
 from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name
 from bhpe_compile.errors import InputError
+from bhpe_compile.reading import parse_json
 from bhpe_compile.report.cost import Costs, Layer
 from bhpe_compile.report.elf import elf_parts
 
@@ -106,7 +106,7 @@ def read_artifact(path: Path) -> Artifact:
     if REPORT not in manifest["files"]:
         raise InputError(f"{path}: holds no {REPORT}; compile the model again")
     content = read_file(path, manifest, REPORT)
-    return _reading(path, lambda: _artifact(path, manifest, json.loads(content)))
+    return _reading(path, lambda: _artifact(path, manifest, parse_json(content)))
 
 
 def _reading(path: Path, read: Callable[[], T]) -> T:

@@ -7,7 +7,6 @@ ratios are ratios of medians. Accuracy is read from results that lie beside them
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.reading import read_json
 from bhpe_compile.report.artifact import read_artifact
 from bhpe_compile.report.cost import BINARY, Costs, Layer
 from bhpe_compile.report.figures import render_bytes, render_count
@@ -171,7 +171,7 @@ def read_accuracy(file: Path | None, row: str | None = None) -> dict[str, float]
     if file is None:
         return {}
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file, finite=False)
         if "metrics" in content:
             values = {str(name): float(entry["value"]) for name, entry in content["metrics"].items()}
         else:
@@ -179,7 +179,7 @@ def read_accuracy(file: Path | None, row: str | None = None) -> dict[str, float]
             values = {str(name): float(value) for name, value in figures.items() if value is not None}
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f'{file}: is no result of eval ({{"metrics": {{name: {{"value": number}}}}}}); run eval again'
         ) from None

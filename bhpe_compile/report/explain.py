@@ -80,16 +80,15 @@ class Explainer:
     @classmethod
     def of(cls, path: Path) -> Explainer:
         """For the artefact at `path`. InputError when it is damaged, or older than explanations."""
-        import json
-
         from bhpe_compile.artifact.load import read_file
         from bhpe_compile.artifact.manifest import load_manifest
+        from bhpe_compile.reading import parse_json
 
         manifest = load_manifest(path)
         try:
-            report = json.loads(read_file(path, manifest, REPORT))
+            report = parse_json(read_file(path, manifest, REPORT))
             return cls(report, [(one["stage"], one["name"]) for one in manifest["passes"]])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
                 f"{path / REPORT}: does not hold what explaining needs; compile the model again"
             ) from None

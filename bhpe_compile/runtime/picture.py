@@ -26,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface, Output
+from bhpe_compile.reading import SpecialFileError, open_regular
 
 MAX_PIXELS = 80_000_000
 """Larger pictures are refused: 8 bits RGB of this many pixels are 240 MB."""
@@ -222,7 +223,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
             warnings.simplefilter(
                 "ignore"
             )  # pillow warns of big pictures and odd metadata; we refuse or accept
-            with Image.open(path, formats=FORMATS) as image:
+            with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise InputError(
                         f"{path}: {image.width}x{image.height} pixels are too many; scale it down"
@@ -230,7 +231,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
                 return np.array(_to_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such picture") from None
-    except (IsADirectoryError, PermissionError) as error:
+    except (IsADirectoryError, PermissionError, SpecialFileError) as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: has too many pixels; scale it down") from None

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.reading import MOST_BYTES, parse_json, read_regular
 
 LARGEST = 32
 """Most pixels or vectors a table may ask for; more than that only makes code that takes minutes to compile."""
@@ -62,12 +63,10 @@ def read_tiles(path: Path, isa: str) -> Tiles:
     """A table that `tune` wrote. UsageError: no such file, or measured for another instruction set; InputError:
     damaged."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is no table of tiles, see `bhpe-compile tune --help`") from None
-    return _parse(text, str(path), isa)
+    return _parse(content, str(path), isa)
 
 
 def write_tiles(tiles: Tiles, target: str, isa: str, cpu: str) -> str:
@@ -85,9 +84,9 @@ def write_tiles(tiles: Tiles, target: str, isa: str, cpu: str) -> str:
     return json.dumps({"target": target, "isa": isa, "cpu": cpu, "tiles": rows}, indent=1) + "\n"
 
 
-def _parse(text: str, name: str, isa: str | None = None) -> Tiles:
+def _parse(text: str | bytes, name: str, isa: str | None = None) -> Tiles:
     try:
-        document = json.loads(text)
+        document = parse_json(text)
         rows = {key: _row(row) for key, row in document["tiles"].items()}
         found = document["isa"]
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -16,15 +16,14 @@ TVM's description names the processor alone; the target of the list that is near
 
 from __future__ import annotations
 
-import json
 import shlex
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.reading import MalformedError, parse_json, read_toml
 from bhpe_compile.targets.isa import SDOT, SMLAL, SMULL, Int8Instruction
 from bhpe_compile.targets.target import Target
 
@@ -88,10 +87,10 @@ def describe_target(text: str, presets: Presets) -> Target:
 def from_file(path: Path, name: str, presets: Presets) -> Target:
     """Table `name` of the file; the only one where `name` is empty."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = read_toml(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except MalformedError as error:
         raise InputError(f"{path}: is not TOML ({error})") from None
     named = {key: value for key, value in tables.items() if isinstance(value, dict)}
     if not named or len(named) < len(tables):
@@ -161,7 +160,7 @@ def from_tvm(description: Mapping[str, Any], presets: Presets) -> Target:
 
 def _parse_json(text: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         raise UsageError(f"--target: is no JSON ({error})") from None
     assert isinstance(value, dict)  # it begins with a brace
@@ -170,7 +169,10 @@ def _parse_json(text: str) -> Mapping[str, Any]:
 
 def _parse_options(text: str) -> Mapping[str, Any]:
     """`llvm -mtriple=... -mcpu=... -mattr=+a,+b`, as TVM took it for years."""
-    kind, *words = shlex.split(text)
+    try:
+        kind, *words = shlex.split(text)
+    except ValueError as error:  # a quote without its other half
+        raise UsageError(f"--target: cannot read {text!r} ({error})") from None
     found: dict[str, Any] = {"kind": kind}
     for word in words:
         name, equals, value = word.partition("=")

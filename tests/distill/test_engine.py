@@ -17,7 +17,7 @@ from bhpe_compile.processes import python_command
 pytest.importorskip("accelerate")
 
 from bhpe_compile.distill import engine
-from bhpe_compile.distill.engine import CHECKPOINT, Place
+from bhpe_compile.distill.engine import CHECKPOINT, Place, read_checkpoint
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
@@ -173,6 +173,24 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, body: BodyModel) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / CHECKPOINT).write_bytes(b"PK\x03\x04 no checkpoint")
     with pytest.raises(InputError, match=r"checkpoint\.pt: damaged; --restart"):
+        run(tmp_path, body)
+
+
+def test_a_checkpoint_with_nan_or_missing_parts_is_no_model(
+    straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    content = torch.load(straight[0] / "work" / CHECKPOINT, weights_only=True)
+    (tmp_path / "work").mkdir()
+    place = tmp_path / "work" / CHECKPOINT
+    for part in ("facts", "step", "network", "optimizers", "log", "sums", "count"):
+        for changed in ({k: v for k, v in content.items() if k != part}, content | {part: "?"}):
+            torch.save(changed, place)
+            with pytest.raises(InputError, match=rf"damaged \({part} missing or of a wrong kind\)"):
+                read_checkpoint(tmp_path / "work")
+    name = next(k for k, value in content["network"].items() if value.is_floating_point())
+    content["network"][name] = torch.full_like(content["network"][name], float("nan"))
+    torch.save(content, place)
+    with pytest.raises(InputError, match=rf"NaN or infinity in {name}.*--restart"):
         run(tmp_path, body)
 
 

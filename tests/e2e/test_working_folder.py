@@ -168,6 +168,19 @@ def test_what_children_are_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert child_environment()["PYTHONPATH"] == f"{here}:{there}"
 
 
+def test_an_account_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No HOME and no entry in /etc/passwd, as in containers: TVM asks for a home and would end otherwise."""
+
+    def nobody(_: int) -> None:
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    home = Path(child_environment()["HOME"])
+    assert (home.is_dir(), home.stat().st_mode & 0o777) == (True, 0o700)
+    assert child_environment()["HOME"] == str(home)
+
+
 def test_a_checkout_in_the_working_folder_lends_the_package_alone(tmp_path: Path) -> None:
     (tmp_path / "bhpe_compile").symlink_to(ROOT / "bhpe_compile")
     (tmp_path / "click.py").write_text("raise SystemExit('click of the checkout')\n")

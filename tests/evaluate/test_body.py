@@ -238,7 +238,7 @@ def test_to_device(small: BodyModel) -> None:
         ("posedirs", np.zeros((90, 3, 207)), "posedirs has shape"),
         ("weights", np.full((90, 55), np.nan), "weights holds values that are not finite"),
         ("weights", np.full((90, 55), "x"), "weights holds <U1, not numbers"),
-        ("weights", np.full((90, 55), None), "weights cannot be read: Object arrays"),
+        ("weights", np.full((90, 55), None), "weights cannot be read: holds objects, which are not read"),
         ("f", np.full((4, 3), 90), "points at vertices that do not exist"),
         ("f", np.full((4, 3), -1), "points at vertices that do not exist"),
         ("kintree_table", np.full((2, 55), 54), "is no tree"),

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from bhpe_compile.archive import npz_bytes
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256, write_atomically
+from bhpe_compile.reading import MalformedError, read_json
+from bhpe_compile.reading_arrays import read_npz
 
 FORMAT = "bhpe-synth"
 FORMAT_VERSION = 1
@@ -135,32 +137,40 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest as it is. Raises UsageError (none there) and InputError (damaged, another format)."""
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_bytes())
+        data = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{folder}: holds no {MANIFEST}; `bhpe-compile data synth` writes such folders"
         ) from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except ValueError as error:
+    except MalformedError as error:
         raise InputError(f"{path}: is damaged ({error})") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{path}: does not describe a set of pictures (no format {FORMAT!r})")
     if data.get("version") != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {data.get('version')!r}; {FORMAT_VERSION} is known")
     data.setdefault("shard", SHARD)
-    return data
+    shards = data.get("shards")
+    if (
+        not all(type(data.get(name)) is int and data[name] > 0 for name in ("count", "shard"))
+        or not isinstance(data.get("split"), str)
+        or not isinstance(data.get("body"), str)
+        or not isinstance(shards, list | None)
+        or (shards is not None and len(shards) != -(-data["count"] // data["shard"]))
+    ):
+        raise InputError(f"{path}: is damaged; remove the folder and run `data synth` again")
+    return dict(data)
 
 
 def read_shard(folder: Path, shard: int) -> dict[str, NDArray[Any]]:
     """The arrays of a label file. Raises InputError where it is missing or damaged."""
     path = label_path(folder, shard)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_npz(path)
     except FileNotFoundError:
         raise InputError(f"{path}: is missing; run the `data synth` that wrote the folder again") from None
-    except Exception as error:  # zipfile and NumPy raise a dozen kinds for damaged files
+    except (OSError, MalformedError) as error:
         raise InputError(f"{path}: is damaged ({error})") from None
 
 

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from bhpe_compile.distill.samples import Pictures
 from bhpe_compile.distill.trainer import Looking
 from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
+from bhpe_compile.reading import MalformedError
+from bhpe_compile.reading_arrays import read_npy
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -81,8 +83,8 @@ def find_boxes(
 def _read(path: Path) -> Boxes | None:
     """Boxes that were kept, or None where there are none that can be read."""
     try:
-        boxes: Boxes = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        boxes: Boxes = read_npy(path)
+    except (OSError, MalformedError):
         return None
     return boxes
 
