@@ -9,28 +9,27 @@ of the crops are at their boxes (`own_boxes`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from bhpe_compile.networks.hand4whole.training.boxes import find_boxes
 from bhpe_compile.distill.engine import Place, Task, Terms, Tick, fit, is_main, processes, uses_bfloat16
 from bhpe_compile.distill.finish import measure_norms, measure_ranges
-from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Pictures, Sample
 from bhpe_compile.distill.trainer import Looking, Start, Trained
-from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Samples
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import load_state, save_model
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import NAME
+from bhpe_compile.networks.hand4whole.training.boxes import find_boxes
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison
+from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Samples
 from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize, trace
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.distill.trainer import Looking, Trained
-from bhpe_compile.networks.hand4whole.training.boxes import find_boxes
 from bhpe_compile.distill.engine import Place, Task, Terms, Tick, fit, is_main, processes
 from bhpe_compile.distill.finish import measure_norms
-from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.samples import Sample
-from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Samples
-from bhpe_compile.networks.hand4whole.training.targets import LEFT_HAND, MIRROR, ROTATIONS
+from bhpe_compile.distill.trainer import Looking, Trained
 from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Dataset
@@ -28,6 +23,10 @@ from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import NAME, Preset
+from bhpe_compile.networks.hand4whole.training.boxes import find_boxes
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison
+from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Samples
+from bhpe_compile.networks.hand4whole.training.targets import LEFT_HAND, MIRROR, ROTATIONS
 from bhpe_compile.passes.binarize import trace
 
 PEOPLE_FOR_THE_MEAN = 2000

@@ -15,12 +15,12 @@ from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
-from bhpe_compile.networks.hand4whole.training.boxes import find_boxes, locator
 from bhpe_compile.distill.engine import processes
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.training.boxes import find_boxes, locator
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from tests.command import ROOT, environment
 from tests.distill.people import People

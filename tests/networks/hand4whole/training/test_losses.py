@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison, rotations
 from bhpe_compile.distill.engine import total
 from bhpe_compile.distill.samples import stack, to_tensors
-from bhpe_compile.networks.hand4whole.training.samples import Samples
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS, Comparison, rotations
+from bhpe_compile.networks.hand4whole.training.samples import Samples
 from tests.distill.people import People
 
 PEOPLE = People()

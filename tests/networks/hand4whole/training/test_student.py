@@ -20,14 +20,14 @@ from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
 from bhpe_compile.distill.recipe import Recipe
-from bhpe_compile.networks.hand4whole.training.student import Start, distill, go_on
-from bhpe_compile.networks.hand4whole.training.train import Trained
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.frontends.checkpoint import load_model, load_state
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.training.student import Start, distill, go_on
+from bhpe_compile.networks.hand4whole.training.train import Trained
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import RoundedInput
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
