@@ -13,7 +13,6 @@ The keys of inputs and outputs are those of `networks/interface.py`; a table of 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,9 @@ from bhpe_compile.errors import InputError, UsageError, near
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.network import Network
 from bhpe_compile.networks.registry import get_network
+from bhpe_compile.reading import MalformedError, read_toml
 
 SUFFIX = ".toml"
-MOST_BYTES = 1 << 20
-"""A longer file is no description."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +86,10 @@ def choose(spec: str) -> Choice:
 
 def _from_file(path: Path) -> Choice:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: is too long for the description of a network")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
+    except MalformedError as error:
         raise InputError(f"{path}: is not TOML ({error})") from None
     unknown = sorted(content.keys() - {"network", "inputs", "outputs", "skeleton"})
     if unknown:

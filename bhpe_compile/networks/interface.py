@@ -192,10 +192,13 @@ class Interface(_Data, frozen=True):
 
     @classmethod
     def from_dict(cls, data: object) -> Self:
-        """Inverse of `to_dict`. InputError says what is unknown, missing or of a wrong kind, and where."""
+        """Inverse of `to_dict`, of data as `reading.py` reads it (bounded in depth and range, finite).
+
+        InputError says what is unknown, missing or of a wrong kind, and where.
+        """
         try:
             return msgspec.convert(data, cls)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except msgspec.ValidationError as error:
             raise InputError(f"the description of the network is damaged: {error}") from None
 
 

@@ -78,7 +78,7 @@ def test_manifest_that_is_none(content: bytes, copy: Path) -> None:
 
 DAMAGES: dict[str, Any] = {
     "format": "other",
-    "format_version": 2,
+    "format_version": 1,
     "files": [],
     "target": "x86",
     "inputs": [{"name": "x"}],

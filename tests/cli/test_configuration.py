@@ -180,7 +180,7 @@ def test_what_is_no_file_of_options(tmp_path: Path) -> None:
 
 
 def test_a_value_that_click_refuses_names_the_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "bhpe.toml").write_text("[report]\npreset = 'huge'\n")
+    (folder / "bhpe.toml").write_text("[report]\nformat = 'huge'\n")
     assert main(["report"]) == 2
     err = capsys.readouterr().err
     assert "'huge' is not one of" in err
