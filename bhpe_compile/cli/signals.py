@@ -26,7 +26,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _lost(unraisable: sys.UnraisableHookArgs) -> None:
     """Python drops what is raised in callbacks (at a fork, in a finaliser); an interruption comes again then."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        again = threading.Timer(AGAIN_SECONDS, signal.raise_signal, (signal.SIGINT,))
+        main = threading.main_thread().ident
+        again = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True
         again.start()
     else:

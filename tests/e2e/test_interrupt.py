@@ -10,14 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.processes import python_command
 from tests.command import COMMAND, environment, listing
 
 CACHES = (".ses", "torchinductor_")
 """What libraries keep in the folder for temporary files on every run, interrupted or not."""
 
 
-def interrupt(stage: str, place: Path, *words: str | Path) -> tuple[Path, Path, list[str]]:
-    """Compile, and Ctrl-C when `stage` begins: working folder, folder for temporary files, lines after that."""
+def interrupt(
+    stage: str, place: Path, *words: str | Path, ending: signal.Signals = signal.SIGINT
+) -> tuple[Path, Path, list[str]]:
+    """Compile, and Ctrl-C (to the group) or another signal (to the process alone) when `stage` begins.
+
+    Working folder, folder for temporary files, lines after that.
+    """
     work, temporary = place / "work", place / "temporary"
     work.mkdir()
     temporary.mkdir()
@@ -35,10 +41,15 @@ def interrupt(stage: str, place: Path, *words: str | Path) -> tuple[Path, Path, 
         for line in process.stderr:
             seen += line
             if stage in line:
-                os.killpg(process.pid, signal.SIGINT)
+                if ending == signal.SIGINT:
+                    os.killpg(process.pid, ending)
+                else:
+                    process.send_signal(ending)
                 break
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, seen + err
+    with pytest.raises(ProcessLookupError):  # no worker is left in the group
+        os.killpg(process.pid, 0)
     assert out == ""
     assert "Traceback" not in err
     return work, temporary, err.splitlines()
@@ -50,6 +61,44 @@ def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> 
     assert rest[-1] == "error: interrupted; nothing was written"
     assert listing(work) == []
     assert [name for name in listing(temporary) if not name.startswith(CACHES)] == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("stage", ["export", "lower"])
+def test_other_signals_are_ctrl_c(stage: str, ending: signal.Signals, example: Path, tmp_path: Path) -> None:
+    """What `kill`, `timeout`, a container's stop or a closed terminal sends, to this process alone."""
+    words = (example / "model.pt", "--target", "x86")
+    work, temporary, rest = interrupt(f"  {stage}", tmp_path, *words, ending=ending)
+    assert rest[-1] == "error: interrupted; nothing was written"
+    assert listing(work) == []
+    assert [name for name in listing(temporary) if not name.startswith(CACHES)] == []
+
+
+LOST = """
+import os, signal, sys, time
+from bhpe_compile.cli.signals import interruptible
+def asked():
+    signal.raise_signal(signal.SIGINT)
+os.register_at_fork(before=asked)
+try:
+    with interruptible():
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        print("dropped", flush=True)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    """A signal while a callback of a fork runs: Python tells of the exception and goes on."""
+    done = subprocess.run(
+        python_command("-c", LOST), env=environment(), capture_output=True, text=True, check=True, timeout=50
+    )
+    assert done.stdout.splitlines() in (["dropped", "interrupted"], ["interrupted"])
 
 
 def test_what_was_dumped_is_named(example: Path, tmp_path: Path) -> None:
