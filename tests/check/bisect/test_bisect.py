@@ -20,6 +20,8 @@ from bhpe_compile.artifact import load_reference
 from bhpe_compile.check.bisect import BisectResult, bisect
 from bhpe_compile.check.bisect.stages import Remade, options_of, remake
 from bhpe_compile.check.bisect.statistics import compare_floats, compare_signs
+from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.passes.fold import fold_batch_norm, fold_passes, quantize_dense
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
