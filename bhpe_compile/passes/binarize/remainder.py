@@ -44,7 +44,7 @@ class Remainder(BinarizePass):
         """Stems cannot, core convolutions need a scheme without residuals."""
         role = role_of(graph, site.path)
         if role == "stem":
-            return "stem: never binary, it reads the input: signs of three colours say too little"
+            return "stem: never binary, it reads the picture: signs of three colours say too little"
         if role == "core" and isinstance(site.layer, nn.Conv2d):
             return self._core_refusal(graph, site, site.layer)
         return None

@@ -11,11 +11,13 @@ from torch.nn import functional
 
 from bhpe_compile.passes.binarize import BNN, BinarizeOptions, trace
 from bhpe_compile.passes.binarize.branch import Branch
-from tests.passes.binarize.nets import lines, picture, randomise
+from tests.passes.binarize.nets import ROLES, lines, picture, randomise
 
 
 class Boxes(nn.Module):
     """One transposed convolution and one pair of linear layers, under BoxNet's names."""
+
+    roles = ROLES
 
     def __init__(self, channels: int = 6, kernel: int = 4, stride: int = 2, padding: int = 1) -> None:
         super().__init__()

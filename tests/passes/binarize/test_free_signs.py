@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryLayer
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from bhpe_compile.passes.binarize.free_signs import FreeSigns
-from tests.passes.binarize.nets import Basic, Bottleneck, Trunk, Whole, lines, picture, randomise
+from tests.passes.binarize.nets import ROLES, Basic, Bottleneck, Trunk, Whole, lines, picture, randomise
 
 
 def binary(cin: int = 4, cout: int = 4) -> BinaryConv2d:
@@ -20,6 +20,8 @@ def binary(cin: int = 4, cout: int = 4) -> BinaryConv2d:
 
 class Chain(nn.Module):
     """conv -> ReLU -> max-pool -> sign, with an optional full-precision reader of the pooled tensor."""
+
+    roles = ROLES
 
     def __init__(self, reader: str | None) -> None:
         super().__init__()
@@ -102,6 +104,8 @@ def test_leaves_relus_that_reach_no_sign() -> None:
 
 class Sums(nn.Module):
     """ReLU + other -> sign, where the other operand is signed or not."""
+
+    roles = ROLES
 
     def __init__(self, signed: bool) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ def test_tiny_network_runs_trains_and_freezes(tiny: Hand4Whole) -> None:
         if layer.weight.grad is None or not bool(layer.weight.grad.abs().sum() > 0)
     ]
     # Hand4Whole detaches its boxes: BoxNet learns from a loss of its own
-    assert [name for name in silent if not name.startswith("branch")] == []
+    assert [name for name in silent if not name.startswith("box_net")] == []
     frozen = freeze(graph)
     assert all(bool(torch.isfinite(value).all()) for value in frozen(x).values())
 

@@ -12,10 +12,12 @@ from torch.nn import functional
 from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryLinear
 from bhpe_compile.passes.binarize import BNN, BinarizeOptions, trace
 from bhpe_compile.passes.binarize.remainder import Remainder
-from tests.passes.binarize.nets import Bottleneck, Heads, OneConv, Trunk, lines, picture, randomise
+from tests.passes.binarize.nets import ROLES, Bottleneck, Heads, OneConv, Trunk, lines, picture, randomise
 
 
 class Rotation(nn.Module):
+    roles = ROLES
+
     def __init__(self, channels: int = 4) -> None:
         super().__init__()
         self.body_rotation_net = Heads(channels)

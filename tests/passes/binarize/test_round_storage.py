@@ -17,11 +17,13 @@ from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.exchange.calibrate import calibrate
 from bhpe_compile.networks.layers.rounding import Half, RoundedConv2d, RoundedInput, RoundedLinear
 from bhpe_compile.passes.binarize import SCHEMES, BinarizeOptions, RoundStorage, binarize, freeze, trace
-from tests.passes.binarize.nets import Basic, Trunk, Whole, lines, picture, randomise
+from tests.passes.binarize.nets import ROLES, Basic, Trunk, Whole, lines, picture, randomise
 
 
 class Stage(nn.Module):
     """A stem and one block with a shortcut of its own."""
+
+    roles = ROLES
 
     def __init__(self) -> None:
         super().__init__()

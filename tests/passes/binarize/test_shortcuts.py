@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bhpe_compile.passes.binarize import BIDRN, BNN, REACTNET, BinarizeOptions, Scheme, trace
 from bhpe_compile.passes.binarize.shortcuts import Shortcuts
-from tests.passes.binarize.nets import lines, picture, randomise, shortcut
+from tests.passes.binarize.nets import ROLES, lines, picture, randomise, shortcut
 
 
 class Block(nn.Module):
@@ -24,6 +24,8 @@ class Block(nn.Module):
 
 
 class OneShortcut(nn.Module):
+    roles = ROLES
+
     def __init__(self, cin: int = 4, cout: int = 8, stride: int = 2) -> None:
         super().__init__()
         self.layer2 = nn.Sequential(Block(cin, cout, stride))
