@@ -34,7 +34,7 @@ def _as_map(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _transpose(value: ir.Value, perm: tuple[int, ...], name: str) -> ir.Node:
     out = g.new_value(name, _permuted(g.shape_of(value), perm), value.dtype or ir.DataType.FLOAT)
-    return ir.Node("", "Transpose", [value], {"perm": ir.AttrInt64s("perm", perm)}, outputs=[out], name=name)
+    return ir.Node("", "Transpose", [value], [ir.AttrInt64s("perm", perm)], outputs=[out], name=name)
 
 
 def _is_transpose(node: ir.Node | None, perm: tuple[int, ...]) -> bool:
@@ -164,9 +164,7 @@ class ChannelLast(Pass[ir.Model]):
         out = g.new_value(
             f"{old.name}_nhwc", _permuted(g.shape_of(old), TO_LAST), old.dtype or ir.DataType.FLOAT
         )
-        attributes = {k: v for k, v in node.attributes.items() if k != "axis"}
-        if concat:
-            attributes["axis"] = ir.AttrInt64("axis", 3)
+        attributes = [ir.AttrInt64("axis", 3)] if concat else list(node.attributes.values())
         graph.insert_before(
             node, ir.Node("", node.op_type, inputs, attributes, outputs=[out], name=node.name)
         )

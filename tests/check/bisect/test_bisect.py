@@ -20,18 +20,13 @@ from bhpe_compile.artifact import load_reference
 from bhpe_compile.check.bisect import BisectResult, bisect
 from bhpe_compile.check.bisect.stages import Remade, options_of, remake
 from bhpe_compile.check.bisect.statistics import compare_floats, compare_signs
-from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.frontends.checkpoint import save_model
-from bhpe_compile.networks.hand4whole.initialise import initialise
-from bhpe_compile.networks.hand4whole.module import Hand4Whole
-from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.fold import fold_batch_norm, fold_passes, quantize_dense
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model
 from tests.command import environment
+from tests.examples import Compiled
 
 bisect_module = sys.modules["bhpe_compile.check.bisect.search"]
 
@@ -39,12 +34,9 @@ LAYER = "backbone.layer2.0.conv2"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def made(example: Path, compiled: Compiled) -> tuple[Path, Path]:
     """A checkpoint and its artefact."""
-    folder = tmp_path_factory.mktemp("bisect")
-    save_model(folder / "model.pt", initialise(Hand4Whole(TINY), 1), "hand4whole:tiny")
-    compile_model(folder / "model.pt", folder / "model", CompileOptions("x86"))
-    return folder / "model.pt", folder / "model"
+    return example / "model.pt", compiled.folder
 
 
 @pytest.fixture(scope="module")

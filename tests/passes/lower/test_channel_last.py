@@ -113,6 +113,16 @@ def test_concatenations_of_channels_use_the_last_axis() -> None:
     assert chain(model) == [IN, "DenseConv2d", "DenseConv2d", "Concat 3", "Concat 3", "DenseConv2d", OUT]
 
 
+def test_a_concatenation_transposes_what_no_kernel_writes() -> None:
+    b = Builder()
+    x = image_of(b)
+    model = b.build(
+        conv(b, b.add("Concat", [b.add("Abs", [x], "abs"), conv(b, x, "one")], "both", axis=1), "two", 12)
+    )
+    check_equal(model)
+    assert sorted(chain(model)) == sorted(["Abs", IN, IN, "DenseConv2d", "Concat 3", "DenseConv2d", OUT])
+
+
 STAYS: dict[str, Between] = {
     "rows": lambda b, x: b.add("Concat", [x, x], "rows", axis=2),
     "a constant per channel": lambda b, x: b.add("Mul", [x, b.constant("c", b.normal(6, 1, 1))], "scaled"),
@@ -229,6 +239,7 @@ def test_points_and_regions() -> None:
     found = {n.op_type: n for n in model.graph if g.is_kernel(n)}
     points = found["SamplePoints"]
     assert g.shape_of(g.operand(points, "grid")) == (1, 6, 2)
+    assert g.text(points, "layer") == "points"
     assert g.shape_of(points.outputs[0]) == (1, 6, 6)
     assert [g.shape_of(o) for o in model.graph.outputs] == [(1, 6, 3, 2), (1, 6, 3, 2)]
     assert chain(model).count(IN) == 1

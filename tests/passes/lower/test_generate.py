@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,19 @@ NEEDS_QEMU = pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qe
 TARGETS = ["x86", pytest.param("arm", marks=NEEDS_QEMU)]
 
 
-def compile_and_run(model: ir.Model, target: str, folder: Path, image: np.ndarray) -> dict[str, np.ndarray]:
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    """Code generation for all of them; TVM is imported once."""
+    with Workers() as members:
+        yield members
+
+
+def compile_and_run(
+    model: ir.Model, target: str, folder: Path, image: np.ndarray, workers: Workers
+) -> dict[str, np.ndarray]:
     for one in lower_passes():
         one(model)
-    with Workers() as workers:
-        lowered = generate(model, get_target(target), workers)
+    lowered = generate(model, get_target(target), workers)
     write_artifact(folder / "artefact", lowered.program, get_target(target), b"", {}, None, {})
     with open_session(folder / "artefact") as session:
         return session.execute({"image": image}).outputs
@@ -40,7 +49,7 @@ def reference(model: ir.Model, image: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_kind_of_layer(tmp_path: Path, target: str) -> None:
+def test_every_kind_of_layer(tmp_path: Path, target: str, workers: Workers) -> None:
     """All four BiDRB kinds, odd channel counts, dense layers, pooling, a linear layer with two outputs."""
     b = Builder(3)
     x = b.input("image", (1, 24, 8, 8))
@@ -73,7 +82,7 @@ def test_every_kind_of_layer(tmp_path: Path, target: str) -> None:
     model = b.build(*outputs)
     image = b.normal(1, 24, 8, 8)
     expected = reference(model, image)
-    got = compile_and_run(model, target, tmp_path, image)
+    got = compile_and_run(model, target, tmp_path, image, workers)
     for name, want in zip(outputs, expected, strict=True):
         # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
         np.testing.assert_allclose(got[name], want, atol=5e-5, rtol=1e-5)
@@ -81,21 +90,21 @@ def test_every_kind_of_layer(tmp_path: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_small_network(tmp_path: Path, target: str) -> None:
+def test_small_network(tmp_path: Path, target: str, workers: Workers) -> None:
     model = small_network(height=32, width=32)
     image = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
     expected = reference(model, image)
-    got = compile_and_run(model, target, tmp_path, image)
+    got = compile_and_run(model, target, tmp_path, image, workers)
     for value, want in zip(got.values(), expected, strict=True):
         # the stem's float sums differ in the last bits, which may flip a sign: at most 1 in 1000 values moves
         assert (np.abs(value - want) > 1e-4).mean() <= 1e-3
 
 
-def test_heavy_glue_is_refused_by_name() -> None:
+def test_heavy_glue_is_refused_by_name(workers: Workers) -> None:
     b = Builder()
     x = b.input("image", (1, 1, 600, 600))
     model = b.build(b.add("MatMul", [x, x], "product"))
-    with Workers() as workers, pytest.raises(InputError, match=r"matmul would run [\d,]+ iterations"):
+    with pytest.raises(InputError, match=r"matmul would run [\d,]+ iterations"):
         generate(model, get_target("x86"), workers)
 
 
@@ -107,7 +116,7 @@ def test_errors_cross_the_process() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str) -> None:
+def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, workers: Workers) -> None:
     """RoiAlign, GridSample, all kinds at 8 and 40 channels, bits of a concatenation, a binary deconvolution."""
     b = Builder(11)
     x = b.input("image", (1, 8, 8, 8))
@@ -142,7 +151,7 @@ def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str) -> No
         threshold = ir.convenience.get_const_tensor(model.graph.initializers[f"{layer}.threshold"])
         assert threshold is not None
         assert np.abs(expected[both] - threshold.numpy().reshape(-1, 1, 1)).min() > 1e-5
-    got = compile_and_run(model, target, tmp_path, image)
+    got = compile_and_run(model, target, tmp_path, image, workers)
     for name in (both, "regions.y", "points.y", "narrow.plain.act.y", "narrow.up.act.y", "wide.y"):
         # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
         np.testing.assert_allclose(got[name], expected[name], atol=5e-5, rtol=1e-5)
@@ -154,7 +163,7 @@ EIGHT_BIT = [*TARGETS, pytest.param("arm-a76", marks=NEEDS_QEMU)]
 
 
 @pytest.mark.parametrize("target", EIGHT_BIT)
-def test_eight_bit_layers_and_float16_residuals(tmp_path: Path, target: str) -> None:
+def test_eight_bit_layers_and_float16_residuals(tmp_path: Path, target: str, workers: Workers) -> None:
     """Every 8-bit instruction: a stem, strided and plain shortcuts, a 3x3 layer, a transposed one, odd channels."""
     b = Builder(12)
     x = b.input("image", (1, 24, 8, 8))
@@ -173,7 +182,7 @@ def test_eight_bit_layers_and_float16_residuals(tmp_path: Path, target: str) -> 
     assert HalfResiduals()(model).modified
     image = b.normal(1, 24, 8, 8)
     expected = dict(zip(outputs, reference(model, image), strict=True))
-    got = compile_and_run(model, target, tmp_path, image)
+    got = compile_and_run(model, target, tmp_path, image, workers)
     for name in outputs[:-1]:
         # exact integers against float32 sums of the same numbers
         np.testing.assert_allclose(got[name], expected[name], atol=2e-5, rtol=1e-5)

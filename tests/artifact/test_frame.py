@@ -1,0 +1,210 @@
+"""A camera's frame becomes the input in C with the bits that runtime/picture.py computes; what is refused, and why."""
+
+from __future__ import annotations
+
+import ctypes as c
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from bhpe_compile.artifact import check_artifact, write_artifact
+from bhpe_compile.errors import UsageError
+from bhpe_compile.runtime import Picture
+from bhpe_compile.runtime import picture as definition
+from bhpe_compile.runtime.library import CTensor, Library
+from tests.artifact.folders import HOST, on_host
+from tests.artifact.programs import DEPTH, ROWS, X, small_program
+from tests.shared import made_once
+
+pytestmark = on_host
+
+HEIGHT, WIDTH = 8, 4
+assert 3 * HEIGHT * WIDTH == ROWS * DEPTH
+
+OK, BAD_ARGUMENT = 0, -1
+
+
+class CFrame(c.Structure):
+    """bhpe_frame of bhpe.h."""
+
+    _fields_ = (("x", c.c_double), ("y", c.c_double), ("scale", c.c_double))
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A model whose input is a picture of 3 x 8 x 4."""
+
+    library: c.CDLL
+    model: c.c_void_p
+    input: CTensor
+
+    def set_frame(self, rgb: NDArray[np.uint8], box: Any = None, **sizes: int) -> tuple[int, CFrame]:
+        height, width = rgb.shape[:2]
+        sizes = {"width": width, "height": height, "stride": rgb.strides[0], **sizes}
+        frame = CFrame()
+        status = self.library.bhpe_set_frame(
+            self.model,
+            c.c_void_p(rgb.ctypes.data),
+            c.c_int32(sizes["width"]),
+            c.c_int32(sizes["height"]),
+            c.c_int64(sizes["stride"]),
+            (c.c_double * 4)(*box) if box is not None else None,
+            c.byref(frame),
+        )
+        return int(status), frame
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        found = np.frombuffer(c.string_at(self.input.data, self.input.nbytes), np.float32)
+        return found.reshape(1, 3, HEIGHT, WIDTH)
+
+    def error(self) -> str:
+        self.library.bhpe_last_error.restype = c.c_char_p
+        return bytes(self.library.bhpe_last_error()).decode()
+
+
+def open_camera(folder: Path) -> Iterator[Camera]:
+    library = Library(folder, check_artifact(folder))
+    handle, tensor = c.c_void_p(), CTensor()
+    assert library.create_from_path(bytes(folder / "weights.bin"), c.byref(handle)) == OK
+    assert library.get_input(handle, 0, c.byref(tensor)) == OK
+    yield Camera(c.CDLL(str(folder / "model.so")), handle, tensor)
+    library.destroy(handle)
+    library.close()
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camera]:
+    def make(folder: Path) -> None:
+        program = small_program(HOST)
+        slots = [*program.tensors]
+        slots[X] = replace(slots[X], shape=(1, 3, HEIGHT, WIDTH))
+        write_artifact(folder / "model", replace(program, tensors=tuple(slots)), HOST, b"", {}, None, {})
+
+    yield from open_camera(made_once(tmp_path_factory, "camera", make) / "model")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small() -> Iterator[None]:
+    """The definition for inputs of this size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(definition, "HEIGHT", HEIGHT)
+        patch.setattr(definition, "WIDTH", WIDTH)
+        yield
+
+
+def expected(rgb: NDArray[np.uint8], box: Any) -> Picture:
+    height, width = rgb.shape[:2]
+    return Picture(rgb, definition._inside(box, width, height, Path("frame")))
+
+
+def random_frame(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def check(camera: Camera, rgb: NDArray[np.uint8], box: Any) -> None:
+    status, frame = camera.set_frame(rgb, box)
+    try:
+        want = expected(rgb, box)
+    except UsageError:
+        assert status == BAD_ARGUMENT
+        return
+    assert status == OK, camera.error()
+    assert np.array_equal(camera.image, want.network_input)
+    assert [frame.x, frame.y, frame.scale] == [*want.affine[:, 2], want.scale]
+    x, y = c.c_double(3.25), c.c_double(-1.5)
+    camera.library.bhpe_to_frame(c.byref(frame), c.byref(x), c.byref(y))
+    assert [x.value, y.value] == want.to_picture(np.array([3.25, -1.5])).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    box=st.one_of(
+        st.none(),
+        st.tuples(st.floats(-20, 45), st.floats(-20, 45), st.floats(0.5, 60), st.floats(0.5, 60)),
+        st.tuples(*[st.integers(-2, 12)] * 2, *[st.integers(1, 12)] * 2).map(
+            lambda box: tuple(map(float, box))
+        ),
+    ),
+    seed=st.integers(0, 100),
+)
+def test_the_same_bits_as_in_python(camera: Camera, size: tuple[int, int], box: Any, seed: int) -> None:
+    check(camera, random_frame(*size, seed), box)
+
+
+def test_white_stays_white(camera: Camera) -> None:
+    """Four rounded weights may sum to a little more than 1."""
+    white = np.full((37, 23, 3), 255, np.uint8)
+    for k in range(40):
+        check(camera, white, (3 + k / 7, 4 + k / 11, 11.3, 17.7))
+        assert camera.image.max() == 1
+
+
+def test_rows_may_be_longer_than_the_frame(camera: Camera) -> None:
+    wide = random_frame(30, 12)
+    status, _ = camera.set_frame(wide[:, :9], (0, 0, 9, 12))
+    assert status == OK
+    assert np.array_equal(
+        camera.image, expected(np.ascontiguousarray(wide[:, :9]), (0.0, 0.0, 9.0, 12.0)).network_input
+    )
+
+
+@pytest.mark.parametrize(
+    ("box", "says"),
+    [
+        ((np.nan, 0, 1, 1), "the box is not four finite numbers"),
+        ((0, 0, 1, np.inf), "the box is not four finite numbers"),
+        ((0, 0, 0, 5), "the box has no size"),
+        ((0, 0, 5, -1), "the box has no size"),
+        ((10, 0, 5, 5), "the box lies outside the frame"),
+        ((0, -9, 5, 5), "the box lies outside the frame"),
+        ((9, 3, 5, 5), "the box lies outside the frame"),  # the centre of its first pixel is the last
+        ((3, 3, 1, 5), "the box lies outside the frame"),  # one column has no width between centres
+    ],
+)
+def test_boxes_that_are_none(camera: Camera, box: Any, says: str) -> None:
+    status, _ = camera.set_frame(random_frame(10, 10), box)
+    assert (status, camera.error()) == (BAD_ARGUMENT, says)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ({"width": 1}, "bhpe_set_frame: the frame is too small"),
+        ({"height": 1}, "bhpe_set_frame: the frame is too small"),
+        ({"stride": 29}, "bhpe_set_frame: stride is shorter than a row"),
+    ],
+)
+def test_frames_that_are_none(camera: Camera, sizes: dict[str, int], says: str) -> None:
+    status, _ = camera.set_frame(random_frame(10, 10), **sizes)
+    assert (status, camera.error()) == (BAD_ARGUMENT, says)
+    assert camera.set_frame(random_frame(2, 2))[0] == OK
+
+
+def test_a_frame_that_is_null(camera: Camera) -> None:
+    library = camera.library
+    assert library.bhpe_set_frame(camera.model, None, 9, 9, c.c_int64(27), None, None) == BAD_ARGUMENT
+    assert camera.error() == "bhpe_set_frame: rgb is NULL"
+    rgb = random_frame(9, 9)
+    assert (
+        library.bhpe_set_frame(camera.model, c.c_void_p(rgb.ctypes.data), 9, 9, c.c_int64(27), None, None)
+        == OK
+    )
+    x = c.c_double(2.0)
+    library.bhpe_to_frame(None, c.byref(x), c.byref(x))
+    library.bhpe_to_frame(c.byref(CFrame(1, 1, 1)), c.byref(x), None)
+    assert x.value == 2.0
+
+
+def test_a_model_that_takes_no_picture(artifact: Path) -> None:
+    for camera in open_camera(artifact):
+        assert camera.set_frame(random_frame(9, 9))[0] == BAD_ARGUMENT
+        assert camera.error() == "bhpe_set_frame: the model takes no picture"
