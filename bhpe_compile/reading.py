@@ -55,6 +55,8 @@ def open_regular(path: Path) -> BufferedReader:
 
     OSError where there is none; SpecialFileError where it is something else, which is not opened then.
     """
+    if "\0" in str(path):  # Python raises ValueError then, which is no fault of the content
+        raise OSError(errno.EINVAL, "no file can have this name", str(path))
     _refuse_special(path.stat().st_mode, path)
     # what took its place since is not waited for
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -94,6 +94,8 @@ def test_a_fifo_is_not_waited_for(read: Any, tmp_path: Path) -> None:
         read(Path("/dev/zero"))
     with pytest.raises(IsADirectoryError):
         read(tmp_path)
+    with pytest.raises(OSError, match="no file can have this name"):
+        read(tmp_path / "a\0b")
 
 
 ARRAYS = {"a": np.arange(1000, dtype=np.float32), "b": np.asfortranarray(np.arange(6).reshape(2, 3))}

@@ -56,17 +56,23 @@ def to_camera() -> NDArray[np.float64]:
 
 
 def read_vertices(path: Path) -> NDArray[np.float32]:
-    """float32 [V, 3] of a PLY mesh. Raises InputError where the file is missing, damaged or no mesh."""
+    """float32 [V, 3] of a PLY mesh, finite. Raises InputError where the file is missing, damaged or no mesh."""
     from plyfile import PlyData, PlyParseError
 
     try:
         with open_regular(path) as file:
             vertices = PlyData.read(file)["vertex"]
-            return np.stack([vertices[axis] for axis in "xyz"], 1).astype(np.float32)
+            with np.errstate(over="ignore"):
+                mesh = np.stack([vertices[axis] for axis in "xyz"], 1).astype(np.float32)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (PlyParseError, ValueError, KeyError, MemoryError) as error:
+    except (PlyParseError, ValueError, KeyError, MemoryError, OverflowError) as error:
         raise InputError(f"{path}: is no PLY mesh that can be read ({error})") from None
+    if not mesh.size or not np.isfinite(mesh).all():
+        raise InputError(
+            f"{path}: is no PLY mesh that can be read (no vertices, or some that are not finite)"
+        )
+    return mesh
 
 
 class EhfDataset:
@@ -124,6 +130,8 @@ def _from_index(path: Path) -> list[tuple[str, list[Box]]]:
             (files[a["image_id"]], [to_box(a[f"{part}_bbox"]) for part in ("body", *PARTS)])
             for a in sorted(data["annotations"], key=lambda a: int(a["id"]))
         ]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not an index of EHF ({type(error).__name__}: {error})") from None
 
@@ -148,6 +156,8 @@ def _openpose_boxes(path: Path) -> list[Box]:
         raise InputError(
             f"{path}: is missing; without it or {INDEX} nobody knows where the person is"
         ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(f"{path}: is not OpenPose's output ({type(error).__name__}: {error})") from None
     everything = np.concatenate([body, *parts.values()])

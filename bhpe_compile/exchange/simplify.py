@@ -29,7 +29,8 @@ SECONDS = 300
 _SCRIPT = """
 import sys
 sys.modules["torch"] = None
-import onnx, onnxsim
+import onnx, onnxruntime, onnxsim
+onnxruntime.disable_telemetry_events()
 source, target = sys.stdin.read().split("\\0")
 model, ok = onnxsim.simplify(onnx.load(source), skip_fuse_bn=True, certify=False)
 if not ok:
@@ -44,13 +45,16 @@ class Simplifier:
     """The process, as a context manager: begun early, its imports cost no time. Good for one model."""
 
     def __init__(self) -> None:
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="bhpe-onnxsim-"
+        )  # ONNX Runtime leaves a file there
         self._process = subprocess.Popen(
             python_command("-c", _SCRIPT),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=child_environment(),
+            env=child_environment(TMPDIR=self._temporary.name),
         )
 
     def __enter__(self) -> Self:
@@ -61,6 +65,7 @@ class Simplifier:
     ) -> None:
         self._process.kill()
         self._process.communicate()
+        self._temporary.cleanup()
 
     def run(self, source: Path, target: Path) -> str | None:
         """Simplify the file `source` into `target`; the reason when that fails."""

@@ -23,6 +23,15 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ("bhpe.toml", "[report]\npreset = 99999999999999999999", ("report",), 3),
         ("pyproject.toml", "tool = [1]", ("targets",), 0),
         ("pyproject.toml", "[tool]\nbhpe = [1]", ("targets",), 2),
+        ("bhpe.toml", "[report]\nnetwork = 'a\\u0000.toml'", ("report",), 2),
+        ("net.toml", f"network = {DEEP}", ("report", "--network", "net.toml"), 3),
+        (
+            "net.toml",
+            "network = 'hand4whole:tiny'\ninputs.image.crop.enlarge = inf",
+            ("report", "--network", "net.toml"),
+            3,
+        ),
+        ("net.toml", "network = 'hand4whole:tiny'\ninputs = [1]", ("report", "--network", "net.toml"), 3),
         ("boards.toml", f"a = {DEEP}", ("compile", "--target", "boards.toml", "--dry-run", "model.pt"), 3),
         ("tiles.json", DEEP, ("compile", "--target", "x86", "--tiles", "tiles.json", "model.pt"), 3),
         (

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bhpe_compile.processes import python_command
-from tests.command import COMMAND, environment, listing
+from tests.command import COMMAND, bhpe, environment, listing
+from tests.e2e.conftest import Compiled
 
-CACHES = (".ses", "torchinductor_")
+CACHES = ("torchinductor_",)
 """What libraries keep in the folder for temporary files on every run, interrupted or not."""
 
 
@@ -72,6 +73,13 @@ def test_other_signals_are_ctrl_c(stage: str, ending: signal.Signals, example: P
     assert rest[-1] == "error: interrupted; nothing was written"
     assert listing(work) == []
     assert [name for name in listing(temporary) if not name.startswith(CACHES)] == []
+
+
+def test_nothing_stays_after_success(compiled: Compiled, tmp_path: Path) -> None:
+    """ONNX Runtime keeps a file of its telemetry in the folder for temporary files."""
+    outcome = bhpe("verify", compiled.folder, TMPDIR=str(tmp_path))
+    assert outcome.code == 0, outcome.stderr
+    assert listing(tmp_path) == []
 
 
 LOST = """

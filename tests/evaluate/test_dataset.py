@@ -61,8 +61,12 @@ def test_ply(style: str, tmp_path: Path) -> None:
         ply("ascii").replace(b"float", b"word"),
         ply("ascii").replace(b"vertex 3", b"vertex -3"),
         ply("binary_big_endian").replace(b"vertex 3", b"vertex 99999999999999"),
+        ply("binary_big_endian").replace(b"vertex 3", b"vertex %d" % 10**30),
+        ply("ascii").replace(b"vertex 3", b"vertex 0"),
         ply("ascii").replace(b"double z", b"double w"),
         ply("ascii").replace(b"made up", b"\xff"),
+        b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+        b"0 nan 0\n",
         b"ply\nformat ascii 1.0\nelement face 0\nproperty list uchar int vertex_indices\nend_header\n",
     ],
 )

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from bhpe_compile.check.onnx_runtime import runtime
 from bhpe_compile.check.verify.oracle import remove_rounding
 from bhpe_compile.exchange.functions import DOMAIN, PACKED
 from bhpe_compile.exchange.nodes import LAYERS
@@ -151,9 +151,9 @@ def run_onnx(model: onnx.ModelProto, feeds: Mapping[str, Array], names: list[str
         return {}
     del whole.graph.output[:]
     whole.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted)
-    options = onnxruntime.SessionOptions()
+    options = runtime().SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(whole.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = runtime().InferenceSession(whole.SerializeToString(), options, ["CPUExecutionProvider"])
     needed = {one.name for one in session.get_inputs()}
     results = session.run(wanted, {name: array for name, array in feeds.items() if name in needed})
     return dict(zip(wanted, results, strict=True))

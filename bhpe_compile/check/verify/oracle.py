@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
+from bhpe_compile.check.onnx_runtime import runtime
 from bhpe_compile.check.verify.integers import BinaryLayer, Int8Layer, binary_layers, int8_layers
 
 
@@ -72,9 +72,9 @@ def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[np.float32]]) -> O
     ):
         if name not in names:
             model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    options = onnxruntime.SessionOptions()
+    options = runtime().SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    session = runtime().InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     values = dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(inputs)), strict=True))
     signs = {}
     for layer in layers.values():
