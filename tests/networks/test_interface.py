@@ -139,10 +139,3 @@ def test_damage_is_one_line_that_says_where(data: object, says: str) -> None:
     with pytest.raises(InputError, match=f"^the description of the network is damaged: .*{says}") as caught:
         Interface.from_dict(data)
     assert "\n" not in str(caught.value)
-
-
-def test_endless_nesting_is_refused() -> None:
-    nested: dict[str, Any] = {}
-    nested["inputs"] = nested
-    with pytest.raises(InputError, match="is damaged"):
-        Interface.from_dict(nested)
