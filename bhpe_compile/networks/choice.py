@@ -43,10 +43,7 @@ class Choice:
 
     def interface(self, preset: str) -> Interface:
         """That of the network, changed as the file says. InputError for a name or a value that does not fit."""
-        interface = self.network.interface(preset)
-        if not self.changes:
-            return interface
-        data = interface.to_dict()
+        data = self.network.interface(preset).to_dict()
         for ports in ("inputs", "outputs"):
             described = {one["name"]: dict(one) for one in data.get(ports, ())}
             changes = self.changes.get(ports, {})
@@ -67,7 +64,7 @@ class Choice:
         try:
             return Interface.from_dict(data)
         except InputError as error:
-            raise InputError(f"{self.source}: {error}") from None
+            raise InputError(f"{self.source or self.network.name}: {error}") from None
 
 
 def choose(spec: str) -> Choice:

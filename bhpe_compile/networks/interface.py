@@ -22,6 +22,8 @@ class _Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 Extent = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+Finite = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 InputKind = Literal["picture", "box", "tensor"]
 
@@ -62,10 +64,10 @@ TOLERANCES: dict[str, float] = {
 class Crop(_Data, frozen=True):
     """How a person's box becomes a picture input: enlargement of the box, and the arithmetic of its values."""
 
-    enlarge: float = 1.25
-    divisor: float = 255.0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    enlarge: Positive = 1.25
+    divisor: Positive = 255.0
+    mean: tuple[Finite, Finite, Finite] = (0.0, 0.0, 0.0)
+    deviation: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
     order: ColourOrder = "rgb"
 
 
@@ -77,9 +79,9 @@ class BoxVector(_Data, frozen=True):
         centre (cx - W / 2) / f,   centre (cy - H / 2) / f,   (b - size_offset f) / (size_scale f)
     """
 
-    centre: float = 1.0
-    size_offset: float = 0.0
-    size_scale: float = 1.0
+    centre: Finite = 1.0
+    size_offset: Finite = 0.0
+    size_scale: Positive = 1.0
 
 
 class Input(_Data, frozen=True):
@@ -118,10 +120,10 @@ class Output(_Data, frozen=True):
     kind: OutputKind = "tensor"
     unit: str = ""
     names: tuple[str, ...] = ()
-    grid: tuple[float, float] | None = None
+    grid: tuple[Positive, Positive] | None = None
     part: str = ""
-    margin: float = 1.0
-    tolerance: float | None = None
+    margin: Positive = 1.0
+    tolerance: Positive | None = None
 
     @property
     def bound(self) -> float:
@@ -170,6 +172,15 @@ class Interface(_Data, frozen=True):
     outputs: tuple[Output, ...] = ()
     skeleton: Skeleton = Skeleton()
     body: BodyOutputs | None = None
+
+    def __post_init__(self) -> None:
+        for ports, what in ((self.inputs, "inputs"), (self.outputs, "outputs")):
+            names = [one.name for one in ports]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"two {what} are called {twice}")
+        if self.picture is None and any(one.kind == "box" for one in self.inputs):
+            raise ValueError("a box is told of a picture, and no input is one")
 
     @property
     def picture(self) -> Input | None:

@@ -42,7 +42,8 @@ def registered() -> Mapping[str, Registered]:
         try:
             brought = tuple(_networks(point.load(), point.value))
         except Exception as error:  # whatever a foreign package raises
-            raise InputError(f"{source}: its network {point.value} cannot be loaded: {error}") from error
+            says = " ".join(str(error).split())
+            raise InputError(f"{source}: its network {point.value} cannot be loaded: {says}") from error
         for network in brought:
             if network.name in found:
                 raise InputError(

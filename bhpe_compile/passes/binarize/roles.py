@@ -1,6 +1,7 @@
 """What a layer is for binarizing, from the structure of the graph; a network's description may say otherwise by name.
 
-    stem       all it reads are inputs of the network, through operations without weights (a crop's boxes do not count)
+    stem       all it reads are inputs of the network, through operations without weights (a crop's boxes do not count,
+               nor do constants: what reads nothing else is no stem)
     shortcut   stands on a path without activation that is added to a path with one, both starting at the same tensor
 
                    T ── conv ── BN ──────────────────────────────────┐
@@ -50,6 +51,14 @@ _LINEAR_MODULES = (
     *(*LAYERS, *NORMS, nn.Identity, nn.Dropout, nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d),
     nn.Upsample,
 )
+_LINEAR_FUNCTIONS = {
+    "avg_pool2d",
+    "max_pool2d",
+    "adaptive_avg_pool2d",
+    "interpolate",
+    "dropout",
+    "batch_norm",
+}
 _SAMPLERS = {"roi_align", "grid_sample", "grid_sampler"}
 """Operations whose values are those of their first argument; the others say where."""
 
@@ -108,7 +117,8 @@ def _module(node: fx.Node, modules: Mapping[str, nn.Module]) -> nn.Module | None
 
 
 def _reads_inputs_only(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
-    """Whether no layer stands between the inputs and `node`."""
+    """Whether `node` reads an input of the network, and no layer stands between its inputs and `node`."""
+    found = False
     seen: set[fx.Node] = set()
     waiting = list(_values(node))
     while waiting:
@@ -118,14 +128,19 @@ def _reads_inputs_only(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
         seen.add(one)
         if isinstance(_module(one, modules), LAYERS):
             return False
+        found = found or one.op == "placeholder"
         waiting += _values(one)
-    return True
+    return found
 
 
 def _values(node: fx.Node) -> list[fx.Node]:
     """The nodes whose values `node` computes with."""
-    name = getattr(node.target, "__name__", str(node.target)).rpartition(".")[2]
-    return node.all_input_nodes[:1] if name in _SAMPLERS else node.all_input_nodes
+    return node.all_input_nodes[:1] if _name(node) in _SAMPLERS else node.all_input_nodes
+
+
+def _name(node: fx.Node) -> str:
+    """What a function or method is called, without its module."""
+    return str(getattr(node.target, "__name__", node.target)).rpartition(".")[2]
 
 
 def _is_activation(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
@@ -143,7 +158,11 @@ def _is_sum(node: fx.Node) -> bool:
 
 def _is_linear(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     """Whether `node` has one argument and is no activation: a layer, a norm, a pool."""
-    return len(node.all_input_nodes) == 1 and isinstance(_module(node, modules), _LINEAR_MODULES)
+    if len(node.all_input_nodes) != 1:
+        return False
+    if node.op == "call_function":
+        return _name(node) in _LINEAR_FUNCTIONS
+    return isinstance(_module(node, modules), _LINEAR_MODULES)
 
 
 def _is_shortcut(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
