@@ -6,18 +6,29 @@ import io
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bhpe_compile.archive import npz_bytes
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import board_options, existing, existing_file, threads_option
+from bhpe_compile.cli.tables import to_indented_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from bhpe_compile.networks.interface import Interface
+    from bhpe_compile.runtime import Picture
     from bhpe_compile.runtime.board import Board
 
 Box = tuple[float, float, float, float]
+
+ARRAYS = ".npz"
+"""The suffix of files that hold arrays."""
 
 
 def parse_box(context: click.Context, parameter: click.Parameter, value: str | None) -> Box | None:
@@ -50,6 +61,9 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
 )
 @threads_option
 @board_options
+@click.option(
+    "--raw", is_flag=True, help="Print what the network returned, by the names of its outputs, instead."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def run_command(
     artifact: Path,
@@ -59,35 +73,62 @@ def run_command(
     overlay: Path | None,
     threads: int,
     board: Board | None,
+    raw: bool,
     quiet: bool,
 ) -> None:
     """Run a compiled model on one picture of one person and print the pose as JSON.
 
-    The JSON has the outputs of the network by name: SMPL-X parameters (rotations as axis-angle, in radians),
-    the camera, 65 joints in heat-map cells, and the boxes of hands and face in pixels of the 384x512 crop. A
-    model for another CPU runs under emulation, or with --ssh or --rpc on a board.
+    
+    bhpe-compile run dist/model-x86 person.png -o pose.json --overlay pose.png
+    bhpe-compile run dist/model-x86 person.png -o outputs.npz
+
+    The JSON lists people (one, where the box is), each with the box that was used, joints by name and the boxes of
+    hands and face in pixels of the photograph, rotations by joint as axis-angle, the camera in the picture; units
+    stand beside. A file that ends in .npz gets the network's outputs as arrays instead. A model for another CPU runs
+    under emulation, or with --ssh or --rpc on a board.
     """
-    from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session, to_lists
+    from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
 
     existing(artifact, "artefact")
     existing_file(image, "picture")
     picture = load_picture(image, box)
+    if picture.cut is not None:
+        used = "{:g},{:g},{:g},{:g}".format(*picture.asked_box)
+        LOG.warning(
+            "box {:g},{:g},{:g},{:g} sticks out of the picture: it was cut to {used}".format(
+                *picture.cut, used=used
+            )
+        )
     with open_session(artifact, threads=threads, board=board) as session:
         start = time.perf_counter()
         outputs = session.execute(make_feeds(session.interface, picture)).outputs
         spent = time.perf_counter() - start
         executed, interface = session.executed, session.interface
-    pose = json.dumps(to_lists(outputs), sort_keys=True) + "\n"
+    if output is not None and output.suffix == ARRAYS:
+        content = npz_bytes(dict(sorted(outputs.items())))
+    else:
+        content = describe(picture, outputs, interface, raw).encode()
     files: dict[Path, bytes] = {}
     if output is not None:
-        files[output] = pose.encode()
+        files[output] = content
     if overlay is not None:
         stream = io.BytesIO()
         draw_overlay(picture, outputs, interface).save(stream, "PNG")
         files[overlay] = stream.getvalue()
     write_files(files)
     if output is None:
-        click.echo(pose, nl=False)
+        click.echo(content.decode(), nl=False)
     if not quiet:
         written = f"; wrote {', '.join(map(str, files))}" if files else ""
         LOG.message(f"ran {executed} in {spent * 1000:.0f} ms{written}")
+
+
+def describe(picture: Picture, outputs: Mapping[str, NDArray[Any]], interface: Interface, raw: bool) -> str:
+    """The JSON: what the outputs say of the person, or, `raw`, the outputs themselves."""
+    from bhpe_compile.runtime.people import describe_person, pose_document
+    from bhpe_compile.runtime.results import to_lists
+
+    if raw:
+        return json.dumps(to_lists(outputs), sort_keys=True) + "\n"
+    person = describe_person(picture, outputs, interface)
+    return to_indented_json(pose_document([person], interface))

@@ -18,6 +18,7 @@ __all__ = [
     "render_markdown",
     "render_pairs",
     "render_table",
+    "to_indented_json",
     "to_json_text",
 ]
 
@@ -52,6 +53,21 @@ def print_json(value: Any) -> None:
 def to_json_text(value: Any) -> str:
     """`value` as JSON with sorted keys; what JSON has no number for (NaN, infinity) is null."""
     return json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False)
+
+
+def to_indented_json(value: Any) -> str:
+    """`value` as indented JSON in its own order, lists of numbers on one line, with a final line feed."""
+
+    def lay(one: Any, indent: str) -> str:
+        inner = indent + "  "
+        if isinstance(one, dict) and one:
+            rows = (f"{inner}{json.dumps(key)}: {lay(part, inner)}" for key, part in one.items())
+            return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+        if isinstance(one, list) and any(isinstance(part, dict | list) for part in one):
+            return "[\n" + ",\n".join(f"{inner}{lay(part, inner)}" for part in one) + f"\n{indent}]"
+        return json.dumps(one, ensure_ascii=False, allow_nan=False)
+
+    return lay(value, "") + "\n"
 
 
 def _finite(value: Any) -> Any:

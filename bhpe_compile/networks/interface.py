@@ -112,6 +112,7 @@ class Output(_Data, frozen=True):
     names         of its keypoints, or of the joints that its rotations turn, in order
     grid          of keypoints: columns and rows that the input's width and height are divided into
     part, margin  of boxes: what is inside, and how many times it was enlarged
+    focal         of a camera that is a translation: its focal length in pixels of the input, in whose middle it looks
     tolerance     None: that of its kind
     """
 
@@ -123,6 +124,7 @@ class Output(_Data, frozen=True):
     grid: tuple[Positive, Positive] | None = None
     part: str = ""
     margin: Positive = 1.0
+    focal: Positive | None = None
     tolerance: Positive | None = None
 
     @property

@@ -15,7 +15,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,22 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with one person in it. `rgb` is uint8 [H, W, 3]; `box` the person's, inside the picture."""
+    """A picture with one person in it.
+
+    rgb      uint8 [H, W, 3]
+    box      the person's, inside the picture: from the centre of its first pixel, as far as that of its last
+    cut      what was asked for, where it stuck out of the picture; else None
+    """
 
     rgb: NDArray[np.uint8]
     box: Box
+    cut: Box | None = None
+
+    @property
+    def asked_box(self) -> Box:
+        """`box` as a user says it: x, y, width, height, counting whole pixels."""
+        x, y, width, height = self.box
+        return x, y, width + 1, height + 1
 
     def seen_by(self, port: Input) -> View:
         """The picture as an input of kind "picture" gets it."""
@@ -190,28 +202,56 @@ def _taps(
     return tuple(i.clip(0, size - 1) for i in indices), weights
 
 
-def load_picture(path: Path, box: Box | None = None) -> Picture:
-    """Read a picture; the person's box is the whole picture unless given.
+def load_picture(source: Path | str | NDArray[np.uint8], box: Sequence[float] | None = None) -> Picture:
+    """A picture from a file, or from an array uint8 [H, W, 3] in RGB; the person's box (x, y, width, height in pixels)
+    is the whole picture unless given. A box that sticks out is cut to the picture, and `Picture.cut` tells.
 
-    Raises UsageError (no such file, a box outside the picture) and InputError (not a picture, damaged, too big).
+    Raises UsageError (no such file, a box outside the picture) and InputError (not a picture, damaged, too big, an
+    array of another shape or type).
     """
-    rgb = _read(path)
+    if isinstance(source, str | Path):
+        name, rgb = str(source), _read(Path(source))
+    else:
+        name, rgb = "the picture", _checked(source)
     height, width = rgb.shape[:2]
     if min(height, width) < 2:
-        raise InputError(f"{path}: {width}x{height} pixels hold no person")
-    return Picture(rgb, _inside(box, width, height, path))
+        raise InputError(f"{name}: {width}x{height} pixels hold no person")
+    if box is None:
+        return Picture(rgb, (0.0, 0.0, width - 1.0, height - 1.0))
+    asked = _four(box)
+    x, y, w, h = asked
+    sticks_out = x < 0 or y < 0 or x + w > width or y + h > height
+    return Picture(rgb, _inside(asked, width, height, name), asked if sticks_out else None)
 
 
-def _inside(box: Box | None, width: int, height: int, path: Path) -> Box:
-    """The part of `box` inside the picture, from the centre of its first pixel to that of its last."""
-    x, y, w, h = box if box is not None else (0.0, 0.0, float(width), float(height))
+def _checked(rgb: object) -> NDArray[np.uint8]:
+    """`rgb` if it is a picture; InputError with its shape and type otherwise."""
+    if not isinstance(rgb, np.ndarray):
+        raise InputError(f"a picture is a path or an array uint8 [H, W, 3], not a {type(rgb).__name__}")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise InputError(f"a picture is uint8 [H, W, 3], not {rgb.dtype} {list(rgb.shape)}")
+    return rgb
+
+
+def _four(box: Sequence[float]) -> Box:
+    """`box` as four floats, width and height above 0; UsageError otherwise."""
+    try:
+        x, y, w, h = (float(value) for value in box)
+    except (TypeError, ValueError):
+        raise UsageError(f"a box is four numbers x, y, width, height, not {box!r}") from None
     if not all(map(math.isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
         raise UsageError(f"box {x:g},{y:g},{w:g},{h:g}: four finite numbers, width and height above 0")
+    return x, y, w, h
+
+
+def _inside(box: Box, width: int, height: int, name: str) -> Box:
+    """The part of `box` inside the picture, from the centre of its first pixel to that of its last."""
+    x, y, w, h = box
     left, top = max(0.0, x), max(0.0, y)
     right, bottom = min(width - 1.0, x + w - 1), min(height - 1.0, y + h - 1)
     if right <= left or bottom <= top:
         raise UsageError(
-            f"box {x:g},{y:g},{w:g},{h:g}: lies outside {path}, which has {width}x{height} pixels"
+            f"box {x:g},{y:g},{w:g},{h:g}: lies outside {name}, which has {width}x{height} pixels"
         )
     return left, top, right - left, bottom - top
 

@@ -1,4 +1,4 @@
-"""`run`: a picture in, the outputs of the network as lists out, without torch or tvm in the process."""
+"""`run`: a picture in, people in pixels of the photograph out, or the network's outputs as they are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bhpe_compile.networks.hand4whole.keypoints import KEYPOINTS
 from bhpe_compile.runtime import Model
 from tests.command import bhpe, inside
 from tests.examples import Compiled
@@ -53,10 +54,35 @@ def pose(compiled: Compiled, example: Path, tmp_path_factory: pytest.TempPathFac
     return folder
 
 
-def test_outputs_of_the_spec(pose: Path) -> None:
-    outputs = json.loads((pose / "pose.json").read_text())
+def test_a_person_in_pixels_of_the_photograph(pose: Path) -> None:
+    text = (pose / "pose.json").read_text()
+    document = json.loads(text)
+    (person,) = document["people"]
+    assert person["box"] == [0, 0, 384, 512]
+    assert list(person["joints"]) == list(KEYPOINTS)
+    assert all(-512 < value < 1024 for point in person["joints"].values() for value in point)
+    assert len(person["rotations"]) == 1 + 21 + 30 + 1
+    assert list(person["boxes"]) == ["left hand", "right hand", "face"]
+    assert set(person["camera"]) == {"translation", "focal", "principal"}
+    assert set(document["units"]) == set(person)
+    assert text.startswith('{\n  "network": "hand4whole"')
+    assert '        "left_hip": [' in text  # a joint a line
+
+
+def test_raw_outputs_as_lists(compiled: Compiled, example: Path) -> None:
+    outputs = json.loads(inside("run", compiled.folder, example / "person.png", "--raw").stdout)
     assert {name: len(flatten(outputs[name])) for name in SIZES} == SIZES
     assert all(number == number for name in SIZES for number in flatten(outputs[name]))  # no NaN
+
+
+def test_raw_outputs_as_arrays(compiled: Compiled, example: Path, tmp_path: Path) -> None:
+    outcome = inside("run", compiled.folder, example / "person.png", "-o", tmp_path / "out.npz")
+    assert (outcome.code, outcome.stdout) == (0, ""), outcome.stderr
+    lists = json.loads(inside("run", compiled.folder, example / "person.png", "--raw").stdout)
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert {name: arrays[name].shape[0] for name in arrays.files} == dict.fromkeys(SIZES, 1)
+        for name in SIZES:
+            np.testing.assert_array_equal(arrays[name].ravel(), np.array(flatten(lists[name]), np.float32))
 
 
 def test_overlay_is_the_picture_with_marks(pose: Path, example: Path) -> None:
@@ -79,6 +105,22 @@ def test_box_selects_the_person(pose: Path, compiled: Compiled, example: Path) -
     outputs = json.loads((pose / "pose.json").read_text())
     assert json.loads(whole.stdout) == outputs
     assert json.loads(part.stdout) != outputs
+
+
+def test_a_box_that_sticks_out_is_cut_and_that_is_said(compiled: Compiled, example: Path) -> None:
+    outcome = inside("run", compiled.folder, example / "person.png", "--box", "100,-20,500,300", "-q")
+    assert outcome.code == 0
+    assert outcome.stderr == "box 100,-20,500,300 sticks out of the picture: it was cut to 100,0,284,280\n"
+    assert json.loads(outcome.stdout)["people"][0]["box"] == [100, 0, 284, 280]
+    fits = inside("run", compiled.folder, example / "person.png", "--box", "100,10,150,200", "-q")
+    assert fits.stderr == ""
+    assert json.loads(fits.stdout)["people"][0]["box"] == [100, 10, 150, 200]
+
+
+def test_a_box_outside_is_refused(compiled: Compiled, example: Path) -> None:
+    outcome = inside("run", compiled.folder, example / "person.png", "--box", "400,0,50,50")
+    assert outcome.code == 2
+    assert "lies outside" in outcome.stderr
 
 
 @pytest.mark.parametrize("box", ["1,2,3", "a,b,c,d", "0,0,0,10", "0,0,10,-1", "nan,0,1,1"])

@@ -173,6 +173,40 @@ def test_box_without_pixels_is_refused(box: tuple[float, float, float, float], t
         load_picture(tmp_path / "p.png", box)
 
 
+def test_a_box_that_sticks_out_is_told(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 80)).save(tmp_path / "p.png")
+    assert load_picture(tmp_path / "p.png").cut is None
+    inside = load_picture(tmp_path / "p.png", (0, 0, 100, 80))
+    assert (inside.cut, inside.asked_box) == (None, (0, 0, 100, 80))
+    cut = load_picture(tmp_path / "p.png", (60, 50, 1000, 20))
+    assert (cut.cut, cut.asked_box) == ((60, 50, 1000, 20), (60, 50, 40, 20))
+
+
+def test_a_picture_may_be_an_array_or_a_string(tmp_path: Path) -> None:
+    rgb = random_picture(40, 30)
+    Image.fromarray(rgb).save(tmp_path / "p.png")
+    box = (3.0, 4.0, 20.0, 10.0)
+    from_file, from_array = load_picture(str(tmp_path / "p.png"), box), load_picture(rgb, box)
+    assert from_file.box == from_array.box
+    np.testing.assert_array_equal(from_file.rgb, from_array.rgb)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"uint8 \[H, W, 3\], not float32 \[4, 4, 3\]"),
+        (np.zeros((4, 4), np.uint8), r"not uint8 \[4, 4\]"),
+        (np.zeros((1, 4, 3), np.uint8), "hold no person"),
+        ([[1, 2]], "a path or an array"),
+    ],
+)
+def test_values_that_are_no_picture(value: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        load_picture(value)
+    with pytest.raises(UsageError, match="four numbers"):
+        load_picture(random_picture(8, 8), (1, 2, 3))
+
+
 def encoded(mode: str, form: str) -> bytes:
     colour: dict[str, object] = {
         "L": 100,

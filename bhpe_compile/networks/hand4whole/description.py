@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bhpe_compile.networks.hand4whole import keypoints as k
-from bhpe_compile.networks.hand4whole.presets import ENLARGE, NAME, PRESETS, ROLES, get_preset
+from bhpe_compile.networks.hand4whole.presets import (
+    CAMERA_HEIGHT,
+    ENLARGE,
+    FOCAL,
+    NAME,
+    PRESETS,
+    ROLES,
+    get_preset,
+)
 from bhpe_compile.networks.interface import BodyOutputs, Crop, Input, Interface, Output
 from bhpe_compile.networks.network import Layout, Network, Published
 
@@ -53,7 +61,8 @@ def interface(preset: str) -> Interface:
             pose("smplx_jaw_pose", "jaw"),
             Output("smplx_shape", (1, 10), "coefficients"),
             Output("smplx_expr", (1, 10), "coefficients"),
-            Output("cam_trans", (1, 3), "camera", "metres"),  # at about 25 m: z is a sigmoid times 56 m
+            # at about 25 m: z is a sigmoid times 56 m
+            Output("cam_trans", (1, 3), "camera", "metres", focal=FOCAL / CAMERA_HEIGHT * sizes.image[0]),
             Output(
                 "joint_img",
                 (1, len(k.KEYPOINTS), 3),

@@ -22,13 +22,13 @@ from bhpe_compile.networks.hand4whole.heads import (
     HandRotationNet,
     PositionNet,
 )
-from bhpe_compile.networks.hand4whole.presets import ENLARGE, ROLES, Preset
+from bhpe_compile.networks.hand4whole.presets import CAMERA_HEIGHT, ENLARGE, FOCAL, ROLES, Preset
 from bhpe_compile.networks.layers.resnet import ResNet
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_axis_angle
 from bhpe_compile.networks.layers.sampling import soft_argmax_3d
 
-FOCAL, CAMERA_SIZE, CAMERA_PIXELS = 5000.0, 2.5, 256 * 192
-"""Focal length in pixels, edge of the camera's cube in metres, area of the image it is declared for."""
+CAMERA_SIZE, CAMERA_PIXELS = 2.5, CAMERA_HEIGHT * 192
+"""Edge of the camera's cube in metres, area of the image that its focal length is declared for."""
 
 CAMERA_DEPTH = math.sqrt(FOCAL**2 * CAMERA_SIZE**2 / CAMERA_PIXELS)
 """Largest camera distance in metres (56.4)."""

@@ -79,6 +79,9 @@ The last stage of its trunks keeps its resolution, so that the heat maps have as
 (a hand's: half as many on each side).
 """
 
+FOCAL, CAMERA_HEIGHT = 5000.0, 256
+"""Focal length of the camera in pixels of an input of so many rows."""
+
 NAME = "hand4whole"
 """Of the network, wherever it is named."""
 

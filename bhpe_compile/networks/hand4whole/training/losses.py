@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from bhpe_compile.distill.engine import Terms
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
-from bhpe_compile.networks.hand4whole.module import CAMERA_SIZE, FOCAL
+from bhpe_compile.networks.hand4whole.module import CAMERA_SIZE
+from bhpe_compile.networks.hand4whole.presets import CAMERA_HEIGHT, FOCAL
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_matrix
 
 Values = Mapping[str, Tensor]
@@ -50,9 +51,6 @@ BODY = slice(0, 25)
 
 PROJECTED = {0: 0, 1: 1, 2: 2, 3: 4, 4: 5, 5: 7, 6: 8, 7: 12, 8: 16, 9: 17, 10: 18, 11: 19, 12: 20, 13: 21}
 """Keypoint -> joint of the body model: those that need no vertex."""
-
-CAMERA_HEIGHT = 256
-"""The camera of Hand4Whole is declared for a picture of 192 x 256 pixels."""
 
 
 @dataclass(frozen=True)
