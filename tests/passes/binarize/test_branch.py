@@ -76,7 +76,7 @@ def test_before_and_after() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (BinarizeOptions(scheme=BNN), "scheme bnn keeps BoxNet"),
+        (BinarizeOptions(scheme=BNN), "scheme bnn does not make branches"),
         (BinarizeOptions(keep_float=("box_net.*",)), "--keep-float 'box_net.*'"),
     ],
 )
