@@ -93,7 +93,7 @@ def sweep(target: Path) -> None:
     begin = f".{target.name[:NAME]}."
     pattern = re.compile(re.escape(begin) + rf"{_machine()}-(\d+)-[0-9a-f]{{16}}\.(part|new|old)")
     try:
-        names = [name for name in os.listdir(target.parent) if name.startswith(begin)]
+        names = [path.name for path in target.parent.iterdir() if path.name.startswith(begin)]
     except OSError:
         return
     for name in names:
