@@ -5,17 +5,24 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import platform
+import re
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from bhpe_compile.errors import UsageError
 
 NAME = 60
 """Characters of a file's name that its temporary neighbour repeats: a whole name might leave no room for more."""
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Linux: the working folder as a starting point, and what `renameat2` is asked for."""
 
 LINKS = 40
 """Symbolic links that are followed, as many as the kernel follows."""
@@ -48,7 +55,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CLOEXEC), "wb") as stream:
             stream.write(content)
         return
-    temporary = target.with_name(f".{target.name[:NAME]}.{secrets.token_hex(8)}.part")
+    temporary = beside(target, "part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     opened = os.open(temporary, flags, 0o666 if before is None else 0o600)
     try:
@@ -60,6 +67,68 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def beside(target: Path, suffix: str) -> Path:
+    """A hidden name beside `target` that nobody can guess, and that says which process made it."""
+    made = f"{_machine()}-{os.getpid()}-{secrets.token_hex(8)}"
+    return target.with_name(f".{target.name[:NAME]}.{made}.{suffix}")
+
+
+@cache
+def _machine() -> str:
+    """Where process numbers mean the same: one machine, and one container on it."""
+    try:
+        numbers = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        numbers = 0
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
+
+
+def sweep(target: Path) -> None:
+    """Remove what processes that ended without cleaning up left beside `target`, if it is the user's.
+
+    An earlier output that was moved aside stays while nothing has taken its place.
+    """
+    begin = f".{target.name[:NAME]}."
+    pattern = re.compile(re.escape(begin) + rf"{_machine()}-(\d+)-[0-9a-f]{{16}}\.(part|new|old)")
+    try:
+        names = [path.name for path in target.parent.iterdir() if path.name.startswith(begin)]
+    except OSError:
+        return
+    for name in names:
+        match = pattern.fullmatch(name)
+        place = target.with_name(name)
+        if match is None or _lives(int(match[1])) or (match[2] == "old" and not target.exists()):
+            continue
+        with suppress(OSError):
+            found = place.lstat()
+            if found.st_uid != os.geteuid():
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(place)
+            else:
+                place.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two places change their contents in one step; False where the system or the file system cannot."""
+    import ctypes
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return int(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)) == 0
 
 
 def _keep_access(descriptor: int, before: os.stat_result) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bhpe_compile.files import sha256, write_atomically
+from bhpe_compile.files import beside, exchange, sha256, sweep, write_atomically
 from bhpe_compile.processes import python_command
 from tests.command import environment
 
@@ -135,10 +135,10 @@ def test_temporary_names_cannot_be_guessed(tmp_path: Path, monkeypatch: pytest.M
     """Whatever waits under the name of the process overwrites nothing, and a name that is taken is not written to."""
     victim = tmp_path / "victim"
     victim.write_text("years of work")
-    for name in (f".pose.json.{os.getpid()}.part", ".pose.json.0000000000000000.part"):
-        (tmp_path / name).symlink_to(victim)
+    (tmp_path / f".pose.json.{os.getpid()}.part").symlink_to(victim)
     write_atomically(tmp_path / "pose.json", b"content")
     monkeypatch.setattr("secrets.token_hex", lambda count: "00" * count)
+    beside(tmp_path / "pose.json", "part").symlink_to(victim)
     with pytest.raises(FileExistsError):
         write_atomically(tmp_path / "pose.json", b"again")
     assert (tmp_path / "pose.json").read_bytes() == b"content"
@@ -149,6 +149,44 @@ def test_a_long_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
     write_atomically(path, b"content")
     assert path.read_bytes() == b"content"
+
+
+LEAVES = """
+import sys
+from pathlib import Path
+from bhpe_compile.files import beside
+target = Path(sys.argv[1])
+beside(target, "part").write_text("half")
+for suffix in ("new", "old"):
+    place = beside(target, suffix)
+    place.mkdir()
+    (place / "file").touch()
+"""
+
+
+def test_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    subprocess.run(python_command("-c", LEAVES, target), env=environment(), check=True)
+    others = [beside(target, "part"), tmp_path / ".model.0-1.part", tmp_path / ".other.part"]
+    for path in others:  # of a process that lives, and of other programs
+        path.touch()
+    sweep(target)
+    left = sorted(path.name for path in tmp_path.iterdir() if path not in others)
+    assert [name.rpartition(".")[2] for name in left] == ["old"]  # perhaps all there is of an earlier output
+    target.mkdir()
+    sweep(target)
+    assert sorted(tmp_path.iterdir()) == sorted([*others, target])
+
+
+def test_two_folders_change_places_in_one_step(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "a").touch()
+    if not exchange(one, other):
+        pytest.skip("this file system cannot")
+    assert (list(one.iterdir()), list(other.iterdir())) == ([], [other / "a"])
+    assert not exchange(one, tmp_path / "nothing")
 
 
 def test_sha256(tmp_path: Path) -> None:

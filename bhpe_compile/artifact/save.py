@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, dump_json, load_
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.artifact.static import static_files
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.files import beside, exchange, sweep
 from bhpe_compile.targets.target import Target
 
 EXECUTABLES = (*LIBRARIES, "driver")
@@ -141,9 +141,8 @@ def _kept() -> Iterator[Path]:
 @contextlib.contextmanager
 def _replacing(directory: Path) -> Iterator[Path]:
     """A fresh folder that takes the place of `directory` when the block ends well, and else is removed."""
-    token = secrets.token_hex(4)
-    fresh = directory.with_name(f".{directory.name}.{token}.new")
-    old = directory.with_name(f".{directory.name}.{token}.old")
+    fresh, old = beside(directory, "new"), beside(directory, "old")
+    sweep(directory)
     made: list[Path] = []
     try:
         for place in reversed([p for p in directory.parents if not p.exists()]):
@@ -153,6 +152,9 @@ def _replacing(directory: Path) -> Iterator[Path]:
         yield fresh
         if directory.exists():
             fresh.chmod(stat.S_IMODE(directory.stat().st_mode))
+            if exchange(fresh, directory):
+                old = fresh
+                return
             directory.rename(old)
         fresh.rename(directory)
     except BaseException:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from importlib.resources import as_file, files
+from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import click
 
 from bhpe_compile.errors import UsageError
+from bhpe_compile.files import sweep, write_atomically
 
 FILES = ("model.pt", "model-bidrn.pt", "person.png")
 
@@ -37,8 +37,8 @@ def example_command(folder: Path, force: bool, quiet: bool) -> None:
             raise UsageError(f"{folder}: other {', '.join(taken)} exist; name another folder or add --force")
         folder.mkdir(parents=True, exist_ok=True)
         for path in wanted:
-            with as_file(embedded / path.name) as source:
-                shutil.copyfile(source, path)
+            write_atomically(path, (embedded / path.name).read_bytes())
+            sweep(path)
     except OSError as error:
         raise UsageError(f"{folder}: cannot write there ({error.strerror or error})") from error
     if not quiet:

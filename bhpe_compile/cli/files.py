@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bhpe_compile.errors import UsageError
-from bhpe_compile.files import write_atomically
+from bhpe_compile.files import sweep, write_atomically
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
@@ -14,5 +14,6 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     for path, content in contents.items():
         try:
             write_atomically(path, content)
+            sweep(path)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror})") from error

@@ -14,6 +14,7 @@ import pytest
 from bhpe_compile.artifact import check_artifact, check_output, load_reference, save
 from bhpe_compile.artifact.link import link
 from bhpe_compile.errors import BhpeError, UsageError
+from bhpe_compile.files import exchange
 from bhpe_compile.targets import get_target
 from tests.artifact.folders import HOST, write
 from tests.artifact.programs import expected, small_program, some_input
@@ -193,9 +194,29 @@ def test_failure_leaves_the_old_one(
     assert listing(copy.parent) == ["model", *(f"model/{name}" for name in FILES)]
 
 
+def test_a_folder_is_replaced_in_one_step(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at any moment, the old or the new one is there: nothing is renamed one after the other."""
+    probe = copy.with_name("probe")
+    probe.mkdir()
+    if not exchange(probe, copy):
+        pytest.skip("this file system cannot")
+    assert exchange(probe, copy)
+    probe.rmdir()
+
+    def never(path: Path, target: Path) -> None:
+        raise AssertionError(f"{path} is renamed")
+
+    monkeypatch.setattr(Path, "rename", never)
+    before = (copy / "weights.bin").read_bytes()
+    write(copy, seed=1)
+    assert (copy / "weights.bin").read_bytes() != before
+    assert [path.name for path in copy.parent.iterdir() if path.name.startswith(".")] == []
+
+
 def test_failure_of_the_last_rename_restores(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(copy)
     real = Path.rename
+    monkeypatch.setattr(save, "exchange", lambda one, other: False)  # as on file systems that cannot
 
     def failing(path: Path, to: Path) -> Path:
         if path.name.endswith(".new"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 from PIL import Image
 
-from tests.command import bhpe, inside, listing
+from bhpe_compile.processes import python_command
+from tests.command import COMMAND, bhpe, environment, inside, listing
 
 FILES = ["model-bidrn.pt", "model.pt", "person.png"]
 
@@ -67,3 +69,19 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert outcome.code == 2
     assert outcome.stderr.startswith("error: ")
     assert outcome.stderr.count("\n") == 1
+
+
+def test_half_an_example_never_stands(tmp_path: Path) -> None:
+    """A full disk, as a limit on file sizes: nothing appears under the names, and the retry is not refused."""
+    folder = tmp_path / "demo"
+    code = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000,) * 2); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    words = [*COMMAND, "example", str(folder)]
+    done = subprocess.run(
+        python_command("-c", code, *words), env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert listing(folder) == []
+    assert bhpe("example", folder).code == 0

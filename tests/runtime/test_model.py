@@ -293,3 +293,37 @@ print(sorted(heavy & sys.modules.keys()), int(outputs["sign"].sum()))
         python_command("-c", code, artifact), env=environment(), capture_output=True, text=True, check=True
     )
     assert done.stdout == "[] 0\n"
+
+
+FORKS = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from bhpe_compile.runtime import Model
+x = np.random.default_rng(1).standard_normal((4, 24)).astype(np.float32)
+model = Model(Path(sys.argv[1]), 3)
+want = model.run(x)
+for how in ("close", "run", "set"):
+    child = os.fork()
+    if not child:
+        assert model.threads == 1
+        if how == "run":
+            got = model.run(x)
+            assert all(np.array_equal(got[name], want[name]) for name in want)
+        if how == "set":
+            model.threads = 2
+            assert model.threads == 2
+            assert all(np.array_equal(value, want[name]) for name, value in model.run(x).items())
+        model.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, how
+assert model.threads == 3
+assert all(np.array_equal(value, want[name]) for name, value in model.run(x).items())
+model.close()
+"""
+
+
+@pytest.mark.parametrize("round", range(3))
+def test_a_model_with_threads_survives_a_fork(artifact: Path, round: int) -> None:
+    """gunicorn --preload, multiprocessing: the child has none of the threads, and waits for none."""
+    subprocess.run(python_command("-c", FORKS, artifact), env=environment(), check=True, timeout=60)

@@ -111,7 +111,7 @@ BHPE_API void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y);
 /* Compute with this many threads, 1 to BHPE_MOST_THREADS: the one that calls bhpe_run, and others that the model
  * starts here and ends in bhpe_destroy. 1 at first. Outputs are the same, bit for bit, for every number. More threads
  * than the machine has free cores make a run slower. After an error the number is what it was. A fork has none of the
- * threads: use models that have some in the process that set them. */
+ * threads: a model computes there with one, as bhpe_get_threads says, until bhpe_set_threads is called. */
 #define BHPE_MOST_THREADS 64
 BHPE_API int32_t bhpe_set_threads(bhpe_model *model, int32_t threads);
 

@@ -229,6 +229,7 @@ model_owner *owner_of(bhpe_model *model) { return &model->owner; }
 
 void bhpe_destroy(bhpe_model *model) {
   if (!model) return;
+  pool_after_fork(&model->pool);
   pool_free(&model->pool);
 #ifndef BHPE_ONE_THREAD
   for (int32_t i = 1; i < POOL_MOST; i++) free(model->lane[i]);
@@ -346,6 +347,7 @@ static int32_t enter(bhpe_model *model) {
   if (atomic_flag_test_and_set_explicit(&model->running, memory_order_acquire))
     return fail(BHPE_BUSY, "the model is running in another thread", NULL);
   current = model->lane[0];
+  pool_after_fork(&model->pool);
   pool_place(&model->pool);
   return BHPE_OK;
 }
@@ -392,7 +394,7 @@ int32_t bhpe_run_step(bhpe_model *model, int32_t step, void *const *overrides) {
 
 /* ---- threads ---- */
 
-int32_t bhpe_get_threads(const bhpe_model *model) { return model ? model->pool.threads : 0; }
+int32_t bhpe_get_threads(const bhpe_model *model) { return model ? pool_threads(&model->pool) : 0; }
 
 #ifdef BHPE_ONE_THREAD
 
@@ -408,6 +410,7 @@ static int32_t resize(bhpe_model *model, int32_t threads) {
   int32_t rc = BHPE_OK;
   for (int32_t i = model->pool.threads; i < threads && rc == BHPE_OK; i++) {
     void *memory = NULL;
+    if (model->lane[i]) continue; /* of a thread that stayed behind in the parent of this fork */
     if (posix_memalign(&memory, BHPE_ALIGNMENT, (size_t)lane_bytes()))
       rc = fail(BHPE_NO_MEMORY, "bhpe_set_threads: out of memory", NULL);
     else

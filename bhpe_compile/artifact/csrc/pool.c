@@ -15,6 +15,10 @@ int pool_init(pool *p) {
 
 void pool_place(pool *p) { (void)p; }
 
+int32_t pool_threads(const pool *p) { return p->threads; }
+
+void pool_after_fork(pool *p) { (void)p; }
+
 void pool_run(pool *p, pool_task task, void *context) {
   (void)p;
   task(context, 0, 0);
@@ -27,6 +31,7 @@ void pool_free(pool *p) { (void)p; }
 #include <sched.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SPIN_US 100
 #define LOOKS_BETWEEN_CLOCKS 32
@@ -150,6 +155,19 @@ int pool_init(pool *p) {
   return error;
 }
 
+static int forked(const pool *p) { return p->threads > 1 && p->process != getpid(); }
+
+int32_t pool_threads(const pool *p) { return forked(p) ? 1 : p->threads; }
+
+void pool_after_fork(pool *p) {
+  if (!forked(p)) return;
+  atomic_store(&p->sleepers, 0);
+  atomic_store(&p->waiting, 0);
+  atomic_store(&p->unclaimed, 0);
+  atomic_store(&p->pending, 0);
+  pool_init(p); /* with no attributes it cannot fail on Linux; nobody else is here to use what was there */
+}
+
 static void shrink(pool *p, int32_t threads) {
   if (threads >= p->threads) return;
   atomic_store(&p->keep, threads);
@@ -173,6 +191,7 @@ int pool_resize(pool *p, int32_t threads) {
   shrink(p, threads);
   if (threads == p->threads) return 0;
   p->caller_cpu = -1; /* new workers have to be placed */
+  p->process = getpid();
   if ((error = pthread_attr_init(&how))) return error;
   error = pthread_attr_setstacksize(&how, STACK_BYTES);
   sigfillset(&every); /* signals are for the threads of the program */

@@ -12,6 +12,7 @@
 
 #ifndef BHPE_ONE_THREAD /* set where there are no threads */
 #include <pthread.h>
+#include <sys/types.h>
 #include <stdatomic.h>
 #endif
 
@@ -48,6 +49,7 @@ struct pool {
   atomic_int waiting;                               /* the caller sleeps until they are */
   pthread_mutex_t mutex;
   pthread_cond_t wake, done;
+  pid_t process; /* in which the workers were started */
   pool_worker worker[POOL_MOST]; /* [0] is the caller: unused */
 };
 
@@ -58,6 +60,12 @@ BHPE_HIDDEN int pool_init(pool *p);
 
 /* Have `threads` (1 to POOL_MOST) from now on. Returns 0; or an error number, and there are as many as before. */
 BHPE_HIDDEN int pool_resize(pool *p, int32_t threads);
+
+/* How many threads there are: 1 in a fork, which has none of its parent's workers. */
+BHPE_HIDDEN int32_t pool_threads(const pool *p);
+
+/* In a fork: forget the parent's workers, and locks that they may have held. Elsewhere nothing. */
+BHPE_HIDDEN void pool_after_fork(pool *p);
 
 /* Keep the workers off the CPU that the caller is on, where there are others for them. For the start of a run: a
  * scheduler may wake a worker on the CPU of the thread that woke it, and leave the other one idle for milliseconds. */
