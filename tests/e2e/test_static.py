@@ -18,7 +18,7 @@ from bhpe_compile.artifact import check_artifact
 from bhpe_compile.artifact.wheel import package_name, write_wheel
 from bhpe_compile.errors import UsageError
 from bhpe_compile.runtime import Model, load_picture
-from tests.command import bhpe, inside
+from tests.command import inside
 from tests.examples import Compiled
 
 ZIG = [sys.executable, "-m", "ziglang"]
@@ -44,7 +44,7 @@ def bundle(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example for x86 with `--format static` and the weights in the library."""
     folder = tmp_path_factory.mktemp("static") / "model"
     words = ("--target", "x86", "-o", folder, "--format", "static", "--embed-weights")
-    outcome = bhpe(example / "model.pt", *words)
+    outcome = inside(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "libmodel.a" in outcome.stdout
     return folder
