@@ -5,7 +5,14 @@ from __future__ import annotations
 import signal
 
 from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401
-from tests.examples import compiled, compiled_arm, compiled_bidrn, example  # noqa: F401
+from tests.examples import (  # noqa: F401
+    compiled,
+    compiled_arm,
+    compiled_bidrn,
+    example,
+    kept_workers,
+    shared_workers,
+)
 
 # ignored by `make test &` in a script, which commands under test would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

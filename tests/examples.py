@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
+from bhpe_compile.compiler import workers
+from bhpe_compile.compiler.workers import Workers
 from tests.command import Outcome, bhpe
 from tests.shared import made_once
 
@@ -67,3 +71,47 @@ def compiled_arm(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
 def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The embedded student of `distill` for x86."""
     return compile_example(example / "model-bidrn.pt", "x86", tmp_path_factory)
+
+
+class KeptWorkers:
+    """A pair of code generation workers that outlives a compilation: TVM is imported once."""
+
+    def __init__(self) -> None:
+        self._pair: Workers | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """They stay, for the next one."""
+
+    def run(self, jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
+        """As `Workers.run`; after an error the pair is another one, because answers may be on their way."""
+        self._pair = self._pair or Workers()
+        try:
+            return self._pair.run(jobs, done)
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End the processes."""
+        if self._pair is not None:
+            self._pair.__exit__(None, None, None)
+            self._pair = None
+
+
+@pytest.fixture(scope="session")
+def kept_workers() -> Iterator[KeptWorkers]:
+    """The pair of this process."""
+    kept = KeptWorkers()
+    yield kept
+    kept.end()
+
+
+@pytest.fixture(scope="module")
+def shared_workers(kept_workers: KeptWorkers) -> Iterator[None]:
+    """Compilations in this process share one pair of workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "Workers", lambda: kept_workers)
+        yield

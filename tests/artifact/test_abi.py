@@ -146,8 +146,9 @@ def test_longer_weights(library: Library) -> None:
     assert "longer" in library.last_error()
 
 
-def test_misaligned_weights(library: Library) -> None:
-    content = aligned_copy(np.append(np.zeros(1, np.uint8), weights()))[1:]
+@pytest.mark.parametrize("offset", [1, 16, 32])
+def test_misaligned_weights(library: Library, offset: int) -> None:
+    content = aligned_copy(np.append(np.zeros(offset, np.uint8), weights()))[offset:]
     assert create(library, content)[0] == BAD_WEIGHTS
     assert "aligned" in library.last_error()
 
@@ -158,6 +159,14 @@ def test_file_that_is_none(library: Library, path: bytes) -> None:
     assert library.create_from_path(path, c.byref(handle)) == IO
     assert handle.value is None
     assert path.decode() in library.last_error()
+
+
+def test_long_messages_are_cut(library: Library) -> None:
+    """At 255 bytes, of which the last ones are the path's."""
+    handle = c.c_void_p()
+    for length in (200, 242, 243, 244, 300):
+        assert library.create_from_path(b"/" + b"x" * (length - 1), c.byref(handle)) == IO
+        assert library.last_error() == ("cannot open: /" + "x" * (length - 1))[:255]
 
 
 def test_null_everywhere(library: Library, model: c.c_void_p, artifact: Path) -> None:

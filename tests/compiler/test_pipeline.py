@@ -31,6 +31,8 @@ from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze, trace
 from tests.command import FILES
 
+pytestmark = pytest.mark.usefixtures("shared_workers")
+
 KEPT = "backbone.layer1.0.conv1"
 """A layer every scheme makes binary unless told otherwise."""
 

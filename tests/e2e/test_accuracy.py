@@ -13,7 +13,7 @@ from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.metrics import METRICS, measure
 from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.runtime import Model
-from tests.command import Outcome, bhpe, inside, listing
+from tests.command import Outcome, inside, listing
 from tests.e2e.test_verify import emulator
 from tests.evaluate.made_up import write_body, write_set
 from tests.examples import Compiled
@@ -38,7 +38,7 @@ def evaluate(people: Path, model: Path, *more: str) -> Outcome:
 def compile_within(people: Path, model: Path, output: Path, *more: str) -> Outcome:
     kept = [word for glob in MOST for word in ("--keep-float", glob)]
     data = ("--accuracy-data", people / "set", "--accuracy-body", people / "body.npz")
-    return bhpe("compile", model, "-t", "x86", "-o", output, *kept, *data, "--format", "json", *more)
+    return inside("compile", model, "-t", "x86", "-o", output, *kept, *data, "--format", "json", *more)
 
 
 def test_an_artefact_is_run_and_measured(compiled: Compiled, people: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
-from tests.command import COMMAND, FILES, bhpe, environment, inside, listing
+from tests.command import COMMAND, FILES, environment, inside, listing
 from tests.examples import Compiled
 
 
@@ -56,7 +56,7 @@ def test_options_come_first_on_stderr(compiled: Compiled) -> None:
 def test_twice_gives_the_same_bytes_and_force_replaces(
     compiled: Compiled, foreign: Path, example: Path
 ) -> None:
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
+    outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
     assert outcome.code == 0, outcome.stderr
     assert listing(foreign) == FILES
     assert listing(foreign.parent) == [foreign.name, *(f"{foreign.name}/{name}" for name in FILES)]
@@ -72,7 +72,7 @@ def test_binary_checkpoint_replaces_an_artifact_of_ours(
     loaded = load_model(example / "model.pt")
     save_model(tmp_path / "binary.pt", binarize(loaded.model, options)[0], loaded.spec, options.to_dict())
     (copy / "weights.bin").write_bytes(b"old")
-    outcome = bhpe(tmp_path / "binary.pt", "--target", "x86", "-o", copy, "-q")
+    outcome = inside(tmp_path / "binary.pt", "--target", "x86", "-o", copy, "-q")
     assert outcome.code == 0, outcome.stderr
     assert (outcome.stdout, outcome.stderr) == ("", "")
     assert listing(copy) == FILES
@@ -81,7 +81,7 @@ def test_binary_checkpoint_replaces_an_artifact_of_ours(
 
 
 def test_default_output_and_table(example: Path, tmp_path: Path) -> None:
-    outcome = bhpe(example / "model.pt", "--target", "x86", cwd=tmp_path)
+    outcome = inside(example / "model.pt", "--target", "x86", cwd=tmp_path)
     assert outcome.code == 0, outcome.stderr
     assert listing(tmp_path / "dist") == ["model-x86", *(f"model-x86/{name}" for name in FILES)]
     assert "dist/model-x86/" in outcome.stdout

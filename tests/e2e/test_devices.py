@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,11 +17,10 @@ import pytest
 
 from bhpe_compile.artifact import write_artifact
 from bhpe_compile.check.verify import verify
-from bhpe_compile.compiler.workers import Workers
 from bhpe_compile.passes.base import PassManager
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.targets import Target, get_target
-from tests.examples import Compiled
+from tests.examples import Compiled, KeptWorkers
 
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""
@@ -35,14 +33,7 @@ def skip_without(emulator: str | None) -> None:
         pytest.skip(f"{emulator} is not here: the code is not run")
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    """Code generation for all of them; TVM is imported once."""
-    with Workers() as members:
-        yield members
-
-
-def for_target(artefact: Path, target: Target, folder: Path, workers: Workers) -> Path:
+def for_target(artefact: Path, target: Target, folder: Path, workers: KeptWorkers) -> Path:
     """The artefact of the same model.onnx for another CPU."""
     source = artefact / "model.onnx"
     model = ir.load(source)
@@ -61,14 +52,14 @@ def test_compiled_and_executed(
     name: str,
     model: str,
     binary_layers: int,
-    workers: Workers,
+    kept_workers: KeptWorkers,
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
     target = get_target(name)
     skip_without(target.emulator)
     one: Compiled = request.getfixturevalue(model)
-    found = verify(for_target(one.folder, target, tmp_path / "out", workers))
+    found = verify(for_target(one.folder, target, tmp_path / "out", kept_workers))
     assert found.executed == target.emulator
     assert found.ok
     assert found.binary_exact

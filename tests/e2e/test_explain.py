@@ -55,7 +55,7 @@ def test_dumps_after_every_pass_do_not_change_the_result(
     compiled: Compiled, example: Path, tmp_path: Path
 ) -> None:
     words = ("--dump-ir-after", "all", "--explain", "backbone.layer1.0.conv1", "--explain", "nothing")
-    outcome = bhpe(
+    outcome = inside(
         example / "model.pt",
         "--target",
         "x86",

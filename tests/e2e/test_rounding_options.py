@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bhpe_compile.runtime import Model
-from tests.command import bhpe, inside
+from tests.command import inside
 
 
 def kinds(folder: Path) -> set[str]:
@@ -18,14 +18,14 @@ def kinds(folder: Path) -> set[str]:
 
 def test_everything_in_float(example: Path, tmp_path: Path) -> None:
     words = ("--dense", "fp32", "--residual", "fp32", "--target", "native", "-o", tmp_path / "a")
-    outcome = bhpe(example / "model.pt", *words)
+    outcome = inside(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "dense layers  fp32" in outcome.stderr
     assert not kinds(tmp_path / "a") & {"Quantize", "Int8Conv2d"}
     report = json.loads((tmp_path / "a" / "report.json").read_text())
     assert report["options"] | {"dense": "fp32", "residual": "fp32"} == report["options"]
     assert (report["calibration"], report["weights"]["int8"]) == (None, 0)
-    verified = json.loads(bhpe("verify", tmp_path / "a", "--format", "json").stdout)
+    verified = json.loads(inside("verify", tmp_path / "a", "--format", "json").stdout)
     assert (verified["ok"], verified["int8_layers"], verified["rounding"]) == (True, 0, None)
 
 
@@ -35,7 +35,7 @@ def test_pictures_of_the_user(example: Path, tmp_path: Path) -> None:
     (pictures / "one.png").write_bytes((example / "person.png").read_bytes())
     (pictures / "notes.txt").write_text("no picture")
     words = ("--calibrate", pictures, "--target", "native", "-o", tmp_path / "a", "--format", "json")
-    outcome = bhpe(example / "model.pt", *words)
+    outcome = inside(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "int8, calibrated on 1 picture\n" in outcome.stderr
     report = json.loads((tmp_path / "a" / "report.json").read_text())

@@ -20,7 +20,7 @@ from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model, Picture, load_picture
 from bhpe_compile.runtime.picture import View
-from tests.command import bhpe, inside
+from tests.command import inside
 from tests.examples import Compiled
 
 ZIG = python_command("-m", "ziglang")
@@ -51,7 +51,7 @@ def bundle(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example for x86 with `--form static` and the weights in the library."""
     folder = tmp_path_factory.mktemp("static") / "model"
     words = ("--target", "x86", "-o", folder, "--form", "static", "--embed-weights")
-    outcome = bhpe(example / "model.pt", *words)
+    outcome = inside(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "libmodel.a" in outcome.stdout
     return folder

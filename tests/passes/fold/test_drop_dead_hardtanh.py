@@ -69,7 +69,19 @@ def test_a_threshold_beyond_the_bounds_keeps_it(outside: float) -> None:
     result = DropDeadHardtanh()(model)
     assert not result.modified
     assert text(model) == before
-    assert "the clipping decides it" in result.notes[0].reason
+    reason = "a threshold lies outside (-1, 1]: the clipping decides it"
+    assert [(n.site, n.applied, n.reason) for n in result.notes] == [("layer", False, reason)]
+
+
+@pytest.mark.parametrize("role", ["clip.low", "clip.high", "layer.threshold"])
+def test_numbers_computed_at_run_time_keep_it(role: str) -> None:
+    model = clipped()
+    value = next(v for n in model.graph for v in n.inputs if v is not None and v.name == role)
+    value.const_value = None
+    result = DropDeadHardtanh()(model)
+    reason = "bounds or threshold are computed at run time"
+    assert [(n.site, n.applied, n.reason) for n in result.notes] == [("layer", False, reason)]
+    assert op_types(model) == ["Clip", "BinaryConv2d"]
 
 
 def test_a_relu_is_not_a_hardtanh() -> None:

@@ -53,6 +53,7 @@ def test_other_frames_stay(model: ir.Model, reason: str) -> None:
     assert text(model) == before
     assert len(result.notes) == 1
     assert reason in result.notes[0].reason
+    assert (result.notes[0].site, result.notes[0].applied) == ("conv", False)
 
 
 def test_a_frame_others_read_stays() -> None:
@@ -114,6 +115,46 @@ def test_auto_pad_is_written_out(
     assert "auto_pad" not in node_named(model, "layer").attributes
     np.testing.assert_array_equal(run(model, x_value)[0], before)
     assert not ExplicitPadding()(model).modified
+
+
+@pytest.mark.parametrize(
+    ("mode", "pads"), [("SAME_UPPER", (1, 2, 2, 2)), ("SAME_LOWER", (2, 2, 1, 2)), ("VALID", (0, 0, 0, 0))]
+)
+def test_auto_pad_of_a_dilated_layer(mode: str, pads: tuple[int, ...]) -> None:
+    """Taps two rows and two columns apart, of 4 x 3; by hand, since ONNX Runtime refuses it."""
+    b = Builder(4)
+    x = b.input("x", (1, 2, 6, 7))
+    inputs = [x, b.constant("w", b.normal(3, 2, 2, 3))]
+    facts: dict[str, Any] = {"kernel_shape": [2, 3], "strides": [2, 1], "dilations": [4, 2]}
+    out = (1, 3, 1, 3) if mode == "VALID" else (1, 3, 3, 7)
+    model = b.build(b.add("Conv", inputs, "layer", out, auto_pad=mode, **facts))
+    (note,) = ExplicitPadding()(model).notes
+    assert integers(node_named(model, "layer"), "pads", ()) == pads
+    assert (note.site, note.applied, note.reason) == ("layer", True, f"auto_pad {mode} is {list(pads)}")
+
+
+@pytest.mark.parametrize("op", ["Conv", "MaxPool"])
+def test_no_padding_is_written_out_as_zeros(op: str) -> None:
+    b = Builder(4)
+    x = b.input("x", (1, 2, 6, 7))
+    inputs = [x, b.constant("w", b.normal(2, 2, 3, 3))] if op == "Conv" else [x]
+    model = b.build(b.add(op, inputs, "layer", (1, 2, 4, 5), kernel_shape=[3, 3]))
+    (note,) = ExplicitPadding()(model).notes
+    assert integers(node_named(model, "layer"), "pads", ()) == (0, 0, 0, 0)
+    assert (note.site, note.applied, note.reason) == ("layer", True, "no padding written out as zeros")
+
+
+def test_layers_of_ours_say_their_own_padding() -> None:
+    b = Builder(4)
+    model = b.build(b.binary("BinaryLinear", b.input("x", (1, 4)), "flat", 4))
+    assert ExplicitPadding()(model).notes == ()
+    b = Builder(4)
+    y = b.binary("BinaryConv2d", b.input("x", (1, 4, 5, 5)), "layer", 4, kernel=1)
+    model = b.build(y)
+    del node_named(model, "layer").attributes["pads"]
+    result = ExplicitPadding()(model)
+    assert (result.modified, result.notes) == (False, ())
+    assert "pads" not in node_named(model, "layer").attributes
 
 
 @settings(max_examples=10, deadline=None)

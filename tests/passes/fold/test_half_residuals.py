@@ -54,6 +54,14 @@ def test_shortcuts_and_pooled_maps() -> None:
     assert op_types(model).count("Cast") == 6
 
 
+def test_a_transposed_convolution_is_pooled_as_well() -> None:
+    b = Builder(2)
+    up = b.dense(b.input("x", SHAPE), "up", 8, transposed=True)
+    model = b.build(b.add("MaxPool", [up], "pool", (1, 8, 8, 12), kernel_shape=[3, 3], pads=[1] * 4))
+    (note,) = HalfResiduals()(model).notes
+    assert (note.site, note.reason) == ("up", "up.y is kept in float16: it is max-pooled")
+
+
 @pytest.mark.parametrize("kind", ["BinaryConv2d", "dense"])
 def test_maps_read_once_stay(kind: str) -> None:
     b = Builder(1)

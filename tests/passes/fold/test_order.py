@@ -6,6 +6,25 @@ from bhpe_compile.passes.base import PassManager, PassOrderError, PassRecord
 from bhpe_compile.passes.fold import fold_passes
 from tests.passes.fold.graphs import Builder, op_types, run
 
+ORDER = {
+    "explicit-padding": ((), ("explicit padding",)),
+    "drop-dead-hardtanh": ((), ()),
+    "fold-batch-norm": ((), ("folded norms",)),
+    "fold-threshold": (("folded norms",), ()),
+    "pack-weights": (("folded norms",), ("packed weights",)),
+    "quantize-dense": (("folded norms", "explicit padding"), ()),
+    "half-residuals": (("packed weights",), ()),
+    "clean-up": ((), ()),
+}
+"""What each needs and ensures."""
+
+
+def test_names_needs_and_promises() -> None:
+    assert {one.name: (one.requires, one.ensures) for one in fold_passes({}, half=True)} == ORDER
+    assert [one.name for one in fold_passes({}, half=True)] == list(ORDER)
+    rounding = {"quantize-dense", "half-residuals"}
+    assert [one.name for one in fold_passes()] == [name for name in ORDER if name not in rounding]
+
 
 def test_packing_before_the_norms_are_folded_is_an_error() -> None:
     b = Builder()

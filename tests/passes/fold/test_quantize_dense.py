@@ -27,7 +27,8 @@ def test_both_inputs_are_quantized(transposed: bool) -> None:
         *("QuantizeLinear", "DequantizeLinear") * 2,
         node_named(model, "layer").op_type,
     ]
-    assert [note.site for note in result.notes] == ["layer"]
+    reason = "8-bit: inputs -2 .. 3.1 in 255 steps"
+    assert [(n.site, n.applied, n.reason) for n in result.notes] == [("layer", True, reason)]
     x, w = node_named(model, "layer.x.q"), node_named(model, "layer.w.q")
     np.testing.assert_allclose(array(x.inputs[1]), 5.1 / 255, rtol=1e-6)
     assert array(x.inputs[2]) == np.uint8(100)
@@ -79,7 +80,21 @@ def test_linear_layers_keep_float_inputs() -> None:
 
 
 def test_linear_weights_stored_by_input_stay_float() -> None:
-    assert not QuantizeDense({})(linear(0)).modified
+    result = QuantizeDense({})(linear(0))
+    assert not result.modified
+    assert [n.reason for n in result.notes] == ["its weights are not stored by output"]
+
+
+def test_weights_computed_at_run_time_stay_float() -> None:
+    model = layer()
+    weight = node_named(model, "layer").inputs[1]
+    assert weight is not None
+    weight.const_value = None
+    result = QuantizeDense(RANGES)(model)
+    reason = "its weights are computed at run time"
+    assert [(n.pass_name, n.site, n.applied, n.reason) for n in result.notes] == [
+        ("quantize-dense", "layer", False, reason)
+    ]
 
 
 def test_constants_of_formulas_stay_float() -> None:

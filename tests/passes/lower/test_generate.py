@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +18,19 @@ from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.runtime import open_session
 from bhpe_compile.targets import get_target
+from tests.examples import KeptWorkers
 from tests.passes.lower.graphs import Builder, bidrb, pack_words, small_network
 
 NEEDS_QEMU = pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")
 TARGETS = ["x86", pytest.param("arm", marks=NEEDS_QEMU)]
 
 
-@pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    """Code generation for all of them; TVM is imported once."""
-    with Workers() as members:
-        yield members
-
-
 def compile_and_run(
-    model: ir.Model, target: str, folder: Path, image: np.ndarray, workers: Workers
+    model: ir.Model, target: str, folder: Path, image: np.ndarray, kept_workers: KeptWorkers
 ) -> dict[str, np.ndarray]:
     for one in lower_passes():
         one(model)
-    lowered = generate(model, get_target(target), workers)
+    lowered = generate(model, get_target(target), kept_workers)
     write_artifact(folder / "artefact", lowered.program, get_target(target), b"", {}, None, {})
     with open_session(folder / "artefact") as session:
         return session.execute({"image": image}).outputs
@@ -49,7 +42,7 @@ def reference(model: ir.Model, image: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_kind_of_layer(tmp_path: Path, target: str, workers: Workers) -> None:
+def test_every_kind_of_layer(tmp_path: Path, target: str, kept_workers: KeptWorkers) -> None:
     """All four BiDRB kinds, odd channel counts, dense layers, pooling, a linear layer with two outputs."""
     b = Builder(3)
     x = b.input("image", (1, 24, 8, 8))
@@ -82,7 +75,7 @@ def test_every_kind_of_layer(tmp_path: Path, target: str, workers: Workers) -> N
     model = b.build(*outputs)
     image = b.normal(1, 24, 8, 8)
     expected = reference(model, image)
-    got = compile_and_run(model, target, tmp_path, image, workers)
+    got = compile_and_run(model, target, tmp_path, image, kept_workers)
     for name, want in zip(outputs, expected, strict=True):
         # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
         np.testing.assert_allclose(got[name], want, atol=5e-5, rtol=1e-5)
@@ -90,22 +83,22 @@ def test_every_kind_of_layer(tmp_path: Path, target: str, workers: Workers) -> N
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_small_network(tmp_path: Path, target: str, workers: Workers) -> None:
+def test_small_network(tmp_path: Path, target: str, kept_workers: KeptWorkers) -> None:
     model = small_network(height=32, width=32)
     image = np.random.default_rng(1).standard_normal((1, 3, 32, 32)).astype(np.float32)
     expected = reference(model, image)
-    got = compile_and_run(model, target, tmp_path, image, workers)
+    got = compile_and_run(model, target, tmp_path, image, kept_workers)
     for value, want in zip(got.values(), expected, strict=True):
         # the stem's float sums differ in the last bits, which may flip a sign: at most 1 in 1000 values moves
         assert (np.abs(value - want) > 1e-4).mean() <= 1e-3
 
 
-def test_heavy_glue_is_refused_by_name(workers: Workers) -> None:
+def test_heavy_glue_is_refused_by_name(kept_workers: KeptWorkers) -> None:
     b = Builder()
     x = b.input("image", (1, 1, 600, 600))
     model = b.build(b.add("MatMul", [x, x], "product"))
     with pytest.raises(InputError, match=r"matmul would run [\d,]+ iterations"):
-        generate(model, get_target("x86"), workers)
+        generate(model, get_target("x86"), kept_workers)
 
 
 def test_errors_cross_the_process() -> None:
@@ -116,7 +109,7 @@ def test_errors_cross_the_process() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, workers: Workers) -> None:
+def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, kept_workers: KeptWorkers) -> None:
     """RoiAlign, GridSample, all kinds at 8 and 40 channels, bits of a concatenation, a binary deconvolution."""
     b = Builder(11)
     x = b.input("image", (1, 8, 8, 8))
@@ -151,7 +144,7 @@ def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, worke
         threshold = ir.convenience.get_const_tensor(model.graph.initializers[f"{layer}.threshold"])
         assert threshold is not None
         assert np.abs(expected[both] - threshold.numpy().reshape(-1, 1, 1)).min() > 1e-5
-    got = compile_and_run(model, target, tmp_path, image, workers)
+    got = compile_and_run(model, target, tmp_path, image, kept_workers)
     for name in (both, "regions.y", "points.y", "narrow.plain.act.y", "narrow.up.act.y", "wide.y"):
         # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
         np.testing.assert_allclose(got[name], expected[name], atol=5e-5, rtol=1e-5)
@@ -163,7 +156,9 @@ EIGHT_BIT = [*TARGETS, pytest.param("arm-a76", marks=NEEDS_QEMU)]
 
 
 @pytest.mark.parametrize("target", EIGHT_BIT)
-def test_eight_bit_layers_and_float16_residuals(tmp_path: Path, target: str, workers: Workers) -> None:
+def test_eight_bit_layers_and_float16_residuals(
+    tmp_path: Path, target: str, kept_workers: KeptWorkers
+) -> None:
     """Every 8-bit instruction: a stem, strided and plain shortcuts, a 3x3 layer, a transposed one, odd channels."""
     b = Builder(12)
     x = b.input("image", (1, 24, 8, 8))
@@ -182,7 +177,7 @@ def test_eight_bit_layers_and_float16_residuals(tmp_path: Path, target: str, wor
     assert HalfResiduals()(model).modified
     image = b.normal(1, 24, 8, 8)
     expected = dict(zip(outputs, reference(model, image), strict=True))
-    got = compile_and_run(model, target, tmp_path, image, workers)
+    got = compile_and_run(model, target, tmp_path, image, kept_workers)
     for name in outputs[:-1]:
         # exact integers against float32 sums of the same numbers
         np.testing.assert_allclose(got[name], expected[name], atol=2e-5, rtol=1e-5)
