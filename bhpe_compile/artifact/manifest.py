@@ -38,7 +38,9 @@ Manifest = dict[str, Any]
 
 def dump_json(value: object) -> bytes:
     """Canonical JSON: sorted keys, two spaces, UTF-8, no NaN."""
-    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        errors="replace"  # half characters, of a file name that is not UTF-8
+    )
 
 
 def _ports(program: Program, ports: Sequence[Port]) -> list[dict[str, Any]]:

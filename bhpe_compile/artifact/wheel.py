@@ -20,6 +20,7 @@ from bhpe_compile.artifact.load import check_artifact, read_file
 from bhpe_compile.artifact.manifest import MANIFEST, Manifest
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.text import printable
 
 SHIPPED = ("model.so", "weights.bin", "bhpe.h")
 
@@ -75,7 +76,7 @@ def _contents(artifact: Path, manifest: Manifest, name: str, version: str, tag: 
         "Metadata-Version: 2.1",
         f"Name: {name.replace('_', '-')}",
         f"Version: {version}",
-        f"Summary: A pose network compiled for {target['name']}",
+        f"Summary: A pose network compiled for {printable(str(target.get('name')))}",
         "Requires-Python: >=3.10",
         "Requires-Dist: numpy",
     ]

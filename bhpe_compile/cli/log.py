@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from bhpe_compile.text import printable_lines
+
 FLAG = "--log-json"
 
 NOTHING = "nothing was written"
@@ -44,7 +46,7 @@ class Log:
 
     def event(self, kind: str, line: str, **facts: Any) -> None:
         """`line` for people, or the event with its facts."""
-        click.echo(json.dumps({"event": kind, **facts}) if self.json else line, err=True)
+        click.echo(json.dumps({"event": kind, **facts}) if self.json else printable_lines(line), err=True)
 
 
 LOG = Log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -116,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # what libraries tell their developers helps no user; -W brings it back
     words = list(sys.argv[1:] if arguments is None else arguments)
     LOG.start(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are not UTF-8
     try:
         with interruptible():
             code = cli.main(args=words, prog_name="bhpe-compile", standalone_mode=False)

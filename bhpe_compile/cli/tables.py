@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bhpe_compile.report.figures import render_bytes, render_count, render_markdown
+from bhpe_compile.text import printable
 
 __all__ = [
     "print_json",
@@ -25,7 +26,8 @@ __all__ = [
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """Columns two spaces apart under a header and a rule; those numbered in `right` are right-aligned."""
-    body = list(rows)
+    header = [printable(cell) for cell in header]
+    body = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     aligned = frozenset(right)
 
@@ -40,7 +42,7 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: It
 
 def render_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     """One `name  value` line each, values aligned."""
-    known = list(pairs)
+    known = [(printable(name), printable(value)) for name, value in pairs]
     width = max((len(name) for name, _ in known), default=0)
     return "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in known)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from bhpe_compile.evaluate.gate import Verdict
+from bhpe_compile.text import printable_lines
 
 SUITE = "bhpe-compile eval"
 
@@ -42,8 +43,5 @@ def _case(suite: ElementTree.Element, row: str, metric: str) -> ElementTree.Elem
 
 
 def _clean(text: str) -> str:
-    """`text` without what XML 1.0 has no way to write."""
-    return "".join(
-        c if c in "\t\n" or " " <= c < "\ud800" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else "?"
-        for c in text
-    )
+    """`text` without what XML 1.0 has no way to write, and without escape sequences."""
+    return printable_lines(text)

@@ -22,7 +22,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -348,8 +349,9 @@ def read_torch(path: Path) -> Mapping[str, Any]:
     except (OSError, MalformedError) as error:
         raise InputError(f"{path}: damaged: {error}; copy or download the checkpoint again") from error
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # warnings of pickle protocols that are refused below
+        with warnings.catch_warnings(action="ignore"), _plain_name(path) as place:
+            content = torch.load(place, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(place))
     except pickle.UnpicklingError as error:
         named = FORBIDDEN.search(str(error))
         if named or _is_pickle(path):
@@ -366,6 +368,18 @@ def read_torch(path: Path) -> Mapping[str, Any]:
     return content
 
 
+@contextmanager
+def _plain_name(path: Path) -> Iterator[Path]:
+    """`path`, or another name of the same file where libraries could not write the first as UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with open_regular(path) as file:
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+    else:
+        yield path
+
+
 def _is_pickle(path: Path) -> bool:
     """Whether the file starts (protocol 2 to 5) and ends (STOP) as a bare pickle does."""
     with path.open("rb") as file:
@@ -376,7 +390,7 @@ def _is_pickle(path: Path) -> bool:
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with _plain_name(path) as place, safetensors.safe_open(place, framework="pt") as file:
             facts = parse_json((file.metadata() or {}).get("facts", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:  # safetensors raises its own kind, torch others

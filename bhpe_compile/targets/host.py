@@ -7,6 +7,7 @@ host lacks and compiles to the same code on every host of the same class.
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
@@ -25,6 +26,29 @@ _FAMILIES = {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "armv7", "armv8l":
 """What `uname -m` may say -> family; a 32-bit program on a 64-bit kernel is told armv8l."""
 
 
+_NARROW = {"aarch64": "armv7", "x86_64": "i686", "riscv64": "riscv32"}
+"""What a 32-bit process on such a kernel is: Raspberry Pi OS has both."""
+
+NARROW = 1 << 32
+
+AT_HWCAP = 16
+"""Of getauxval: the processor's features as bits."""
+
+ARMV7_BITS = {"half": 1, "thumb": 2, "vfp": 6, "neon": 12, "vfpv3": 13, "vfpv4": 16, "idiva": 17, "idivt": 18}
+"""Linux' names of them and their bits, of 32-bit ARM."""
+
+
+def auxiliary(kind: int) -> int:
+    """A word of what the kernel told this process at its start; 0 where there is none."""
+    import ctypes
+
+    ask = getattr(ctypes.CDLL(None), "getauxval", None)
+    if ask is None:
+        return 0
+    ask.restype, ask.argtypes = ctypes.c_ulong, (ctypes.c_ulong,)
+    return int(ask(kind))
+
+
 def parse_features(cpuinfo: str) -> frozenset[str]:
     """The features that every processor of a /proc/cpuinfo text has (big.LITTLE: the intersection)."""
     lists = []
@@ -41,7 +65,13 @@ def parse_features(cpuinfo: str) -> frozenset[str]:
 
 @cache
 def host_features() -> frozenset[str]:
-    """CPU features of this host as Linux names them; empty on other systems."""
+    """CPU features of this host as Linux names them to this process; empty on other systems.
+
+    /proc/cpuinfo has the names of the kernel's own width: a 32-bit process asks what the kernel told it.
+    """
+    if host_family() == "armv7":
+        words = auxiliary(AT_HWCAP)
+        return frozenset(name for name, bit in ARMV7_BITS.items() if words >> bit & 1)
     path = Path("/proc/cpuinfo")
     return (
         parse_features(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else frozenset()
@@ -57,8 +87,10 @@ def cpu_name() -> str:
 
 
 def host_family() -> str:
-    """ "x86_64" or "aarch64" on Linux, another word elsewhere."""
+    """ "x86_64" or "aarch64" on Linux, another word elsewhere. `uname` tells of the kernel, pointers of the process."""
     machine = _FAMILIES.get(platform.machine().lower(), platform.machine())
+    if sys.maxsize < NARROW:
+        machine = _NARROW.get(machine, machine)
     return machine if platform.system() == "Linux" else platform.system()
 
 

@@ -16,6 +16,7 @@ TVM's description names the processor alone; the target of the list that is near
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,6 +27,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.reading import MalformedError, parse_json, read_toml
 from bhpe_compile.targets.isa import SDOT, SMLAL, SMULL, Int8Instruction
 from bhpe_compile.targets.target import Target
+from bhpe_compile.text import printable
 
 Presets = Mapping[str, Target]
 
@@ -42,6 +44,9 @@ TVM_KEYS = {"kind": str, "mtriple": str, "mcpu": str, "mattr": list, "mabi": str
 
 INT8: Mapping[str, tuple[Int8Instruction, ...]] = {"aarch64": (SMULL, SMLAL, SDOT)}
 """Family -> instructions that its kernels may use; others have one."""
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+"""Names of targets: they become names of folders and packages."""
 
 DOT_PRODUCTS = "+dotprod"
 
@@ -101,6 +106,10 @@ def from_file(path: Path, name: str, presets: Presets) -> Target:
     if chosen not in named:
         raise UsageError(f"{path}: describes no {chosen}, but {', '.join(named)}")
     where = f"{path}: [{chosen}]"
+    if not NAME.fullmatch(chosen):
+        raise InputError(
+            f"{path}: [{printable(chosen)}]: a name has letters, digits and . _ - in it, at most 64"
+        )
     table = _checked(named[chosen], FILE_KEYS, where)
     like = table.get("like", "")
     if like not in presets:
@@ -116,7 +125,7 @@ def from_file(path: Path, name: str, presets: Presets) -> Target:
         base,
         name=chosen,
         like=base.name,
-        summary=table.get("summary", f"like {base.name}, described in {path.name}"),
+        summary=printable(table.get("summary", f"like {base.name}, described in {path.name}")),
         llvm=llvm,
         requires=tuple(dict.fromkeys((*base.requires, *table.get("requires", ()), *_linux(llvm)))),
         tiles=tiles,

@@ -145,7 +145,7 @@ def test_junit_escapes_what_names_hold() -> None:
     row = 'a<b>&"c"\x1b\x00]]> é'
     verdicts = judge(row, {"mpvpe": 2.0, "mpjpe": 1.0}, {"mpvpe": 1.0, "mpjpe": 1.0}, [Allowance.parse("2%")])
     suite = ElementTree.fromstring(junit(verdicts, [(row, "face_iou", "0.5")]).encode())
-    assert [case.get("classname") for case in suite] == ['a<b>&"c"??]]> é'] * 3
+    assert [case.get("classname") for case in suite] == [r'a<b>&"c"\x1b\x00]]> é'] * 3
     assert [case.get("name") for case in suite] == ["mpvpe", "mpjpe", "face_iou"]
     assert [case.find("failure") is not None for case in suite] == [True, False, False]
     assert (suite.get("tests"), suite.get("failures")) == ("3", "1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import replace
 
@@ -67,3 +68,22 @@ def test_native_is_refused(
         native_target()
     assert not host_runs(X86)
     assert not host_runs(ARM)
+
+
+def test_a_32_bit_process_on_a_64_bit_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raspberry Pi OS: `uname` says aarch64, and /proc/cpuinfo has the names of 64-bit features."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr("sys.maxsize", (1 << 31) - 1)
+    monkeypatch.setattr(host, "auxiliary", lambda kind: 1 << 12 | 1 << 13 | 1 << 16 if kind == 16 else 0)
+    assert host.host_family() == "armv7"
+    assert host.host_features.__wrapped__() == {"neon", "vfpv3", "vfpv4"}
+    monkeypatch.setattr(host, "host_features", host.host_features.__wrapped__)
+    assert native_target().family == "armv7"
+    assert host.missing_features("aarch64", ()) == ("aarch64",)
+    assert all(set(preset.requires) <= host.ARMV7_BITS.keys() for preset in host.arm32.PRESETS)
+
+
+def test_the_kernel_tells_its_page_size() -> None:
+    """AT_PAGESZ, to see that words of the auxiliary vector arrive."""
+    assert host.auxiliary(6) == os.sysconf("SC_PAGESIZE")
