@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,13 +18,12 @@ from bhpe_compile.files import find_pictures
 from bhpe_compile.reading import MalformedError, parse_json
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from bhpe_compile.check.bisect import BisectResult
     from bhpe_compile.check.verify import VerificationResult
     from bhpe_compile.report.explain import Explanation
-    from bhpe_compile.runtime import Model
+    from bhpe_compile.runtime import Model, Picture
 
 AnyPath = str | os.PathLike[str]
 
@@ -77,10 +76,13 @@ class Artifact:
 
         return Model(self.path, threads)
 
-    def run(self, image: NDArray[np.float32], threads: int = 1) -> dict[str, NDArray[Any]]:
-        """Outputs by name for one picture, float32 [1, 3, H, W], RGB, 0 to 1. For many pictures `open` it once."""
+    def run(
+        self, inputs: Picture | NDArray[Any] | Mapping[str, NDArray[Any]], threads: int = 1
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs by name for a picture (`runtime.load_picture`), for the array of the first input, or for arrays by
+        input name. For many pictures `open` it once."""
         with self.open(threads) as model:
-            return model.run(image)
+            return model.run(inputs)
 
     def verify(self, **options: Any) -> VerificationResult:
         """`verify` of this artefact."""

@@ -211,19 +211,32 @@ class Compilation:
 
     @cached_property
     def run(self) -> Run:
-        """One run in torch: the reference, and the record that is exported."""
+        """One run in torch: the reference, and the record that is exported.
+
+        InputError where the network does not take the inputs of its description, or returns other outputs.
+        """
         import torch
 
+        from bhpe_compile.compiler.described import check_outputs, refused_inputs
         from bhpe_compile.exchange.export import run
 
-        graph, inputs = self.graph, self.inputs
+        graph, interface = self.graph, self.interface
+        inputs = {name: torch.from_numpy(array) for name, array in self.inputs.items()}
         with self.progress.stage("reference"), one_thread():
-            return run(graph, {name: torch.from_numpy(array) for name, array in inputs.items()})
+            try:
+                done = run(graph, inputs)
+            except (RuntimeError, TypeError) as error:
+                refused = refused_inputs(interface, graph, inputs, error) if interface.network else None
+                if refused is None:
+                    raise
+                raise refused from error
+            check_outputs(interface, done.outputs)
+        return done
 
     @cached_property
     def rounding(self) -> Rounding:
         """What is rounded beyond the binary layers; 8-bit layers are calibrated where training left no ranges."""
-        graph, inputs = self.graph, self.inputs
+        graph, inputs = self.run.graph, self.inputs  # a network that does not run is refused there
         trained = self._trained if self._checkpoint is None else self._checkpoint.ranges
         with self.progress.stage("reference"), one_thread():
             return choose_rounding(graph, self.interface, self.options, inputs, self.progress, trained)

@@ -94,10 +94,10 @@ class Input(_Data, frozen=True):
     vector: BoxVector | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "picture" and (self.crop is None or len(self.shape) != 4 or self.shape[1] != 3):
+        if self.kind == "picture" and (self.crop is None or len(self.shape) != 4 or self.shape[:2] != (1, 3)):
             raise ValueError(f"input {self.name}: a picture is [1, 3, rows, columns] and has a crop")
-        if self.kind == "box" and (self.vector is None or self.shape[-1:] != (3,)):
-            raise ValueError(f"input {self.name}: a box is three numbers and has a vector")
+        if self.kind == "box" and (self.vector is None or self.shape != (1, 3)):
+            raise ValueError(f"input {self.name}: a box is [1, 3] and has a vector")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import bhpe_compile
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.networks.registry import get_network, networks, registered
 from tests.command import inside
-from tests.networks.packages import install
+from tests.networks.packages import install, on_path
 
 OURS = f"bhpe-compile {bhpe_compile.__version__}"
 
@@ -29,16 +28,10 @@ NETWORK = make("{name}")
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of packages on the path; what was imported from it is forgotten afterwards."""
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(tmp_path)
-    registered.cache_clear()
-    yield tmp_path
-    registered.cache_clear()
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+def site(tmp_path: Path) -> Iterator[Path]:
+    """A folder of packages on the path."""
+    with on_path(tmp_path):
+        yield tmp_path
 
 
 def test_a_package_brings_a_network(site: Path) -> None:
