@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from bhpe_compile.report.figures import render_bytes, render_count, render_markdown
+from bhpe_compile.report.figures import render_bytes, render_count, render_duration, render_markdown
 
 __all__ = [
     "print_json",
     "render_bytes",
     "render_count",
+    "render_duration",
     "render_markdown",
     "render_pairs",
     "render_table",
