@@ -64,7 +64,7 @@ def made_with() -> dict[str, str]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             raise ToolchainError(
-                f"drawing people needs the package {name}: pip install 'bhpe-compile[eval]'"
+                f"drawing people needs the package {name}: pip install '.[eval]'"
             ) from None
     return {**versions, "opengl": driver()}
 
