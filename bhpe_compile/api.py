@@ -77,12 +77,16 @@ class Artifact:
         return Model(self.path, threads)
 
     def run(
-        self, inputs: Picture | NDArray[Any] | Mapping[str, NDArray[Any]], threads: int = 1
+        self,
+        inputs: Picture | NDArray[Any] | AnyPath | Mapping[str, NDArray[Any]],
+        threads: int = 1,
+        box: Sequence[float] | None = None,
     ) -> dict[str, NDArray[Any]]:
-        """Outputs by name for a picture (`runtime.load_picture`), for the array of the first input, or for arrays by
-        input name. For many pictures `open` it once."""
+        """Outputs by name for one picture: a frame uint8 [H, W, 3] or a file, with the person's `box`, or what
+        `runtime.load_picture` gives; for the array of the first input, or for arrays by input name. For many pictures
+        `open` it once."""
         with self.open(threads) as model:
-            return model.run(inputs)
+            return model.run(os.fspath(inputs) if isinstance(inputs, os.PathLike) else inputs, box)
 
     def verify(self, **options: Any) -> VerificationResult:
         """`verify` of this artefact."""
@@ -102,7 +106,7 @@ def compile_model(
     *,
     target: str,
     output: AnyPath | None = None,
-    scheme: str = "bidrn",
+    scheme: str | None = None,
     keep_float: Sequence[str] = (),
     binarize: Sequence[str] = (),
     residual_tap: Literal["after", "before"] = "after",
@@ -116,14 +120,16 @@ def compile_model(
 ) -> Artifact:
     """Compile a checkpoint and return the artefact; the options are those of `bhpe-compile compile`.
 
-    output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet", "int8" or "float".
+    output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet", "int8" or "float"; None is
+    "bidrn", and warns where the checkpoint was not trained in its binary form.
     calibrate: pictures, or folders of them. forms: what is built besides the folder. progress: called with (stage,
     step, fraction of the work done). Raises UsageError, InputError or ToolchainError; nothing is written then.
     """
     from bhpe_compile.artifact.wheel import write_wheel
     from bhpe_compile.compiler.pipeline import compile_model as compile_checkpoint
 
-    if is_former_int8(scheme, dense):
+    said = scheme or "bidrn"
+    if is_former_int8(said, dense):
         warnings.warn(
             'scheme="float" with dense="int8" is scheme="int8" now; the next version knows that only',
             DeprecationWarning,
@@ -133,7 +139,7 @@ def compile_model(
     folder = Path(output) if output is not None else default_output(source, target)
     options = CompileOptions(
         target=target,
-        scheme=scheme,
+        scheme=said,
         keep_float=tuple(keep_float),
         binarize=tuple(binarize),
         residual_tap=residual_tap,
@@ -143,7 +149,15 @@ def compile_model(
         tiles=Path(tiles) if tiles is not None else None,
         forms=tuple(forms),
     )
-    compile_checkpoint(source, folder, options, force=force, observer=progress)
+    result = compile_checkpoint(source, folder, options, force=force, observer=progress)
+    if result.untrained and scheme is None:
+        from bhpe_compile.compiler.agreement import describe
+
+        warnings.warn(
+            f"{source.name} was not trained in its binary form: against full precision it moves "
+            f'{describe(result.agreement)}; distill it, or say scheme="int8"; scheme="bidrn" says that it is meant',
+            stacklevel=2,
+        )
     if WHEEL in forms:
         write_wheel(folder, folder.parent)
     return Artifact(folder)

@@ -6,6 +6,7 @@ Shapes are pooled (equal ones stored once); arguments of all steps lie in one ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -57,6 +58,25 @@ def _box(index: int, vector: BoxVector) -> str:
     return f"{index}, {', '.join(float(number).hex() for number in numbers)}"
 
 
+def _keypoints(program: Program) -> tuple[list[str], str]:
+    """The names of the joints as C strings, and the entry that says where they are; nothing where there are none."""
+    interface = program.interface
+    described, port = interface.keypoints, interface.picture
+    places = {one.name: index for index, one in enumerate(program.outputs)}
+    if described is None or port is None or described.name not in places:
+        return [], "{0}"
+    place = places[described.name]
+    slot = program.tensors[program.outputs[place].tensor]
+    if slot.dtype != "float32" or len(slot.shape) < 2 or slot.shape[-1] < 2:
+        return [], "{0}"
+    rows, columns = port.size
+    across, down = described.grid or (columns, rows)
+    count, stride = prod(slot.shape[:-1]), slot.shape[-1]
+    names = [described.names[i] if i < len(described.names) else str(i) for i in range(count)]
+    cell = f"{(columns / across).hex()}, {(rows / down).hex()}"
+    return [c_string(name) for name in names], f"{{{place}, {count}, {stride}, {cell}, joint_names}}"
+
+
 def _array(ctype: str, name: str, items: Iterable[str]) -> str:
     rows = list(items) or ["0"]  # C has no empty arrays
     braced = ctype in STRUCTS
@@ -96,6 +116,7 @@ def render_tables(program: Program) -> str:
     described = [(places[one.name], one) for one in program.interface.inputs if one.name in places]
     pictures = [_picture(index, one.crop) for index, one in described if one.crop is not None]
     boxes = [_box(index, one.vector) for index, one in described if one.vector is not None]
+    joint_names, keypoints = _keypoints(program)
     fields = {
         "arena_bytes": program.arena_bytes,
         "workspace_bytes": program.workspace_bytes,
@@ -118,6 +139,7 @@ def render_tables(program: Program) -> str:
         "output": "outputs",
         "picture": "pictures",
         "box": "boxes",
+        "keypoints": keypoints,
     }
     return "\n".join(
         [
@@ -134,6 +156,7 @@ def render_tables(program: Program) -> str:
             _ports("outputs", program.outputs),
             _array("picture_entry", "pictures", pictures),
             _array("box_entry", "boxes", boxes),
+            *([_array("char *const", "joint_names", joint_names)] if joint_names else []),
             "const program_tables bhpe_program = {",
             *(f"  .{name} = {value}," for name, value in fields.items()),
             "};",

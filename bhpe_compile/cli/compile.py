@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bhpe_compile.cli.accuracy import max_drop_option
+from bhpe_compile.cli.agreement import scheme_was_said, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.compiling import compile_options
 from bhpe_compile.cli.console import Console
@@ -134,20 +135,20 @@ def compile_command(
     in full precision or already binary. The word `compile` may be left out.
 
     \b
-    bhpe-compile model.pt --target x86
-    bhpe-compile model.pt --target arm -o board/pose --keep-float 'box_net.*'
-    bhpe-compile model.pt --target arm --scheme int8 --form wheel
+    bhpe-compile model.pt --target x86 --scheme int8        8 bits: accurate without training
+    bhpe-compile model-bidrn.pt --target arm -o board/pose  binary: a network that `distill` trained
+    bhpe-compile model-bidrn.pt --target arm --form wheel
 
     Written is a folder: model.so and weights.bin for the device, bhpe.h for C programs, manifest.json with
     checksums, model.onnx and report.json to look into. Compiling twice gives the same bytes.
 
     A network that was not trained in its binary form loses its accuracy when it is made binary here: weights
-    are taken over, not trained again. --max-drop measures that, and keeps layers in 8 bits until the loss is allowed;
-    it exits with 5, and writes nothing, where that is not enough.
+    are taken over, not trained again. That is measured and said; --scheme bidrn says that it is meant. --max-drop
+    keeps layers in 8 bits until the loss is allowed; it exits with 5, and writes nothing, where that is not enough.
     """
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
-    from bhpe_compile.compiler.pipeline import compile_model
+    from bhpe_compile.compiler.pipeline import Compilation, compile_model
     from bhpe_compile.targets import get_target
 
     if dump.print_passes:
@@ -170,21 +171,23 @@ def compile_command(
     destination = output if output is not None else default_output(model, resolved.name)
     options = replace(options, forms=forms, embed_weights=embed_weights)
     dump.check(options)
-    if dry_run:
-        from bhpe_compile.artifact.save import check_output
-        from bhpe_compile.frontends.checkpoint import load_model
-
-        check_output(destination, force)
-        loaded = load_model(model, options.network)
-        if loaded.binarization is not None:
-            options = options.for_trained(loaded.source, loaded.binarization)
-        described = describe_options(model, destination, resolved.summary, options)
-        plan([*described, *describe_model(loaded)], options, style)
-        return
-    described = describe_options(model, destination, resolved.summary, options)
     dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
+    if dry_run:
+        from bhpe_compile.evaluate.gate import Allowance
+
+        for text in max_drop:
+            Allowance.parse(text)
+        compilation = Compilation(options, model)
+        compilation.rehearse(destination, force)
+        loaded, options = compilation.loaded, compilation.options
+        described = describe_options(model, destination, resolved.summary, options)
+        plan([*described, *describe_model(loaded)], options, style)
+        if options.is_binary and loaded.binarization is None:
+            warn_untrained(model, options, {}, meant=bool(max_drop) or scheme_was_said())
+        return
+    described = describe_options(model, destination, resolved.summary, options)
     within = None
     try:
         with Console(described, quiet=quiet, verbose=verbose) as console:
@@ -200,6 +203,8 @@ def compile_command(
         report_stop(stopped, style, quiet)
         return
     LOG.remains = f"{destination} had been written before"
+    if result.untrained:
+        warn_untrained(model, options, result.agreement, meant=bool(max_drop) or scheme_was_said())
     for note in result.notes:
         if not note.applied and (verbose or not note.site):
             LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))
@@ -295,6 +300,7 @@ def summarise(result: CompileResult) -> dict[str, Any]:
         "output": str(result.output),
         "files": file_sizes(result.output),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
+        **{key: value for key, value in result.report.items() if key in ("trained_binary", "agreement")},
         **totals,
     }
 
@@ -311,12 +317,16 @@ def render_result(result: CompileResult) -> str:
         ("weights", *(render_count(weights[kind]) for kind in ("binary", "int8", "float16"))),
         ("multiply-accumulates", *(render_count(macs[kind]) for kind in ("binary", "int8", "float"))),
     ]
+    moved = [(kind, str(movement)) for kind, movement in result.agreement.items()]
     files = [(name, render_bytes(size)) for name, size in file_sizes(result.output).items()]
     seconds = [(stage, f"{spent:.1f}") for stage, spent in result.seconds.items()]
     seconds.append(("all", f"{sum(result.seconds.values()):.1f}"))
+    pictures = max((movement.pictures for movement in result.agreement.values()), default=0)
+    beside = f"against full precision, {pictures} pictures"
     return "\n\n".join(
         [
-            render_table(("", "binary", "int8", "float"), counts, right=(1, 2, 3)),
+            render_table(("", "binary", "8-bit", "float"), counts, right=(1, 2, 3)),
+            *([render_table((beside, "moves by"), moved, right=(1,))] if moved else []),
             render_table((f"{result.output}/", "size"), files, right=(1,)),
             render_table(("stage", "seconds"), seconds, right=(1,)),
         ]

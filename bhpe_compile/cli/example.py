@@ -1,4 +1,4 @@
-"""`bhpe-compile example DIR`: a small model, its binary form and a picture, to try everything with."""
+"""`bhpe-compile example DIR`: a small model, its binary form and two pictures, to try everything with."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import click
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import sweep, write_atomically
 
-FILES = ("model.pt", "model-bidrn.pt", "person.png")
+FILES = ("model.pt", "model-bidrn.pt", "drawn.jpg", "person.png")
 
 
-@click.command("example", short_help="Write a small trained model and a picture to try.")
+@click.command("example", short_help="Write small trained models and pictures to try.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace other files of these names.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def example_command(folder: Path, force: bool, quiet: bool) -> None:
-    """Write a small trained model and a picture into DIR to try the compiler with.
+    """Write small trained models and pictures into DIR to try the compiler with.
 
     \b
     model.pt        a small Hand4Whole network in full precision
     model-bidrn.pt  its binary form, distilled from it
+    drawn.jpg       a drawn person, the kind of picture they were trained on
     person.png      a photograph in the public domain (NASA)
 
     Both were trained here, on drawn people and for an hour or two on two CPU cores: docs/model-card.md says how

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from click_default_group import DefaultGroup
 
 from bhpe_compile import __version__
 from bhpe_compile.cli.bench import bench_command
+from bhpe_compile.cli.cache import cache_command
 from bhpe_compile.cli.common import with_common_options
 from bhpe_compile.cli.compare import compare_command
 from bhpe_compile.cli.compile import compile_command
@@ -37,7 +39,7 @@ from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
 from bhpe_compile.cli.tune import tune_command
 from bhpe_compile.cli.verify import verify_command
-from bhpe_compile.errors import BhpeError
+from bhpe_compile.errors import BhpeError, UsageError
 
 EXIT_INTERNAL = 1
 EXIT_USAGE = 2
@@ -49,8 +51,21 @@ UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 TRACEBACK_VARIABLE = "BHPE_TRACEBACK"
 
 
+class Commands(DefaultGroup):  # type: ignore[misc] # the package has no types
+    """The commands; a word that is none of them is the model to compile."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, or `compile`. UsageError for a word that is nothing but nearly a command."""
+        if cmd_name not in self.commands and cmd_name.isidentifier() and not Path(cmd_name).exists():
+            near = get_close_matches(cmd_name, self.commands, 1, 0.6)
+            if near:
+                raise UsageError(f"{cmd_name}: no such model or command; did you mean {near[0]}?")
+        command: click.Command | None = super().get_command(ctx, cmd_name)
+        return command
+
+
 @click.group(
-    cls=DefaultGroup,
+    cls=Commands,
     default="compile",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 internal error, 2 usage, 3 unsupported or damaged input, "
@@ -69,10 +84,10 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
     """Compile a PyTorch pose network (Hand4Whole) into a small library for one CPU.
 
     \b
-    bhpe-compile example demo                        a small trained model and a picture to try
-    bhpe-compile demo/model.pt --target x86          compile: writes dist/model-x86/
-    bhpe-compile run dist/model-x86 demo/person.png  the pose as JSON
-    bhpe-compile bench dist/model-x86 --per-layer    how long it takes here
+    bhpe-compile example demo                              small trained models and pictures to try
+    bhpe-compile demo/model-bidrn.pt --target x86          compile: writes dist/model-bidrn-x86/
+    bhpe-compile run dist/model-bidrn-x86 demo/drawn.png   the pose as JSON
+    bhpe-compile bench dist/model-bidrn-x86 --per-layer    how long it takes here
 
     A word that is no command is taken as the model to compile. The result is a folder with a shared library,
     its weights, a C header and a manifest: it runs without Python, PyTorch or a compiler on the board.
@@ -89,6 +104,7 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
 
 for command in (
     bench_command,
+    cache_command,
     compare_command,
     compile_command,
     distill_command,

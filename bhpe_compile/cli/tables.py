@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from bhpe_compile.report.figures import render_bytes, render_count, render_markdown
+from bhpe_compile.report.figures import render_bytes, render_count, render_duration, render_markdown
 from bhpe_compile.text import printable
 
 __all__ = [
     "print_json",
     "render_bytes",
     "render_count",
+    "render_duration",
     "render_markdown",
     "render_pairs",
     "render_table",

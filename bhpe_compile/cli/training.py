@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.tables import print_json, render_pairs
+from bhpe_compile.cli.tables import print_json, render_duration, render_pairs
 from bhpe_compile.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def run_training(
                 start, first = now, done
                 left = ""
             else:
-                left = f", {(now - start) / (done - first) * (steps - done) / 60:.0f} minutes left"
+                left = f", {render_duration((now - start) / (done - first) * (steps - done))} left"
             console(f"{done}/{steps}", f"loss {loss:.3f}{left}", done / steps)
 
         trained = run(tick, looking)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +12,24 @@ import click
 from bhpe_compile.cli.bisect import bisect_artifact
 from bhpe_compile.cli.compiling import OPTIONS
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import board_options, existing, existing_file, format_option
-from bhpe_compile.cli.tables import print_json, render_pairs
+from bhpe_compile.cli.tables import print_json, render_duration, render_pairs
 from bhpe_compile.errors import UsageError, VerificationError
 from bhpe_compile.files import find_pictures
 
 if TYPE_CHECKING:
     from bhpe_compile.check.verify import VerificationResult
     from bhpe_compile.runtime.board import Board
+
+
+REPORT = "report.json"
+
+RUNS, WORTH_SAYING = 3, 60
+"""A verification takes about as long as three runs; seconds of emulation that are announced."""
+
+PROVEN = "the library computes what model.onnx computes, for this picture"
+"""What a verification says, and no more."""
 
 
 @click.command("verify", short_help="Check that a compiled model computes the right thing.")
@@ -118,16 +129,37 @@ def run_verification(
         from bhpe_compile.check.bisect.stages import run_torch
 
         network = partial(run_torch, model)
+    if board is None:
+        announce_emulation(artifact)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
         return verify(
             artifact, picture=picture, network=network, board=board, tick=lambda step: console(step, "", None)
         )
 
 
+def announce_emulation(artifact: Path) -> None:
+    """Say beforehand how long an artefact for another CPU takes here, where that is worth saying."""
+    from bhpe_compile.artifact.load import read_file
+    from bhpe_compile.artifact.manifest import load_manifest
+    from bhpe_compile.runtime.emulate import emulated_seconds
+
+    manifest = load_manifest(artifact)
+    if REPORT not in manifest["files"]:
+        return
+    seconds = emulated_seconds(manifest, json.loads(read_file(artifact, manifest, REPORT)))
+    if seconds is not None and RUNS * seconds >= WORTH_SAYING:
+        LOG.message(
+            f"{artifact} is for another CPU and is emulated: about {render_duration(RUNS * seconds)} "
+            "(--ssh and --rpc verify on a board)"
+        )
+
+
 def render_verification(result: VerificationResult, *, verbose: bool) -> str:
     """What was found, one line each."""
+    of = f" {result.largest_unit}, {result.largest_output}" if result.largest_output else ""
     pairs = [
-        ("verified", "yes" if result.ok else "NO"),
+        ("verified", f"yes: {PROVEN}" if result.ok else "NO"),
+        ("accuracy", f"not checked here: bhpe-compile eval {result.artefact}"),
         ("executed", result.executed),
         (
             "binary layers",
@@ -139,7 +171,7 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
         ),
         ("flipped signs", f"{result.flips} of {result.signs} ({result.flip_rate:.2e})"),
         ("other 8-bit levels", f"{result.level_flip_rate:.2e}"),
-        ("largest difference", f"{result.max_abs_error:.2e} (without the flips' effect)"),
+        ("largest difference", f"{result.max_abs_error:.2e}{of} (without the flips' effect)"),
         ("  with it", f"{result.max_abs_error_free:.2e}"),
     ]
     if result.max_abs_error_torch is not None:

@@ -9,8 +9,9 @@ A `Compilation` is one model on that way. The passes of a stage are listed in th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
+    from bhpe_compile.compiler.agreement import Movement
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "load": ("loaded",),
     "binarize": ("graph",),
-    "reference": ("run", "rounding"),
+    "reference": ("run", "rounding", "agreement"),
     "export": ("exported",),
     "fold": ("folded",),
     "lower": ("kernels",),
@@ -67,6 +69,7 @@ class Compilation:
         graph      binarize   the network as a torch.fx graph, layers binary as asked, weights as they will be stored
         run        reference  what it computes from `inputs`, and the record of how
         rounding   reference  the ranges of its 8-bit layers, and whether residuals are float16
+        agreement  reference  how far all this is from the network in full precision
         exported   export     ONNX with `bhpe` operators, simplified
         folded     fold       model.onnx
         kernels    lower      the graph of kernels for the target
@@ -242,6 +245,29 @@ class Compilation:
             return choose_rounding(graph, self.interface, self.options, inputs, self.progress, trained)
 
     @cached_property
+    def agreement(self) -> dict[str, Movement]:
+        """How far the frozen graph, rounded as the compiled one, is from the checkpoint's full-precision network.
+
+        Measured on the first pictures of the calibration. Empty where the two cannot differ (nothing is binary or has
+        8 bits) or there is nothing to compare with (a bare graph, a checkpoint that is binary already).
+        """
+        from bhpe_compile.compiler.agreement import measure_agreement
+        from bhpe_compile.compiler.rounding import examples_for
+        from bhpe_compile.passes.binarize import RoundStorage
+
+        checkpoint, options = self._checkpoint, self.options
+        if checkpoint is None or checkpoint.binarization is not None:
+            return {}
+        graph, rounding = self.graph, self.rounding
+        if not options.is_binary and rounding.ranges is None:
+            return {}
+        with self.progress.stage("reference"), one_thread():
+            storage = RoundStorage(rounding.ranges, dense=rounding.ranges is not None, half=rounding.half)
+            rounded = storage(copy.deepcopy(graph)).graph
+            examples = examples_for(self.interface, options, self.inputs)
+            return measure_agreement(checkpoint.model, rounded, self.interface, examples, self.progress.step)
+
+    @cached_property
     def exported(self) -> ir.Model:
         """What ran as ONNX with `bhpe` operators, simplified."""
         from bhpe_compile.exchange.export import to_onnx
@@ -318,15 +344,25 @@ class Compilation:
             raise UsageError(f"{self.source}: no such file")
         check_output(output, force)
 
+    def rehearse(self, output: Path, force: bool = False) -> None:
+        """Refuse what `write` would, as far as that shows before code is made; nothing is written.
+
+        The checkpoint is read, its layers are chosen, and the pictures of the calibration are opened.
+        """
+        self.check(output, force)
+        self.until("binarize")
+        for picture in self.options.calibrate:
+            picture_inputs(self.interface, picture)
+
     def write(self, output: Path, force: bool = False) -> CompileResult:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
         from bhpe_compile.report.compiled import compile_report
         from bhpe_compile.report.places import Places
 
-        lowered, options = self.lowered, self.options
+        agreement, lowered, options = self.agreement, self.lowered, self.options
         with self.progress.stage("write"):
-            facts = describe(self._checkpoint, options, self.rounding.source)
+            facts = describe(self._checkpoint, options, self.rounding.source, agreement)
             places = Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
             report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles, places)
             write_artifact(
@@ -341,7 +377,7 @@ class Compilation:
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
             )
-        return CompileResult(output, report, tuple(self.notes), self.progress.seconds)
+        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
 
     # ---- shared by the stages -----------------------------------------------------------------------------
 
@@ -371,6 +407,12 @@ class CompileResult:
     report: dict[str, Any]
     notes: tuple[Note, ...]
     seconds: dict[str, float]
+    agreement: Mapping[str, Movement] = field(default_factory=dict)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether layers were made binary that were not trained so: the network has lost its accuracy."""
+        return self.report.get("trained_binary") is False and self.report["weights"]["binary"] > 0
 
 
 def compile_model(

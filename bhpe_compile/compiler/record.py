@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bhpe_compile import __version__
 
 if TYPE_CHECKING:
+    from bhpe_compile.compiler.agreement import Agreement
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.passes.base import PassRecord
@@ -17,12 +18,19 @@ TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tv
 
 
 def describe(
-    loaded: Imported | None, options: CompileOptions, calibration: dict[str, Any] | None = None
+    loaded: Imported | None,
+    options: CompileOptions,
+    calibration: dict[str, Any] | None = None,
+    agreement: Agreement | None = None,
 ) -> dict[str, Any]:
-    """Facts about the model and the options; `calibration` says where the ranges of 8-bit layers are from.
+    """Facts about the model and the options; `calibration` says where the ranges of 8-bit layers are from, `agreement`
+    how far the compiled network is from the one in full precision.
 
-    loaded: None where a graph was compiled; the options that chose its binary layers are not known then.
+    loaded: None where a graph was compiled; the options that chose its binary layers, and whether it was trained with
+    them, are not known then.
     """
+    from bhpe_compile.compiler.agreement import to_json
+
     said = options.to_dict()
     if loaded is None:
         return {"options": {name: said[name] for name in ("target", "dense", "residual")}}
@@ -36,6 +44,8 @@ def describe(
         },
         "options": said,
         "calibration": calibration,
+        "trained_binary": loaded.binarization is not None,
+        "agreement": to_json(agreement or {}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,18 +45,28 @@ def choose_rounding(
     The ranges of 8-bit layers are those they were `trained` with. Without these, or where the options name pictures,
     they are measured here: on the pictures, or on `example`, the inputs by name, and its mirror image.
     """
-    from bhpe_compile.exchange.calibrate import calibrate, with_mirror_image
+    from bhpe_compile.exchange.calibrate import calibrate
 
     half = options.keeps_half
     if not options.computes_int8:
         return Rounding(half=half)
     if trained is not None and not options.calibrate:
         return Rounding(trained, half, {"source": "training"})
-    pictures = (picture_inputs(interface, path) for path in options.calibrate)
-    examples = pictures if options.calibrate else with_mirror_image(interface, example)
-    found = calibrate(graph, examples, progress.step)
+    found = calibrate(graph, examples_for(interface, options, example), progress.step)
     source = "user" if options.calibrate else "embedded example"
     return Rounding(found.ranges(), half, {"source": source, "pictures": found.pictures})
+
+
+def examples_for(
+    interface: Interface, options: CompileOptions, example: Mapping[str, NDArray[np.float32]]
+) -> Iterable[Mapping[str, NDArray[np.float32]]]:
+    """What a network is shown while it is compiled, one picture after another: those that the options name, or
+    `example` (its inputs by name, in order) and its mirror image."""
+    from bhpe_compile.exchange.calibrate import with_mirror_image
+
+    if options.calibrate:
+        return (picture_inputs(interface, path) for path in options.calibrate)
+    return with_mirror_image(interface, example)
 
 
 def with_rounding(graph: fx.GraphModule, loaded: Imported, options: CompileOptions) -> fx.GraphModule:

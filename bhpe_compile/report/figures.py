@@ -31,6 +31,17 @@ def render_ratio(value: float, reference: float) -> str:
     return f"{ratio:.3g}x" if ratio >= SMALLEST_RATIO or value == 0 else f"<{SMALLEST_RATIO}x"
 
 
+def render_duration(seconds: float) -> str:
+    """How long something takes, as people say it: "8 seconds", "1 minute", "25 minutes", "2.5 hours", "3 days"."""
+    for most, unit, length in ((90, "second", 1), (90 * 60, "minute", 60), (36 * 3600, "hour", 3600)):
+        if seconds < most:
+            count = seconds / length
+            shown = f"{count:.0f}" if unit != "hour" or count >= 10 else f"{count:.1f}".removesuffix(".0")
+            return f"{shown} {unit}{'' if shown == '1' else 's'}"
+    days = f"{seconds / 86400:.0f}"
+    return f"{days} day{'' if days == '1' else 's'}"
+
+
 def render_share(part: float, whole: float) -> str:
     """A part in per cent: "12.3 %"; "-" of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

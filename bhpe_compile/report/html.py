@@ -109,6 +109,7 @@ def report_page(report: Report, overlay: bytes | None = None) -> str:
             cards=_cards(report),
             summary=tables.summary(report),
             published=tables.published(report),
+            agreement=tables.agreement(report),
             stages=tables.stages(report),
             charts=_charts(report),
             series=("original, float32", tables.after_word(report)),
@@ -153,6 +154,12 @@ def _cards(report: Report) -> list[Card]:
             f"of {render_count(sum(weights.values()))}; {render_share(macs[BINARY], sum(macs.values()))} of the MACs",
         ),
     ]
+    if report.untrained:
+        moved = report.agreement.get("joints")
+        detail = (
+            f"joints move by {moved['value']:.3g} {moved['unit']}" if moved else "see Against full precision"
+        )
+        cards.append(Card("accuracy", "lost", f"not trained in its binary form; {detail}", "bad"))
     if report.memory:
         working = report.memory.get("arena", 0) + report.memory.get("workspace", 0)
         cards.append(Card("activation memory", render_bytes(working), "arena and workspace, planned"))

@@ -31,7 +31,9 @@ class Report:
     """Everything a report shows; `predicted` says that `after` was not compiled but foretold.
 
     memory: bytes of the running model by purpose. latency: milliseconds {median, fastest, p90}. verification: what
-    `verify --format json` prints. notes: decisions of passes, {pass_name, site, applied, reason}.
+    `verify --format json` prints. notes: decisions of passes, {pass_name, site, applied, reason}. trained_binary:
+    whether the checkpoint was trained in its binary form, None where nobody knows. agreement: how far the compiled
+    network is from the one in full precision, {kind: {value, unit, pictures}}.
     """
 
     name: str
@@ -49,6 +51,13 @@ class Report:
     advice: tuple[Advice, ...] = ()
     latency: Mapping[str, Any] | None = None
     verification: Mapping[str, Any] | None = None
+    trained_binary: bool | None = None
+    agreement: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it has binary layers that were not trained so."""
+        return self.trained_binary is False and self.after.weights()[BINARY] > 0
 
     @property
     def files(self) -> dict[str, int]:
@@ -83,6 +92,8 @@ class Report:
             "scheme": self.after.scheme,
             "target": self.target,
             "predicted": self.predicted,
+            "trained_binary": self.trained_binary,
+            "agreement": {kind: dict(movement) for kind, movement in self.agreement.items()},
             "weights": {"before": self.before.weights(), "after": self.after.weights()},
             "macs": {"before": self.before.macs(), "after": self.after.macs()},
             "operations": {
@@ -125,7 +136,8 @@ def report_checkpoint(
     from bhpe_compile.frontends.checkpoint import load_model
 
     loaded = load_model(path, spec)
-    return _predicted(path.name, "checkpoint", loaded.spec, scheme, target_name, dense, loaded.binarization)
+    report = _predicted(path.name, "checkpoint", loaded.spec, scheme, target_name, dense, loaded.binarization)
+    return replace(report, trained_binary=loaded.binarization is not None)
 
 
 def _predicted(
@@ -190,6 +202,8 @@ def report_artifact(
         advice=advise(after, isa, balance_of(artifact.llvm), twins) if isa else (),
         latency=latency_of(timing),
         verification=verification,
+        trained_binary=artifact.report.get("trained_binary"),
+        agreement=artifact.report.get("agreement") or {},
     )
 
 

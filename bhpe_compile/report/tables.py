@@ -126,6 +126,23 @@ def published(report: Report) -> Table | None:
     return Table(title, ("", "paper", "ours", "difference"), rows, (1, 2, 3), "docs/reports.md explains it.")
 
 
+UNTRAINED = (
+    "The network was not trained in its binary form: its accuracy is lost. Train it with distill, or compile with "
+    "--scheme int8."
+)
+
+
+def agreement(report: Report) -> Table | None:
+    """How far the compiled network is from the one in full precision; and what that means where it was not trained."""
+    if not report.agreement and not report.untrained:
+        return None
+    rows = tuple((kind, f"{one['value']:.3g}", one["unit"]) for kind, one in report.agreement.items())
+    pictures = max((one["pictures"] for one in report.agreement.values()), default=0)
+    means = f"Means of {pictures} calibration pictures, both networks in torch. " if pictures else ""
+    note = means + (UNTRAINED if report.untrained else "")
+    return Table("Against full precision", ("output", "moves by", "unit"), rows, (1,), note.strip())
+
+
 def stages(report: Report) -> Table:
     """Cost by part of the network."""
     measured = any(layer.ms is not None for layer in report.after.layers)
@@ -200,7 +217,7 @@ def advice(report: Report, longest: int | None = LONGEST_ADVICE) -> list[Table]:
 
 def tables(report: Report, *, with_layers: bool) -> list[Table]:
     """The tables in the order they are read."""
-    listed = [summary(report), published(report), stages(report), files(report)]
+    listed = [summary(report), agreement(report), published(report), stages(report), files(report)]
     listed += [layers(report)] if with_layers else []
     listed += advice(report)
     return [table for table in listed if table is not None]

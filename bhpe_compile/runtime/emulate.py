@@ -6,7 +6,7 @@ and needs no rights and no system package. `wasmtime` runs WebAssembly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from bhpe_compile.errors import ToolchainError
 from bhpe_compile.processes import find_program
 from bhpe_compile.runtime.driven import DrivenSession
 from bhpe_compile.runtime.machine import Emulator, Ran, command_runner, problem_of
+from bhpe_compile.targets.host import missing_features
 
 EMULATOR_OPTIONS = {"qemu-riscv64": ("-cpu", "rv64,v=true,vext_spec=v1.0,vlen=128")}
 """By default qemu has no RISC-V vectors. Registers as short as the standard allows: longer ones run the same code."""
@@ -32,6 +33,20 @@ EMULATORS = {
 
 UNICORN_FOR = "qemu-aarch64"
 """The emulator that unicorn can stand in for here."""
+
+
+RATES = {"binary": 3e8, "int8": 1.9e8, "float": 1e8}
+"""Multiply-accumulates a second of emulated code, by precision: unicorn on one core; qemu is about as fast."""
+
+
+def emulated_seconds(manifest: Manifest, report: object) -> float | None:
+    """About how long one run of an artefact takes under emulation here, by the MACs of its report; None where this
+    machine runs it directly, or where the report does not say."""
+    target = manifest["target"]
+    macs = report.get("macs") if isinstance(report, Mapping) else None
+    if not missing_features(target["family"], target["requires"]) or not isinstance(macs, Mapping):
+        return None
+    return sum(float(macs.get(precision, 0)) / rate for precision, rate in RATES.items())
 
 
 def emulator_command(emulator: str) -> list[str] | None:

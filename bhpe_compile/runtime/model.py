@@ -1,7 +1,9 @@
 """A compiled model in this process: NumPy in, NumPy out, over the C interface.
 
-    with Model(Path("dist/model-x86")) as model:
-        outputs = model.run(load_picture(Path("person.png")))          # dict of arrays, by output name
+    with Model("dist/model-x86") as model:
+        outputs = model.run(rgb, box=(x, y, width, height))    # uint8 [H, W, 3]; arrays by output name
+        model.joints()["left_wrist"]                           # x, y in pixels of that frame
+        outputs = model.run("person.png")                      # a file
 
 Neither torch nor TVM is imported. A model is used by one thread at a time (a lock sees to it); different models
 run in parallel, the interpreter's lock being released during a run.
@@ -12,19 +14,19 @@ from __future__ import annotations
 import ctypes as c
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import check_artifact
+from bhpe_compile.artifact.wheel_module import FrameModel
 from bhpe_compile.errors import BhpeError, InputError, UsageError
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.library import CStep, CTensor, Library
-from bhpe_compile.runtime.picture import Picture, make_feeds
+from bhpe_compile.runtime.picture import Picture, load_picture, make_feeds
 from bhpe_compile.runtime.session import Array, StepInfo, TensorInfo
 from bhpe_compile.targets.host import missing_features
 
@@ -70,14 +72,15 @@ def _check_threads(threads: int) -> None:
         raise UsageError(f"a model runs on 1 to {MOST_THREADS} threads, not {threads}")
 
 
-class Model:
+class Model(FrameModel):
     """The artefact folder `path`, checked and loaded, to be run by `threads` threads (1 to 64).
 
     Raises UsageError (no such folder, or no such number of threads) and InputError (damaged, or compiled for
     another CPU).
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, path: Path | str, threads: int = 1) -> None:
+        path = Path(path)
         self._handle = c.c_void_p()
         self._lock = threading.Lock()
         _check_threads(threads)
@@ -135,6 +138,10 @@ class Model:
         arguments = tuple(_info(self._argument(index, k)) for k in range(step.arguments))
         return StepInfo(index, step.symbol.decode(), step.kind.decode(), step.layer.decode(), arguments)
 
+    def _open(self) -> None:
+        if not self._handle:
+            raise UsageError("the model is closed")
+
     def _check(self, status: int) -> None:
         if status:
             raise BhpeError(f"the compiled model reports: {self._library.last_error()}")
@@ -166,19 +173,48 @@ class Model:
         )
         self._check(self._library.run_step(self._handle, step, pointers))
 
-    def run(self, inputs: Picture | Array | Mapping[str, Array]) -> dict[str, NDArray[Any]]:
-        """Outputs by name (copies) for a picture, for the array of the first input, or for arrays by input name.
+    def run(
+        self,
+        inputs: Picture | Path | str | Array | Mapping[str, Array],
+        box: Sequence[float] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs by name (copies).
 
-        InputError when an array has another shape or dtype than the model's input, or for a picture where the network
-        takes none.
+        inputs: a frame uint8 [H, W, 3] in RGB, a picture or its file, the array of the first input, or arrays by input
+        name. box: of a frame or a file, where the person is (x, y, width, height in pixels), by default everywhere.
+        UsageError for a box outside; InputError when an array has another shape or dtype than the model's input, for a
+        picture where the network takes none, or for a damaged file.
         """
+        if isinstance(inputs, str | Path) or (
+            isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 3
+        ):
+            kinds = {port.kind for port in self.interface.inputs}
+            if "picture" not in kinds or "tensor" in kinds:
+                raise InputError(
+                    "this network does not take a picture alone; give its inputs as arrays by name"
+                )
+            return self.run_frame(load_picture(inputs, box).rgb, box)
+        if box is not None:
+            raise UsageError("a box is for a frame uint8 [H, W, 3] or a file: leave it out")
         given: Mapping[str, Array]
         if isinstance(inputs, Picture):
-            given = make_feeds(self.interface, inputs)
-        else:
-            given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
+            return self._run_picture(inputs)
+        given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
+        return self._run_arrays(given)
+
+    def _run_picture(self, picture: Picture) -> dict[str, NDArray[Any]]:
+        outputs = self._run_arrays(make_feeds(self.interface, picture))
+        port = self.interface.picture
+        assert port is not None  # make_feeds refuses a picture otherwise
+        view = picture.seen_by(port)
+        x, y = view.affine[:, 2].tolist()
+        self.frame = (x, y, view.scale)
+        return outputs
+
+    def _run_arrays(self, given: Mapping[str, Array]) -> dict[str, NDArray[Any]]:
         arrays = [self._feed(info, given) for info in self.inputs]
         with self._lock:
+            self._open()
             for index, array in enumerate(arrays):
                 self.input(index)[...] = array
             self.execute()
@@ -197,11 +233,3 @@ class Model:
                 self._library.destroy(self._handle)
                 self._handle = c.c_void_p()
                 self._library.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -12,6 +12,7 @@ import pytest
 
 from bhpe_compile.artifact import check_artifact
 from bhpe_compile.artifact.layout import HEADER, weights_file
+from bhpe_compile.artifact.wheel_module import Frame
 from bhpe_compile.runtime.library import CStep, CTensor, Library
 from bhpe_compile.runtime.model import aligned_copy
 from bhpe_compile.runtime.session import Array
@@ -187,8 +188,11 @@ def test_null_everywhere(library: Library, model: c.c_void_p, artifact: Path) ->
         library.step_argument(model, 0, 0, None),
         library.run_step(None, 0, None),
         library.set_threads(None, 1),
+        library.joints(None, None, None),
+        library.joints(model, None, None),
     ]
     assert calls == [BAD_ARGUMENT] * len(calls)
+    assert (library.joint_count(None), library.joint_name(None, 0)) == (0, None)
     assert [library.input_count(None), library.output_count(None), library.step_count(None)] == [0, 0, 0]
     assert library.get_threads(None) == 0
     library.destroy(None)
@@ -207,6 +211,14 @@ def test_index_out_of_range(library: Library, model: c.c_void_p, index: int) -> 
     ]
     assert calls == [BAD_ARGUMENT] * len(calls)
     assert "index" in library.last_error()
+
+
+def test_a_network_without_keypoints_has_no_joints(library: Library, model: c.c_void_p) -> None:
+    assert library.joint_count(model) == 0
+    assert library.joint_name(model, 0) is None
+    frame, places = Frame(0, 0, 1), (c.c_double * 2)()
+    assert library.joints(model, c.byref(frame), places) == BAD_ARGUMENT
+    assert library.last_error() == "bhpe_joints: the network has no keypoints"
 
 
 def test_numbers_of_threads(library: Library, model: c.c_void_p) -> None:

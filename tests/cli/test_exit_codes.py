@@ -93,7 +93,9 @@ def test_interrupt(failing: Raise, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "says"),
     [
         (["--nonsense"], "--nonsense"),
-        (["tragets"], "tragets: no such model or command"),
+        (["tragets"], "tragets: no such model or command; did you mean targets?"),
+        (["verfy", "dist/model-x86"], "verfy: no such model or command; did you mean verify?"),
+        (["model", "--target", "x86"], "model: no such model or command"),
         (["compile"], "MODEL"),
         (["report", "--preset", "huge"], "huge"),
         (["no-such-model.pt", "--target", "x86"], "no-such-model.pt: no such model or command"),

@@ -13,6 +13,7 @@ from tests.command import ROOT, bhpe, environment
 HEAVY = ("torch", "tvm", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "numpy", "PIL", "rich", "ziglang")
 COMMANDS = (
     "bench",
+    "cache",
     "compare",
     "compile",
     "data",

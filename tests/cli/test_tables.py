@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
+from bhpe_compile.cli.tables import (
+    print_json,
+    render_bytes,
+    render_count,
+    render_duration,
+    render_pairs,
+    render_table,
+)
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
@@ -65,3 +72,22 @@ def test_json_has_sorted_keys(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"gap": float("inf"), "rows": [(float("nan"), 0.5)]})
     assert json.loads(capsys.readouterr().out) == {"gap": None, "rows": [[None, 0.5]]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 seconds"),
+        (1.2, "1 second"),
+        (59, "59 seconds"),
+        (89.9, "90 seconds"),
+        (91, "2 minutes"),
+        (3600, "60 minutes"),
+        (5400, "1.5 hours"),
+        (7200, "2 hours"),
+        (11 * 3600, "11 hours"),
+        (3 * 86400, "3 days"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert render_duration(seconds) == text

@@ -159,7 +159,7 @@ def test_without_accelerate_the_extra_is_named() -> None:
     done = subprocess.run(
         python_command("-c", script), env=environment(), capture_output=True, text=True, check=False
     )
-    assert "ToolchainError: training needs accelerate: pip install 'bhpe-compile[train]'" in done.stderr
+    assert "ToolchainError: training needs accelerate: pip install '.[train]'" in done.stderr
 
 
 def test_what_cannot_be_frozen_is_said() -> None:

@@ -105,6 +105,62 @@ def test_dry_run_writes_nothing(example: Path, tmp_path: Path) -> None:
     assert listing(tmp_path) == []
 
 
+def test_a_network_that_was_not_trained_in_its_binary_form_is_told_of(
+    compiled: Compiled, compiled_bidrn: Compiled
+) -> None:
+    """On stderr with what to do, for programs, in the manifest and in reports; not of a student of `distill`."""
+    assert "model.pt was not trained in its binary form: against full precision it moves joints by " in (
+        compiled.outcome.stderr
+    )
+    for word in ("bhpe-compile distill ", "--scheme int8", "--scheme bidrn"):
+        assert word in compiled.outcome.stderr
+    printed = json.loads(compiled.outcome.stdout)
+    manifest = json.loads((compiled.folder / "manifest.json").read_text())
+    for told in (printed, manifest):
+        assert told["trained_binary"] is False
+        assert set(told["agreement"]["joints"]) == {"value", "unit", "pictures"}
+        assert told["agreement"]["joints"]["value"] > 20  # of 512 rows: this network finds nobody
+        assert told["agreement"]["joints"]["unit"] == "pixels of the input"
+    report = json.loads(inside("report", compiled.folder, "--format", "json").stdout)
+    assert (report["trained_binary"], report["agreement"]) == (False, manifest["agreement"])
+    for style in ("table", "md", "html"):
+        shown = inside("report", compiled.folder, "--format", style).stdout
+        assert "not trained in its binary form" in shown, style
+    assert "not trained" not in compiled_bidrn.outcome.stderr
+    printed = json.loads(compiled_bidrn.outcome.stdout)
+    assert (printed["trained_binary"], printed["agreement"]) == (True, {})
+    assert "not trained" not in inside("report", compiled_bidrn.folder).stdout
+
+
+def test_binary_layers_that_are_meant_cost_one_quiet_line(example: Path, tmp_path: Path) -> None:
+    model, options = example / "model.pt", ("--target", "x86", "-o", tmp_path / "out", "--dry-run")
+    assert inside(model, *options).stderr.count("\n") > 1
+    meant = inside(model, *options, "--scheme", "bidrn").stderr
+    assert meant == "model.pt was not trained in its binary form\n"
+    (tmp_path / "bhpe.toml").write_text('[compile]\nscheme = "bidrn"\n')
+    assert inside("--config", tmp_path / "bhpe.toml", "compile", model, *options).stderr == meant
+    assert inside(model, *options, "--scheme", "bidrn", "-q").stderr == ""
+    assert inside(model, *options, "--scheme", "int8").stderr == ""
+    assert inside(example / "model-bidrn.pt", *options).stderr == ""
+
+
+def test_dry_run_refuses_what_the_real_run_refuses(example: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    refused = (
+        (("--keep-float", "layerX*"), 2, "matches no layer"),
+        (("--calibrate", tmp_path / "bad.png"), 3, "is not a picture"),
+        (("--max-drop", "much"), 2, "much"),
+        (("--target", "wasm32", "--form", "wheel"), 2, "wasm32"),
+    )
+    for words, code, says in refused:
+        for rehearsed in ((), ("--dry-run",)):
+            outcome = inside(
+                example / "model.pt", "--target", "x86", "-o", tmp_path / "out", *words, *rehearsed
+            )
+            assert (outcome.code, outcome.stdout) == (code, ""), (words, outcome.stderr)
+            assert says in outcome.stderr.splitlines()[-1]
+
+
 def test_kept_layers_stay_float_and_a_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
     """stderr is a real pseudo terminal; stdout stays clean data."""
     reader, writer = pty.openpty()

@@ -1,4 +1,4 @@
-"""`example`: three files, the same on every call, and never over somebody's own."""
+"""`example`: four files, the same on every call, and never over somebody's own."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from PIL import Image
 from bhpe_compile.processes import python_command
 from tests.command import COMMAND, bhpe, environment, inside, listing
 
-FILES = ["model-bidrn.pt", "model.pt", "person.png"]
+FILES = ["drawn.jpg", "model-bidrn.pt", "model.pt", "person.png"]
 
 
 def test_files(example: Path) -> None:
     assert listing(example) == FILES
     assert (example / "model.pt").stat().st_size <= 8_000_000
     assert (example / "model-bidrn.pt").stat().st_size <= 3_000_000
-    with Image.open(example / "person.png") as picture:
-        assert picture.mode == "RGB"
-        assert picture.size == (384, 512)
+    for name in ("person.png", "drawn.jpg"):
+        with Image.open(example / name) as picture:
+            assert picture.mode == "RGB"
+            assert picture.size == (384, 512)
 
 
 def test_same_bytes_again(example: Path, tmp_path: Path) -> None:
     outcome = bhpe("example", tmp_path / "again", OMP_NUM_THREADS="2")
     assert outcome.code == 0
     assert outcome.stdout.split() == [
-        str(tmp_path / "again" / name) for name in ("model.pt", "model-bidrn.pt", "person.png")
+        str(tmp_path / "again" / name) for name in ("model.pt", "model-bidrn.pt", "drawn.jpg", "person.png")
     ]
     for name in FILES:
         first, second = (

@@ -181,6 +181,8 @@ def test_the_wheel(
         "rgb = np.load('rgb.npy'); box = json.loads(sys.argv[1])\n"
         f"with {name}.Model(threads=2) as model:\n"
         "    outputs = model.run(rgb, box)\n"
+        "    joints = model.joints()\n"
+        "json.dump(joints, open('joints.json', 'w'))\n"
         "np.savez('out.npz', frame=model.frame, **outputs)\n"
         "assert not {'torch', 'PIL', 'bhpe_compile'} & sys.modules.keys()\n"
     )
@@ -188,9 +190,22 @@ def test_the_wheel(
     np.save(tmp_path / "rgb.npy", rgb)
     run(python_command("-c", script, json.dumps(box)), tmp_path, PYTHONPATH=str(site))
     picture = load_picture(example / "person.png", box)
-    with Model(compiled.folder) as model:
+    with Model(str(compiled.folder)) as model:
         expected = model.run(picture)
+        from_picture = model.joints()
+        from_frame = model.run(rgb, box=box)
+        from_file = model.run(example / "person.png", box)
+        assert model.joints() == from_picture
+    for role, values in expected.items():
+        assert np.array_equal(values, from_frame[role]), role
+        assert np.array_equal(values, from_file[role]), role
     found = dict(np.load(tmp_path / "out.npz"))
+    joints = json.loads((tmp_path / "joints.json").read_text())
+    keypoints = NETWORK.interface("tiny").output("joint_img")
+    places = view(picture).keypoints(keypoints, expected["joint_img"])
+    assert tuple(joints) == keypoints.names
+    np.testing.assert_array_equal(list(joints.values()), places)
+    assert from_picture == {name: tuple(place) for name, place in joints.items()}
     np.testing.assert_array_equal(found.pop("frame"), [*view(picture).affine[:, 2], view(picture).scale])
     assert found.keys() == expected.keys()
     for role, values in found.items():

@@ -34,7 +34,19 @@ def test_compiled_model_is_right(target: str, request: pytest.FixtureRequest) ->
 def test_table(compiled: Compiled) -> None:
     outcome = inside("verify", compiled.folder)
     assert outcome.code == 0, outcome.stderr
-    assert "verified" in outcome.stdout
+    assert "yes: the library computes what model.onnx computes" in outcome.stdout
+    assert f"not checked here: bhpe-compile eval {compiled.folder}" in outcome.stdout
+
+
+def test_the_largest_difference_has_an_output_and_a_unit(compiled: Compiled) -> None:
+    result = json.loads(inside("verify", compiled.folder, "--format", "json").stdout)
+    if result["max_abs_error"] == 0:
+        assert (result["largest_output"], result["largest_unit"]) == ("", "")
+        return
+    largest = result["outputs"][result["largest_output"]]["forced"]
+    assert largest == result["max_abs_error"] == max(one["forced"] for one in result["outputs"].values())
+    shown = inside("verify", compiled.folder).stdout
+    assert f"{result['max_abs_error']:.2e} {result['largest_unit']}, {result['largest_output']}" in shown
 
 
 def test_wrong_weights_are_found(copy: Path) -> None:

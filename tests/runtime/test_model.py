@@ -258,7 +258,7 @@ def test_closed_model_is_refused(artifact: Path) -> None:
     model = Model(artifact)
     model.close()
     model.close()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(UsageError, match="closed"):
         model.run(some_input())
 
 

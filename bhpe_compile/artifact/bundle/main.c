@@ -1,4 +1,5 @@
-/* main.c - a program with the model in it: reads weights.bin and a picture, prints what the network found.
+/* main.c - a program with the model in it: reads weights.bin and a picture, prints where the joints are in it, and what
+ * the network returned.
  *
  *     main weights.bin picture.ppm       binary PPM, 8 bits: `ffmpeg -i photo.jpg picture.ppm` makes one
  *
@@ -44,6 +45,7 @@ static int fail(const char *what) {
 int main(int argc, char **argv) {
   uint64_t weights_bytes, picture_bytes, memory_bytes = bhpe_memory_bytes();
   bhpe_model *model;
+  bhpe_frame frame;
   bhpe_tensor tensor;
   int width, height;
   if (argc != 3) return fail("usage: main weights.bin picture.ppm");
@@ -53,8 +55,12 @@ int main(int argc, char **argv) {
   if (bhpe_create_in(weights, weights_bytes, memory, memory_bytes, &model)) return fail(bhpe_last_error());
   const unsigned char *rgb = ppm_pixels(picture, picture_bytes, &width, &height);
   if (!rgb) return fail("the picture is no binary PPM of 8 bits");
-  if (bhpe_set_frame(model, rgb, width, height, 3 * (int64_t)width, NULL, NULL) || bhpe_run(model))
+  if (bhpe_set_frame(model, rgb, width, height, 3 * (int64_t)width, NULL, &frame) || bhpe_run(model))
     return fail(bhpe_last_error());
+  int32_t joints = bhpe_joint_count(model);
+  double *xy = malloc((size_t)(joints + 1) * 2 * sizeof *xy);
+  if (!xy || (joints && bhpe_joints(model, &frame, xy))) return fail(xy ? bhpe_last_error() : "out of memory");
+  for (int32_t i = 0; i < joints; i++) printf("joint %s: %.1f %.1f\n", bhpe_joint_name(model, i), xy[2 * i], xy[2 * i + 1]);
   for (int32_t i = 0; i < bhpe_output_count(model); i++) {
     bhpe_get_output(model, i, &tensor);
     printf("%s:", tensor.name);
@@ -62,6 +68,7 @@ int main(int argc, char **argv) {
     printf("\n");
   }
   bhpe_destroy(model);
+  free(xy);
   free(memory);
   free(picture);
   free(weights);

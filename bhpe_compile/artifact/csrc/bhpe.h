@@ -99,14 +99,24 @@ typedef struct bhpe_frame {
 } bhpe_frame;
 
 /* Fill the inputs from a frame of 8-bit RGB, rows `stride` bytes apart, and the box of the person in it: x, y, width,
- * height in pixels, or NULL for the whole frame. The box is widened, and pixels become values, as the network wants it;
- * outside the frame is black. Inputs that are neither a picture nor the place of its box keep their values. `frame`, or
- * NULL, says how to get back from the first picture. Nothing is allocated. */
+ * height in pixels, or NULL for the whole frame. The box is cut to the frame (from the centre of its first pixel to that
+ * of its last; one outside is BHPE_BAD_ARGUMENT), grows at its shorter side to the input's proportions, is enlarged about
+ * its centre by the factor that manifest.json calls `enlarge`, and sampled bilinearly; outside the frame is black. Inputs
+ * that are neither a picture nor the place of its box keep their values. `frame`, or NULL, says how to get back from the
+ * first picture. Nothing is allocated. */
 BHPE_API int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
                                 const double *box, bhpe_frame *frame);
 
 /* A point in pixels of the network's input -> pixels of the frame. */
 BHPE_API void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y);
+
+/* The joints that the network finds: how many (0 for NULL, and for a network without keypoints), the name of one (NULL
+ * for an index out of range), and after bhpe_run where they are: x, y of each in pixels of the frame, 2 x
+ * bhpe_joint_count doubles, for the `frame` that bhpe_set_frame gave. The output that they are read from, and its grid,
+ * stand in manifest.json. */
+BHPE_API int32_t bhpe_joint_count(const bhpe_model *model);
+BHPE_API const char *bhpe_joint_name(const bhpe_model *model, int32_t index);
+BHPE_API int32_t bhpe_joints(const bhpe_model *model, const bhpe_frame *frame, double *xy);
 
 /* Compute with this many threads, 1 to BHPE_MOST_THREADS: the one that calls bhpe_run, and others that the model
  * starts here and ends in bhpe_destroy. 1 at first. Outputs are the same, bit for bit, for every number. More threads

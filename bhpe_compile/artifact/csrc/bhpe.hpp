@@ -77,6 +77,18 @@ class Model {
     throw Error(BHPE_BAD_ARGUMENT, name + ": no such output");
   }
 
+  // Names of the joints, and after run their places in the frame, x and y of each.
+  std::vector<std::string> joint_names() const {
+    std::vector<std::string> names;
+    for (std::int32_t i = 0; i < bhpe_joint_count(model_); i++) names.push_back(bhpe_joint_name(model_, i));
+    return names;
+  }
+  std::vector<double> joints(const bhpe_frame &frame) const {
+    std::vector<double> xy(2 * static_cast<std::size_t>(bhpe_joint_count(model_)));
+    check(bhpe_joints(model_, &frame, xy.data()));
+    return xy;
+  }
+
   void set_threads(std::int32_t threads) { check(bhpe_set_threads(model_, threads)); }
   void run() { check(bhpe_run(model_)); }
   bhpe_model *get() const { return model_; }

@@ -122,3 +122,25 @@ void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y) {
   *x = *x * frame->scale + frame->x;
   *y = *y * frame->scale + frame->y;
 }
+
+int32_t bhpe_joint_count(const bhpe_model *model) { return model ? bhpe_program.keypoints.count : 0; }
+
+const char *bhpe_joint_name(const bhpe_model *model, int32_t index) {
+  return index >= 0 && index < bhpe_joint_count(model) ? bhpe_program.keypoints.name[index] : NULL;
+}
+
+int32_t bhpe_joints(const bhpe_model *model, const bhpe_frame *frame, double *xy) {
+  const keypoint_entry *keypoints = &bhpe_program.keypoints;
+  bhpe_tensor found;
+  if (!model || !frame || !xy) return fail(BHPE_BAD_ARGUMENT, "bhpe_joints: a NULL argument", NULL);
+  if (!keypoints->count) return fail(BHPE_BAD_ARGUMENT, "bhpe_joints: the network has no keypoints", NULL);
+  int32_t rc = bhpe_get_output(model, keypoints->output, &found);
+  if (rc) return rc;
+  const float *cell = found.data;
+  for (int32_t i = 0; i < keypoints->count; i++, cell += keypoints->stride) {
+    xy[2 * i] = (double)cell[0] * keypoints->across;
+    xy[2 * i + 1] = (double)cell[1] * keypoints->down;
+    bhpe_to_frame(frame, &xy[2 * i], &xy[2 * i + 1]);
+  }
+  return BHPE_OK;
+}

@@ -68,6 +68,12 @@ typedef struct { /* an input of three numbers that says where the enlarged box i
   double centre, size_offset, size_scale;
 } box_entry;
 
+typedef struct { /* the output that holds keypoints: [count, stride] floats, x and y in cells of a grid first */
+  int32_t output, count, stride;
+  double across, down; /* pixels of the first picture in a cell */
+  const char *const *name;
+} keypoint_entry;
+
 typedef struct {
   uint64_t arena_bytes, workspace_bytes, weights_bytes; /* weights without their header */
   uint8_t id[32];
@@ -81,6 +87,7 @@ typedef struct {
   const port_entry *input, *output;
   const picture_entry *picture;
   const box_entry *box;
+  keypoint_entry keypoints; /* count 0: there are none */
 } program_tables;
 
 extern BHPE_HIDDEN const program_tables bhpe_program;

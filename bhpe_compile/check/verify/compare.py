@@ -33,6 +33,15 @@ def rotation_matrices(vectors: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
 
 
+def unit_of(output: Output) -> str:
+    """The unit of `difference`."""
+    if output.kind in ("axis-angle", "rotation"):
+        return "of a rotation matrix's entry"
+    if output.kind in RELATIVE:
+        return "of its largest value"
+    return output.unit
+
+
 def difference(output: Output, got: NDArray[Any], want: NDArray[Any]) -> float:
     """Largest absolute difference of one output, in its own unit; NaN on one side only is infinite."""
     if got.shape != want.shape:

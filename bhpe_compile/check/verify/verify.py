@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.check.verify.compare import beyond, differences
+from bhpe_compile.check.verify.compare import beyond, differences, unit_of
 from bhpe_compile.check.verify.integers import unpack_signs
 from bhpe_compile.check.verify.levels import LevelMemory
 from bhpe_compile.check.verify.oracle import OracleRun, run_oracle, run_without_rounding
@@ -65,6 +65,10 @@ class VerificationResult:
         dict[str, float] | None
     )  # what 8-bit and float16 cost: "flip_rate", and by output; None without any
     tolerances: dict[str, float] = field(default_factory=dict)
+    largest_output: str = ""
+    """The output that `max_abs_error` is of, "" where nothing differs."""
+    largest_unit: str = ""
+    """What that is counted in."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--format json`."""
@@ -175,6 +179,8 @@ def _verify(
     free = differences(interface, run.outputs, oracle.outputs)
     torch_gaps = differences(interface, run.outputs, torch_outputs) if torch_outputs is not None else None
     far = beyond(interface, gaps)
+    worst = max(gaps, key=lambda name: gaps[name], default="")
+    worst = worst if gaps.get(worst) else ""
     first = (
         (wrong + wrong8)[0]
         if wrong or wrong8
@@ -199,6 +205,8 @@ def _verify(
         first_difference=first,
         rounding=rounding,
         tolerances={name: interface.output(name).bound for name in gaps},
+        largest_output=worst,
+        largest_unit=unit_of(interface.output(worst)) if worst else "",
     )
 
 

@@ -65,7 +65,7 @@ def load_anny() -> Anny:
     except ImportError as error:
         raise ToolchainError(
             f"the default body is made from the package anny, and {error.name} is missing: "
-            "pip install 'bhpe-compile[eval]', or name a body file of your own"
+            "pip install '.[eval]', or name a body file of your own"
         ) from error
     # skinning_method: the other ones compile a kernel that rest poses do not need
     model = anny.Anny(rig="makehuman", facial_actions="all", local_changes="none", skinning_method="lbs")

@@ -26,7 +26,7 @@ DRAWN = (WIDTH * 3 // 2, HEIGHT * 3 // 2)
 
 NEAR, FAR = 0.1, 50.0
 
-HINT = "install moderngl (pip install 'bhpe-compile[eval]') and Debian's libegl1 and libgl1-mesa-dri"
+HINT = "install moderngl (pip install '.[eval]') and Debian's libegl1 and libgl1-mesa-dri"
 
 
 def open_context() -> moderngl.Context:
