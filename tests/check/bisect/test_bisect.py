@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 from bhpe_compile.artifact import load_reference
 from bhpe_compile.check.bisect import BisectResult, bisect
@@ -27,7 +26,7 @@ from bhpe_compile.passes.fold import fold_batch_norm, fold_passes, quantize_dens
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model
-from tests.command import environment
+from tests.command import ROOT, environment
 from tests.examples import Compiled
 
 bisect_module = sys.modules["bhpe_compile.check.bisect.search"]
@@ -69,9 +68,8 @@ def test_no_difference(made: tuple[Path, Path], tmp_path: Path) -> None:
 def test_the_users_own_calibration_is_made_again(
     made: tuple[Path, Path], remade: Remade, tmp_path: Path
 ) -> None:
-    picture, artefact = tmp_path / "noise.png", tmp_path / "model"
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    Image.fromarray(pixels).save(picture)
+    """Of one photograph alone; by default its mirror image is shown as well."""
+    picture, artefact = ROOT / "bhpe_compile" / "data" / "person.png", tmp_path / "model"
     compile_model(made[0], artefact, CompileOptions("x86", calibrate=(picture,)))
     assert (artefact / "model.onnx").read_bytes() != remade.snapshots[-1].content
     result = bisect(artefact, checkpoint=made[0], calibrate=(picture,))
