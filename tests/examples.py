@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -74,10 +75,15 @@ def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 class KeptWorkers:
-    """A pair of code generation workers that outlives a compilation: TVM is imported once."""
+    """A pair of code generation workers that outlives a compilation: TVM is imported once.
+
+    What a job gives depends on nothing but the job, which `test_twice_in_one_process_gives_the_same_bytes` sees to
+    after `forget`; so a job that was done is not done again.
+    """
 
     def __init__(self) -> None:
         self._pair: Workers | None = None
+        self._made: dict[bytes, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -88,11 +94,20 @@ class KeptWorkers:
     def run(self, jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
         """As `Workers.run`; after an error the pair is another one, because answers may be on their way."""
         self._pair = self._pair or Workers()
+        keys = [pickle.dumps(job) for job in jobs]
+        new = [(key, job) for key, job in zip(keys, jobs, strict=True) if key not in self._made]
+        before = len(jobs) - len(new)
         try:
-            return self._pair.run(jobs, done)
+            results = self._pair.run([job for _, job in new], lambda count: done(before + count))
         except BaseException:
             self.end()
             raise
+        self._made |= dict(zip((key for key, _ in new), results, strict=True))
+        return [self._made[key] for key in keys]
+
+    def forget(self) -> None:
+        """Do every job anew."""
+        self._made.clear()
 
     def end(self) -> None:
         """End the processes."""

@@ -14,7 +14,7 @@ import pytest
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 from tests.command import COMMAND, FILES, environment, inside, listing
-from tests.examples import Compiled
+from tests.examples import Compiled, KeptWorkers
 
 
 @pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
@@ -54,8 +54,10 @@ def test_options_come_first_on_stderr(compiled: Compiled) -> None:
 
 
 def test_twice_gives_the_same_bytes_and_force_replaces(
-    compiled: Compiled, foreign: Path, example: Path
+    compiled: Compiled, foreign: Path, example: Path, kept_workers: KeptWorkers
 ) -> None:
+    """In another process than the first time."""
+    kept_workers.forget()
     outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
     assert outcome.code == 0, outcome.stderr
     assert listing(foreign) == FILES
