@@ -60,13 +60,15 @@ TRACEBACK_VARIABLE = "BHPE_TRACEBACK"
 @click.version_option(__version__, prog_name="bhpe-compile")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
-    """Compile a PyTorch pose network (Hand4Whole) into a small library for one CPU.
+    """Compile a PyTorch pose network into a small library for one CPU.
 
     \b
     bhpe-compile example demo                        a small trained model and a picture to try
     bhpe-compile demo/model.pt --target x86          compile: writes dist/model-x86/
     bhpe-compile run dist/model-x86 demo/person.png  the pose as JSON
     bhpe-compile bench dist/model-x86 --per-layer    how long it takes here
+
+    Networks are described by packages: `bhpe-compile networks` lists those that are there.
 
     A word that is no command is taken as the model to compile. The result is a folder with a shared library,
     its weights, a C header and a manifest: it runs without Python, PyTorch or a compiler on the board.
