@@ -5,7 +5,7 @@ The commands, from Python:
     import bhpe_compile
 
     artifact = bhpe_compile.compile_model("model.pt", target="x86")
-    outputs = artifact.run(load_picture(path))        # bhpe_compile.runtime; -> arrays by name
+    outputs = artifact.run(image)                     # float32 [1, 3, 512, 384] -> arrays by name
     assert bhpe_compile.verify(artifact.path).ok
 
     artifact = bhpe_compile.load_artifact("dist/model-x86")

@@ -1,8 +1,8 @@
-"""A compiled pose network: pictures in, what it finds out. Needs NumPy and nothing else.
+"""A compiled pose network: pictures in, SMPL-X parameters out. Needs NumPy and nothing else.
 
     model = Model()
     outputs = model.run(rgb, box=(x, y, width, height))      # rgb: uint8 [H, W, 3]
-    outputs["NAME"]                                          # an array of the network's output, a copy
+    outputs["smplx_body_pose"]                               # float32, a copy
 
 This file is the whole Python side of a wheel that bhpe-compile wrote.
 """

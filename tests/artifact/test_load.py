@@ -77,48 +77,15 @@ def test_manifest_that_is_none(content: bytes, copy: Path) -> None:
         check_artifact(copy)
 
 
-@pytest.mark.parametrize(
-    ("key", "older", "says"),
-    [
-        (
-            "format_version",
-            1,
-            "format version 1 is not 2; compile the model again with this version of bhpe-compile",
-        ),
-        (
-            "abi_version",
-            3,
-            "C interface 3 is not 4; compile the model again with this version of bhpe-compile",
-        ),
-    ],
-)
-@pytest.mark.parametrize("command", ["verify", "run", "report", "bench", "explain"])
-def test_an_older_artefact_is_refused_in_one_line(
-    key: str, older: int, says: str, command: str, copy: Path, tmp_path: Path
-) -> None:
-    """Its manifest has no description of its network, its library another interface."""
-    manifest = json.loads((copy / "manifest.json").read_text())
-    assert manifest[key] == older + 1
-    del manifest["network"]
-    (copy / "manifest.json").write_text(json.dumps({**manifest, key: older}))
-    picture = (tmp_path / "p.png",) if command == "run" else ()
-    if picture:
-        Image.new("RGB", (9, 9)).save(picture[0])
-    answer = inside(command, copy, *picture)
-    assert (answer.code, answer.stdout) == (3, "")
-    assert answer.stderr.splitlines()[-1] == f"error: {copy / 'manifest.json'}: {says}"
-    assert "Traceback" not in answer.stderr
-
-
 DAMAGES: dict[str, Any] = {
     "format": "other",
     "format_version": 1,
-    "abi_version": 3,
     "files": [],
     "target": "x86",
     "inputs": [{"name": "x"}],
     "outputs": None,
     "model_id": 5,
+    "abi_version": 3,
 }
 
 
@@ -184,3 +151,36 @@ def test_reference_without_an_output(copy: Path) -> None:
     np.savez(copy / "reference.npz", x=np.zeros(3))
     with pytest.raises(InputError, match="damaged"):
         load_reference(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "older", "says"),
+    [
+        (
+            "format_version",
+            1,
+            "format version 1 is not 2; compile the model again with this version of bhpe-compile",
+        ),
+        (
+            "abi_version",
+            3,
+            "C interface 3 is not 4; compile the model again with this version of bhpe-compile",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "run", "report", "bench", "explain"])
+def test_an_older_artefact_is_refused_in_one_line(
+    key: str, older: int, says: str, command: str, copy: Path, tmp_path: Path
+) -> None:
+    """Its manifest has no description of its network, its library another interface."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert manifest[key] == older + 1
+    del manifest["network"]
+    (copy / "manifest.json").write_text(json.dumps({**manifest, key: older}))
+    picture = (tmp_path / "p.png",) if command == "run" else ()
+    if picture:
+        Image.new("RGB", (9, 9)).save(picture[0])
+    answer = inside(command, copy, *picture)
+    assert (answer.code, answer.stdout) == (3, "")
+    assert answer.stderr.splitlines()[-1] == f"error: {copy / 'manifest.json'}: {says}"
+    assert "Traceback" not in answer.stderr
