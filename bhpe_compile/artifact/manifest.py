@@ -117,6 +117,11 @@ def _problem(manifest: object) -> str | None:
             f"format version {manifest.get('format_version')!r} is not {FORMAT_VERSION}; "
             "compile the model again with this version of bhpe-compile"
         )
+    if manifest.get("abi_version") != ABI_VERSION:
+        return (
+            f"C interface {manifest.get('abi_version')!r} is not {ABI_VERSION}; "
+            "compile the model again with this version of bhpe-compile"
+        )
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(_is_file_entry(name, entry) for name, entry in files.items()):
         return "files are not listed as name: {sha256, size}"

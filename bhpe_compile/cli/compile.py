@@ -131,8 +131,8 @@ def compile_command(
 ) -> None:
     """Compile MODEL for one CPU.
 
-    MODEL is a checkpoint of Hand4Whole: the published snapshot_6.pth.tar, or a .pt or .safetensors of ours,
-    in full precision or already binary. The word `compile` may be left out.
+    MODEL is a checkpoint of a network that `bhpe-compile networks` lists: as its authors publish it, or a .pt or
+    .safetensors of ours, in full precision or already binary. The word `compile` may be left out.
 
     \b
     bhpe-compile model.pt --target x86 --scheme int8        8 bits: accurate without training

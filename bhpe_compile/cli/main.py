@@ -81,13 +81,15 @@ class Commands(DefaultGroup):  # type: ignore[misc] # the package has no types
 @click.version_option(__version__, prog_name="bhpe-compile")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
-    """Compile a PyTorch pose network (Hand4Whole) into a small library for one CPU.
+    """Compile a PyTorch pose network into a small library for one CPU.
 
     \b
     bhpe-compile example demo                              small trained models and pictures to try
     bhpe-compile demo/model-bidrn.pt --target x86          compile: writes dist/model-bidrn-x86/
     bhpe-compile run dist/model-bidrn-x86 demo/drawn.png   the pose as JSON
     bhpe-compile bench dist/model-bidrn-x86 --per-layer    how long it takes here
+
+    Networks are described by packages: `bhpe-compile networks` lists those that are there.
 
     A word that is no command is taken as the model to compile. The result is a folder with a shared library,
     its weights, a C header and a manifest: it runs without Python, PyTorch or a compiler on the board.

@@ -68,10 +68,13 @@ def network_option(*, preset: bool = False) -> Callable[[F], F]:
         def chosen(
             *arguments: Any, network: str | None, preset_name: str | None = None, **others: Any
         ) -> object:
-            if network is not None and preset_name is not None:
-                raise UsageError("--preset is --network hand4whole:PRESET: give one of them")
-            spec = f"hand4whole:{preset_name}" if preset_name is not None else network
-            return command(*arguments, network=spec, **others)
+            if preset_name is not None:
+                from bhpe_compile.networks.registry import FIRST
+
+                if network is not None:
+                    raise UsageError(f"--preset is --network {FIRST}:PRESET: give one of them")
+                network = f"{FIRST}:{preset_name}"
+            return command(*arguments, network=network, **others)
 
         decorated: Callable[..., object] = chosen
         if preset:

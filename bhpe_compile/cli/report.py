@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from bhpe_compile.report.tables import Table
     from bhpe_compile.runtime.timing import Timing
 
-PUBLISHED = "hand4whole:full"
-"""What is counted where nothing is named."""
-
 FORMATS = ("table", "json", "md", "html", "csv")
 
 
@@ -118,11 +115,13 @@ def refuse_given(*names: str) -> None:
 
 
 def _counted(source: Path | None, network: str | None, options: CompileOptions) -> Report:
+    from bhpe_compile.networks.choice import choose
+    from bhpe_compile.networks.registry import FIRST
     from bhpe_compile.report.report import report_checkpoint, report_network
 
     dense = "int8" if options.computes_int8 else "fp32"
     if source is None:
-        return report_network(network or PUBLISHED, options.scheme, options.target, dense)
+        return report_network(network or choose(FIRST).spec, options.scheme, options.target, dense)
     return report_checkpoint(source, options.scheme, options.target, dense, network)
 
 

@@ -27,9 +27,6 @@ from bhpe_compile.cli.training import (
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
 
-FIRST = "hand4whole:tiny"
-"""What is trained where nothing else is named."""
-
 
 @click.command("train", short_help="Train a full-precision network on labelled pictures.")
 @click.option(
@@ -84,14 +81,16 @@ def train_command(
     """
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.networks.choice import choose
+    from bhpe_compile.networks.registry import FIRST
 
     if start is None and was_given("own_boxes"):
         raise UsageError("--own-boxes: a network that begins at random sees no boxes; name one with --from")
     place = make_place(values, output)
     loaded = None if start is None else load_model(existing_file(start, "checkpoint"), network)
     choice = choose(network or FIRST)
-    kind, preset = (loaded.network, loaded.preset) if loaded else (choice.network, choice.first)
+    kind = loaded.network if loaded else choice.network
     trainer = require_trainer(kind)
+    preset = loaded.preset if loaded else choice.preset or trainer.preset
     recipe = make_recipe(values, trainer.weights)
     people, body = open_people(data, values, quiet)
     facts: dict[str, Any] = {"data": fingerprint(people), "people": len(people)}

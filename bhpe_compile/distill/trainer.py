@@ -38,7 +38,13 @@ class Start:
 
 
 class Trainer(Protocol):
-    """How one network learns. `weights`: the terms of its loss, and how much each counts."""
+    """How one network learns.
+
+    weights: the terms of its loss, and how much each counts. preset: what `train` takes where none is named.
+    """
+
+    @property
+    def preset(self) -> str: ...
 
     @property
     def weights(self) -> Mapping[str, float]: ...

@@ -40,15 +40,13 @@ from bhpe_compile.networks.choice import Choice, choose
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import Ranges
 from bhpe_compile.networks.network import Layout, Network
-from bhpe_compile.networks.registry import get_network, networks
+from bhpe_compile.networks.registry import FIRST, get_network, networks
 from bhpe_compile.reading import MalformedError, open_regular, parse_json
 from bhpe_compile.reading_arrays import open_archive
 
 FORMAT, VERSION = "bhpe-compile", 2
 BEFORE = 1
 """The version whose files do not name their network: it was the first one."""
-
-FIRST = "hand4whole"
 
 PUBLIC = "public"
 """The layout of published checkpoints; files written here have the layout `FORMAT`."""

@@ -41,6 +41,11 @@ class Choice:
         """The preset, the network's first one where none was named."""
         return self.preset or self.network.presets[0]
 
+    @property
+    def spec(self) -> str:
+        """NAME:PRESET, as `--network` takes it."""
+        return f"{self.network.name}:{self.first}"
+
     def interface(self, preset: str) -> Interface:
         """That of the network, changed as the file says. InputError for a name or a value that does not fit."""
         data = self.network.interface(preset).to_dict()

@@ -18,6 +18,9 @@ from bhpe_compile.networks.network import Network
 
 GROUP = "bhpe_compile.networks"
 
+FIRST = "hand4whole"
+"""The network of files that name none, of `--preset`, and of commands that are told of none."""
+
 OURS = ("bhpe_compile.networks.hand4whole.description",)
 """Modules with a `NETWORK` (or `NETWORKS`) each."""
 

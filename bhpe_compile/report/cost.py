@@ -5,8 +5,8 @@
     bit operations   sum of weight bits x activation bits x MACs (as qonnx counts "bops")
     MACs by bits     1-bit, 8-bit and float MACs side by side, never added up (as Larq's model summary counts)
 
-They answer different questions and none of them is a time. MACs are of one picture: one body, two hands (a batch of
-two), one face. A transposed convolution counts kernel^2 x Cin x Cout at every input pixel, taps that fall outside
+They answer different questions and none of them is a time. MACs are of one picture: a
+layer that sees it several times (a batch of crops, a loop) counts as often. A transposed convolution counts kernel^2 x Cin x Cout at every input pixel, taps that fall outside
 included.
 """
 
@@ -222,12 +222,12 @@ class Costs:
 
 
 def counts_as_binary(layer: Layer) -> bool:
-    """Whether the paper counts a layer as binary: linear layers (BoxNet's have 0.2 M) it does not."""
+    """Whether the paper counts a layer as binary: linear layers it does not."""
     return layer.precision == BINARY and layer.kind != LINEAR
 
 
 def paper_operations(layers: Iterable[Layer], scheme: str) -> float:
-    """The paper's OPs. Element-wise: 1 per output element of the trunks' convolutions; in bidrn also of BoxNet's
+    """The paper's OPs. Element-wise: 1 per output element of the trunks' convolutions; in bidrn also of the
     transposed convolutions, and k times for a Fusion Down, whose k convolutions are averaged."""
     counted = [layer for layer in layers if layer.trained]
     binary = sum(layer.macs for layer in counted if counts_as_binary(layer))

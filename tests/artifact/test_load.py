@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from bhpe_compile.artifact import check_artifact, load_manifest, load_reference
 from bhpe_compile.artifact.load import read_file
 from bhpe_compile.errors import InputError, UsageError
-from tests.command import FILES
+from tests.command import FILES, inside
 
 
 def test_sound_artifact(artifact: Path, arm_artifact: Path) -> None:
@@ -84,6 +85,7 @@ DAMAGES: dict[str, Any] = {
     "inputs": [{"name": "x"}],
     "outputs": None,
     "model_id": 5,
+    "abi_version": 3,
 }
 
 
@@ -149,3 +151,36 @@ def test_reference_without_an_output(copy: Path) -> None:
     np.savez(copy / "reference.npz", x=np.zeros(3))
     with pytest.raises(InputError, match="damaged"):
         load_reference(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "older", "says"),
+    [
+        (
+            "format_version",
+            1,
+            "format version 1 is not 2; compile the model again with this version of bhpe-compile",
+        ),
+        (
+            "abi_version",
+            3,
+            "C interface 3 is not 4; compile the model again with this version of bhpe-compile",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "run", "report", "bench", "explain"])
+def test_an_older_artefact_is_refused_in_one_line(
+    key: str, older: int, says: str, command: str, copy: Path, tmp_path: Path
+) -> None:
+    """Its manifest has no description of its network, its library another interface."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    assert manifest[key] == older + 1
+    del manifest["network"]
+    (copy / "manifest.json").write_text(json.dumps({**manifest, key: older}))
+    picture = (tmp_path / "p.png",) if command == "run" else ()
+    if picture:
+        Image.new("RGB", (9, 9)).save(picture[0])
+    answer = inside(command, copy, *picture)
+    assert (answer.code, answer.stdout) == (3, "")
+    assert answer.stderr.splitlines()[-1] == f"error: {copy / 'manifest.json'}: {says}"
+    assert "Traceback" not in answer.stderr

@@ -84,7 +84,8 @@ def test_a_row_of_report_json_is_read_back() -> None:
 @pytest.mark.parametrize(("channels", "words"), [(8, 1), (32, 1), (40, 2), (64, 2), (72, 3)])
 def test_spare_bits_are_stored_but_are_no_weights(channels: int, words: int) -> None:
     b = Builder()
-    (cost,) = layer_costs(b.build(b.binary_conv(b.input("image", (1, channels, 4, 4)), "one", channels, OUT)))
+    model = b.build(b.binary_conv(b.input("image", (1, channels, 4, 4)), "one", channels, OUT))
+    (cost,) = layer_costs(model, NOWHERE)
     assert cost.weights == OUT * channels * 9
     assert cost.stored_bytes == OUT * words * 9 * 4
 

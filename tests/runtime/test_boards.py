@@ -45,7 +45,7 @@ def test_the_same_bits(board: Board, artifact: Path) -> None:
 
 
 def test_threads_and_times(board: Board, artifact: Path) -> None:
-    timing = time_on_board(artifact, board, some_input(), 5, threads=2)
+    timing = time_on_board(artifact, board, {"x": some_input()}, 5, threads=2)
     assert (timing.rounds, timing.threads, timing.steps) == (5, 2, ())
     assert 0 < timing.whole.fastest <= timing.whole.median <= timing.whole.p90
     assert timing.place.startswith((BOARD, KEY))

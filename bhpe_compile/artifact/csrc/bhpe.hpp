@@ -3,7 +3,7 @@
 //     bhpe::Model model("weights.bin");
 //     std::memcpy(model.input(0).floats(), picture, model.input(0).nbytes());
 //     model.run();
-//     const float *pose = model.output("smplx_body_pose").floats();
+//     const float *pose = model.output("pose").floats();
 #ifndef BHPE_HPP
 #define BHPE_HPP
 

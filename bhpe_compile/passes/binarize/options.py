@@ -84,11 +84,15 @@ class BinarizeOptions:
         )
 
 
+FORMER_FIELDS = {"binary_box_net": "binary_branches"}
+"""What fields of a scheme were called in older checkpoints, and are called now."""
+
+
 def _renamed(scheme: Any) -> Any:
-    """A scheme's fields as they are called now: checkpoints keep the names of their time."""
+    """A scheme's fields as they are called now."""
     if not isinstance(scheme, Mapping):
         return scheme
-    return {"binary_branches" if name == "binary_box_net" else name: value for name, value in scheme.items()}
+    return {FORMER_FIELDS.get(name, name): value for name, value in scheme.items()}
 
 
 def _check_fields(where: str, kind: type[BinarizeOptions] | type[Scheme], data: object) -> None:

@@ -15,7 +15,7 @@ from bhpe_compile.distill.trainer import Looking, Start, Trained
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
-from bhpe_compile.networks.hand4whole.presets import get_preset
+from bhpe_compile.networks.hand4whole.presets import TINY, get_preset
 from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS
 from bhpe_compile.networks.hand4whole.training.student import distill
 from bhpe_compile.networks.hand4whole.training.train import train
@@ -26,6 +26,7 @@ class Hand4WholeTrainer:
     """The `Trainer` of Hand4Whole."""
 
     weights: Mapping[str, float] = WEIGHTS
+    preset = TINY.name
 
     def train(
         self,
