@@ -220,7 +220,7 @@ def run_training(
     end = trained.log[-1]
     if style == "json":
         print_json({"output": str(trained.output), "curve": str(curve), **end})
-    elif not quiet:
+    elif not quiet and style == "table":
         pairs = [("output", str(trained.output)), ("curve", str(curve)), ("loss", f"{end['loss']:.4f}")]
         click.echo(render_pairs(pairs))
 

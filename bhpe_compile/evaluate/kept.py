@@ -60,7 +60,9 @@ def _what(name: str) -> str | None:
         if match is None:
             continue
         facts = match.groupdict()
-        return f"{facts['count']} people drawn, {facts['split']} split, seed {facts['seed']}" if facts else what
+        return (
+            f"{facts['count']} people drawn, {facts['split']} split, seed {facts['seed']}" if facts else what
+        )
     return None
 
 

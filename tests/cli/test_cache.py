@@ -42,7 +42,9 @@ def test_clear_removes_what_is_ours(folder: Path) -> None:
     assert inside("cache").stdout == f"0 B kept in {folder}\n"
 
 
-def test_a_link_goes_and_what_it_points_to_stays(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_link_goes_and_what_it_points_to_stays(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "important").write_text("kept")
     (folder / "train-2-0-10-73008d69e7982ce7").symlink_to(elsewhere)

@@ -63,9 +63,7 @@ def made_with() -> dict[str, str]:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            raise ToolchainError(
-                f"drawing people needs the package {name}: pip install '.[eval]'"
-            ) from None
+            raise ToolchainError(f"drawing people needs the package {name}: pip install '.[eval]'") from None
     return {**versions, "opengl": driver()}
 
 
