@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.distill import distill_command, open_pictures
 from bhpe_compile.cli.log import LOG
@@ -67,11 +65,8 @@ def distill_first(
     trainer = require_trainer(loaded.network)
     student = destination.with_name(f"{destination.name}-student.pt")
     place = Place(student.with_name(f"{student.name}.training"))
-    context = click.Context(distill_command)
-    values: dict[str, Any] = {
-        parameter.name or "": parameter.get_default(context) for parameter in distill_command.params
-    }
-    values["loss_weights"] = values["loss_weights"] or ()
+    words = [str(model), "--images", pictures, "-o", str(student), *(["-q"] if LOG.quiet else [])]
+    values: dict[str, Any] = distill_command.make_context("distill", words).params
     shown = () if pictures == "synth" else find_pictures([Path(pictures)])
     watched = options.calibrate or shown
     before = Compilation.of_loaded(loaded, options, watched=watched).agreement

@@ -33,6 +33,7 @@ def draw(log: Sequence[dict[str, float]], path: Path, title: str) -> None:
     top.set_title(title)
     rate = top.twinx()
     rate.plot(images, [entry["lr"] for entry in log], color="tab:orange", linewidth=0.9, marker=marker)
+    rate.set_ylim(0, 1.3 * max(entry["lr"] for entry in log))  # its first point is not the loss's
     rate.set_ylabel("learning rate", color="tab:orange")
     colours = plt.get_cmap("tab20").colors  # type: ignore[attr-defined]
     for name, colour in zip(names, colours * 2, strict=False):
