@@ -10,6 +10,7 @@ import click
 
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
+from bhpe_compile.cli.tables import render_bytes, render_duration
 
 if TYPE_CHECKING:
     from bhpe_compile.evaluate.evaluate import Data, Examples
@@ -68,8 +69,14 @@ def open_data(
     data: str, count: int | None, seed: int, body: Path | None, console: Console, *, at_most: bool = False
 ) -> Examples:
     """The people, with progress where they are drawn first; `at_most`: fewer where the set has fewer."""
-    from bhpe_compile.evaluate.data import open_people
+    from bhpe_compile.evaluate.data import drawing_ahead, open_people
 
+    ahead = drawing_ahead(data, count, seed)
+    if ahead is not None:
+        LOG.message(
+            f"{ahead.count} people are drawn first: about {render_duration(ahead.seconds)} and "
+            f"{render_bytes(ahead.nbytes)}, once; they stay in {ahead.folder} (`bhpe-compile cache`)"
+        )
     if data == "synth":
         LOG.remains = "nothing was written but people of the open set, which stay in the cache folder"
     return open_people(

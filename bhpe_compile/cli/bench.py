@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 Rows = Sequence[Sequence[str]]
 
+FEW = 10
+"""Rows that are shown unless all are asked for."""
+
 LONGEST_NAME = 60
 """Characters of a generated function's name that are shown."""
 
@@ -33,7 +36,8 @@ LONGEST_NAME = 60
 @threads_option
 @rounds_option
 @board_options
-@click.option("--per-layer", is_flag=True, help="Time every step as well, and list the slowest first.")
+@click.option("--per-layer", is_flag=True, help="Time every step as well, and list the ten slowest.")
+@click.option("--all", "everything", is_flag=True, help="With --per-layer: list every step.")
 @click.option(
     "--format",
     "style",
@@ -49,6 +53,7 @@ def bench_command(
     rounds: int,
     board: Board | None,
     per_layer: bool,
+    everything: bool,
     style: str,
     quiet: bool,
 ) -> None:
@@ -60,6 +65,8 @@ def bench_command(
     """
     from bhpe_compile.artifact import load_manifest
 
+    if everything and not per_layer:
+        raise UsageError("--all is for --per-layer: add it")
     timing = measure(artifact, threads, rounds, board, per_layer, quiet)
     target = load_manifest(artifact)["target"]["name"]
     if style == "json":
@@ -72,7 +79,10 @@ def bench_command(
         click.echo(render_pairs(pairs))
     for header, rows in tables(timing) if per_layer else ():
         render = render_markdown if style == "md" else render_table
-        click.echo("\n" + render(header, rows, (0, 1)))
+        shown = rows if everything else rows[:FEW]
+        click.echo("\n" + render(header, shown, (0, 1)))
+        if len(shown) < len(rows):
+            click.echo(f"\n{len(rows) - len(shown)} more, faster ones: --all lists them")
 
 
 def measure(

@@ -70,6 +70,9 @@ def parse_amount(context: click.Context, parameter: click.Parameter, value: str 
     "<model>.accuracy.json beside a model]",
 )
 @click.option(
+    "--all", "everything", is_flag=True, help="List every layer that differs (json and html always do)."
+)
+@click.option(
     "--format",
     "style",
     type=click.Choice(FORMATS),
@@ -87,6 +90,7 @@ def compare_command(
     measure: bool,
     rounds: int,
     accuracy: tuple[str, ...],
+    everything: bool,
     style: str,
     output: Path | None,
 ) -> None:
@@ -117,7 +121,7 @@ def compare_command(
     if measure:
         subjects = time_subjects(subjects, rounds)
     comparison = compare(subjects, Limits(max_size, max_ops, max_latency_ratio))
-    text = render(comparison, style)
+    text = render(comparison, style, everything=everything)
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -168,8 +172,8 @@ def time_subjects(subjects: list[Subject], rounds: int) -> list[Subject]:
     return [timed.get(one.letter, one) for one in subjects]
 
 
-def render(comparison: Comparison, style: str) -> str:
-    """The comparison in one of FORMATS, with a final line feed."""
+def render(comparison: Comparison, style: str, *, everything: bool = False) -> str:
+    """The comparison in one of FORMATS, with a final line feed. everything: every layer that differs."""
     from bhpe_compile.report.compare_tables import compare_tables
     from bhpe_compile.report.tables import join, markdown
 
@@ -179,5 +183,5 @@ def render(comparison: Comparison, style: str) -> str:
         from bhpe_compile.report.html import compare_page
 
         return compare_page(comparison)
-    listed = compare_tables(comparison)
+    listed = compare_tables(comparison, everything=everything)
     return join(map(markdown if style == "md" else plain, listed)) + "\n"

@@ -13,6 +13,12 @@ from bhpe_compile.cli.agreement import scheme_was_said, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.compiling import compile_options
 from bhpe_compile.cli.console import Console
+from bhpe_compile.cli.distilling import (
+    check_distill,
+    distill_first,
+    distilled_json,
+    render_before_after,
+)
 from bhpe_compile.cli.dump import DumpOptions, dump_options, report_stop
 from bhpe_compile.cli.explain import explain_compiled, render_explanations
 from bhpe_compile.cli.log import LOG
@@ -76,6 +82,19 @@ FORMER_FORMATS = (STATIC, WHEEL)
     help="With --max-drop: a body in the SMPL-X layout, as in `eval --body`.",
 )
 @click.option(
+    "--distill",
+    "distill_pictures",
+    metavar="DIR|synth",
+    help="Train the binary form first, on these pictures and without labels, then compile it. The same command goes on "
+    "where it was stopped.",
+)
+@click.option(
+    "--minutes",
+    type=float,
+    metavar="N",
+    help="With --distill: how long to train, about.  [default: as long as `distill` does]",
+)
+@click.option(
     "--explain",
     multiple=True,
     metavar="GLOB",
@@ -116,6 +135,8 @@ def compile_command(
     output: Path | None,
     force: bool,
     verify: bool,
+    distill_pictures: str | None,
+    minutes: float | None,
     explain: tuple[str, ...],
     forms: tuple[str, ...],
     embed_weights: bool,
@@ -136,6 +157,7 @@ def compile_command(
 
     \b
     bhpe-compile model.pt --target x86 --scheme int8        8 bits: accurate without training
+    bhpe-compile model.pt --target x86 --distill pictures/  binary: trains it first, without labels
     bhpe-compile model-bidrn.pt --target arm -o board/pose  binary: a network that `distill` trained
     bhpe-compile model-bidrn.pt --target arm --form wheel
 
@@ -174,6 +196,10 @@ def compile_command(
     dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
+    if minutes is not None and distill_pictures is None:
+        raise UsageError("--minutes says how long to distill: add --distill PICTURES")
+    if distill_pictures is not None:
+        check_distill(distill_pictures, minutes, options, bool(max_drop))
     if dry_run:
         from bhpe_compile.evaluate.gate import Allowance
 
@@ -184,11 +210,19 @@ def compile_command(
         loaded, options = compilation.loaded, compilation.options
         described = describe_options(model, destination, resolved.summary, options)
         plan([*described, *describe_model(loaded)], options, style)
-        if options.is_binary and loaded.binarization is None:
+        if options.is_binary and loaded.binarization is None and distill_pictures is None:
             warn_untrained(model, options, {}, meant=bool(max_drop) or scheme_was_said())
         return
     described = describe_options(model, destination, resolved.summary, options)
-    within = None
+    within = distilled = None
+    source, teacher = model, None
+    watched: tuple[Path, ...] = ()
+    if distill_pictures is not None:
+        Compilation(options, model).check(destination, force)
+        distilled = distill_first(model, destination, options, distill_pictures, minutes, quiet=quiet)
+        source, teacher, watched = distilled.student, model, distilled.pictures
+        options = replace(options, keep_float=())  # the student was made with them
+        LOG.remains = f"{distilled.student} is there, nothing else"
     try:
         with Console(described, quiet=quiet, verbose=verbose) as console:
             if max_drop:
@@ -197,7 +231,14 @@ def compile_command(
                 result = within.result
             else:
                 result = compile_model(
-                    model, destination, options, force=force, observer=console, inspector=dumper
+                    source,
+                    destination,
+                    options,
+                    force=force,
+                    observer=console,
+                    inspector=dumper,
+                    teacher=teacher,
+                    watched=watched,
                 )
     except Stopped as stopped:
         report_stop(stopped, style, quiet)
@@ -215,9 +256,12 @@ def compile_command(
         extra: dict[str, Any] = {} if wheel is None else {"wheel": str(wheel)}
         extra |= {} if explained is None else {"explain": [one.to_json() for one in explained]}
         extra |= {"accuracy": within_json(within)} if within else {}
+        extra |= distilled_json(distilled) if distilled else {}
         print_json(summarise(result) | ({"verification": verified.to_json()} if verified else {}) | extra)
     elif not quiet:
         click.echo(render_result(result))
+        if distilled:
+            click.echo("\n" + render_before_after(distilled.before, result.agreement))
         if within:
             click.echo("\n" + render_within(within))
         if verified:

@@ -7,6 +7,7 @@ A terminal gets a progress bar, anything else (a file, a CI log) one line a stag
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ from bhpe_compile.cli.tables import render_pairs
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+
+SECONDS_BETWEEN_LINES = 10
+"""A long stage tells a file or a CI log so often where it is."""
 
 
 class Console:
@@ -33,6 +38,7 @@ class Console:
         self._verbose = verbose
         self._first_stage = first_stage
         self._stage = ""
+        self._told = 0.0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -60,11 +66,16 @@ class Console:
                     "", total=None if fraction is None else 1.0, stage="", step=""
                 )
             self._bar.update(self._task, completed=fraction, stage=stage, step=step)
-        elif not reading and (self._verbose or stage != self._stage):
+        elif not reading and (self._verbose or stage != self._stage or self._is_due()):
+            self._told = time.monotonic()
             done = "" if fraction is None else f"{fraction:4.0%}  "
             line = f"{done}{stage}{': ' if step else ''}{step}"
             LOG.event("progress", line, stage=stage, step=step, fraction=fraction)
         self._stage = stage
+
+    def _is_due(self) -> bool:
+        """Whether a log has heard nothing for a while."""
+        return time.monotonic() - self._told >= SECONDS_BETWEEN_LINES
 
     def _print_options(self) -> None:
         options, self._options = self._options, ()

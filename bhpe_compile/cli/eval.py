@@ -303,11 +303,18 @@ def differences(result: Evaluation, sources: Sequence[Source], seed: int) -> lis
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]:
-    """The gate, a line a metric."""
+    """The gate, a line a metric; where it failed, those that failed and how many did not."""
+    header = ["row", "metric", "baseline", "value", "allowed", "limit", ""]
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    passed = len(verdicts) - len(failed)
+    last = [["", f"{passed} others", "", "", "", "", "ok"]] if failed and passed else []
+    return header, [*_verdict_rows(failed or verdicts), *last]
+
+
+def _verdict_rows(verdicts: Sequence[Verdict]) -> list[list[str]]:
     from bhpe_compile.evaluate.gate import format_value
 
-    header = ["row", "metric", "baseline", "value", "allowed", "limit", ""]
-    return header, [
+    return [
         [
             v.row,
             v.metric.title,

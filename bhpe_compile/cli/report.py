@@ -57,6 +57,13 @@ FORMATS = ("table", "json", "md", "html", "csv")
     "--layers", "with_layers", is_flag=True, help="List every layer, too (json, csv, html always do)."
 )
 @page_output_option
+@click.option(
+    "--advice",
+    type=click.Choice(["deploy", "all"]),
+    default="deploy",
+    show_default=True,
+    help="deploy: what an option of `compile` follows. all: what concerns the network's design, too (json always).",
+)
 @click.option("--measure", is_flag=True, help="Time the artefact here, whole and layer by layer.")
 @rounds_option
 @click.option("--verify", "verify_too", is_flag=True, help="Verify the artefact and show the result.")
@@ -72,6 +79,7 @@ def report_command(
     style: str,
     with_layers: bool,
     output: Path | None,
+    advice: str,
     measure: bool,
     rounds: int,
     verify_too: bool,
@@ -84,8 +92,8 @@ def report_command(
     the BinaryHPE paper's (a binary parameter is 1/32 of a parameter, a binary multiplication 1/64 of an operation), bit
     operations, and multiplications by bits. None of them is a time: --measure is.
 
-    With the report comes advice: layers that waste lanes, move more bytes than they compute, or would be cheaper in 8
-    bits.
+    With the report comes advice: layers that would be cheaper in 8 bits; with --advice all also those that waste
+    lanes or move more bytes than they compute.
     """
     compiled = source is not None and existing(source, "model or artefact").is_dir()
     for flag, used in (("--measure", measure), ("--verify", verify_too), ("--picture", picture is not None)):
@@ -99,7 +107,7 @@ def report_command(
         report, overlay = _of_artifact(source, measure, rounds, verify_too, picture)
     else:
         report, overlay = _counted(source, network, options), None
-    text = render(report, style, with_layers, overlay)
+    text = render(report, style, with_layers, overlay, everything=advice == "all")
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -196,8 +204,15 @@ def recorded(folder: Path, name: str) -> dict[str, Any] | None:
     return content
 
 
-def render(report: Report, style: str, with_layers: bool, overlay: bytes | None = None) -> str:
-    """The report in one of FORMATS, with a final line feed."""
+def render(
+    report: Report,
+    style: str,
+    with_layers: bool,
+    overlay: bytes | None = None,
+    *,
+    everything: bool = False,
+) -> str:
+    """The report in one of FORMATS, with a final line feed. everything: all advice."""
     from bhpe_compile.report import tables
 
     if style == "json":
@@ -207,8 +222,8 @@ def render(report: Report, style: str, with_layers: bool, overlay: bytes | None 
     if style == "html":
         from bhpe_compile.report.html import report_page
 
-        return report_page(report, overlay)
-    listed = tables.tables(report, with_layers=with_layers)
+        return report_page(report, overlay, everything=everything)
+    listed = tables.tables(report, with_layers=with_layers, everything=everything)
     if style == "md":
         return tables.join([f"## {report.name}", *map(tables.markdown, listed)]) + "\n"
     return tables.join(map(plain, listed)) + "\n"

@@ -205,10 +205,10 @@ def run_training(
             if now - last < interval and done < steps:
                 return
             last = now
+            left = ""
             if first < 0:  # the first step waits for the first pictures: time is counted from its end
                 start, first = now, done
-                left = ""
-            else:
+            elif done < steps:
                 left = f", {render_duration((now - start) / (done - first) * (steps - done))} left"
             console(f"{done}/{steps}", f"loss {loss:.3f}{left}", done / steps)
 
@@ -220,7 +220,7 @@ def run_training(
     end = trained.log[-1]
     if style == "json":
         print_json({"output": str(trained.output), "curve": str(curve), **end})
-    elif not quiet:
+    elif not quiet and style == "table":
         pairs = [("output", str(trained.output)), ("curve", str(curve)), ("loss", f"{end['loss']:.4f}")]
         click.echo(render_pairs(pairs))
 

@@ -94,16 +94,26 @@ class Compilation:
         self.notes: list[Note] = []
         self.records: list[tuple[str, PassRecord]] = []
         """(stage, what the pass manager remembers), in the order in which passes ran."""
+        self.teacher: Imported | None = None
+        """What a student was distilled from: the agreement is with it."""
+        self.watched: tuple[Path, ...] = ()
+        """Pictures of the agreement, where the options name none to calibrate on."""
         self._trained: Ranges | None = None
         self._ensured: set[str] = set()
 
     @classmethod
     def of_loaded(
-        cls, loaded: Imported, options: CompileOptions, progress: Progress | None = None
+        cls,
+        loaded: Imported,
+        options: CompileOptions,
+        progress: Progress | None = None,
+        *,
+        watched: tuple[Path, ...] = (),
     ) -> Compilation:
-        """From a checkpoint in memory."""
+        """From a checkpoint in memory. watched: pictures of the agreement, where the options name none."""
         compilation = cls(options, progress=progress)
         compilation.loaded = loaded
+        compilation.watched = watched
         return compilation
 
     @classmethod
@@ -249,14 +259,16 @@ class Compilation:
         """How far the frozen graph, rounded as the compiled one, is from the checkpoint's full-precision network.
 
         Measured on the first pictures of the calibration. Empty where the two cannot differ (nothing is binary or has
-        8 bits) or there is nothing to compare with (a bare graph, a checkpoint that is binary already).
+        8 bits) or there is nothing to compare with (a bare graph, a checkpoint that is binary already, without its
+        teacher).
         """
         from bhpe_compile.compiler.agreement import measure_agreement
         from bhpe_compile.compiler.rounding import examples_for
         from bhpe_compile.passes.binarize import RoundStorage
 
         checkpoint, options = self._checkpoint, self.options
-        if checkpoint is None or checkpoint.binarization is not None:
+        reference = self.teacher or checkpoint
+        if reference is None or reference.binarization is not None:
             return {}
         graph, rounding = self.graph, self.rounding
         if not options.is_binary and rounding.ranges is None:
@@ -264,8 +276,9 @@ class Compilation:
         with self.progress.stage("reference"), one_thread():
             storage = RoundStorage(rounding.ranges, dense=rounding.ranges is not None, half=rounding.half)
             rounded = storage(copy.deepcopy(graph)).graph
-            examples = examples_for(self.interface, options, self.inputs)
-            return measure_agreement(checkpoint.model, rounded, self.interface, examples, self.progress.step)
+            shown = options if options.calibrate else replace(options, calibrate=self.watched)
+            examples = examples_for(self.interface, shown, self.inputs)
+            return measure_agreement(reference.model, rounded, self.interface, examples, self.progress.step)
 
     @cached_property
     def exported(self) -> ir.Model:
@@ -423,14 +436,23 @@ def compile_model(
     force: bool = False,
     observer: Observer | None = None,
     inspector: Inspector | None = None,
+    teacher: Path | None = None,
+    watched: tuple[Path, ...] = (),
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
-    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). Raises UsageError (missing
-    file, unknown target, output not ours), InputError (damaged or unsupported model) or ToolchainError. Nothing is
-    written unless everything succeeded.
+    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
+    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. Raises
+    UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported model) or
+    ToolchainError. Nothing is written unless everything succeeded.
     """
     compilation = Compilation(options, source, progress=Progress(observer, inspector))
+    compilation.watched = watched
+    if teacher is not None:
+        from bhpe_compile.frontends.checkpoint import load_model
+
+        compilation.check(output, force)
+        compilation.teacher = load_model(teacher, options.network)
     return _compile(compilation, output, force)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,32 @@ COUNT, SEED = 500, 0
 EMULATED_COUNT = 4
 """People that are evaluated where an emulator runs an artefact: it takes seconds to a minute for each."""
 
+PEOPLE_PER_SECOND, BYTES_PER_PERSON = 20, 65_000
+"""Of one core that draws; docs/data.md says how that was measured."""
+
 Told = Callable[[str, float], None]
 """(what is being prepared, fraction of it that is done)."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """People that have to be drawn first: how many, about how long, how big, and where they stay."""
+
+    count: int
+    seconds: float
+    nbytes: int
+    folder: Path
+
+
+def drawing_ahead(data: str, count: int | None, seed: int) -> Drawing | None:
+    """What `open_people` will draw with these arguments; None where it draws nothing."""
+    from bhpe_compile.evaluate.synth.streams import VERSION
+
+    wanted = count or COUNT
+    folder = cache_folder()
+    if data != SYNTH or any(folder.glob(f"test-{VERSION}-{seed}-{wanted}-*/labels/*.npz")):
+        return None
+    return Drawing(wanted, wanted / PEOPLE_PER_SECOND, wanted * BYTES_PER_PERSON, folder)
 
 
 def open_people(

@@ -30,6 +30,9 @@ DECIMALS = 4
 NOTHING = 1e-4
 """In a metric's unit: a worsening that a rounded baseline cannot tell from none."""
 
+TOLD = 3
+"""Failures that an error line names: the first of `METRICS` are those people know."""
+
 DATA_KEYS = ("name", "count", "sha256", "body", "body_sha256")
 
 _ALLOWANCE = re.compile(r"(?:(?P<metric>[a-z_]+)\s*=\s*)?(?P<amount>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>%|mm|)")
@@ -141,10 +144,12 @@ def _for(metric: Metric, allowances: Sequence[Allowance]) -> Allowance | None:
 
 
 def require(verdicts: Iterable[Verdict]) -> None:
-    """Raise BudgetError, telling every verdict that failed, unless all passed."""
-    failed = [str(verdict) for verdict in verdicts if not verdict.passed]
+    """Raise BudgetError unless all passed; it tells the first `TOLD` verdicts that failed, and how many there are."""
+    listed = list(verdicts)
+    failed = [str(verdict) for verdict in listed if not verdict.passed]
     if failed:
-        raise BudgetError("accuracy dropped by more than allowed: " + "; ".join(failed))
+        more = f"; {len(failed) - TOLD} more of {len(listed)} metrics failed" if len(failed) > TOLD else ""
+        raise BudgetError("accuracy dropped by more than allowed: " + "; ".join(failed[:TOLD]) + more)
 
 
 def format_value(metric: Metric, value: float) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bhpe_compile.report.compare import Comparison, Subject, median
+from bhpe_compile.report.compare import Change, Comparison, Subject, median
 from bhpe_compile.report.cost import BINARY, FLOAT16, FLOAT32, INT8, Layer
-from bhpe_compile.report.figures import render_bytes, render_count, render_ratio
+from bhpe_compile.report.figures import SIZES, TIMES, render_bytes, render_count, render_ratio
 from bhpe_compile.report.tables import NO_SPEED, PRECISION_NAMES, Table
+
+FEW = 10
+"""Rows of a table that are shown unless all are asked for."""
 
 
 def compare_summary(comparison: Comparison) -> Table:
@@ -16,17 +19,23 @@ def compare_summary(comparison: Comparison) -> Table:
     first = subjects[0]
     header = ["", first.name]
     for one in subjects[1:]:
-        header += [one.name, f"{one.letter} / {first.letter}"]
+        header += [one.name, f"{one.letter} beside {first.letter}"]
     rows: list[tuple[str, ...]] = []
 
-    def add(label: str, value: Callable[[Subject], float | None], show: Callable[[float], str]) -> None:
+    def add(
+        label: str,
+        value: Callable[[Subject], float | None],
+        show: Callable[[float], str],
+        is_called: tuple[str, str] = SIZES,
+    ) -> None:
         values = [value(one) for one in subjects]
         if all(found is None for found in values):
             return
         cells = [label, _shown(values[0], show)]
         for found in values[1:]:
             both = found is not None and values[0]
-            cells += [_shown(found, show), render_ratio(found or 0, values[0] or 0) if both else "-"]
+            ratio = render_ratio(found or 0, values[0] or 0, is_called) if both else "-"
+            cells += [_shown(found, show), ratio]
         rows.append(tuple(cells))
 
     def words(label: str, value: Callable[[Subject], str]) -> None:
@@ -44,7 +53,7 @@ def compare_summary(comparison: Comparison) -> Table:
     add("operations, paper", lambda one: one.operations, render_count)
     add("bit operations", lambda one: one.costs.operations().bit_operations, render_count)
     add("bytes", lambda one: one.nbytes, render_bytes)
-    add("latency, median", median, lambda ms: f"{ms:.3f} ms")
+    add("latency, median", median, lambda ms: f"{ms:.3f} ms", TIMES)
     for metric in dict.fromkeys(name for one in subjects for name in one.accuracy):
         add(f"accuracy: {metric}", _metric_of(metric), lambda value: f"{value:.4g}")
     note = f"Bytes: the checkpoint's file, or model.so and weights.bin. {NO_SPEED}"
@@ -63,21 +72,35 @@ def _shown(value: float | None, show: Callable[[float], str]) -> str:
     return "-" if value is None else show(value)
 
 
-def changes(comparison: Comparison) -> Table:
-    """The layers that differ, with what each side makes of them."""
+def changes(comparison: Comparison, most: int | None = FEW) -> Table:
+    """The layers that differ, with what each side makes of them; the `most` whose bytes differ most (None: all, in the
+    network's order)."""
     header = ["layer"]
     for one in comparison.subjects:
         header += [f"{one.letter} precision", f"{one.letter} bytes"]
         header += [f"{one.letter} computed by"] if one.source == "artefact" else []
+    listed = list(comparison.changes)
+    if most is not None and len(listed) > most:
+        listed = sorted(listed, key=_spread, reverse=True)[:most]
     rows = []
-    for change in comparison.changes:
+    for change in listed:
         cells = [change.name]
         for layer, one in zip(change.layers, comparison.subjects, strict=True):
             cells += _side(layer, one)
         rows.append(tuple(cells))
     right = tuple(index for index, title in enumerate(header) if title.endswith(" bytes"))
     note = f"{comparison.same} layers are the same."
+    if len(listed) < len(comparison.changes):
+        note = (
+            f"The {len(listed)} of {len(comparison.changes)} layers that differ whose bytes differ most; --all lists "
+            f"the others, too. {note}"
+        )
     return Table("Layer by layer", tuple(header), tuple(rows), right, note)
+
+
+def _spread(change: Change) -> int:
+    sizes = [0 if layer is None else layer.nbytes for layer in change.layers]
+    return max(sizes) - min(sizes)
 
 
 def _side(layer: Layer | None, subject: Subject) -> list[str]:
@@ -87,6 +110,6 @@ def _side(layer: Layer | None, subject: Subject) -> list[str]:
     return [*cells, " + ".join(kernels) or "-"] if subject.source == "artefact" else cells
 
 
-def compare_tables(comparison: Comparison) -> list[Table]:
-    """The tables in the order they are read."""
-    return [compare_summary(comparison), changes(comparison)]
+def compare_tables(comparison: Comparison, *, everything: bool = False) -> list[Table]:
+    """The tables in the order they are read; `everything`: with every layer that differs."""
+    return [compare_summary(comparison), changes(comparison, None if everything else FEW)]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-SMALLEST_RATIO = 0.001
+SIZES = ("smaller", "larger")
+TIMES = ("faster", "slower")
+"""What a ratio below and above 1 is called."""
+
+CLOSE = 1.25
+"""Nearer than this, a ratio is told in per cent."""
 
 
 def render_bytes(count: float) -> str:
@@ -23,12 +28,16 @@ def render_count(count: float) -> str:
     return f"{count:g}"
 
 
-def render_ratio(value: float, reference: float) -> str:
-    """How many times `reference` is `value`: "0.25x"; "-" where the reference is 0."""
-    if not reference:
+def render_ratio(value: float, reference: float, words: tuple[str, str] = SIZES) -> str:
+    """`value` beside `reference`: "13 times smaller", "4 % larger", "the same"; "-" where one of them is 0."""
+    if not reference or not value:
         return "-"
     ratio = value / reference
-    return f"{ratio:.3g}x" if ratio >= SMALLEST_RATIO or value == 0 else f"<{SMALLEST_RATIO}x"
+    word, times = (words[0], 1 / ratio) if ratio < 1 else (words[1], ratio)
+    if times < CLOSE:
+        percent = f"{100 * abs(ratio - 1):.1f}"
+        return "the same" if percent == "0.0" else f"{percent} % {word}"
+    return f"{times:.3g} times {word}" if times < 1000 else f"{times:.0f} times {word}"
 
 
 def render_duration(seconds: float) -> str:

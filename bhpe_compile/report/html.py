@@ -21,7 +21,7 @@ from bhpe_compile.report.chart import Series, bars
 from bhpe_compile.report.compare import Change, Comparison, Subject
 from bhpe_compile.report.compare_tables import compare_summary
 from bhpe_compile.report.cost import BINARY, Layer
-from bhpe_compile.report.figures import render_bytes, render_count, render_ratio, render_share
+from bhpe_compile.report.figures import TIMES, render_bytes, render_count, render_ratio, render_share
 from bhpe_compile.report.report import Report
 from bhpe_compile.report.tables import PRECISION_NAMES, Table, stage_operations
 
@@ -97,8 +97,8 @@ def _page(template: str, **facts: Any) -> str:
     )
 
 
-def report_page(report: Report, overlay: bytes | None = None) -> str:
-    """The page of one report; `overlay` is a PNG of the pose on a picture."""
+def report_page(report: Report, overlay: bytes | None = None, *, everything: bool = False) -> str:
+    """The page of one report; `overlay` is a PNG of the pose on a picture. everything: with all advice."""
 
     def render(picture: bytes | None) -> str:
         encoded = base64.b64encode(picture).decode() if picture else ""
@@ -113,7 +113,7 @@ def report_page(report: Report, overlay: bytes | None = None) -> str:
             stages=tables.stages(report),
             charts=_charts(report),
             series=("original, float32", tables.after_word(report)),
-            advice=tables.advice(report, longest=None),
+            advice=tables.advice(report, longest=None, everything=everything),
             columns=_layer_columns(report),
             rows=[_layer_row(layer, _measured(report)) for layer in report.after.layers],
             facets=_facets([layer.to_json() for layer in report.after.layers], ("stage", "precision")),
@@ -314,7 +314,7 @@ def _who(subject: Subject) -> str:
 
 
 def _ratio_cards(one: Subject, first: Subject) -> list[Card]:
-    pair = f"{one.letter} / {first.letter}"
+    pair = f"{one.letter} beside {first.letter}"
     cards = [
         Card(
             f"bytes, {pair}",
@@ -330,7 +330,7 @@ def _ratio_cards(one: Subject, first: Subject) -> list[Card]:
     if one.latency and first.latency:
         mine, other = one.latency["median_ms"], first.latency["median_ms"]
         detail = f"{mine:.2f} ms and {other:.2f} ms, medians in one run"
-        cards.append(Card(f"latency, {pair}", render_ratio(mine, other), detail))
+        cards.append(Card(f"latency, {pair}", render_ratio(mine, other, TIMES), detail))
     return cards
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bhpe_compile.report.advice import CHEAPER
 from bhpe_compile.report.cost import BINARY, FLOAT16, FLOAT32, INT8, Costs, paper_operations
 from bhpe_compile.report.figures import (
     escape_markdown,
@@ -22,6 +23,9 @@ NO_SPEED = "Operations are counts by convention, not a time; only latency is mea
 
 LONGEST_ADVICE = 8
 """Lines of one kind of advice that a table shows; JSON has all."""
+
+FOR_DEPLOYERS = frozenset({CHEAPER})
+"""Kinds of advice that an option of `compile` follows; the others are for those who design the network."""
 
 PRECISION_NAMES = {BINARY: "binary", INT8: "8-bit", FLOAT16: "float16", FLOAT32: "float32"}
 
@@ -113,17 +117,19 @@ def published(report: Report) -> Table | None:
             "parameters, M",
             f"{printed.paper_m:.2f}",
             f"{ours.params_paper_m:.4f}",
-            f"{printed.unexplained_m:+.4f}",
+            f"{-printed.unexplained_m:+.4f}",
         ),
         (
             "operations, G",
             f"{printed.paper_g:.2f}",
             f"{ours.ops_paper_g:.4f}",
-            f"{printed.unexplained_g:+.4f}",
+            f"{-printed.unexplained_g:+.4f}",
         ),
     )
     title = f"Published ({report.after.scheme})"
-    return Table(title, ("", "paper", "ours", "difference"), rows, (1, 2, 3), "docs/reports.md explains it.")
+    return Table(
+        title, ("", "paper", "ours", "ours - paper"), rows, (1, 2, 3), "docs/reports.md explains it."
+    )
 
 
 UNTRAINED = (
@@ -201,10 +207,14 @@ def layers(report: Report) -> Table:
     return Table("Layers", tuple(header), tuple(rows), right, "Activations: bytes a layer reads and writes.")
 
 
-def advice(report: Report, longest: int | None = LONGEST_ADVICE) -> list[Table]:
-    """What could be cheaper: a table for each thing to do, on each ground, of at most `longest` lines (None: all)."""
+def advice(report: Report, longest: int | None = LONGEST_ADVICE, *, everything: bool = False) -> list[Table]:
+    """What could be cheaper: a table for each thing to do, on each ground, of at most `longest` lines (None: all).
+
+    everything: what only those who design the network can follow, too; else a line says how much of that there is.
+    """
     groups: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
-    for one in report.advice:
+    shown = [one for one in report.advice if everything or one.kind in FOR_DEPLOYERS]
+    for one in shown:
         groups.setdefault((one.kind, one.todo, one.basis), []).append((one.layer, one.what))
     listed = []
     for (kind, todo, basis), rows in groups.items():
@@ -212,14 +222,18 @@ def advice(report: Report, longest: int | None = LONGEST_ADVICE) -> list[Table]:
         tail = f" {more} more with --format json." if more > 0 else ""
         note = f"To do: {todo}. Basis: {basis}.{tail}"
         listed.append(Table(f"Advice: {kind}", ("layer", "what"), tuple(rows[:longest]), (), note))
+    hidden = len(report.advice) - len(shown)
+    if hidden:
+        note = f"{hidden} lines for those who design the network (lanes, memory): --advice all"
+        listed.append(Table("Advice: for designers", ("layer", "what"), (), (), note))
     return listed
 
 
-def tables(report: Report, *, with_layers: bool) -> list[Table]:
-    """The tables in the order they are read."""
+def tables(report: Report, *, with_layers: bool, everything: bool = False) -> list[Table]:
+    """The tables in the order they are read; `everything`: all advice."""
     listed = [summary(report), agreement(report), published(report), stages(report), files(report)]
     listed += [layers(report)] if with_layers else []
-    listed += advice(report)
+    listed += advice(report, everything=everything)
     return [table for table in listed if table is not None]
 
 

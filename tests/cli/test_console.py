@@ -45,3 +45,19 @@ def test_nothing_is_printed_before_the_model_is_read(capsys: pytest.CaptureFixtu
     with Console(OPTIONS, quiet=False, verbose=True) as console:
         console("load", "", 0.0)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_stage_tells_a_log_where_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line every ten seconds, whatever the stage."""
+    monkeypatch.setattr("bhpe_compile.cli.console.SECONDS_BETWEEN_LINES", 0)
+    with Console([], quiet=False, verbose=False) as console:
+        console("data", "64 of 500", 0.1)
+        console("data", "128 of 500", 0.25)
+    assert capsys.readouterr().err.splitlines() == [" 10%  data: 64 of 500", " 25%  data: 128 of 500"]
+    monkeypatch.setattr("bhpe_compile.cli.console.SECONDS_BETWEEN_LINES", 1000)
+    with Console([], quiet=False, verbose=False) as console:
+        console("data", "64 of 500", 0.1)
+        console("data", "128 of 500", 0.25)
+    assert capsys.readouterr().err.splitlines() == [" 10%  data: 64 of 500"]

@@ -82,6 +82,17 @@ def test_millimetres_do_not_speak_of_ratios() -> None:
     assert [verdict.metric.name for verdict in verdicts] == ["mpvpe"]
 
 
+def test_the_first_failures_are_told_and_the_others_counted() -> None:
+    names = ("mpvpe", "pa_mpvpe", "mpjpe", "pa_mpjpe", "hands_mpvpe")
+    verdicts = judge(
+        "compiled", dict.fromkeys(names, 110.0), dict.fromkeys(names, 100.0), [Allowance.parse("2%")]
+    )
+    with pytest.raises(BudgetError) as caught:
+        require(verdicts)
+    assert str(caught.value).count("the baseline") == 3
+    assert str(caught.value).endswith(f"; {len(verdicts) - 3} more of {len(verdicts)} metrics failed")
+
+
 def test_every_failure_is_told() -> None:
     verdicts = judge(
         "compiled",

@@ -90,8 +90,8 @@ def test_summary_has_accuracy_and_dashes() -> None:
     table = compare_summary(compare((a, replace(b, accuracy={"mpvpe": 91.25}))))
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["accuracy: mpvpe"] == ("-", "91.25", "-")
-    assert rows["bytes"] == ("5 kB", "1.5 kB", "0.3x")
-    assert table.header == ("", "A a.pt", "B b", "B / A")
+    assert rows["bytes"] == ("5 kB", "1.5 kB", "3.33 times smaller")
+    assert table.header == ("", "A a.pt", "B b", "B beside A")
 
 
 def test_accuracy_files(tmp_path: Path) -> None:
@@ -121,3 +121,20 @@ def test_several_rows_must_be_chosen(tmp_path: Path) -> None:
         read_accuracy(file)
     with pytest.raises(InputError, match="has no row c"):
         read_accuracy(file, "c")
+
+
+def test_the_ten_layers_that_matter_are_shown() -> None:
+    """Those whose bytes differ most; all of them, in the network's order, when asked for."""
+    a, b = pair()
+    layer = a.costs.layers[0]
+    many = [replace(layer, name=f"layer{i}", nbytes=100 + i) for i in range(25)]
+    other = [replace(one, nbytes=100) for one in many]
+    first = replace(a, costs=replace(a.costs, layers=tuple(many)))
+    second = replace(b, costs=replace(b.costs, layers=tuple(other)))
+    compared = compare((first, second))
+    short, whole = changes(compared), changes(compared, None)
+    assert [row[0] for row in short.rows] == [f"layer{i}" for i in range(24, 14, -1)]
+    assert "10 of 24 layers that differ" in short.note
+    assert "--all" in short.note
+    assert [row[0] for row in whole.rows] == [f"layer{i}" for i in range(1, 25)]
+    assert "--all" not in whole.note

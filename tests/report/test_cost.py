@@ -99,11 +99,11 @@ def test_stages_add_up() -> None:
 def test_figures() -> None:
     assert render_bytes(4_560_000) == "4.56 MB"
     assert render_count(1.828e13) == "18.28 T"
-    assert [render_ratio(*pair) for pair in ((1, 4), (1, 0), (1, 10**6), (0, 5))] == [
-        "0.25x",
-        "-",
-        "<0.001x",
-        "0x",
+    pairs = ((1, 4), (4, 1), (1, 0), (1, 10**6), (0, 5), (749, 10_000), (97, 100), (104, 100), (100, 100.001))
+    assert [render_ratio(*pair) for pair in pairs] == [
+        *("4 times smaller", "4 times larger", "-", "1000000 times smaller", "-", "13.4 times smaller"),
+        *("3.0 % smaller", "4.0 % larger", "the same"),
     ]
+    assert render_ratio(1, 3, ("faster", "slower")) == "3 times faster"
     assert render_share(1, 8) == "12.5 %"
     assert render_share(1, 0) == "-"
