@@ -214,6 +214,6 @@ def test_every_format_of_pictures_is_found(tmp_path: Path) -> None:
     for suffix in PICTURES:
         Image.new("RGB", (4, 4)).save(tmp_path / f"x{suffix}")
     assert len(find_pictures([tmp_path])) == len(PICTURES)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no picture"):
-        (tmp_path / "empty").mkdir()
         find_pictures([tmp_path / "empty"])
