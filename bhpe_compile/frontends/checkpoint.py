@@ -60,6 +60,9 @@ SHOWN = 5
 COUNTERS = "num_batches_tracked"
 """Batch norm's counters: used by no computation here, so a checkpoint may lack them."""
 
+VARIANCES = "running_var"
+"""Batch norm's variances."""
+
 DTYPES = frozenset(
     {
         *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -172,7 +175,8 @@ def save_model(
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` into `module`; InputError names missing, unexpected, misshapen and non-finite tensors."""
+    """Load `state` into `module`; InputError names missing, unexpected, misshapen and non-finite tensors, and
+    negative variances."""
     own = module.state_dict()
     missing = [name for name in own if name not in state and not name.endswith(COUNTERS)]
     unexpected = [name for name in state if name not in own]
@@ -188,6 +192,9 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     if misshapen:
         raise InputError(f"{source}: {_names(misshapen)}")
     check_finite(state, source)
+    negative = [n for n, value in state.items() if n.endswith(VARIANCES) and bool((value < 0).any())]
+    if negative:
+        raise InputError(f"{source}: a variance below 0 in {_names(negative)}; the file is damaged")
     module.load_state_dict(dict(state), strict=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -387,3 +388,11 @@ def test_facts_nested_too_deeply(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "m.safetensors", {"facts": facts})
     with pytest.raises(InputError, match="damaged"):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_a_negative_variance_is_named(tiny: Hand4Whole) -> None:
+    state = {name: value.clone() for name, value in tiny.state_dict().items()}
+    name = next(n for n in state if n.endswith("running_var"))
+    state[name][0] = -1e-3
+    with pytest.raises(InputError, match=f"a variance below 0 in {re.escape(name)}"):
+        load_state(tiny, state, "x.pt")
