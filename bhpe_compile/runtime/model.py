@@ -200,10 +200,6 @@ class Model(FrameModel):
         if isinstance(inputs, Picture):
             return self._run_picture(inputs)
         given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
-        for info in self.inputs:  # a NaN would give a pose all the same: its sign is a bit like any other
-            array = np.asarray(given.get(info.name, 0))
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise InputError(f"input {info.name}: has NaN or infinity; give finite numbers")
         return self._run_arrays(given)
 
     def _run_picture(self, picture: Picture) -> dict[str, NDArray[Any]]:
@@ -228,7 +224,11 @@ class Model(FrameModel):
     def _feed(info: TensorInfo, given: Mapping[str, Array]) -> Array:
         if info.name not in given:
             raise InputError(f"the model's input {info.name} is missing")
-        return info.conform(given[info.name], f"input {info.name}")
+        array = info.conform(given[info.name], f"input {info.name}")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            # it would give a pose all the same: the sign of NaN is a bit like any other
+            raise InputError(f"input {info.name}: has NaN or infinity; give finite numbers")
+        return array
 
     def close(self) -> None:
         """Release the model's memory and unload its library."""

@@ -94,6 +94,14 @@ def test_wrong_array_is_refused(wrong: np.ndarray, artifact: Path) -> None:
         model.run(wrong)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_input_that_is_not_finite_is_refused(value: float, artifact: Path) -> None:
+    x = some_input(1)
+    x[2, 3] = value
+    with Model(artifact) as model, pytest.raises(InputError, match="input x: has NaN or infinity"):
+        model.run(x)
+
+
 def test_missing_input_is_named(artifact: Path) -> None:
     with Model(artifact) as model, pytest.raises(InputError, match="input x is missing"):
         model.run({"y": some_input()})
