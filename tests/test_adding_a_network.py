@@ -337,7 +337,11 @@ def test_what_is_missing_of_its_checkpoint_is_named(
         ("sensitivity boxpose.pt", 3, "boxpose.pt: has no outputs that pose a whole body"),
         ("compile boxpose.pt --target x86 -o o --max-drop 5%", 3, "has no outputs that pose a whole body"),
         ("train --network boxpose -o o.pt", 2, "boxpose: its description does not say how it learns"),
-        ("distill boxpose.pt --images demo -o o.pt", 2, "boxpose: its description does not say how it learns"),
+        (
+            "distill boxpose.pt --images demo -o o.pt",
+            2,
+            "boxpose: its description does not say how it learns",
+        ),
     ],
 )
 def test_what_its_description_does_not_allow_is_refused_before_work(
