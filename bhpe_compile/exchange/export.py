@@ -52,7 +52,9 @@ def run(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> Run:
     for name, tensor in inputs.items():
         recorder.begin(tensor, name)
     with torch.no_grad(), recorder:
-        outputs = graph.forward(*inputs.values())  # calling a GraphModule prints tracebacks of its own to stderr
+        outputs = graph.forward(
+            *inputs.values()
+        )  # calling a GraphModule prints tracebacks of its own to stderr
     return Run(graph, inputs, outputs, recorder)
 
 

@@ -193,11 +193,11 @@ def count_network(spec: str) -> Counted:
 def _fill(model: nn.Module) -> None:
     """Zeros that take no memory for what is left on the meta device: the network computes with it on the CPU."""
     for module in model.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in held.items():
-                if tensor is not None and tensor.is_meta:
-                    zeros = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
-                    held[name] = nn.Parameter(zeros, False) if held is module._parameters else zeros
+        for name, parameter in module.named_parameters(recurse=False):
+            zeros = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
+            setattr(module, name, nn.Parameter(zeros, requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.zeros((), dtype=buffer.dtype).expand(buffer.shape))
 
 
 def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accounting:

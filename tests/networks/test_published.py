@@ -1,4 +1,4 @@
-"""Networks of the field as descriptions: published layouts are recognised, what is wrong in one is named, figures hold."""
+"""Networks of the field as descriptions: published layouts are recognised, damage is named, figures hold."""
 
 from __future__ import annotations
 
