@@ -79,9 +79,7 @@ def test_what_is_refused(
 ) -> None:
     more = [word.format(pictures=pictures) for word in words]
     for rehearsed in ((), ("--dry-run",)):
-        outcome = inside(
-            example / "model.pt", "--target", "x86", "-o", tmp_path / "out", *more, *rehearsed
-        )
+        outcome = inside(example / "model.pt", "--target", "x86", "-o", tmp_path / "out", *more, *rehearsed)
         assert (outcome.code, outcome.stdout) == (code, ""), outcome.stderr
         assert says in outcome.stderr
 
