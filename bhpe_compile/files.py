@@ -11,7 +11,8 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,21 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 LINKS = 40
 """Symbolic links that are followed, as many as the kernel follows."""
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+SIGNATURES = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"RIFF",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"GIF8",
+    *(f"P{digit}".encode() for digit in "123456"),
+)
+"""How the files begin that `runtime/picture.py` decodes, whatever they are called."""
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -162,16 +177,40 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find_pictures(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Every path that is a file, and the pictures of those that are folders, by name. UsageError for the others."""
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
+
+
+def find_pictures(paths: Iterable[Path], told: Callable[[str], None] = _warn) -> tuple[Path, ...]:
+    """Every path that is a file, and the pictures of those that are folders, by name.
+
+    What is called like a picture inside a folder and is none (a folder, a device, `._x.png` of macOS) is skipped, and
+    `told` hears of it, once a folder. UsageError for paths that do not exist and folders without a picture.
+    """
     found: list[Path] = []
     for path in paths:
         if path.is_file():
             found.append(path)
             continue
-        inside = sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else []
+        named = sorted(p for p in path.glob("*") if p.suffix.lower() in PICTURES) if path.is_dir() else []
+        inside = [p for p in named if _begins_as_picture(p)]
         if not inside:
             what = "holds no picture" if path.is_dir() else "no such file or folder"
             raise UsageError(f"{path}: {what} ({', '.join(sorted(PICTURES))})")
+        others = sorted(set(named) - set(inside))
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            told(f"{path}: {others[0].name}{more} skipped: no picture inside")
         found += inside
     return tuple(found)
+
+
+def _begins_as_picture(path: Path) -> bool:
+    """Whether `path` is a regular file that begins like a picture; True where it cannot be read, which tells later."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(8).startswith(SIGNATURES)
+    except OSError:
+        return True

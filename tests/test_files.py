@@ -9,8 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from bhpe_compile.files import beside, exchange, sha256, sweep, write_atomically
+from bhpe_compile.errors import UsageError
+from bhpe_compile.files import PICTURES, beside, exchange, find_pictures, sha256, sweep, write_atomically
 from bhpe_compile.processes import python_command
 from tests.command import environment
 
@@ -193,3 +195,25 @@ def test_sha256(tmp_path: Path) -> None:
     """FIPS 180-2, appendix B.1: the message abc."""
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_no_picture_in_a_folder_is_told_and_skipped(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.TIFF", format="TIFF")
+    (tmp_path / "._b.png").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    said: list[str] = []
+    assert find_pictures([tmp_path], said.append) == (tmp_path / "a.TIFF", tmp_path / "b.png")
+    assert said == [f"{tmp_path}: ._b.png and 2 more skipped: no picture inside"]
+    with pytest.warns(UserWarning, match="skipped"):
+        find_pictures([tmp_path])
+
+
+def test_every_format_of_pictures_is_found(tmp_path: Path) -> None:
+    for suffix in PICTURES:
+        Image.new("RGB", (4, 4)).save(tmp_path / f"x{suffix}")
+    assert len(find_pictures([tmp_path])) == len(PICTURES)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no picture"):
+        find_pictures([tmp_path / "empty"])

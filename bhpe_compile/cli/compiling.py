@@ -108,7 +108,7 @@ def make_options(target: str | None, said: dict[str, Any]) -> CompileOptions:
             "note: --scheme float --dense int8 is --scheme int8 now; the next version knows that only"
         )
     if said.get("calibrate"):
-        said["calibrate"] = find_pictures(said["calibrate"])
+        said["calibrate"] = find_pictures(said["calibrate"], LOG.message)
     if said.get("tiles") is not None:
         said["tiles"] = existing_file(said["tiles"], "table of tiles")
     options = CompileOptions(target=target or "", **said)

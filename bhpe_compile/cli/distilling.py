@@ -67,7 +67,7 @@ def distill_first(
     place = Place(student.with_name(f"{student.name}.training"))
     words = [str(model), "--images", pictures, "-o", str(student), *(["-q"] if LOG.quiet else [])]
     values: dict[str, Any] = distill_command.make_context("distill", words).params
-    shown = () if pictures == "synth" else find_pictures([Path(pictures)])
+    shown = () if pictures == "synth" else find_pictures([Path(pictures)], LOG.message)
     watched = options.calibrate or shown
     before = Compilation.of_loaded(loaded, options, watched=watched).agreement
     if student.is_file():

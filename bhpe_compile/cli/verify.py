@@ -97,7 +97,7 @@ def verify_command(
             raise UsageError("--bisect runs on this machine: leave --ssh and --rpc out")
         if calibrate and model is None:
             raise UsageError("--calibrate is for making the model again: add --model")
-        pictures = find_pictures(calibrate)
+        pictures = find_pictures(calibrate, LOG.message)
         bisect_artifact(artifact, model, picture, repro, pictures, style=style, quiet=quiet, verbose=verbose)
         return
     if calibrate:

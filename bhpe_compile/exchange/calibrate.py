@@ -3,6 +3,8 @@
 A frozen graph is run in torch; every input of a convolution that is not binary is sampled. Of each layer the range
 [low, high] is kept whose 256 levels represent the samples with the least squared error: one rare large value
 shall not coarsen all others.
+
+Memory is bounded however many pictures there are (`LIMIT`).
 """
 
 from __future__ import annotations
@@ -26,23 +28,54 @@ SHRINKS = tuple(1 - i / 32 for i in range(24))
 """Fractions of the observed range that are tried."""
 
 
+LIMIT = 1 << 28
+"""Values kept of all layers and pictures together: 1 GiB, which 64 pictures of the full preset do not reach."""
+
+
 @dataclass
 class Calibration:
-    """Samples by layer path, gathered picture by picture."""
+    """Samples by layer path, gathered picture by picture, in memory that does not grow beyond `LIMIT` values.
+
+    Up to there all samples are kept. Then every other one of every layer goes, and of later pictures one in `stride`
+    is taken: every picture keeps the same weight. The extremes of a layer always stay.
+    """
 
     pictures: int = 0
     samples: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    extremes: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    stride: int = 1
+    kept: int = 0
+    _seen: int = 0
 
     def observe(self, path: str, values: torch.Tensor) -> None:
         """Take samples of one layer's input; its extremes are always among them."""
         flat = values.detach().reshape(-1)
-        kept = flat[:: max(1, flat.numel() // SAMPLES)]
+        taken = flat[:: max(1, flat.numel() // SAMPLES)]
         extremes = torch.stack([flat.min(), flat.max()])
-        self.samples.setdefault(path, []).append(torch.cat([kept, extremes]).float().cpu().numpy())
+        part = torch.cat([taken, extremes]).float().cpu().numpy()
+        before = self.extremes.get(path, part[-2:])
+        self.extremes[path] = np.array([min(before[0], part[-2]), max(before[1], part[-1])], np.float32)
+        part = part[self._seen % self.stride :: self.stride].copy()
+        self._seen += 1
+        self.samples.setdefault(path, []).append(part)
+        self.kept += part.size
+        while self.kept > LIMIT:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Drop every other sample."""
+        self.stride *= 2
+        for path, parts in self.samples.items():
+            self.samples[path] = [np.concatenate(parts)[::2].copy()]
+        self.kept = sum(parts[0].size for parts in self.samples.values())
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The best range of every layer."""
-        return {path: best_range(np.concatenate(parts)) for path, parts in self.samples.items()}
+        found = {}
+        for path, parts in self.samples.items():
+            added = [] if self.stride == 1 else [self.extremes[path]]
+            found[path] = best_range(np.concatenate(parts + added))
+        return found
 
     @contextmanager
     def watching(self, network: nn.Module) -> Iterator[None]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface, Output
@@ -33,6 +33,15 @@ MAX_PIXELS = 80_000_000
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Plain raster formats; pillow's others may run programs or fetch fonts."""
+
+SCALED = ("PNG", "PPM")
+"""Formats whose wide grey pillow gives as integers up to 65535."""
+
+UNSIGNED, UNDEFINED = 1, 4
+"""SampleFormat of a TIFF whose pixels are unsigned integers."""
+
+PLANAR, WHITE_IS_ZERO = 2, 0
+"""PlanarConfiguration and PhotometricInterpretation of a TIFF."""
 
 DAMAGED = (
     OSError,
@@ -268,7 +277,8 @@ def _read(path: Path) -> NDArray[np.uint8]:
                     raise InputError(
                         f"{path}: {image.width}x{image.height} pixels are too many; scale it down"
                     )
-                return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+                inverted = _understood(image, path)
+                return np.array(_to_rgb(ImageOps.exif_transpose(image), inverted))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such picture") from None
     except (IsADirectoryError, PermissionError, SpecialFileError) as error:
@@ -281,11 +291,38 @@ def _read(path: Path) -> NDArray[np.uint8]:
         raise InputError(f"{path}: is a damaged picture ({error})") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; 16-bit grey is scaled down, transparency is laid over white."""
+def _understood(image: Image.Image, path: Path) -> bool:
+    """Whether 0 means white in the 16-bit grey of `image`, not decoded yet.
+
+    InputError where its numbers have no brightness that is agreed on: floats, signed and wide integers (a TIFF does
+    not say which of them is white). Pillow decodes these and others wrongly, without an error.
+    """
+    inverted = False
+    what = {"F": "floats", "I": "32-bit integers"}.get(image.mode)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = image.tag_v2
+        bits = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+        sample = max(tags.get(TiffImagePlugin.SAMPLEFORMAT, (UNSIGNED,)))
+        if sample not in (UNSIGNED, UNDEFINED):
+            what = {2: "signed integers", 3: "floats"}.get(sample, "complex numbers")
+        elif bits not in (1, 2, 4, 8, 16):
+            what = f"{bits}-bit integers"
+        elif bits == 16 and tags.get(TiffImagePlugin.PLANAR_CONFIGURATION) == PLANAR:
+            what = "16-bit channels in planes of their own"
+        inverted = bits == 16 and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
+    elif image.mode == "I" and image.format in SCALED:
+        what = None
+    if what is not None:
+        raise InputError(f"{path}: its pixels are {what}; save it with 8 bits a channel")
+    return inverted
+
+
+def _to_rgb(image: Image.Image, inverted: bool = False) -> Image.Image:
+    """8-bit RGB; 16-bit grey is scaled down (`inverted`: 0 is white), transparency is laid over white."""
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float64)
-        return Image.fromarray((grey / 257).clip(0, 255).round().astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image).astype(np.float64) / 257
+        values = (255 - grey if inverted else grey).clip(0, 255).round()
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from bhpe_compile.exchange import calibrate as module
 from bhpe_compile.exchange.calibrate import SAMPLES, SHRINKS, best_range, calibrate
 
 
@@ -74,3 +75,24 @@ def test_convolutions_are_observed() -> None:
     assert image.min() * 2 <= low < image.min()
     assert image.max() < high <= image.max() * 2
     assert calibration.ranges()["up"][0] == 0  # behind a ReLU
+
+
+def test_many_pictures_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the limit the ranges are the same bits; beyond it they differ by a step or two of the shrinks."""
+    rng = np.random.default_rng(1)
+    torch.manual_seed(1)
+    graph = fx.symbolic_trace(Network().eval())
+    pictures = [{"image": rng.normal(0, 1, (1, 3, 24, 32)).astype(np.float32)} for _ in range(60)]
+    exact = calibrate(graph, pictures)
+    monkeypatch.setattr(module, "LIMIT", exact.kept)
+    assert calibrate(graph, pictures).ranges() == exact.ranges()
+    monkeypatch.setattr(module, "LIMIT", 9000)
+    bounded = calibrate(graph, pictures)
+    assert bounded.pictures == 60
+    assert sum(part.size for parts in bounded.samples.values() for part in parts) <= 9000
+    for path, (low, high) in exact.ranges().items():
+        width = float(np.ptp(exact.extremes[path]))
+        assert bounded.ranges()[path] == pytest.approx((low, high), abs=2 / 32 * width)
+        assert (bounded.extremes[path] == exact.extremes[path]).all()
+    sizes = [part.size for part in bounded.samples["first"]]
+    assert max(sizes[1:]) < 24 * 32 * 3 / 8  # later pictures are thinned as the first ones were

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,6 @@ def encoded(mode: str, form: str) -> bytes:
         *((mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
         *(("RGB", form) for form in ("JPEG", "BMP", "WEBP", "TIFF", "GIF", "PPM")),
         ("CMYK", "JPEG"),
-        ("F", "TIFF"),
     ],
 )
 def test_every_kind_of_pixels(mode: str, form: str, tmp_path: Path) -> None:
@@ -317,3 +317,79 @@ def test_picture_too_small(tmp_path: Path) -> None:
     Image.new("RGB", (1, 50)).save(tmp_path / "p.png")
     with pytest.raises(InputError, match="1x50 pixels hold no person"):
         load_picture(tmp_path / "p.png")
+
+
+def tiff(tags: dict[int, tuple[int, ...]], planes: list[bytes]) -> bytes:
+    """A little-endian TIFF of 4x3 pixels; each of `planes` is one strip."""
+    places = [8 + sum(map(len, planes[:i])) for i in range(len(planes))]
+    sizes = tuple(map(len, planes))
+    entries = {256: (4,), 257: (3,), 259: (1,), 273: tuple(places), 278: (3,), 279: sizes, **tags}
+    data = b"".join(planes)
+    start = 8 + len(data) + 2 + 12 * len(entries) + 4
+    directory, extra = struct.pack("<H", len(entries)), b""
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            packed, extra = struct.pack("<I", start + len(extra)), extra + packed
+        directory += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory + bytes(4) + extra
+
+
+RAMP = np.linspace(0, 1, 12).reshape(3, 4)
+COLOURS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], 2)
+
+
+@pytest.mark.parametrize(
+    ("tags", "stored", "means"),
+    [
+        ({258: (8,), 262: (0,)}, np.uint8(255 - RAMP * 255), RAMP),
+        ({258: (16,), 262: (1,)}, np.uint16(RAMP * 65535), RAMP),
+        ({258: (16,), 262: (0,)}, np.uint16(65535 - RAMP * 65535), RAMP),
+        ({258: (8,) * 3, 262: (2,), 277: (3,)}, np.uint8(COLOURS * 255), COLOURS),
+        ({258: (16,) * 3, 262: (2,), 277: (3,)}, np.uint16(COLOURS * 65535), COLOURS),
+        ({258: (16,) * 3, 262: (2,), 277: (3,), 339: (1,) * 3}, np.uint16(COLOURS * 65535), COLOURS),
+        (
+            {258: (8,) * 3, 262: (2,), 277: (3,), 284: (2,)},
+            np.uint8(COLOURS * 255).transpose(2, 0, 1),
+            COLOURS,
+        ),
+    ],
+)
+def test_a_tiff_means_what_it_says(
+    tags: dict[int, tuple[int, ...]], stored: NDArray[Any], means: NDArray[np.float64], tmp_path: Path
+) -> None:
+    """A level off at most: which of two neighbours a value between them is, is rounding."""
+    planes = [plane.tobytes() for plane in stored] if 284 in tags else [stored.tobytes()]
+    (tmp_path / "x.tif").write_bytes(tiff(tags, planes))
+    rgb = load_picture(tmp_path / "x.tif").rgb.astype(int)
+    wanted = means if means.ndim == 3 else means[:, :, None]
+    assert np.abs(rgb - wanted * 255).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("tags", "stored", "says"),
+    [
+        ({258: (32,), 262: (1,), 339: (3,)}, np.float32(RAMP), "floats"),
+        ({258: (64,), 262: (1,), 339: (3,)}, np.float64(RAMP), "floats|known format"),
+        ({258: (16,), 262: (1,), 339: (2,)}, np.int16(RAMP * 32767), "signed integers"),
+        ({258: (8,), 262: (1,), 339: (2,)}, np.int8(RAMP * 127), "signed integers"),
+        ({258: (32,), 262: (1,)}, np.uint32(RAMP * (2**32 - 1)), "32-bit integers"),
+        ({258: (32,), 262: (1,), 339: (2,)}, np.int32(RAMP * (2**31 - 1)), "signed integers"),
+        ({258: (32,) * 3, 262: (2,), 277: (3,), 339: (3,) * 3}, np.float32(COLOURS), "known format|floats"),
+        ({258: (12,), 262: (1,)}, np.zeros(18, np.uint8), "12-bit integers"),
+    ],
+)
+def test_a_tiff_whose_numbers_have_no_agreed_brightness(
+    tags: dict[int, tuple[int, ...]], stored: NDArray[Any], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff(tags, [stored.tobytes()]))
+    with pytest.raises(InputError, match=says):
+        load_picture(tmp_path / "x.tif")
+
+
+def test_a_tiff_of_planes_with_sixteen_bits(tmp_path: Path) -> None:
+    tags = {258: (16,) * 3, 262: (2,), 277: (3,), 284: (2,)}
+    planes = [plane.tobytes() for plane in np.uint16(COLOURS * 65535).transpose(2, 0, 1)]
+    (tmp_path / "x.tif").write_bytes(tiff(tags, planes))
+    with pytest.raises(InputError, match="planes of their own"):
+        load_picture(tmp_path / "x.tif")
