@@ -5,9 +5,9 @@
     bit operations   sum of weight bits x activation bits x MACs (as qonnx counts "bops")
     MACs by bits     1-bit, 8-bit and float MACs side by side, never added up (as Larq's model summary counts)
 
-They answer different questions and none of them is a time. MACs are of one picture: a layer
-that sees it several times (a batch of crops, a loop) counts as often. A transposed convolution counts kernel^2 x Cin x
-Cout at every input pixel, taps that fall outside included.
+They answer different questions and none of them is a time. MACs are of one picture; a layer that a network calls for
+several crops (two hands: a batch of two), or several times, counts each time. A transposed convolution counts kernel^2
+x Cin x Cout at every input pixel, taps that fall outside included.
 """
 
 from __future__ import annotations
