@@ -37,6 +37,7 @@ class Archive:
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self._archive = archive
         self._entries: dict[str, zipfile.ZipInfo] = {}
+        totals = dict.fromkeys(METHODS, 0)
         for entry in archive.infolist():
             if entry.filename in self._entries:
                 raise MalformedError(f"two entries are called {entry.filename!r}")
@@ -47,7 +48,8 @@ class Archive:
                     f"{entry.filename!r} is compressed by method {entry.compress_type}, not by deflate"
                 )
             most = size if entry.compress_type == zipfile.ZIP_STORED else EXPANSION * size
-            if not 0 <= entry.file_size <= most:
+            totals[entry.compress_type] += entry.file_size
+            if entry.file_size < 0 or totals[entry.compress_type] > most:  # entries may overlap
                 raise MalformedError(f"{entry.filename!r} says it has {entry.file_size} bytes")
             self._entries[entry.filename] = entry
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import struct
@@ -175,3 +176,18 @@ def test_objects_are_not_unpickled() -> None:
     np.save(stream, np.array([None, {}]), allow_pickle=True)
     with pytest.raises(MalformedError, match="holds objects"):
         parse_npy(stream.getvalue())
+
+
+def test_entries_that_overlap_are_not_read(tmp_path: Path) -> None:
+    """A hundred entries whose bytes are those of one: each is as large as the file at most, all together are not."""
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a00.npy", bytes(100_000))
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(1, 100):
+            entry = copy.copy(archive.filelist[0])
+            entry.filename = f"a{number:02d}.npy"
+            archive.filelist.append(entry)
+        archive.writestr("end.npy", b"")
+    with pytest.raises(MalformedError, match=r"'a01.npy' says it has 100000 bytes"), open_archive(path):
+        pass

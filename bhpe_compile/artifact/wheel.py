@@ -10,7 +10,9 @@ import base64
 import csv
 import hashlib
 import io
+import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -34,9 +36,14 @@ PLATFORMS = {
 
 
 def package_name(artifact: Path) -> str:
-    """What the package is called: the folder's name, as Python may import it."""
-    plain = re.sub(r"\W+", "_", artifact.resolve().name, flags=re.ASCII).strip("_").lower()
-    return f"bhpe_{plain}"
+    """What the package is called: the folder's name, as Python may import it and pip accepts it, in ASCII.
+
+    Letters lose their accents; of a name without any other letter only its hash stays.
+    """
+    name = artifact.resolve().name
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[\W_]+", "_", letters, flags=re.ASCII).strip("_").lower()
+    return f"bhpe_{plain or hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def check_family(family: str) -> None:
@@ -56,8 +63,10 @@ def write_wheel(artifact: Path, folder: Path, name: str | None = None) -> Path:
     family = manifest["target"]["family"]
     check_family(family)
     name = name or package_name(artifact)
-    if not name.isidentifier():
-        raise UsageError(f"{name!r} cannot be imported; give the package another name")
+    if not (name.isidentifier() and name.isascii() and name[0] != "_" and name[-1] != "_"):
+        raise UsageError(
+            f"{name!r} cannot be imported and installed; give the package another name, of a-z, digits and _"
+        )
     version = f"0+{manifest['model_id'][:12]}"
     tag = f"py3-none-{PLATFORMS[family]}"
     path = folder / f"{name}-{version}-{tag}.whl"

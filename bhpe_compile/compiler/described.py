@@ -9,11 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
+
+
+def check_finite_inputs(inputs: Mapping[str, NDArray[Any]]) -> None:
+    """InputError for an input with NaN or infinity."""
+    for name, array in inputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"input {name}: has NaN or infinity; give finite numbers")
 
 
 def check_outputs(interface: Interface, outputs: Mapping[str, Tensor]) -> None:

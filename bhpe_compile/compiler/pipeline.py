@@ -22,7 +22,7 @@ from bhpe_compile.compiler.progress import Inspector, Observer, Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
 from bhpe_compile.compiler.tools import Tools, one_thread
-from bhpe_compile.errors import UsageError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.networks.interface import Input, Interface
 from bhpe_compile.passes.base import Note, PassRecord
 
@@ -226,14 +226,16 @@ class Compilation:
     def run(self) -> Run:
         """One run in torch: the reference, and the record that is exported.
 
-        InputError where the network does not take the inputs of its description, or returns other outputs.
+        InputError where the network does not take the inputs of its description, returns other outputs, or computes
+        what is not finite.
         """
         import torch
 
-        from bhpe_compile.compiler.described import check_outputs, refused_inputs
+        from bhpe_compile.compiler.described import check_finite_inputs, check_outputs, refused_inputs
         from bhpe_compile.exchange.export import run
 
         graph, interface = self.graph, self.interface
+        check_finite_inputs(self.inputs)
         inputs = {name: torch.from_numpy(array) for name, array in self.inputs.items()}
         with self.progress.stage("reference"), one_thread():
             try:
@@ -244,6 +246,10 @@ class Compilation:
                     raise
                 raise refused from error
             check_outputs(interface, done.outputs)
+            if done.broken is not None:
+                raise InputError(
+                    f"{done.broken}: NaN or infinity, computed from finite inputs; its weights or variances are broken"
+                )
         return done
 
     @cached_property

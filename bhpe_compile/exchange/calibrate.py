@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.rounding import INPUT_LEVELS
 
@@ -54,7 +55,9 @@ class Calibration:
         extremes = torch.stack([flat.min(), flat.max()])
         part = torch.cat([taken, extremes]).float().cpu().numpy()
         before = self.extremes.get(path, part[-2:])
-        self.extremes[path] = np.array([min(before[0], part[-2]), max(before[1], part[-1])], np.float32)
+        self.extremes[path] = np.array(
+            [np.minimum(before[0], part[-2]), np.maximum(before[1], part[-1])], np.float32
+        )  # NaN stays
         part = part[self._seen % self.stride :: self.stride].copy()
         self._seen += 1
         self.samples.setdefault(path, []).append(part)
@@ -70,9 +73,14 @@ class Calibration:
         self.kept = sum(parts[0].size for parts in self.samples.values())
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """The best range of every layer."""
+        """The best range of every layer. InputError where one read NaN or infinity."""
         found = {}
         for path, parts in self.samples.items():
+            if not np.isfinite(self.extremes[path]).all():
+                raise InputError(
+                    f"layer {path}: reads NaN or infinity on the pictures of the calibration; the weights before it "
+                    "are broken"
+                )
             added = [] if self.stride == 1 else [self.extremes[path]]
             found[path] = best_range(np.concatenate(parts + added))
         return found

@@ -39,6 +39,16 @@ class Run:
         """The operation that the record does not know, so that torch's exporter has to write the model; or None."""
         return self.recorder.refusal
 
+    @property
+    def broken(self) -> str | None:
+        """The first layer that gave NaN or infinity, else the first such output; None where all is finite."""
+        if self.recorder.broken is not None:
+            return f"layer {self.recorder.broken.rpartition('.')[0] or self.recorder.broken}"
+        for name, value in self.outputs.items():
+            if not bool(torch.isfinite(value).all()):
+                return f"output {name}"
+        return None
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """All inputs and outputs by name."""
         return {name: value.numpy() for name, value in (*self.inputs.items(), *self.outputs.items())}

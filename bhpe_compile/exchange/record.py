@@ -38,6 +38,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, graph: fx.GraphModule, table: Mapping[str, Callable[..., None]]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.refusal: str | None = None
+        self.broken: str | None = None
+        """The first parameter whose operation gave NaN or infinity. Others may: masks are infinite."""
         self._table = table
         self._names: MutableMapping[Tensor, str] = WeakTensorKeyDictionary()
         for name, tensor in (*graph.named_parameters(), *graph.named_buffers()):
@@ -118,6 +120,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         options = kwargs or {}
         result = func(*args, **options)
         results = [r for r in (result if isinstance(result, tuple | list) else (result,)) if _is_tensor(r)]
+        if self.broken is None:
+            self.broken = next(
+                (self._names[a] for a in _tensors(args) if a in self._names and not _finite(results)), None
+            )
         name = func._schema.name.partition("::")[2]
         if not any(tensor in self._values for tensor in _tensors(args)) or name in _SHAPED_ONLY:
             if name == "t":
@@ -172,6 +178,10 @@ def _require_parameters(
         _signature(write).bind(*args, **options)
     except TypeError as problem:
         raise UnsupportedError(f"the table has no such form of it ({problem})") from None
+
+
+def _finite(tensors: Sequence[Tensor]) -> bool:
+    return all(bool(torch.isfinite(one).all()) for one in tensors if one.is_floating_point())
 
 
 def _is_tensor(value: object) -> bool:

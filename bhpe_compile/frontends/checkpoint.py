@@ -60,6 +60,12 @@ SHOWN = 5
 COUNTERS = "num_batches_tracked"
 """Batch norm's counters: used by no computation here, so a checkpoint may lack them."""
 
+VARIANCES = "running_var"
+"""Batch norm's variances."""
+
+SHARED = 16
+"""Tensors of a file may share numbers, and be this many times as large as it, all together."""
+
 DTYPES = frozenset(
     {
         *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -172,7 +178,8 @@ def save_model(
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` into `module`; InputError names missing, unexpected, misshapen and non-finite tensors."""
+    """Load `state` into `module`; InputError names missing, unexpected, misshapen and non-finite tensors, and
+    negative variances."""
     own = module.state_dict()
     missing = [name for name in own if name not in state and not name.endswith(COUNTERS)]
     unexpected = [name for name in state if name not in own]
@@ -188,6 +195,9 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     if misshapen:
         raise InputError(f"{source}: {_names(misshapen)}")
     check_finite(state, source)
+    negative = [n for n, value in state.items() if n.endswith(VARIANCES) and bool((value < 0).any())]
+    if negative:
+        raise InputError(f"{source}: a variance below 0 in {_names(negative)}; the file is damaged")
     module.load_state_dict(dict(state), strict=False)
 
 
@@ -363,7 +373,33 @@ def read_torch(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{path}: truncated, damaged or not a PyTorch checkpoint") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint with named tensors")
+    _check_sizes(path, content)
     return content
+
+
+def _check_sizes(path: Path, content: object) -> None:
+    """InputError for tensors that say they are larger than their numbers in the file (strides of 0), one by one or,
+    through numbers that many share, together. Nothing has been allocated for them so far.
+    """
+    size, total = path.stat().st_size, 0
+    waiting, seen = [content], {id(content)}
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Tensor):
+            if one.layout != torch.strided or one.device.type != "cpu":
+                continue  # refused by `is_state`
+            needed = one.numel() * one.element_size()
+            total += needed
+            if needed > one.untyped_storage().nbytes() or total > SHARED * size:
+                raise InputError(
+                    f"{path}: a tensor of shape {list(one.shape)} needs {needed} bytes, which the file does not have; "
+                    "save contiguous tensors"
+                )
+        parts = one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple) else ()
+        for part in parts:
+            if id(part) not in seen:
+                seen.add(id(part))
+                waiting.append(part)
 
 
 @contextmanager

@@ -183,7 +183,7 @@ class Model(FrameModel):
         inputs: a frame uint8 [H, W, 3] in RGB, a picture or its file, the array of the first input, or arrays by input
         name. box: of a frame or a file, where the person is (x, y, width, height in pixels), by default everywhere.
         UsageError for a box outside; InputError when an array has another shape or dtype than the model's input, for a
-        picture where the network takes none, or for a damaged file.
+        picture where the network takes none, for NaN and infinity, or for a damaged file.
         """
         if isinstance(inputs, str | Path) or (
             isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 3
@@ -200,6 +200,10 @@ class Model(FrameModel):
         if isinstance(inputs, Picture):
             return self._run_picture(inputs)
         given = inputs if isinstance(inputs, Mapping) else {self.inputs[0].name: inputs}
+        for info in self.inputs:  # a NaN would give a pose all the same: its sign is a bit like any other
+            array = np.asarray(given.get(info.name, 0))
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(f"input {info.name}: has NaN or infinity; give finite numbers")
         return self._run_arrays(given)
 
     def _run_picture(self, picture: Picture) -> dict[str, NDArray[Any]]:

@@ -187,6 +187,8 @@ def make_feeds(
     feeds: dict[str, NDArray[Any]] = dict(given or {})
     for one in interface.inputs:
         if one.name in feeds:
+            if feeds[one.name].dtype.kind == "f" and not np.isfinite(feeds[one.name]).all():
+                raise InputError(f"input {one.name}: has NaN or infinity; give finite numbers")
             continue
         if one.kind == "picture":
             feeds[one.name] = picture.seen_by(one).tensor

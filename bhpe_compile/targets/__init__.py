@@ -28,6 +28,15 @@ PRESETS = _presets()
 """Targets by name, in the order they are listed. `native` is there when this host runs one of the others."""
 
 
+OTHER_NAMES = {
+    **dict.fromkeys(("aarch64", "arm64", "armv8", "armv8_a"), "arm"),
+    **dict.fromkeys(("arm32", "armhf", "armv7l", "armv7_a"), "armv7"),
+    **dict.fromkeys(("x86_64", "amd64", "x64"), "x86"),
+    **dict.fromkeys(("wasm", "webassembly"), "wasm32"),
+}
+"""What systems and compilers call these CPUs, "-" as "_" -> the target to suggest."""
+
+
 def list_targets() -> tuple[Target, ...]:
     """Every target that can be named."""
     return tuple(PRESETS.values())
@@ -48,7 +57,9 @@ def get_target(name: str) -> Target:
         return native_target()  # raises, and says why
     if is_description(name):
         return describe_target(name, PRESETS)
-    near = difflib.get_close_matches(name.lower(), (*PRESETS, *BOARDS), n=1, cutoff=0.5)
+    plain = name.lower().replace("-", "_")
+    near = [OTHER_NAMES[plain]] if plain in OTHER_NAMES else []
+    near = near or difflib.get_close_matches(name.lower(), (*PRESETS, *BOARDS), n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     raise UsageError(f"unknown target {name!r}: {hint}known are {', '.join((*PRESETS, *BOARDS))}")
 

@@ -326,3 +326,40 @@ def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
     assert found.binary_layers > 0
     with pytest.raises(UsageError, match="did you mean x86"):
         compile_graph(freeze(graph), inputs, tmp_path / "other", CompileOptions("x87"))
+
+
+class Normed(nn.Module):
+    """A finite output may stand behind what is not: the sign of NaN is a bit."""
+
+    def __init__(self, *, hidden: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.last = nn.Conv2d(8, 4, 1)
+        self.hidden = hidden
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.norm(self.first(image))
+        if self.hidden:
+            x = torch.where(x > 0, 1.0, -1.0)
+        return {"y": self.last(x)}
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("scheme", ["float", "int8"])
+def test_what_is_not_finite_is_refused_with_its_layer(hidden: bool, scheme: str) -> None:
+    network = Normed(hidden=hidden).eval()
+    inputs = {"image": np.ones((1, 3, 8, 8), np.float32)}
+    options = CompileOptions("x86", scheme=scheme)
+    assert Compilation.of_graph(freeze(trace(network)), inputs, options).run.broken is None
+    assert network.norm.running_var is not None
+    network.norm.running_var[2] = -1
+    with pytest.raises(InputError, match="layer norm: NaN or infinity"):
+        _ = Compilation.of_graph(freeze(trace(network)), inputs, options).run
+
+
+def test_an_input_that_is_not_finite_is_refused() -> None:
+    graph = freeze(trace(Normed(hidden=False).eval()))
+    inputs = {"image": np.full((1, 3, 8, 8), np.nan, np.float32)}
+    with pytest.raises(InputError, match="input image: has NaN"):
+        _ = Compilation.of_graph(graph, inputs, CompileOptions("x86", scheme="float")).run

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from bhpe_compile.errors import InputError
 from bhpe_compile.exchange import calibrate as module
 from bhpe_compile.exchange.calibrate import SAMPLES, SHRINKS, best_range, calibrate
 
@@ -96,3 +97,13 @@ def test_many_pictures_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> N
         assert (bounded.extremes[path] == exact.extremes[path]).all()
     sizes = [part.size for part in bounded.samples["first"]]
     assert max(sizes[1:]) < 24 * 32 * 3 / 8  # later pictures are thinned as the first ones were
+
+
+def test_a_picture_that_makes_a_layer_read_nan_is_refused() -> None:
+    torch.manual_seed(0)
+    network = Network().eval()
+    with torch.no_grad():
+        network.first.weight[0] = 3e38  # finite, its sums are not
+    pictures = [{"image": np.full((1, 3, 9, 9), level, np.float32)} for level in (0, 9, 0)]
+    with pytest.raises(InputError, match="layer up: reads NaN or infinity"):
+        calibrate(fx.symbolic_trace(network), pictures).ranges()

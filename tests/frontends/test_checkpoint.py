@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.frontends import checkpoint
-from bhpe_compile.frontends.checkpoint import load_model, load_state, save_model
+from bhpe_compile.frontends.checkpoint import load_model, load_state, read_torch, save_model
 from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
@@ -387,3 +388,34 @@ def test_facts_nested_too_deeply(tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(1)}, tmp_path / "m.safetensors", {"facts": facts})
     with pytest.raises(InputError, match="damaged"):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_a_negative_variance_is_named(tiny: Hand4Whole) -> None:
+    state = {name: value.clone() for name, value in tiny.state_dict().items()}
+    name = next(n for n in state if n.endswith("running_var"))
+    state[name][0] = -1e-3
+    with pytest.raises(InputError, match=f"a variance below 0 in {re.escape(name)}"):
+        load_state(tiny, state, "x.pt")
+
+
+@pytest.mark.parametrize("kind", ["strides of 0", "shared", "compact"])
+def test_tensors_larger_than_their_file_are_refused_before_anything_is_allocated(
+    kind: str, tmp_path: Path
+) -> None:
+    """10^13 numbers: whoever allocated them would fail with another error."""
+    numbers = torch.zeros(20_000, dtype=torch.float16)
+    if kind == "shared":
+        state = {f"w{i}": numbers[: 19_999 - i] for i in range(900)}
+    else:
+        state = {"w.bits" if kind == "compact" else "w": numbers[:1].expand(10**13)}
+    torch.save(
+        {"format": "bhpe-compile", "version": 1, "preset": "tiny", "state_dict": state}, tmp_path / "m.pt"
+    )
+    with pytest.raises(InputError, match=r"needs \d+ bytes, which the file does not have"):
+        load_model(tmp_path / "m.pt")
+
+
+def test_tied_tensors_are_read(tmp_path: Path) -> None:
+    numbers = torch.zeros(50, 20)
+    torch.save({"a": numbers, "b": numbers.T, "c": numbers[3], "d": [numbers]}, tmp_path / "m.pt")
+    assert set(read_torch(tmp_path / "m.pt")) == {"a", "b", "c", "d"}

@@ -393,3 +393,10 @@ def test_a_tiff_of_planes_with_sixteen_bits(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(tiff(tags, planes))
     with pytest.raises(InputError, match="planes of their own"):
         load_picture(tmp_path / "x.tif")
+
+
+def test_given_inputs_are_finite() -> None:
+    interface = Interface(inputs=(PORT, Input("more", (1, 2))))
+    picture = load_picture(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(InputError, match="input more: has NaN"):
+        make_feeds(interface, picture, {"more": np.array([[0, np.nan]], np.float32)})

@@ -52,7 +52,11 @@ def test_drivers_that_are_emulated_are_static() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("x68", "x86"), ("arm-a67", "arm-a76"), ("ARM", "arm"), ("avx512", "x86-avx512")]
+    ("name", "near"),
+    [
+        *(("x68", "x86"), ("arm-a67", "arm-a76"), ("ARM", "arm"), ("avx512", "x86-avx512")),
+        *(("aarch64", "arm"), ("arm64", "arm"), ("armhf", "armv7"), ("amd64", "x86"), ("x86-64", "x86")),
+    ],
 )
 def test_unknown_name_suggests_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UsageError, match=f"unknown target '{name}': did you mean {near}\\? known are x86,"):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from bhpe_compile.targets import Target
 
 
+INITIALIZERS = 4
+"""The first IR version of ONNX whose initializers need not be inputs."""
+
+
 @dataclass(frozen=True)
 class PassRun:
     """What one pass made of a file: the new file, whether the graph changed, and the pass's decisions."""
@@ -98,6 +102,11 @@ def _load(source: Path) -> onnx.ModelProto:
     if not proto.graph.node:
         raise InputError(f"{source}: is no ONNX file with a graph")
     _check(proto, f"{source}: is no valid ONNX file")
+    if proto.ir_version < INITIALIZERS:
+        raise InputError(
+            f"{source}: has ONNX's IR version {proto.ir_version}, where weights are inputs that may change; passes "
+            f"need version {INITIALIZERS} or later: export it again, or take the weights out of its inputs"
+        )
     return _with_shapes(proto)
 
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -186,6 +187,9 @@ def _verify(
         if wrong or wrong8
         else next((f"output {n}: off by {v:.3g}" for n, v in far.items()), None)
     )
+    if first is None:  # a free run may flip signs, so only what is no number counts
+        endless = [n for n, v in (torch_gaps or {}).items() if not math.isfinite(v)]
+        first = f"output {endless[0]}: NaN or infinity in PyTorch or here" if endless else None
     return VerificationResult(
         artefact=str(path),
         executed=session.executed,

@@ -32,6 +32,7 @@ from bhpe_compile.exchange.nodes import (
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 RUN_TIME = "parameters are computed at run time"
+TRAINING = "the batch norm is in training mode: it norms with the statistics of its own input"
 
 Vector = NDArray[np.float64]
 Norm = tuple[ir.Node, tuple[Vector, Vector, Vector]]
@@ -119,6 +120,8 @@ def _norms_behind(node: ir.Node) -> tuple[list[Norm], str]:
         norm = only_use(value)
         if norm is None:
             return norms, "" if norms else "others read the value in front of the batch norm"
+        if _in_training(norm):
+            return norms, "" if norms else TRAINING
         affine = _affine(norm)
         if affine is None:
             return norms, "" if norms else RUN_TIME
@@ -133,6 +136,11 @@ def _compose(scale: NDArray[Any], bias: NDArray[Any], norms: list[Norm]) -> tupl
     for _, (k, mean, beta) in norms:
         s, b = k * s, k * (b - mean) + beta
     return s, b
+
+
+def _in_training(norm: ir.Node) -> bool:
+    mode = norm.attributes.get("training_mode")
+    return len(norm.outputs) > 1 or (mode is not None and mode.as_int() != 0)
 
 
 def _affine(norm: ir.Node) -> tuple[Vector, Vector, Vector] | None:

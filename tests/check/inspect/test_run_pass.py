@@ -75,3 +75,26 @@ def test_command(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "two files" in capsys.readouterr().err
     assert main(["passes", "--run", "plain", str(source), str(tmp_path / "no.onnx")]) == 2
     assert not (tmp_path / "no.onnx").exists()
+
+
+def test_a_batch_norm_in_training_mode_is_not_folded(source: Path) -> None:
+    proto = onnx.load(source)
+    norm = next(node for node in proto.graph.node if node.op_type == "BatchNormalization")
+    norm.attribute.append(onnx.helper.make_attribute("training_mode", 1))
+    onnx.save(proto, source)
+    done = run_pass("fold-batch-norm", source)
+    assert op_types(ir.from_proto(onnx.load_from_string(done.content))) == ["Conv", "BatchNormalization"]
+    assert (done.modified, [note.applied for note in done.notes]) == (False, [False])
+    assert "training mode" in done.notes[0].reason
+
+
+def test_a_file_whose_weights_are_inputs_is_named(source: Path) -> None:
+    proto = onnx.load(source)
+    proto.ir_version = 3
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    onnx.save(proto, source)
+    with pytest.raises(InputError, match="IR version 3, where weights are inputs"):
+        run_pass("fold-batch-norm", source)

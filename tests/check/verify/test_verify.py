@@ -81,3 +81,12 @@ def test_a_wrong_float_is_found(compiled: Compiled, tmp_path: Path) -> None:
     assert result.binary_exact
     assert result.first_difference is not None
     assert "smplx_lhand_pose" in result.first_difference
+
+
+def test_a_reference_that_is_no_number_fails(compiled: Compiled, tmp_path: Path) -> None:
+    name = next(info for info in compiled.reference if info != "image")
+    broken = {**compiled.reference, name: np.full_like(compiled.reference[name], np.nan)}
+    write_artifact(tmp_path / "a", compiled.program, compiled.target, compiled.onnx, {}, broken, {})
+    result = verify(tmp_path / "a")
+    assert not result.ok
+    assert result.first_difference == f"output {name}: NaN or infinity in PyTorch or here"
