@@ -329,6 +329,31 @@ def test_what_is_missing_of_its_checkpoint_is_named(
     assert f"less.pt: not a checkpoint of this network; {says}" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("eval dist/boxpose-x86", 3, "dist/boxpose-x86: has no outputs that pose a whole body"),
+        ("eval boxpose.pt", 3, "boxpose.pt: has no outputs that pose a whole body"),
+        ("sensitivity boxpose.pt", 3, "boxpose.pt: has no outputs that pose a whole body"),
+        ("compile boxpose.pt --target x86 -o o --max-drop 5%", 3, "has no outputs that pose a whole body"),
+        ("train --network boxpose -o o.pt", 2, "boxpose: its description does not say how it learns"),
+        (
+            "distill boxpose.pt --images demo -o o.pt",
+            2,
+            "boxpose: its description does not say how it learns",
+        ),
+    ],
+)
+def test_what_its_description_does_not_allow_is_refused_before_work(
+    followed: Followed, words: str, code: int, says: str
+) -> None:
+    """No people are drawn for a network that cannot be measured on them."""
+    answer = inside(*words.split(), cwd=followed[0])
+    assert (answer.code, answer.stdout) == (code, "")
+    assert says in answer.stderr.splitlines()[-1]
+    assert "people drawn" not in answer.stderr
+
+
 def test_without_the_package_the_artefact_still_runs(followed: Followed, tmp_path: Path) -> None:
     """Everything it needs is in the folder; only making it again, or counting the original, needs the package."""
     folder, _ = followed

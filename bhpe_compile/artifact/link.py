@@ -29,7 +29,7 @@ EXPORTS = "{ global: bhpe_*; local: *; };\n"
 
 COMPILE = (
     *("-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections"),
-    *("-Wall", "-Wextra", "-Werror", "-pthread", "-ffp-contract=off"),
+    *("-Wall", "-Wextra", "-Werror", "-pthread", "-ffp-contract=off", "-fno-math-errno"),
 )
 LINK = ("-Wl,--gc-sections", "-s")
 SHARED_OBJECT = (

@@ -29,9 +29,12 @@ def compile_in_budget(
 ) -> WithinBudget:
     """Compile with progress; `people` are data, count (at most) and body."""
     from bhpe_compile.evaluate.gate import Allowance
+    from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.search.layers.budget import Budget, compile_within
+    from bhpe_compile.search.layers.sensitivity import require_float
 
     allowances = [Allowance.parse(text) for text in max_drop]
+    require_float(load_model(model, options.network))  # before people are drawn
     data, count, body = people
     examples = open_data(data, count, 0, body, console, at_most=True)
     budget = Budget(allowances, list(examples), examples.bodies)

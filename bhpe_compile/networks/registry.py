@@ -21,8 +21,8 @@ GROUP = "bhpe_compile.networks"
 FIRST = "hand4whole"
 """The network of files that name none, of `--preset`, and of commands that are told of none."""
 
-OURS = ("bhpe_compile.networks.hand4whole.description",)
-"""Modules with a `NETWORK` (or `NETWORKS`) each."""
+OURS = tuple(f"bhpe_compile.networks.{family}.description" for family in ("hand4whole", "hmr", "cliff"))
+"""Modules with a `NETWORK` each, or a sequence of them under that name."""
 
 
 @dataclass(frozen=True)

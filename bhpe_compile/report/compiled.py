@@ -9,7 +9,7 @@ arena that a step reads and writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import prod
 from typing import Any
 
@@ -39,9 +39,13 @@ def _shape(value: ir.Value | None) -> tuple[int, ...]:
 
 
 def layer_costs(model: ir.Model, places: Places) -> list[Layer]:
-    """Every layer with weights of a folded model, in graph order; how they are compiled is not known yet."""
+    """Every layer with weights of a folded model, in graph order; how they are compiled is not known yet.
+
+    A layer that is called several times is there for each call (NAME, NAME#1, ...); the weights are the first one's.
+    """
     layers = (node for node in model.graph if node.op_type in KINDS)
-    return [_layer(node, places) for node in layers if is_packed(node) or node.domain in ("", "ai.onnx")]
+    found = [_layer(node, places) for node in layers if is_packed(node) or node.domain in ("", "ai.onnx")]
+    return [replace(layer, weights=0) if "#" in layer.name else layer for layer in found]
 
 
 def _layer(node: ir.Node, places: Places) -> Layer:

@@ -119,30 +119,35 @@ class _Counter(nn.Module):
     def __init__(self, name: str, layer: nn.Module, found: list[Layer]) -> None:
         super().__init__()
         self._name, self._layers, self._found = name, (layer,), found  # a tuple: no submodule
+        self._calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zeros that take no memory."""
+        """Zeros that take no memory. Every call is a layer: NAME, NAME#1, ...; the weights are the first one's."""
         layer = self._layers[0]
         weights = layer.get_parameter("weight")
         shape = _output_shape(layer, x)
+        spatial = weights.dim() == 4
         pixels = x.shape if isinstance(layer, nn.ConvTranspose2d) else shape
-        positions = prod(pixels[:1] + pixels[2:]) if weights.dim() == 4 else x.shape[0]
+        positions = prod(pixels[:1] + pixels[2:]) if spatial else prod(x.shape[:-1])
+        channels = 1 if spatial else -1
+        own = 0 if self._calls else weights.numel()
         self._found.append(
             Layer(
-                name=self._name,
+                name=f"{self._name}#{self._calls}" if self._calls else self._name,
                 kind=KINDS[type(layer)],
                 precision=FLOAT32,
-                weights=weights.numel(),
+                weights=own,
                 macs=positions * weights.numel(),
-                in_channels=x.shape[1],
-                out_channels=shape[1],
-                kernel=(weights.shape[2], weights.shape[3]) if weights.dim() == 4 else (1, 1),
+                in_channels=x.shape[channels],
+                out_channels=shape[channels],
+                kernel=(weights.shape[2], weights.shape[3]) if spatial else (1, 1),
                 inputs=x.numel(),
                 outputs=prod(shape),
-                nbytes=4 * weights.numel(),
+                nbytes=4 * own,
                 traffic=4 * (x.numel() + prod(shape)),
             )
         )
+        self._calls += 1
         return torch.zeros(()).expand(shape)
 
 
@@ -178,10 +183,21 @@ def count_network(spec: str) -> Counted:
                 setattr(module, name, _Counter(f"{path}.{name}" if path else name, child, layers))
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
+    _fill(model)
     with torch.no_grad():
         model(*(torch.zeros(port.shape) for port in choice.interface(preset).inputs))
     placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
     return Counted(network, preset, tuple(placed), parameters)
+
+
+def _fill(model: nn.Module) -> None:
+    """Zeros that take no memory for what is left on the meta device: the network computes with it on the CPU."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            zeros = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)
+            setattr(module, name, nn.Parameter(zeros, requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.zeros((), dtype=buffer.dtype).expand(buffer.shape))
 
 
 def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accounting:

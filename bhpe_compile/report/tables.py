@@ -132,6 +132,9 @@ def published(report: Report) -> Table | None:
     )
 
 
+FIRST = ("joints",)
+"""What people ask for first."""
+
 UNTRAINED = (
     "The network was not trained in its binary form: its accuracy is lost. Train it with distill, or compile with "
     "--scheme int8."
@@ -142,7 +145,8 @@ def agreement(report: Report) -> Table | None:
     """How far the compiled network is from the one in full precision; and what that means where it was not trained."""
     if not report.agreement and not report.untrained:
         return None
-    rows = tuple((kind, f"{one['value']:.3g}", one["unit"]) for kind, one in report.agreement.items())
+    told = sorted(report.agreement.items(), key=lambda pair: (pair[0] not in FIRST, pair[0]))
+    rows = tuple((kind, f"{one['value']:.3g}", one["unit"]) for kind, one in told)
     pictures = max((one["pictures"] for one in report.agreement.values()), default=0)
     means = f"Means of {pictures} calibration pictures, both networks in torch. " if pictures else ""
     note = means + (UNTRAINED if report.untrained else "")

@@ -154,6 +154,19 @@ def test_misaligned_weights(library: Library, offset: int) -> None:
     assert "aligned" in library.last_error()
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list mappings")
+@pytest.mark.parametrize("status", [OK, BAD_WEIGHTS])
+def test_the_file_is_given_back(library: Library, tmp_path: Path, status: int) -> None:
+    """When the model is destroyed, and at once when there is none."""
+    file, handle = tmp_path / "mapped.bin", c.c_void_p()
+    file.write_bytes(weights()[: None if status == OK else -1].tobytes())
+    assert library.create_from_path(bytes(file), c.byref(handle)) == status
+    mapped = str(file) in Path("/proc/self/maps").read_text()
+    assert mapped == (status == OK)
+    library.destroy(handle)
+    assert str(file) not in Path("/proc/self/maps").read_text()
+
+
 @pytest.mark.parametrize("path", [b"/nowhere/weights.bin", b"/", b"/dev/null", b""])
 def test_file_that_is_none(library: Library, path: bytes) -> None:
     handle = c.c_void_p(12345)

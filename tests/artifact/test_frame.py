@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact import check_artifact, write_artifact
 from bhpe_compile.errors import UsageError
-from bhpe_compile.runtime import Picture
-from bhpe_compile.runtime import picture as definition
+from bhpe_compile.networks.interface import Crop, Input, Interface
+from bhpe_compile.runtime import load_picture
 from bhpe_compile.runtime.library import CTensor, Library
+from bhpe_compile.runtime.picture import View
 from tests.artifact.folders import HOST, on_host
 from tests.artifact.programs import DEPTH, ROWS, X, small_program
 from tests.shared import made_once
@@ -80,44 +81,54 @@ def open_camera(folder: Path) -> Iterator[Camera]:
     library.close()
 
 
-@pytest.fixture(scope="module")
-def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camera]:
+CROPS = {
+    "camera": Crop(1.25),
+    "normalised": Crop(1.1, 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bgr"),
+}
+
+
+def port(name: str) -> Input:
+    return Input("x", (1, 3, HEIGHT, WIDTH), "picture", CROPS[name])
+
+
+def make_camera(name: str, factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         program = small_program(HOST)
         slots = [*program.tensors]
         slots[X] = replace(slots[X], shape=(1, 3, HEIGHT, WIDTH))
-        write_artifact(folder / "model", replace(program, tensors=tuple(slots)), HOST, b"", {}, None, {})
+        program = replace(program, tensors=tuple(slots), interface=Interface(inputs=(port(name),)))
+        write_artifact(folder / "model", program, HOST, b"", {}, None, {})
 
-    yield from open_camera(made_once(tmp_path_factory, "camera", make) / "model")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small() -> Iterator[None]:
-    """The definition for inputs of this size."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(definition, "HEIGHT", HEIGHT)
-        patch.setattr(definition, "WIDTH", WIDTH)
-        yield
+    return made_once(factory, name, make) / "model"
 
 
-def expected(rgb: NDArray[np.uint8], box: Any) -> Picture:
-    height, width = rgb.shape[:2]
-    return Picture(rgb, definition._inside(box, width, height, Path("frame")))
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camera]:
+    yield from open_camera(make_camera("camera", tmp_path_factory))
+
+
+@pytest.fixture(scope="module")
+def normalised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Camera]:
+    yield from open_camera(make_camera("normalised", tmp_path_factory))
+
+
+def expected(rgb: NDArray[np.uint8], box: Any, name: str = "camera") -> View:
+    return load_picture(rgb, box).seen_by(port(name))
 
 
 def random_frame(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def check(camera: Camera, rgb: NDArray[np.uint8], box: Any) -> None:
+def check(camera: Camera, rgb: NDArray[np.uint8], box: Any, name: str = "camera") -> None:
     status, frame = camera.set_frame(rgb, box)
     try:
-        want = expected(rgb, box)
+        want = expected(rgb, box, name)
     except UsageError:
         assert status == BAD_ARGUMENT
         return
     assert status == OK, camera.error()
-    assert np.array_equal(camera.image, want.network_input)
+    assert np.array_equal(camera.image, want.tensor)
     assert [frame.x, frame.y, frame.scale] == [*want.affine[:, 2], want.scale]
     x, y = c.c_double(3.25), c.c_double(-1.5)
     camera.library.bhpe_to_frame(c.byref(frame), c.byref(x), c.byref(y))
@@ -136,8 +147,11 @@ def check(camera: Camera, rgb: NDArray[np.uint8], box: Any) -> None:
     ),
     seed=st.integers(0, 100),
 )
-def test_the_same_bits_as_in_python(camera: Camera, size: tuple[int, int], box: Any, seed: int) -> None:
+def test_the_same_bits_as_in_python(
+    camera: Camera, normalised: Camera, size: tuple[int, int], box: Any, seed: int
+) -> None:
     check(camera, random_frame(*size, seed), box)
+    check(normalised, random_frame(*size, seed), box, "normalised")
 
 
 def test_white_stays_white(camera: Camera) -> None:
@@ -153,7 +167,7 @@ def test_rows_may_be_longer_than_the_frame(camera: Camera) -> None:
     status, _ = camera.set_frame(wide[:, :9], (0, 0, 9, 12))
     assert status == OK
     assert np.array_equal(
-        camera.image, expected(np.ascontiguousarray(wide[:, :9]), (0.0, 0.0, 9.0, 12.0)).network_input
+        camera.image, expected(np.ascontiguousarray(wide[:, :9]), (0.0, 0.0, 9.0, 12.0)).tensor
     )
 
 

@@ -179,7 +179,7 @@ def test_without_data_races(folder: Path) -> None:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler cc on this machine")
     flags = ("-std=c11", "-O1", "-g", "-fsanitize=thread", "-pthread")
-    command = ["cc", *flags, *SOURCES, "-o", "main"]
+    command = ["cc", *flags, *SOURCES, "-lm", "-o", "main"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if "tsan" in done.stderr:
         pytest.skip("cc comes without ThreadSanitizer")

@@ -15,7 +15,7 @@ from tests.examples import Compiled
 
 
 def test_table(compiled: Compiled) -> None:
-    outcome = bhpe("bench", compiled.folder, "--rounds", "3", "--per-layer", "-q")
+    outcome = bhpe("bench", compiled.folder, "--rounds", "3", "--per-layer", "--all", "-q")
     assert outcome.code == 0, outcome.stderr
     assert outcome.stderr == ""
     lines = outcome.stdout.splitlines()
@@ -24,6 +24,20 @@ def test_table(compiled: Compiled) -> None:
     with Model(compiled.folder) as model:
         layers = {step.layer for step in model.steps if step.layer}
     assert all(any(line.endswith(f"  {layer}") for line in lines) for layer in layers)
+
+
+def test_the_ten_slowest_are_shown_unless_all_are_asked_for(compiled: Compiled) -> None:
+    words = ("bench", compiled.folder, "--rounds", "2", "-q")
+    short = inside(*words, "--per-layer").stdout.split("\n\n")
+    with Model(compiled.folder) as model:
+        steps = len(model.steps)
+    table, note = short[-2].splitlines(), short[-1]
+    assert len(table) == 2 + 10
+    times = [float(row.split()[0]) for row in table[2:]]
+    assert times == sorted(times, reverse=True)
+    assert note == f"{steps - 10} more, faster ones: --all lists them\n"
+    refused = inside(*words, "--all")
+    assert (refused.code, "--all is for --per-layer" in refused.stderr) == (2, True)
 
 
 def test_json_and_markdown(compiled: Compiled) -> None:

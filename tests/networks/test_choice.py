@@ -113,7 +113,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 def test_a_file_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"net\.toml: is (too long|not TOML)"):
-        choose(written(tmp_path, "#" * ((1 << 20) + 1)))
+        choose(written(tmp_path, "#" * ((4 << 20) + 1)))
 
 
 def test_a_folder_is_no_description(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ ELSEWHERE = ("networks/hand4whole/", "evaluate/")
 
 ALLOWED = {
     ("networks/registry.py", "hand4whole"),  # the first network: files of the first version, --preset
-    ("networks/registry.py", "bhpe_compile.networks.hand4whole.description"),
     ("passes/binarize/options.py", "binary_box_net"),  # a field's name in older checkpoints
 }
 """(file, text) that may decide something."""

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from bhpe_compile.report import tables
 from bhpe_compile.report.advice import CHEAPER, COUNTED, MEASURED, MEMORY, WASTED, Advice, Twin, advise
 from bhpe_compile.report.balance import BALANCES, Balance, balance_of, estimate
 from bhpe_compile.report.cost import INT8, Costs, Layer
+from bhpe_compile.report.report import report_network
 from bhpe_compile.targets import PRESETS
 from bhpe_compile.targets.isa import AVX512
 from tests.report.made_up import layer
@@ -109,3 +111,15 @@ def test_every_target_has_a_declared_balance() -> None:
 def test_json() -> None:
     (found,) = advice(layer("odd", in_channels=16), balance=None)
     assert set(found.to_json()) == {"kind", "layer", "what", "amount", "todo", "basis"}
+
+
+def test_a_deployer_sees_what_an_option_follows() -> None:
+    """The rest is counted in one line, and shown when asked for."""
+    report = report_network("hand4whole:tiny", "bidrn", "x86-avx512", None)
+    kinds_of = {one.kind for one in report.advice}
+    assert WASTED in kinds_of or MEMORY in kinds_of
+    few, everything = tables.advice(report), tables.advice(report, everything=True)
+    hidden = sum(one.kind != CHEAPER for one in report.advice)
+    assert few[-1].note == f"{hidden} lines for those who design the network (lanes, memory): --advice all"
+    assert {table.title for table in few[:-1]} <= {f"Advice: {CHEAPER}"}
+    assert {f"Advice: {kind}" for kind in kinds_of} == {table.title for table in everything}

@@ -1,6 +1,6 @@
 """Hand4Whole (arXiv 2011.11534) as a description: a picture of a person in, SMPL-X parameters of body, hands, face out.
 
-Code and weights of the published network are under CC BY-NC 4.0; nothing of either is part of this program.
+The published code is under the MIT licence; nothing of it, and no weights, are part of this program.
 """
 
 from __future__ import annotations

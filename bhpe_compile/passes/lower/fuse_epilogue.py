@@ -102,8 +102,8 @@ def _affine(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
 def _add(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
     other = follower.inputs[1] if follower.inputs[0] is out else follower.inputs[0]
     operands = g.operands_of(node)
-    if other is None or other is out or g.array_of(other) is not None:
-        return "a constant or the value itself is added"
+    if other is None or g.array_of(other) is not None:
+        return "a constant is added"
     if len(g.shape_of(out)) != 4 or g.shape_of(other) != g.shape_of(out):
         return "shapes are broadcast"
     if g.text(node, "activation") == "none" and "residual" not in operands and "shortcut" not in operands:

@@ -26,11 +26,6 @@ WHOLE = 8
 """Channels of a byte."""
 
 
-def needed_border(node: ir.Node) -> int:
-    """Zeros a reader needs around its bits: its padding; one for the transposed convolution's 2x2 phases."""
-    return 1 if node.op_type == "BinaryConvTranspose2d" else g.integer(node, "padding")
-
-
 def _threshold(node: ir.Node) -> NDArray[np.generic]:
     array = g.array_of(g.operand(node, "input_threshold"))
     if array is None:
@@ -83,7 +78,7 @@ class PackActivations(Pass[ir.Model]):
     def _pack(self, graph: ir.Graph, readers: list[ir.Node]) -> Note:
         x, threshold = g.operands_of(readers[0])["x"], g.operands_of(readers[0])["input_threshold"]
         batch, height, width, channels = g.shape_of(x)
-        border = max(needed_border(node) for node in readers)
+        border = max(g.integer(node, "padding") for node in readers)
         shape = (batch, height + 2 * border, width + 2 * border, packed_bytes(channels))
         bits = g.new_value(f"{x.name}_bits_{g.text(readers[0], 'layer')}", shape, ir.DataType.UINT8)
         producer = x.producer()

@@ -195,8 +195,7 @@ class SelectKernels(Pass[ir.Model]):
             "activation": "none",
         }
         out = self._out(node)
-        channels = out.shape[1] if out.shape is not None else 0
-        size = int(channels) if isinstance(channels, int) else 0
+        size = g.shape_of(out)[1]
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         steps = np.ones(size, np.float32)
         if levels is not None:
@@ -242,7 +241,7 @@ class SelectKernels(Pass[ir.Model]):
         return g.kernel_node("MaxPool2d", node.name or "", operands, {"out": self._out(node)}, facts)
 
     def _roi_align(self, node: ir.Node) -> ir.Node:
-        mode = g.text(node, "coordinate_transformation_mode", "half_pixel")
+        mode = g.text(node, "coordinate_transformation_mode")
         scale = node.attributes["spatial_scale"].as_float() if "spatial_scale" in node.attributes else 1.0
         plain = (
             g.text(node, "mode", "avg") == "avg" and scale == 1.0 and not g.integer(node, "sampling_ratio")

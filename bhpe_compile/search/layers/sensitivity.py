@@ -25,7 +25,7 @@ from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.evaluate import Batch, score_all
 from bhpe_compile.evaluate.frame import network_inputs
 from bhpe_compile.evaluate.metrics import Errors, interval, mean
-from bhpe_compile.evaluate.people import Bodies
+from bhpe_compile.evaluate.people import Bodies, require_body
 from bhpe_compile.evaluate.subjects import PUBLIC, TorchSubject
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.binary import BinaryLayer
@@ -105,11 +105,12 @@ def rank(
 
 
 def require_float(loaded: Imported) -> None:
-    """UsageError unless the checkpoint holds full-precision weights."""
+    """UsageError unless the checkpoint holds full-precision weights; InputError for one that poses no body."""
     if loaded.binarization is not None:
         raise UsageError(
             f"{loaded.source}: is binary already; name the full-precision checkpoint it was trained from"
         )
+    require_body(loaded.interface, loaded.source)
 
 
 def binary_layers(original: fx.GraphModule, options: BinarizeOptions) -> list[str]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bhpe_compile.compiler.progress import Observer
 from bhpe_compile.errors import UsageError
+from bhpe_compile.evaluate.people import require_body
 from bhpe_compile.evaluate.subjects import PUBLIC, CompiledSubject, Subject, TorchSubject, open_artifact
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def _open_checkpoint(
     from bhpe_compile.frontends.checkpoint import load_model
 
     loaded = load_model(path, network)
+    require_body(loaded.interface, str(path))
     relative = loaded.layout == PUBLIC
     subjects: list[Subject] = []
     if loaded.binarization is None:

@@ -67,6 +67,8 @@ def test_affine_and_activation_become_integers(kind: str, activation: bool) -> N
         assert limits.dtype == np.float32
         np.testing.assert_array_equal(limits, np.round(limits))
     assert negative > 0
+    names = [v.name for v in node_named(model, "first").inputs[2:5] if v is not None]
+    assert names == ["first.signs", "first.unit", "first.none"]
     assert [(n.site, n.reason) for n in result.notes] == [
         ("first", f"integer thresholds; {negative} channels negated")
     ]

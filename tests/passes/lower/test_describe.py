@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -177,31 +176,3 @@ def test_what_a_kernel_refuses_names_the_layer() -> None:
         BhpeError, match=r"^layer layer\.name: packed output needs a multiple of 8 channels, not 20$"
     ):
         describe(refused)
-
-
-def test_nodes_of_kernels() -> None:
-    """The helpers of `graph` by which passes read and write them."""
-    x, out = value(1, 2), value(1, 3)
-    made = g.kernel_node("PackBits", "a.b", {"x": x, "threshold": value(2)}, {"bits": out}, {"border": 4})
-    assert (made.domain, made.op_type, made.name) == ("bhpe.kernel", "PackBits", "a.b")
-    assert g.kernel_node("PackBits", "", {"x": x}, {"bits": value(1)}, {}).name == "PackBits"
-    assert g.roles(made) == ("x", "threshold")
-    assert g.facts_of(made) == {"border": 4}
-    assert list(g.operands_of(made)) == ["x", "threshold"]
-    assert g.operands_of(made)["x"] is x
-    assert g.results_of(made) == {"bits": out}
-    assert g.operand(made, "x") is x
-    assert g.operand(made, "weight") is None
-    assert g.result(made, "bits") is out
-    assert g.result(made, "out") is None
-    assert g.is_kernel(made)
-    assert g.is_kernel(made, "MaxPool2d", "PackBits")
-    assert not g.is_kernel(made, "MaxPool2d")
-    assert not g.is_kernel(None)
-    assert not g.is_kernel(ir.Node("", "PackBits", [value(1)]), "PackBits")
-    assert g.text(made, "layer") == "a.b"
-    made.replace_input_with(1, None)
-    assert list(g.operands_of(made)) == ["x"]
-    with pytest.raises(ValueError, match="shorter"):
-        g.operands_of(ir.Node("bhpe.kernel", "PackBits", [value(1)], [ir.AttrStrings("roles", ["x", "y"])]))
-    assert np.prod(g.shape_of(x)) == 2

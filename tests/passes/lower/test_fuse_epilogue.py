@@ -98,11 +98,11 @@ STOPS: dict[str, tuple[tuple[Follow, ...], str]] = {
     "a second shortcut after an activation": ((relu, plus, plus), "absorbed Relu, Add; a second shortcut"),
     "a constant": (
         (lambda b, y: b.add("Add", [y, b.constant("one", b.normal(*SHAPE))], "one"),),
-        "nothing to absorb: a constant or the value itself is added",
+        "nothing to absorb: a constant is added",
     ),
     "a constant first": (
         (lambda b, y: b.add("Add", [b.constant("one", b.normal(*SHAPE)), y], "one"),),
-        "nothing to absorb: a constant or the value itself is added",
+        "nothing to absorb: a constant is added",
     ),
     "itself": ((lambda b, y: b.add("Add", [y, y], "twice"),), "nothing to absorb: several readers"),
     "broadcast": (

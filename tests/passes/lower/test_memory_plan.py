@@ -14,6 +14,27 @@ def test_live_ranges_span_first_to_last_use() -> None:
     assert live_ranges(steps, pinned=[0, 3]) == {0: (-1, FOREVER), 1: (0, 3), 2: (1, 2), 3: (-1, FOREVER)}
 
 
+def test_nothing_needs_nothing() -> None:
+    assert plan({}, {}) == ({}, 0)
+    assert plan({7: 1}, {7: (0, 0)}) == ({7: 0}, ALIGNMENT)
+    assert [aligned(n) for n in (0, 1, ALIGNMENT, ALIGNMENT + 1)] == [0, ALIGNMENT, ALIGNMENT, 2 * ALIGNMENT]
+
+
+def test_the_largest_is_placed_first_and_gaps_are_used() -> None:
+    """A small buffer goes between two that live as long, where a third has ended."""
+    sizes = {0: 64, 1: 256, 2: 128, 3: 64}
+    live = {0: (2, 3), 1: (0, 1), 2: (1, 3), 3: (3, 4)}
+    offsets, total = plan(sizes, live)
+    assert offsets == {1: 0, 2: 256, 0: 0, 3: 64}
+    assert total == 384
+
+
+def test_neighbours_in_time_overlap() -> None:
+    """A step's input is read while its output is written: live to 3 and live from 3 do not share bytes."""
+    assert plan({0: 64, 1: 64}, {0: (0, 3), 1: (3, 5)})[1] == 128
+    assert plan({0: 64, 1: 64}, {0: (0, 3), 1: (4, 5)})[1] == 64
+
+
 def test_a_chain_needs_two_buffers() -> None:
     sizes = dict.fromkeys(range(6), 1000)
     _, total = plan(sizes, {i: (i, i + 1) for i in range(6)})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from bhpe_compile.kernels import ConvertFloats
+from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.select_conversions import SelectConversions
 from tests.passes.lower.evaluate import evaluate
@@ -41,6 +42,7 @@ def test_before_and_after() -> None:
     assert describe(second) == ConvertFloats(SHAPE, "float32")
     (found,) = evaluate(model, {"image": image})
     np.testing.assert_array_equal(found, image.astype(np.float16).astype(np.float32))
+    assert not ChannelLast()(model).modified  # any layout is right for it
     assert [note.reason for note in result.notes] == ["computed by ConvertFloats"] * 2
     assert [node.outputs[0].dtype for node in model.graph] == [ir.DataType.FLOAT16, ir.DataType.FLOAT]
     assert model.graph.outputs[0].name == "out"

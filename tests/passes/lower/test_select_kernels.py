@@ -50,6 +50,14 @@ def conv(**attributes: Any) -> Add:
     return add
 
 
+def binary_deconv(b: Builder, x: str) -> str:
+    values = {"threshold": b.normal(8), "weight": pack_words(b.rng.random((8, 8, 4, 4)) < 0.5)}
+    values |= {"scale": b.normal(8), "bias": b.normal(8)}
+    inputs = [x, *(b.constant(f"odd.{role}", array) for role, array in values.items())]
+    facts: dict[str, Any] = {"strides": [2, 2], "pads": [1] * 4, "channels": 8}
+    return b.add("PackedBinaryConvTranspose2d", inputs, "odd", "bhpe", **facts)
+
+
 def gemm(transposed: bool = True, **attributes: Any) -> Add:
     def add(b: Builder, x: str) -> str:
         weight = b.constant("odd.weight", half(b.normal(*((5, 8) if transposed else (8, 5)))))
@@ -182,6 +190,7 @@ def test_conv_without_bias_gets_the_neutral_affine() -> None:
     [
         (deconv(kernel_shape=[4, 4], strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "DenseConvTranspose2d"),
         (max_pool(strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "MaxPool2d"),
+        (binary_deconv, (1, 8, 6, 6), "BinaryConvTranspose2d"),
         (roi_align(coordinate_transformation_mode="output_half_pixel"), (1, 8, 6, 6), "RoiAlign"),
         (grid_sample(align_corners=1), (1, 8, 6, 6), "SamplePoints"),
     ],
@@ -306,6 +315,30 @@ def test_quantization_is_read_off_the_graph(add: Add) -> None:
     facts = [g.integer(kernel, word) for word in ("kernel", "stride", "padding", "flat", "channels")]
     assert facts == ([4, 2, 1, 0, 8] if axis else [3, 1, 0, 0, 8])
     assert g.text(kernel, "activation") == "none"
+
+
+def test_levels_of_weights_stay_in_a_byte() -> None:
+    """Where a step is smaller than the largest weight needs."""
+    model = eight_bit(conv())
+    steps = g.array_of(model.graph.initializers["odd.w.step"])
+    assert steps is not None
+    model.graph.initializers["odd.w.step"].const_value = ir.tensor((steps / 2).astype(np.float32))
+    found = quantized_weight(next(n for n in model.graph if n.name == "odd"))
+    assert found is not None
+    assert (found.levels.min(), found.levels.max()) == (-128, 127)
+
+
+def test_a_region_of_one_pixel_is_the_default() -> None:
+    def add(b: Builder, x: str) -> str:
+        inputs = [
+            x,
+            b.constant("boxes", np.ones((1, 4), np.float32)),
+            b.constant("batch", np.zeros(1, np.int64)),
+        ]
+        return b.add("RoiAlign", inputs, "odd", coordinate_transformation_mode="output_half_pixel")
+
+    node = kernel(run(model_of(add), SelectKernels()))
+    assert [g.integer(node, word) for word in ("out_height", "out_width")] == [1, 1]
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from tests.passes.lower.evaluate import evaluate, reference
 from tests.passes.lower.graphs import Builder, kinds, second_run
@@ -28,6 +29,7 @@ def test_layout_changes_get_a_kernel(perm: tuple[int, ...]) -> None:
     (node,) = (n for n in model.graph if g.is_kernel(n, "TransposeChannels"))
     assert g.integer(node, "to_last") == int(perm == (0, 2, 3, 1))
     assert kinds(model)["Exp"] == 1
+    assert not ChannelLast()(model).modified
 
 
 def test_other_permutations_stay() -> None:

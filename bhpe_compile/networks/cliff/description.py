@@ -1,0 +1,62 @@
+"""CLIFF (arXiv 2208.00571) as a description: a picture, and where its box was, in; SMPL parameters out.
+
+The published code is under Apache-2.0, with headers under MIT; nothing of it, and no weights, are part of this
+program. The body, and the camera of the full picture, are outside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface, Output
+from bhpe_compile.networks.network import Layout, Network
+from bhpe_compile.networks.smpl import BETAS, DEVIATION, IGNORED, JOINTS, MEAN
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "cliff-r50"
+
+OUTPUTS = (
+    Output("rotations", (1, len(JOINTS), 3, 3), "rotation", names=JOINTS),
+    Output("betas", (1, BETAS), "coefficients"),
+    Output("camera", (1, 3), "camera", "weak perspective of the crop: scale, shift x, shift y"),
+)
+
+
+def interface(preset: str) -> Interface:
+    """Inputs and outputs; the box's three numbers are those of the paper's section 3, scaled as in the public code."""
+    image = Input("image", (1, 3, 256, 192), "picture", Crop(1.1, mean=MEAN, deviation=DEVIATION))
+    bbox = Input("bbox", (1, 3), "box", vector=BoxVector(centre=2.8, size_offset=0.24, size_scale=0.06))
+    return Interface(NAME, preset, (image, bbox), OUTPUTS)
+
+
+def build(preset: str) -> nn.Module:
+    """The network in full precision, with torch's random weights."""
+    from bhpe_compile.networks.cliff.module import CLIFF
+
+    return CLIFF().eval()
+
+
+NETWORK = Network(
+    name=NAME,
+    summary="CLIFF, ResNet-50: a body's rotations, shape and camera (SMPL) from a picture and its box",
+    presets=("full",),
+    build=build,
+    interface=interface,
+    layouts=(
+        Layout(
+            preset="full",
+            wrappers=("model",),
+            prefix="module.",
+            ignored=IGNORED,
+            signature=(  # most of it of this trunk: HRNet's variant has the same regressor
+                "encoder.layer2.0.conv1.weight",
+                "encoder.layer3.0.conv1.weight",
+                "encoder.layer4.2.conv3.weight",
+                "decpose.weight",
+            ),
+        ),
+    ),
+    stages=(("encoder.*", "trunk"), ("*", "regressor")),
+)

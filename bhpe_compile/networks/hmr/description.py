@@ -1,0 +1,60 @@
+"""HMR of SPIN (arXiv 1712.06584, 1909.12828) as a description: a square picture in, SMPL parameters out.
+
+The published code is under BSD-3-Clause; nothing of it, and no weights, are part of this program. The body is outside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bhpe_compile.networks.interface import Crop, Input, Interface, Output
+from bhpe_compile.networks.network import Layout, Network
+from bhpe_compile.networks.smpl import BETAS, DEVIATION, IGNORED, JOINTS, MEAN
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "spin"
+
+OUTPUTS = (
+    Output("rotations", (1, len(JOINTS), 3, 3), "rotation", names=JOINTS),
+    Output("betas", (1, BETAS), "coefficients"),
+    Output("camera", (1, 3), "camera", "weak perspective of the crop: scale, shift x, shift y"),
+)
+
+
+def interface(preset: str) -> Interface:
+    """Inputs and outputs: the box is taken as it is, made a square."""
+    image = Input("image", (1, 3, 224, 224), "picture", Crop(1.0, mean=MEAN, deviation=DEVIATION))
+    return Interface(NAME, preset, (image,), OUTPUTS)
+
+
+def build(preset: str) -> nn.Module:
+    """The network in full precision, with torch's random weights."""
+    from bhpe_compile.networks.hmr.module import HMR
+
+    return HMR().eval()
+
+
+NETWORK = Network(
+    name=NAME,
+    summary="HMR of SPIN, ResNet-50: a body's rotations, shape and camera (SMPL)",
+    presets=("full",),
+    build=build,
+    interface=interface,
+    layouts=(
+        Layout(
+            preset="full",
+            wrappers=("model",),
+            ignored=IGNORED,
+            signature=(
+                "conv1.weight",
+                "layer2.0.conv1.weight",
+                "layer4.2.conv3.weight",
+                "decpose.weight",
+                "init_pose",
+            ),
+        ),
+    ),
+    stages=(("fc?", "regressor"), ("dec*", "regressor"), ("*", "trunk")),
+)
