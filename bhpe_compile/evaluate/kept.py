@@ -60,9 +60,10 @@ def _what(name: str) -> str | None:
         if match is None:
             continue
         facts = match.groupdict()
-        return (
-            f"{facts['count']} people drawn, {facts['split']} split, seed {facts['seed']}" if facts else what
-        )
+        if not facts:
+            return what
+        who = "1 person" if facts["count"] == "1" else f"{facts['count']} people"
+        return f"{who} drawn, {facts['split']} split, seed {facts['seed']}"
     return None
 
 
