@@ -119,7 +119,10 @@ def refuse_given(*names: str) -> None:
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name} is for checkpoints and networks; an artefact says itself what it is")
+            option = name.removesuffix("_name")
+            raise UsageError(
+                f"--{option} is for checkpoints and networks; an artefact says itself what it is"
+            )
 
 
 def _counted(source: Path | None, network: str | None, options: CompileOptions) -> Report:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 from bhpe_compile.cli.compiling import BINARIZING, OPTIONS, compile_options, given
 from bhpe_compile.cli.main import cli, main
@@ -26,7 +27,7 @@ Capture = pytest.CaptureFixture[str]
         ("eval", set(OPTIONS)),
         ("tune", set(OPTIONS) - {"tiles"}),
         ("sensitivity", set(BINARIZING)),
-        ("report", {"scheme", "dense"}),
+        ("report", {"network", "scheme", "dense"}),
     ],
 )
 def test_commands_have_the_same_options(command: str, names: set[str]) -> None:
@@ -67,7 +68,7 @@ def options_of(*words: str) -> tuple[CompileOptions, tuple[str, ...]]:
 def test_words_become_options(tmp_path: Path) -> None:
     assert options_of() == (CompileOptions(""), ())
     (tmp_path / "tiles.json").touch()
-    (tmp_path / "a.png").touch()
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     words = (
         "--target",
         "arm",
@@ -82,7 +83,7 @@ def test_words_become_options(tmp_path: Path) -> None:
     )
     more = ("--residual-tap", "before", "--dense", "int8", "--residual", "fp32")
     files = ("--calibrate", str(tmp_path), "--tiles", str(tmp_path / "tiles.json"))
-    options, on_command_line = options_of(*words, *more, *files)
+    options, on_command_line = options_of(*words, *more, *files, "--network", "hand4whole")
     assert options == CompileOptions(
         "arm",
         "bnn",
@@ -93,6 +94,7 @@ def test_words_become_options(tmp_path: Path) -> None:
         "fp32",
         (tmp_path / "a.png",),
         tiles=tmp_path / "tiles.json",
+        network="hand4whole",
     )
     assert set(on_command_line) == {f"--{name.replace('_', '-')}" for name in OPTIONS}
 
@@ -129,7 +131,7 @@ def test_the_former_words_of_int8_still_work(capsys: Capture) -> None:
 def test_contradictions_are_refused_in_one_line(
     words: list[str], says: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    (tmp_path / "a.png").touch()
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     assert main(["probe", *(word.replace("{picture}", str(tmp_path / "a.png")) for word in words)]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -207,7 +209,7 @@ def test_an_unknown_form_is_refused(checkpoints: Path, capsys: Capture) -> None:
 def test_verify_calibrates_only_where_it_makes_the_model_again(
     words: list[str], says: str, tmp_path: Path, capsys: Capture
 ) -> None:
-    (tmp_path / "a.png").touch()
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     words = [word.replace("{picture}", str(tmp_path / "a.png")) for word in words]
     assert main(["verify", str(tmp_path), *words]) == 2
     assert capsys.readouterr().err == f"error: {says}\n"

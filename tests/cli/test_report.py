@@ -147,7 +147,8 @@ def test_csv_cells_are_no_formulas() -> None:
     ("words", "what"),
     [
         (["nowhere.pt"], "no such model or artefact"),
-        (["nowhere.pt", "--preset", "full"], "not both"),
+        (["--preset", "full", "--network", "hand4whole"], "--preset is --network hand4whole:PRESET"),
+        (["--network", "hand4hole"], "did you mean hand4whole?"),
         (["--preset", "tiny", "--measure"], "--measure needs a compiled model"),
         (["--preset", "tiny", "--picture", "x.png"], "--picture needs a compiled model"),
         (["--preset", "tiny", "--target", "z80"], "unknown target"),
