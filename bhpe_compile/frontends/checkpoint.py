@@ -120,8 +120,13 @@ def _recognise(
     best = [one for one in fitting if one[0] == max(share for share, *_ in fitting)]
     if not best:
         known = ", ".join(network.name for network in networks() if network.layouts)
+        keys = [
+            key
+            for name, value in content.items()
+            for key in ([f"{name}: {inner}" for inner in value] if isinstance(value, Mapping) else [name])
+        ]
         raise InputError(
-            f"{path}: no model in it (keys: {_names(list(content))}); expected a published checkpoint of "
+            f"{path}: no model in it (keys: {_names(keys)}); expected a published checkpoint of "
             f"{known}, or a file written by bhpe-compile"
         )
     if len(best) > 1:

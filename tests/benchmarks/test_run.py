@@ -10,10 +10,22 @@ from xml.etree import ElementTree
 import pytest
 
 STEPS = [
-    {"layer": "backbone.conv1", "kind": "DenseConv2d", "group": "dense", "ms": 2.0},
-    {"layer": "", "kind": "glue", "group": "other", "ms": 0.1},
-    {"layer": "backbone.layer1.0.conv1", "kind": "BinaryConv2d", "group": "binary", "ms": 0.3},
-    {"layer": "box_net.deconv.0", "kind": "BinaryConvTranspose2d", "group": "binary", "ms": 0.5},
+    {"layer": "backbone.conv1", "role": "stem", "kind": "DenseConv2d", "group": "dense", "ms": 2.0},
+    {"layer": "", "role": "", "kind": "glue", "group": "other", "ms": 0.1},
+    {
+        "layer": "backbone.layer1.0.conv1",
+        "role": "core",
+        "kind": "BinaryConv2d",
+        "group": "binary",
+        "ms": 0.3,
+    },
+    {
+        "layer": "box_net.deconv.0",
+        "role": "branch",
+        "kind": "BinaryConvTranspose2d",
+        "group": "binary",
+        "ms": 0.5,
+    },
 ]
 
 

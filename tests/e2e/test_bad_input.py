@@ -106,7 +106,7 @@ def test_damaged_model(write: Callable[[Path, Path], None], example: Path, tmp_p
 def test_wrong_architecture_names_keys(example: Path, tmp_path: Path) -> None:
     wrong_architecture(tmp_path / "bad.pt", example)
     outcome = bhpe("bad.pt", "--target", "x86", cwd=tmp_path)
-    assert_one_error(outcome, 3, "features.0.weight", "backbone.conv1.weight")
+    assert_one_error(outcome, 3, "network: module.features.0.weight", "hand4whole")
 
 
 def test_not_a_number_names_the_tensor(example: Path, tmp_path: Path) -> None:

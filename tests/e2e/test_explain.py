@@ -39,7 +39,7 @@ def test_every_layer_is_explained_down_to_its_kernel(compiled: Compiled) -> None
 def test_why_a_layer_stayed_dense(compiled: Compiled) -> None:
     outcome = inside("explain", compiled.folder, "backbone.conv1")
     assert outcome.code == 0, outcome.stderr
-    assert "the sign of a picture" in outcome.stdout
+    assert "stem: never binary" in outcome.stdout
     assert "Int8Conv2d" in outcome.stdout
 
 

@@ -122,7 +122,7 @@ def test_what_needs_an_artefact_says_so(example: Path, flag: str) -> None:
 def test_what_an_artefact_says_itself(words: tuple[str, str], compiled: Compiled) -> None:
     outcome = inside("report", compiled.folder, *words)
     assert outcome.code == 2
-    assert f"{words[0]} is for checkpoints and presets" in outcome.stderr
+    assert f"{words[0]} is for checkpoints and networks" in outcome.stderr
 
 
 def test_a_report_of_an_earlier_version_is_one_line(copy: Path) -> None:

@@ -292,5 +292,5 @@ def test_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_without_anny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both where the package is not installed and where it is broken."""
     monkeypatch.setitem(sys.modules, "anny", None)
-    with pytest.raises(ToolchainError, match=r"pip install 'bhpe-compile\[eval\]'"):
+    with pytest.raises(ToolchainError, match=r"pip install '\.\[eval\]'"):
         load_anny()

@@ -103,7 +103,7 @@ def test_a_student_like_its_teacher_loses_nothing(body: BodyModel, batch: Values
     comparison = Comparison(body, TINY.body_cells)
     terms = comparison.with_teacher(found, found)
     assert terms.keys() == WEIGHTS.keys()
-    assert float(total(terms)) < 1e-4
+    assert float(total(terms, WEIGHTS)) < 1e-4
     moved = comparison.with_teacher({name: v + 0.1 * v.roll(1, 0) for name, v in found.items()}, found)
     assert all(float(moved[name]) > 1e-4 for name in moved)
 
@@ -111,7 +111,7 @@ def test_a_student_like_its_teacher_loses_nothing(body: BodyModel, batch: Values
 def test_every_parameter_learns(body: BodyModel, batch: Values) -> None:
     model = initialise(Hand4Whole(TINY), 0).train()
     found = model.predict(batch["view"], batch["hands"], batch["face"])
-    total(Comparison(body, TINY.body_cells).with_labels(found, batch)).backward()
+    total(Comparison(body, TINY.body_cells).with_labels(found, batch), WEIGHTS).backward()
     silent = [
         name for name, p in model.named_parameters() if p.grad is None or float(p.grad.abs().sum()) == 0
     ]
