@@ -38,7 +38,7 @@ def for_target(artefact: Path, target: Target, folder: Path, workers: KeptWorker
     source = artefact / "model.onnx"
     model = ir.load(source)
     passes = lower_passes(target.measured_tiles(), target.isa)
-    PassManager(passes, ("packed weights", "explicit padding")).run(model)
+    PassManager(passes, {"packed weights", "explicit padding"}).run(model)
     program = generate(model, target, workers).program
     reference = dict(np.load(artefact / "reference.npz"))
     options = json.loads((artefact / "manifest.json").read_text())["options"]

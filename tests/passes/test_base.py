@@ -63,9 +63,9 @@ def test_a_pass_needs_what_an_earlier_one_ensures() -> None:
     with pytest.raises(PassOrderError, match=r"^pass add-b needs flat, dry, which no earlier pass ensures$"):
         manager.run([])
     assert manager.records == []
-    assert PassManager([second], established=("dry", "flat")).run([]) == ["b"]
+    assert PassManager([second], established={"dry", "flat"}).run([]) == ["b"]
     with pytest.raises(PassOrderError, match=r"^pass add-b needs dry, which"):
-        PassManager([second], established=("flat",)).run([])
+        PassManager([second], established={"flat"}).run([])
 
 
 @pytest.mark.parametrize(("before", "names"), [([], "none"), (["a"], "add-a"), (["a", "c"], "add-a, add-c")])

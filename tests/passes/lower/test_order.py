@@ -29,7 +29,7 @@ def test_names_needs_and_promises() -> None:
 
 
 def test_they_run_on_what_folding_establishes() -> None:
-    manager = PassManager(lower_passes(), ("packed weights", "explicit padding"))
+    manager = PassManager(lower_passes(), {"packed weights", "explicit padding"})
     manager.run(small_network())
     assert [record.name for record in manager.records] == list(ORDER)
     with pytest.raises(PassOrderError, match="select-kernels needs packed weights, explicit padding"):
