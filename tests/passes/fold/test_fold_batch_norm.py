@@ -89,7 +89,7 @@ def test_parameters_computed_at_run_time_are_refused(kind: str) -> None:
     assert not result.modified
     assert text(model) == before
     (note,) = result.notes
-    assert note.site == ("layer" if kind == "BinaryConv2d" else "norm")
+    assert note.site == "layer"
     assert note.reason == "parameters are computed at run time"
 
 
