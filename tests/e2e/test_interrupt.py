@@ -28,15 +28,20 @@ def interrupt(
     work, temporary = place / "work", place / "temporary"
     work.mkdir()
     temporary.mkdir()
-    with subprocess.Popen(
-        [*COMMAND, *words],
-        cwd=work,
-        env=environment(TMPDIR=str(temporary)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # a group of its own, which a terminal would interrupt as a whole
-    ) as process:
+    ours = signal.signal(ending, signal.SIG_DFL)  # under nohup SIGHUP is ignored, and children inherit that
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *words],
+            cwd=work,
+            env=environment(TMPDIR=str(temporary)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a group of its own, which a terminal would interrupt as a whole
+        )
+    finally:
+        signal.signal(ending, ours)
+    with process:
         assert process.stderr is not None
         seen = ""
         for line in process.stderr:
