@@ -97,7 +97,7 @@ def test_missing_file(tmp_path: Path) -> None:
     [
         ([1, 2], "holds a list"),
         ({}, "no model in it"),
-        ({"epoch": 3, "network": {"module.a": 1}}, r"no model in it \(keys: epoch, network\)"),
+        ({"epoch": 3, "network": {"module.a": 1}}, r"no model in it \(keys: epoch, network: module\.a\)"),
         ({"network": {"module.a": torch.zeros(2).to_sparse()}}, "no model in it"),
         (
             {"format": "other", "version": 1},
