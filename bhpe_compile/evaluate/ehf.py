@@ -87,8 +87,9 @@ class EhfDataset:
             import plyfile  # noqa: F401
             import scipy.spatial.transform  # noqa: F401
         except ImportError as error:
+            package = str(error.name).partition(".")[0]
             raise ToolchainError(
-                f"{folder}: EHF's meshes are read with the package {error.name}: pip install '.[eval]'"
+                f"{folder}: EHF's meshes are read with the package {package}: pip install '.[eval]'"
             ) from None
         self.folder = folder
         index = folder / INDEX

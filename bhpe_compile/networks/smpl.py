@@ -1,6 +1,8 @@
-"""The body that SPIN and CLIFF pose, as far as a network has to know it: the names of SMPL's joints, in order."""
+"""What SPIN and CLIFF share: the names of SMPL's joints, in order, their outputs, and how pictures are scaled."""
 
 from __future__ import annotations
+
+from bhpe_compile.networks.interface import Output
 
 JOINTS = (
     "pelvis",
@@ -12,6 +14,12 @@ JOINTS = (
 """Those whose rotations are told, the pelvis's being the body's in the camera."""
 
 BETAS = 10
+
+OUTPUTS = (
+    Output("rotations", (1, len(JOINTS), 3, 3), "rotation", names=JOINTS),
+    Output("betas", (1, BETAS), "coefficients"),
+    Output("camera", (1, 3), "camera", "weak perspective of the crop: scale, shift x, shift y"),
+)
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels, red, green, blue, from 0 to 1: trunks that were trained there expect them."""

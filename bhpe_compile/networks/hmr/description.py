@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bhpe_compile.networks.interface import Crop, Input, Interface, Output
+from bhpe_compile.networks.interface import Crop, Input, Interface
 from bhpe_compile.networks.network import Layout, Network
-from bhpe_compile.networks.smpl import BETAS, DEVIATION, IGNORED, JOINTS, MEAN
+from bhpe_compile.networks.smpl import DEVIATION, IGNORED, MEAN, OUTPUTS
 
 if TYPE_CHECKING:
     from torch import nn
 
 NAME = "spin"
-
-OUTPUTS = (
-    Output("rotations", (1, len(JOINTS), 3, 3), "rotation", names=JOINTS),
-    Output("betas", (1, BETAS), "coefficients"),
-    Output("camera", (1, 3), "camera", "weak perspective of the crop: scale, shift x, shift y"),
-)
 
 
 def interface(preset: str) -> Interface:
