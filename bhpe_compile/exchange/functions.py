@@ -11,6 +11,8 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
     RPReLU                            y = (x > gamma ? x - gamma : beta * (x - gamma)) + zeta
     ChannelAffine                     y = x * scale + bias
 
+Those between heat maps and crops stand in `map_bodies.py`.
+
 Bodies are flat: ONNX Runtime infers wrong shapes through functions that call functions. No torch here.
 """
 
@@ -21,6 +23,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
+
+from bhpe_compile.exchange.map_bodies import MAP_OPERATORS
 
 DOMAIN = "bhpe"
 VERSION = 1
@@ -199,6 +203,7 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "PackedBinaryLinear": (_packed_linear, _FIVE, _CHANNELS),
     "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),
+    **MAP_OPERATORS,
 }
 
 OPERATORS = tuple(_OPERATORS)

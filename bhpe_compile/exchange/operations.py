@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.exchange.record import Recorder, UnsupportedError
-from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import heat_maps, ops, roi_align  # noqa: F401 (register the operators)
 
 
 def _pair(values: Sequence[int]) -> list[int]:
@@ -251,6 +251,14 @@ def _bhpe(kind: str, count: int) -> Callable[..., None]:
     return emit
 
 
+def _heat_map(r: Recorder, y: Tensor, x: Tensor, depth: int) -> None:
+    r.emit("HeatMap", [r.value(x)], y, domain=DOMAIN, depth=depth)
+
+
+def _soft_argmax(r: Recorder, y: Tensor, x: Tensor, depth: int, axes: int) -> None:
+    r.emit("SoftArgmax", [r.value(x)], y, domain=DOMAIN, depth=depth, axes=axes)
+
+
 def _roi_align(
     r: Recorder, y: Tensor, x: Tensor, boxes: Tensor, index: Tensor, height: int, width: int
 ) -> None:
@@ -313,7 +321,9 @@ TABLE: dict[str, Callable[..., None]] = {
     "bhpe.binary_conv2d.default": _bhpe_conv("BinaryConv2d"),
     "bhpe.binary_conv_transpose2d.default": _bhpe_conv("BinaryConvTranspose2d"),
     "bhpe.binary_linear.default": _bhpe("BinaryLinear", 5),
+    "bhpe.heat_map.default": _heat_map,
     "bhpe.roi_align.default": _roi_align,
     "bhpe.rprelu.default": _bhpe("RPReLU", 4),
+    "bhpe.soft_argmax.default": _soft_argmax,
 }
 """Operation -> what writes its node."""

@@ -22,12 +22,15 @@ from onnxscript.optimizer import fold_constants
 from torch import fx
 
 from bhpe_compile.exchange.functions import DOMAIN, OPSET, VERSION
-from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import heat_maps, ops, roi_align  # noqa: F401 (register the operators)
 
 _BHPE = values.Opset(DOMAIN, VERSION)
 
 
-def _bare(name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = ()) -> values.Op:
+def _bare(
+    name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = (), numbers: tuple[str, ...] = ()
+) -> values.Op:
+    """An operator of the domain: `integers` are attributes that are lists, `numbers` single ones."""
     schema = onnx.defs.OpSchema
     return values.Op(
         _BHPE,
@@ -39,7 +42,10 @@ def _bare(name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = ()) ->
             inputs=[schema.FormalParameter(i, "T") for i in inputs],
             outputs=[schema.FormalParameter("y", "T")],
             type_constraints=[("T", ["tensor(float)"], "")],
-            attributes=[schema.Attribute(a, schema.AttrType.INTS) for a in integers],
+            attributes=[
+                *(schema.Attribute(a, schema.AttrType.INTS) for a in integers),
+                *(schema.Attribute(a, schema.AttrType.INT) for a in numbers),
+            ],
         ),
     )
 
@@ -49,6 +55,8 @@ _CONV = _bare("BinaryConv2d", _FIVE, ("strides", "pads"))
 _CONV_TRANSPOSE = _bare("BinaryConvTranspose2d", _FIVE, ("strides", "pads"))
 _LINEAR = _bare("BinaryLinear", _FIVE)
 _RPRELU = _bare("RPReLU", ("x", "gamma", "beta", "zeta"))
+_HEAT_MAP = _bare("HeatMap", ("x",), numbers=("depth",))
+_SOFT_ARGMAX = _bare("SoftArgmax", ("x",), numbers=("depth", "axes"))
 
 
 # The exporter matches these parameters by name with the torch operators' schemas.
@@ -90,6 +98,14 @@ def _rprelu(x: Any, gamma: Any, beta: Any, zeta: Any) -> Any:
     return _RPRELU(x, gamma, beta, zeta)
 
 
+def _heat_map(logits: Any, depth: int) -> Any:
+    return _HEAT_MAP(logits, depth=depth)
+
+
+def _soft_argmax(logits: Any, depth: int, axes: int) -> Any:
+    return _SOFT_ARGMAX(logits, depth=depth, axes=axes)
+
+
 def _roi_align(x: Any, boxes: Any, batch_index: Any, height: int, width: int) -> Any:
     return op.RoiAlign(
         x,
@@ -110,6 +126,8 @@ def _table() -> dict[Callable[..., Any], Callable[..., Any]]:
         bhpe.binary_conv_transpose2d.default: _binary_conv_transpose2d,
         bhpe.binary_linear.default: _binary_linear,
         bhpe.rprelu.default: _rprelu,
+        bhpe.heat_map.default: _heat_map,
+        bhpe.soft_argmax.default: _soft_argmax,
         bhpe.roi_align.default: _roi_align,
     }
 

@@ -1,8 +1,8 @@
 """What a compiled model is made of: TIR generators, each with its argument list and a NumPy reference.
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
-`DenseConvTranspose2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
-`SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
+`DenseConvTranspose2d`, `HeatMap`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
+`SamplePoints`, `SoftArgmax`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
 
@@ -21,6 +21,7 @@ from bhpe_compile.kernels.convert_floats import ConvertFloats
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.heat_maps import HeatMap, SoftArgmax
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
 from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
 from bhpe_compile.kernels.kernel import Kernel, Parameter
@@ -40,6 +41,7 @@ __all__ = [
     "DenseConv2d",
     "DenseConvTranspose2d",
     "Epilogue",
+    "HeatMap",
     "Int8Conv2d",
     "Int8ConvTranspose2d",
     "Kernel",
@@ -50,6 +52,7 @@ __all__ = [
     "Residual",
     "RoiAlign",
     "SamplePoints",
+    "SoftArgmax",
     "TransposeChannels",
     "binary_linear",
 ]

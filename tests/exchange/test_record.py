@@ -115,8 +115,10 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "bhpe.binary_linear.default": lambda x, m: torch.ops.bhpe.binary_linear(
         x[:, :, 0, 0], m.vector, m.square, m.vector, m.vector
     ),
+    "bhpe.heat_map.default": lambda x, m: torch.ops.bhpe.heat_map(x * 3, 2),
     "bhpe.roi_align.default": lambda x, m: torch.ops.bhpe.roi_align(x, boxes(x), torch.arange(2), 3, 2),
     "bhpe.rprelu.default": lambda x, m: torch.ops.bhpe.rprelu(x, m.vector, m.vector, m.vector),
+    "bhpe.soft_argmax.default": lambda x, m: torch.ops.bhpe.soft_argmax(x * 3, 2, 3),
 }
 
 

@@ -104,6 +104,12 @@ class ChannelLast(Pass[ir.Model]):
             return
         old = node.outputs[0]
         shape = g.shape_of(old)
+        if not flat and len(shape) != 4:  # rows, which have no layout
+            out = g.new_value(f"{old.name}_rows", shape)
+            g.substitute(
+                graph, node, g.kernel_node(node.op_type, layer, operands, {"out": out}, facts), {old: out}
+            )
+            return
         nhwc = _as_map(shape) if flat else _permuted(shape, TO_LAST)
         out = g.new_value(f"{old.name}_nhwc", nhwc)
         new = g.kernel_node(node.op_type, layer, operands, {"out": out}, facts)

@@ -201,6 +201,19 @@ def _sample_points(node: ir.Node) -> Kernel:
     return k.SamplePoints(batch=batch, height=height, width=width, channels=channels, points=points)
 
 
+def _map_sizes(node: ir.Node) -> dict[str, int]:
+    sizes = g.shape_of(g.operands_of(node)["x"])
+    return dict(zip(("batch", "height", "width", "channels"), sizes, strict=True))
+
+
+def _heat_map(node: ir.Node) -> Kernel:
+    return k.HeatMap(**_map_sizes(node), depth=g.integer(node, "depth"))
+
+
+def _soft_argmax(node: ir.Node) -> Kernel:
+    return k.SoftArgmax(**_map_sizes(node), depth=g.integer(node, "depth"), axes=g.integer(node, "axes"))
+
+
 def _transpose(node: ir.Node) -> Kernel:
     to_last = bool(g.integer(node, "to_last"))
     batch, *sizes = g.shape_of(g.operands_of(node)["x"])
@@ -221,6 +234,7 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "ConvertFloats": _convert,
     "DenseConv2d": _dense_conv,
     "DenseConvTranspose2d": _dense_deconv,
+    "HeatMap": _heat_map,
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
     "MaxPool2d": _max_pool,
@@ -228,6 +242,7 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Quantize": _quantize,
     "RoiAlign": _roi_align,
     "SamplePoints": _sample_points,
+    "SoftArgmax": _soft_argmax,
     "TransposeChannels": _transpose,
 }
 

@@ -7,6 +7,7 @@
     ConvTranspose                            -> DenseConvTranspose2d
     Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8ConvTranspose2d
     MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
+    operators between heat maps and crops    -> kernels of their own (`select_maps.py`)
 
 Nothing with weights is left to TVM's default schedules: they are far slower than any library's.
 Layouts are still those of ONNX (channels second); `channel_last` changes them.
@@ -26,6 +27,7 @@ from bhpe_compile.exchange.functions import PACKED
 from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_packed
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.select_maps import map_kernel
 
 BINARY = dict(zip(PACKED, (*g.BINARY_KINDS, "BinaryConv2d"), strict=True))
 Facts = dict[str, g.AttributeValue]
@@ -120,7 +122,7 @@ class SelectKernels(Pass[ir.Model]):
         if is_packed(node):
             return self._binary(node)
         if node.domain not in ("", "ai.onnx"):
-            return None
+            return map_kernel(node)
         if key in DENSE:
             weight, x = quantized_weight(node), quantized_input(node)
             if key in INT8 and weight is not None and x is not None:
