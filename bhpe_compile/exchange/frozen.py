@@ -20,7 +20,10 @@ from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.exchange.nodes import array_of, integer, integers
 from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
 
-Values = list[Any]
+Values = list[Tensor]
+"""A node's inputs in order; an optional one that is left out is None."""
+
+_NONE: Any = None
 Emit = Callable[[ir.Node, Values], Any]
 
 EXACT_FLOAT32 = 1 << 24
@@ -42,8 +45,8 @@ class UnsupportedNodeError(Exception):
 
 
 class Frozen(nn.Module):
-    """Takes the graph's inputs in their order; returns its outputs by name. Raises UnsupportedNodeError at once where an
-    operation has no form here."""
+    """Takes the graph's inputs in their order; returns its outputs by name. Raises UnsupportedNodeError at once where
+    an operation has no form here."""
 
     def __init__(self, model: ir.Model) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class Frozen(nn.Module):
         """Every value of the graph by name."""
         values: dict[str, Tensor] = {**self.constants, **feeds}
         for node in self.nodes:
-            given = [None if one is None else values[one.name or ""] for one in node.inputs]
+            given = [values[one.name or ""] if one is not None else _NONE for one in node.inputs]
             found = TABLE[node.domain, node.op_type](node, given)
             results = found if isinstance(found, (tuple, list)) else (found,)
             values |= {out.name or "": result for out, result in zip(node.outputs, results, strict=True)}
@@ -130,8 +133,8 @@ def _binary(node: ir.Node, given: Values) -> Tensor:
     operator = torch.ops.bhpe.binary_conv2d
     if node.op_type == "PackedBinaryConvTranspose2d":
         operator, weight = torch.ops.bhpe.binary_conv_transpose2d, weight.transpose(0, 1).contiguous()
-    result = operator(x, threshold, weight, scale, bias, stride, padding)
-    return result
+    found: Tensor = operator(x, threshold, weight, scale, bias, stride, padding)
+    return found
 
 
 def _rprelu(node: ir.Node, given: Values) -> Tensor:
@@ -153,15 +156,15 @@ def _max_pool(node: ir.Node, given: Values) -> Tensor:
 
 
 def _clip(node: ir.Node, given: Values) -> Tensor:
-    x, low, high = (*given, None, None)[:3]
+    x, low, high = (*given, _NONE, _NONE)[:3]
     return x.clamp(None if low is None else low.item(), None if high is None else high.item())
 
 
 def _slice(node: ir.Node, given: Values) -> Tensor:
-    x, starts, ends, axes, steps = (*given, None, None)[:5]
-    axes = range(len(starts)) if axes is None else axes.tolist()
-    steps = [1] * len(starts) if steps is None else steps.tolist()
-    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), axes, steps, strict=True):
+    x, starts, ends, axes, steps = (*given, _NONE, _NONE)[:5]
+    along = range(len(starts)) if axes is None else axes.tolist()
+    strides = [1] * len(starts) if steps is None else steps.tolist()
+    for start, end, axis, step in zip(starts.tolist(), ends.tolist(), along, strides, strict=True):
         chosen = range(x.shape[axis])[slice(*_bounds(start, end, step))]
         x = x.index_select(axis, torch.tensor(list(chosen), dtype=torch.int64))
     return x
@@ -199,7 +202,7 @@ def _reshape(node: ir.Node, given: Values) -> Tensor:
 
 
 def _gemm(node: ir.Node, given: Values) -> Tensor:
-    a, b, c = (*given, None)[:3]
+    a, b, c = (*given, _NONE)[:3]
     product = a @ (b.T if integer(node, "transB") else b)
     return product if c is None else product + c
 
@@ -228,7 +231,8 @@ def _reduce(of: Callable[..., Tensor]) -> Emit:
 
 
 def _norm(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.linalg.vector_norm(x, 2, axes, keep)
+    norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keep)
+    return norm
 
 
 def _plain(of: Callable[..., Tensor]) -> Emit:
@@ -249,7 +253,7 @@ TABLE: dict[tuple[str, str], Emit] = {
     ("", "Concat"): lambda node, given: torch.cat(given, integer(node, "axis")),
     ("", "DequantizeLinear"): _dequantize,
     ("", "Div"): _plain(torch.div),
-    ("", "Expand"): _plain(lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, shape.tolist()))),
+    ("", "Expand"): _plain(lambda x, shape: x * torch.ones(shape.tolist(), dtype=x.dtype)),
     ("", "Floor"): _plain(torch.floor),
     ("", "Gather"): _gather,
     ("", "Gemm"): _gemm,

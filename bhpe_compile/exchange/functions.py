@@ -126,7 +126,7 @@ class _Body:
     def conv_transpose(
         self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value, zeros: Sequence[ir.Value]
     ) -> ir.Value:
-        """Transposed convolution of levels [N,C,H,W] and [O,C,kh,kw] (indices as in ConvTranspose); zeros: as `conv`."""
+        """The same transposed: [N,C,H,W] and [O,C,kh,kw], indices as in ConvTranspose."""
         step, pads, zero = self.attribute("strides"), self.attribute("pads"), zeros[0]
         one, none = self.ints(1), self.ints(0, 0)
         # [N,C,H,W] -> [N,C,H,1,W,1] -> s - 1 nothings behind every pixel -> [N,C,sH,sW]

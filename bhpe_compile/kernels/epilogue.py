@@ -12,9 +12,10 @@ gives its scale few bits); that of an 8-bit layer is kept out of fused multiply-
 
 Float tensors in memory are float32 or float16 NHWC; arithmetic is float32, and `bits` compares v before it is
 rounded to float16. No zeta is -0 where bits are taken at zero: then v is not, either, and they are its sign.
-The residual is read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it
-comes from before a stride) as (((a + b) + c) + d) / 4, row by row, and fitted to the output's channels C. From R channels: "same" R = C, "repeat"
-C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c is the sum of c, c + C, ..., c + (k-1)*C, from left to right, times 1/k).
+The residual is read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it comes from before a
+stride) as (((a + b) + c) + d) / 4, row by row, and fitted to the output's channels C. From R channels: "same" R = C,
+"repeat" C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c is the sum of c, c + C, ..., c + (k-1)*C,
+from left to right, times 1/k).
 """
 
 from __future__ import annotations

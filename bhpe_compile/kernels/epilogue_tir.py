@@ -213,7 +213,6 @@ class EpilogueEmitter:
         groups = residual.channels // self.channels if residual.kind == "group_mean" else 1
         first = T.floormod(c, residual.channels) if residual.kind == "repeat" else c
 
-
         def corner(group: int, dy: int, dx: int) -> Expr:
             row = n * (self.height * factor) + y * factor + dy
             pixel = row * (self.width * factor) + x * factor + dx

@@ -165,8 +165,8 @@ def minimum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
 def uncontracted(value: Expr, lanes: int) -> Expr:
     """A float32 product that is rounded by itself.
 
-    TVM lets LLVM make one fused multiply-add of a product and an addition on targets that have one, and the sum would be
-    another number than elsewhere.
+    TVM lets LLVM make one fused multiply-add of a product and an addition on targets that have one, and the sum would
+    be another number than elsewhere.
     """
     return T.call_llvm_pure_intrin(dtype_of("float32", lanes), "llvm.arithmetic.fence", value)
 

@@ -24,9 +24,9 @@ from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import (
     array_of,
     constant,
-    has_quantized_weights,
     detach,
     float_constant,
+    has_quantized_weights,
     integer,
     integers,
     layer_of,
@@ -116,7 +116,7 @@ class QuantizeDense(Pass[ir.Model]):
         axis = CHANNEL_AXIS[node.op_type]
         steps = weight_steps(weight, axis)
         along = [-1 if index == axis else 1 for index in range(weight.ndim)]
-        levels = np.rint(weight / steps.reshape(along)).astype(np.int8)
+        levels = np.rint(weight.astype(np.float32) / steps.reshape(along)).astype(np.int8)
         scale = np.float64(step) * steps.astype(np.float64) * k
         name = node.name
         inputs = [

@@ -92,4 +92,7 @@ def settled(values: NDArray[Any]) -> NDArray[Any]:
 def round_to(values: NDArray[Any], bits: int) -> NDArray[np.float32]:
     """`values` with `bits` significant bits, rounded to nearest even; float32."""
     fraction, exponent = np.frexp(values.astype(np.float64))
-    return np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits).astype(np.float32)
+    rounded: NDArray[np.float32] = np.ldexp(np.rint(np.ldexp(fraction, bits)), exponent - bits).astype(
+        np.float32
+    )
+    return rounded

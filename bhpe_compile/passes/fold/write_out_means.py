@@ -1,7 +1,7 @@
 """Means over few terms are sums in a written order: every runtime and every kernel adds up alike.
 
-    AveragePool(x, 2x2, stride 2)                       ->  AveragePool2x2(x) = (((a + b) + c) + d) / 4
-    ReduceMean(Reshape(x, [N, k, C/k, H, W]), axis 1)   ->  (..(x_0 + x_1) + ..) * (1 / k) of x's k groups of channels
+AveragePool(x, 2x2, stride 2)                       ->  AveragePool2x2(x) = (((a + b) + c) + d) / 4
+ReduceMean(Reshape(x, [N, k, C/k, H, W]), axis 1)   ->  (..(x_0 + x_1) + ..) * (1 / k) of x's k groups of channels
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ class WriteOutMeans(Pass[ir.Model]):
             return self.refused(name, f"{count} groups are too many to write out")
         sizes = constant(graph, f"{name}.sizes", np.full(count, y[1], np.int64))
         parts = [new_value(f"{name}.part{index}", y) for index in range(count)]
-        nodes = [ir.Node("", "Split", [source, sizes], [ir.AttrInt64("axis", 1)], outputs=parts, name=f"{name}.split")]
+        nodes = [
+            ir.Node(
+                "", "Split", [source, sizes], [ir.AttrInt64("axis", 1)], outputs=parts, name=f"{name}.split"
+            )
+        ]
 
         def add(a: ir.Value, b: ir.Value) -> ir.Value:
             total = new_value(f"{name}.sum{len(nodes)}", y)

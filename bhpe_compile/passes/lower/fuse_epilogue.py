@@ -136,7 +136,10 @@ def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
         return "the activation's parameters are computed at run time"
     if gamma.any():
         return "the activation subtracts what no bias took over"
-    operands |= {"beta": follower.inputs[2], "zeta": follower.inputs[3]}
+    slope, shift = follower.inputs[2:4]
+    if slope is None or shift is None:
+        return "the activation has no slope or shift"
+    operands |= {"beta": slope, "zeta": shift}
     activation = "leaky" if np.all(beta <= 1) else "rprelu"
     return _merge(graph, node, follower, operands, {"activation": activation})
 

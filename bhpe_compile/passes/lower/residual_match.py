@@ -90,7 +90,11 @@ def _group_mean(value: ir.Value) -> ir.Value | None:
 
 def _average_pool(value: ir.Value) -> ir.Value | None:
     node = value.producer()
-    return node.inputs[0] if node is not None and (node.domain, node.op_type) == (DOMAIN, "AveragePool2x2") else None
+    return (
+        node.inputs[0]
+        if node is not None and (node.domain, node.op_type) == (DOMAIN, "AveragePool2x2")
+        else None
+    )
 
 
 def clipped(value: ir.Value) -> ir.Value | None:
