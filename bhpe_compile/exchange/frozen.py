@@ -23,7 +23,7 @@ from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register 
 Values = list[Tensor]
 """A node's inputs in order; an optional one that is left out is None."""
 
-_NONE: Any = None
+_NONE: Tensor = None  # type: ignore[assignment]
 Emit = Callable[[ir.Node, Values], Any]
 
 EXACT_FLOAT32 = 1 << 24
@@ -157,7 +157,8 @@ def _max_pool(node: ir.Node, given: Values) -> Tensor:
 
 def _clip(node: ir.Node, given: Values) -> Tensor:
     x, low, high = (*given, _NONE, _NONE)[:3]
-    return x.clamp(None if low is None else low.item(), None if high is None else high.item())
+    clipped: Tensor = x.clamp(None if low is None else low.item(), None if high is None else high.item())
+    return clipped
 
 
 def _slice(node: ir.Node, given: Values) -> Tensor:
