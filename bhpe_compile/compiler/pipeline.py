@@ -317,6 +317,22 @@ class Compilation:
             self._rewrite(fold_passes(rounding.ranges, rounding.half), model)
         return model
 
+    def frozen_outputs(self, feeds: Inputs) -> dict[str, NDArray[np.float32]]:
+        """What model.onnx computes from inputs by name: the network as it ships, in torch; in ONNX Runtime where torch
+        has no form of one of its operations."""
+        import torch
+
+        from bhpe_compile.exchange.frozen import Frozen, UnsupportedNodeError
+        from bhpe_compile.exchange.runtime import run_model
+
+        try:
+            frozen = Frozen(self.folded)
+        except UnsupportedNodeError:
+            return run_model(self.onnx_bytes, feeds)
+        with one_thread():
+            outputs = frozen(*(torch.from_numpy(feeds[name]) for name in frozen.inputs))
+        return {name: value.numpy() for name, value in outputs.items()}
+
     @property
     def onnx_bytes(self) -> bytes:
         """model.onnx; the same model gives the same bytes."""
@@ -390,7 +406,7 @@ class Compilation:
                 self.target,
                 self.onnx_bytes,
                 report,
-                self.run.arrays(),
+                {**self.inputs, **self.frozen_outputs(self.inputs)},
                 {**facts, "passes": passes_run(self.records), "versions": versions()},
                 force,
                 static=STATIC in options.forms,
