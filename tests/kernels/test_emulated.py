@@ -14,6 +14,7 @@ from bhpe_compile.kernels import (
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
+    HeatMap,
     Int8Conv2d,
     Int8ConvTranspose2d,
     MaxPool2d,
@@ -22,6 +23,7 @@ from bhpe_compile.kernels import (
     Residual,
     RoiAlign,
     SamplePoints,
+    SoftArgmax,
     binary_linear,
 )
 from bhpe_compile.kernels.int8_layout import stored
@@ -64,6 +66,9 @@ EXACT: dict[str, Any] = {
     "to half": ConvertFloats((1, 3, 5, 7), "float16"),
     "from half": ConvertFloats((1, 3, 5, 7), "float32"),
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
+    "sample points": SamplePoints(2, 6, 5, 21, 7),
+    "heat map": HeatMap(2, 6, 5, 12, 3),
+    "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
 ZERO = 113
 CLOSE: dict[str, Any] = {
@@ -74,7 +79,6 @@ CLOSE: dict[str, Any] = {
     "dense linear": DenseConv2d(1, 1, 1, 515, 126, 1, 1, 0, Epilogue()),
     "dense transposed": DenseConvTranspose2d(1, 3, 8, 12, 20, Epilogue(activation="relu")),
     "roi align": RoiAlign(1, 30, 40, 3, 2, 16, 20),
-    "sample points": SamplePoints(2, 6, 5, 21, 7),
 }
 
 
@@ -118,6 +122,10 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
             "batch_index": np.zeros(2, np.int64),
         }
     arrays = arguments(kernel, isa, 11, plain=name in EXACT)
+    if isinstance(kernel, HeatMap | SoftArgmax):
+        return {"x": arrays["x"] * 4} | kernel.constants(isa, {})
+    if isinstance(kernel, SamplePoints):
+        return arrays | {"points": generator.uniform(-2, 7, arrays["points"].shape).astype(np.float32)}
     if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
         side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
         arrays |= kernel.pack(

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import HeatMap, SoftArgmax
-from bhpe_compile.networks.layers.grids import CELL, TABLE
 from bhpe_compile.networks.layers import heat_maps as _heat_maps  # noqa: F401 (registers the operators)
+from bhpe_compile.networks.layers.grids import CELL, TABLE
 from bhpe_compile.targets.isa import VectorIsa
 from tests.exchange.operators import everywhere
 from tests.kernels.native import NATIVE, Array, run
@@ -64,7 +64,7 @@ def test_kernels_are_numpy(isa: VectorIsa, drawn: tuple[Array, int], axes: int) 
 def test_they_are_the_softmax(drawn: tuple[Array, int], axes: int) -> None:
     """Within the error of steps of 2^(1/1024), half a step, and of the last place."""
     x, depth = torch.from_numpy(drawn[0]), drawn[1]
-    n, c, h, w = x.shape
+    n, _, h, w = x.shape
     weight = torch.softmax(x.double().reshape(n, -1, depth * h * w), 2).reshape(n, -1, depth, h, w)
     heat = torch.ops.bhpe.heat_map(x, depth)
     torch.testing.assert_close(heat.double(), weight.reshape(x.shape), rtol=2.0**-10.4, atol=1e-7)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from bhpe_compile.kernels import MaxPool2d, PackBits, RoiAlign, SamplePoints, TransposeChannels
+from bhpe_compile.kernels import MaxPool2d, PackBits, RoiAlign, TransposeChannels
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE, Array, arguments, run
 
@@ -137,35 +137,6 @@ def test_roi_align_survives_any_box(isa: VectorIsa) -> None:
     x = np.ones((1, 12, 10, 3), np.float32)
     got = run(kernel, isa, {"x": x, "boxes": boxes, "batch_index": np.array([0, 99, -5])})["out"]
     assert got.shape == (3, 8, 8, 3)
-
-
-@pytest.mark.parametrize("isa", NATIVE)
-@pytest.mark.parametrize("channels", [5, 16, 43])
-def test_sample_points_agrees_with_onnxruntime(isa: VectorIsa, channels: int) -> None:
-    kernel = SamplePoints(2, 7, 9, channels, 33)
-    arrays = arguments(kernel, isa, 1)
-    arrays["grid"] = np.random.default_rng(1).uniform(-1.4, 1.4, (2, 33, 2)).astype(np.float32)
-    arrays["grid"][0, :4] = [[-1, -1], [1, 1], [-1, 1], [3, -3]]
-    got = run(kernel, isa, arrays)["out"]
-    expected = onnxruntime_outputs(
-        "GridSample",
-        {"x": nchw(arrays["x"]), "grid": arrays["grid"][:, :, None]},
-        mode="linear",
-        padding_mode="zeros",
-        align_corners=1,
-    )
-    # coordinates up to 9 carry an error of 1e-6, values are below 5
-    np.testing.assert_allclose(got, np.moveaxis(expected[..., 0], 1, -1), rtol=0, atol=2e-5)
-    np.testing.assert_allclose(got, kernel.reference(**arrays)["out"], rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("isa", NATIVE)
-def test_sample_points_far_away_are_zero(isa: VectorIsa) -> None:
-    kernel = SamplePoints(1, 4, 4, 9, 5)
-    grid = np.array([[[1e30, 0], [-1e30, 0], [0, np.inf], [0, -np.inf], [0, 0]]], np.float32)
-    got = run(kernel, isa, {"x": np.ones((1, 4, 4, 9), np.float32), "grid": grid})["out"]
-    assert not got[0, :4].any()
-    np.testing.assert_array_equal(got[0, 4], 1)
 
 
 @pytest.mark.parametrize("isa", NATIVE)

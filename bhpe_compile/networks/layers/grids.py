@@ -28,3 +28,22 @@ LOWEST = np.float32(-(OCTAVES << TABLE_BITS))
 
 CELL = 4096
 """Positions are multiples of 1/4096 cell."""
+
+BOX = 16
+"""Boxes lie on 1/16 pixel."""
+
+SMALLEST, LARGEST = 8.0, 8192.0
+"""Half a side of a box, in 1/16 pixel."""
+
+SUB = 32
+"""Samples of a crop lie on 1/32 pixel: the weights of a bin and axis add up to at most 256, so that sums of whole
+levels up to 255 stay below 2^24 and are exact in float32."""
+
+MOST_SAMPLES = 8
+"""A bin and axis."""
+
+FURTHEST, LONGEST = 1 << 17, 1 << 16
+"""Corners beyond this and sides above this, in 1/16 pixel, are limited: any box ends in bounded time."""
+
+LEVELS = 255
+"""The value 1 of a picture."""

@@ -3,8 +3,8 @@
     heat_map       the softmax over all cells of a joint
     soft_argmax    the expected (x, y) or (x, y, z) under it, in cells
 
-Both are computed in integers (`networks/layers/grids.py`): the exponentials carry a relative error of 2^-11.5, positions are
-multiples of 1/4096 cell. Gradients are those of the float formulas.
+Both are computed in integers (`grids.py`): the exponentials carry a relative error of 2^-11.5, positions are multiples
+of 1/4096 cell. Gradients are those of the float formulas.
 
 logits are [N, J D, H, W]: a joint has D channels, one for each cell of depth. Results are float32.
 """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from bhpe_compile.networks.layers import heat_maps as _heat_maps  # noqa: F401 (registers the operators)
+from bhpe_compile.networks.layers import heat_maps, sample_points  # noqa: F401 (register the operators)
 
 
 def soft_argmax_2d(logits: Tensor) -> Tensor:
@@ -25,9 +24,5 @@ def soft_argmax_3d(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def sample_features(features: Tensor, points: Tensor) -> Tensor:
     """Features [N, C, H, W] at points [N, J, 2] (cells) -> [N, J, C]; bilinear, zero outside."""
-    height, width = features.shape[2], features.shape[3]
-    x = points[:, :, 0] / (width - 1) * 2 - 1
-    y = points[:, :, 1] / (height - 1) * 2 - 1
-    grid = torch.stack((x, y), 2)[:, :, None, :]
-    sampled = functional.grid_sample(features, grid, "bilinear", "zeros", align_corners=True)
-    return sampled[:, :, :, 0].transpose(1, 2)
+    found: Tensor = torch.ops.bhpe.sample_points(features, points)
+    return found

@@ -1,6 +1,6 @@
 """Kernel nodes of the operators between heat maps and crops.
 
-    HeatMap, SoftArgmax   -> the kernels of the same names
+HeatMap, SoftArgmax, SamplePoints   -> the kernels of the same names
 """
 
 from __future__ import annotations
@@ -13,8 +13,16 @@ from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.passes.lower import graph as g
 
 
+def _crop(node: ir.Node) -> dict[str, g.AttributeValue]:
+    return {"out_height": g.integer(node, "height"), "out_width": g.integer(node, "width")}
+
+
 def _heat_map(node: ir.Node) -> dict[str, g.AttributeValue]:
     return {"depth": g.integer(node, "depth")}
+
+
+def _sample_points(_: ir.Node) -> dict[str, g.AttributeValue]:
+    return {}
 
 
 def _soft_argmax(node: ir.Node) -> dict[str, g.AttributeValue]:
@@ -22,7 +30,9 @@ def _soft_argmax(node: ir.Node) -> dict[str, g.AttributeValue]:
 
 
 _KINDS: dict[str, tuple[tuple[str, ...], Callable[[ir.Node], dict[str, g.AttributeValue]]]] = {
+    "Crop": (("x", "boxes"), _crop),
     "HeatMap": (("x",), _heat_map),
+    "SamplePoints": (("x", "points"), _sample_points),
     "SoftArgmax": (("x",), _soft_argmax),
 }
 """Operator -> the roles of its inputs, what its kernel has to know."""

@@ -88,12 +88,16 @@ def roi_align(**attributes: Any) -> Add:
     return add
 
 
-def grid_sample(**attributes: Any) -> Add:
-    def add(b: Builder, x: str) -> str:
-        grid = b.constant("grid", b.normal(1, 3, 1, 2, std=0.5))
-        return b.add("GridSample", [x, grid], "odd", **attributes)
+def sample_points(b: Builder, x: str) -> str:
+    return b.add("SamplePoints", [x, b.constant("places", b.normal(1, 3, 2))], "odd", "bhpe")
 
-    return add
+
+def soft_argmax(b: Builder, x: str) -> str:
+    return b.add("SoftArgmax", [x], "odd", "bhpe", depth=4, axes=3)
+
+
+def heat_map(b: Builder, x: str) -> str:
+    return b.add("HeatMap", [x], "odd", "bhpe", depth=4)
 
 
 def computed_weight(b: Builder, x: str) -> str:
@@ -125,9 +129,6 @@ REFUSED = {
         roi_align(sampling_ratio=2, coordinate_transformation_mode="output_half_pixel"),
         "adaptive",
     ),
-    "grid nearest": (grid_sample(mode="nearest", align_corners=1), "only bilinear GridSample"),
-    "grid border": (grid_sample(padding_mode="border", align_corners=1), "only bilinear GridSample"),
-    "grid corners": (grid_sample(align_corners=0), "align_corners"),
 }
 
 
@@ -192,7 +193,9 @@ def test_conv_without_bias_gets_the_neutral_affine() -> None:
         (max_pool(strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "MaxPool2d"),
         (binary_deconv, (1, 8, 6, 6), "BinaryConvTranspose2d"),
         (roi_align(coordinate_transformation_mode="output_half_pixel"), (1, 8, 6, 6), "RoiAlign"),
-        (grid_sample(align_corners=1), (1, 8, 6, 6), "SamplePoints"),
+        (sample_points, (1, 8, 6, 6), "SamplePoints"),
+        (soft_argmax, (1, 8, 6, 6), "SoftArgmax"),
+        (heat_map, (1, 8, 6, 6), "HeatMap"),
     ],
 )
 def test_kernel_and_note_of_each_kind(add: Add, shape: tuple[int, ...], kind: str) -> None:
