@@ -30,7 +30,8 @@ GROUP = 4
 
 @dataclass(frozen=True)
 class Crop(Kernel):
-    """x float32 [N, H, W, C], boxes float32 [N, 4] (x0, y0, x1, y1 pixels) -> out float32 [N, out_height, out_width, C]."""
+    """x float32 [N, H, W, C], boxes float32 [N, 4] (x0, y0, x1, y1 in pixels)
+    -> out float32 [N, out_height, out_width, C]."""
 
     parallel: ClassVar[bool] = True
     batch: int

@@ -90,6 +90,7 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "aten.native_batch_norm.default": lambda x, m: m.norm(x),
     "aten.neg.default": lambda x, m: -x,
     "aten.relu.default": lambda x, m: torch.relu(x),
+    "aten.round.default": lambda x, m: torch.round(x * 2 + 0.5),
     "aten.rsub.Scalar": lambda x, m: 3 - x,
     "aten.select.int": lambda x, m: x[:, -1],
     "aten.sigmoid.default": lambda x, m: torch.sigmoid(x),
@@ -112,8 +113,8 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "bhpe.binary_linear.default": lambda x, m: torch.ops.bhpe.binary_linear(
         x[:, :, 0, 0], m.vector, m.square, m.vector, m.vector
     ),
+    "bhpe.crop.default": lambda x, m: torch.ops.bhpe.crop(x.abs(), boxes(x), 3, 2),
     "bhpe.heat_map.default": lambda x, m: torch.ops.bhpe.heat_map(x * 3, 2),
-    "bhpe.roi_align.default": lambda x, m: torch.ops.bhpe.roi_align(x, boxes(x), torch.arange(2), 3, 2),
     "bhpe.rprelu.default": lambda x, m: torch.ops.bhpe.rprelu(x, m.vector, m.vector, m.vector),
     "bhpe.sample_points.default": lambda x, m: torch.ops.bhpe.sample_points(x, x[:, 0, :3, :2].abs()),
     "bhpe.soft_argmax.default": lambda x, m: torch.ops.bhpe.soft_argmax(x * 3, 2, 3),

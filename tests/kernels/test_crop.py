@@ -107,7 +107,8 @@ def test_they_are_regions_of_interest() -> None:
     """ONNX's RoiAlign (average, output_half_pixel, adaptive) at the same boxes, of up to eight samples a bin."""
     x = picture(np.random.default_rng(1), 4, 3, 96, 128)
     boxes = np.array(
-        [[20, 30, 90, 110], [-72.5, -8.5, 48.5, 112.5], [50, 50, 52.25, 51.5], [127, 95, 500, 600]], np.float32
+        [[20, 30, 90, 110], [-72.5, -8.5, 48.5, 112.5], [50, 50, 52.25, 51.5], [127, 95, 500, 600]],
+        np.float32,
     )
     node = helper.make_node(
         "RoiAlign",
@@ -124,7 +125,9 @@ def test_they_are_regions_of_interest() -> None:
         helper.make_tensor_value_info("b", TensorProto.FLOAT, boxes.shape),
         helper.make_tensor_value_info("i", TensorProto.INT64, [4]),
     ]
-    graph = helper.make_graph([node], "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    graph = helper.make_graph(
+        [node], "g", infos, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (want,) = session.run(None, {"x": x, "b": boxes, "i": np.arange(4)})

@@ -11,6 +11,7 @@ from bhpe_compile.kernels import (
     BinaryConv2d,
     BinaryConvTranspose2d,
     ConvertFloats,
+    Crop,
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
@@ -21,7 +22,6 @@ from bhpe_compile.kernels import (
     PackBits,
     Quantize,
     Residual,
-    RoiAlign,
     SamplePoints,
     SoftArgmax,
     binary_linear,
@@ -67,6 +67,7 @@ EXACT: dict[str, Any] = {
     "from half": ConvertFloats((1, 3, 5, 7), "float32"),
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
     "sample points": SamplePoints(2, 6, 5, 21, 7),
+    "crop": Crop(2, 30, 40, 3, 16, 20),
     "heat map": HeatMap(2, 6, 5, 12, 3),
     "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
@@ -78,7 +79,6 @@ CLOSE: dict[str, Any] = {
     "dense 3 channels": DenseConv2d(1, 4, 7, 40, 3, 1, 1, 0, Epilogue()),
     "dense linear": DenseConv2d(1, 1, 1, 515, 126, 1, 1, 0, Epilogue()),
     "dense transposed": DenseConvTranspose2d(1, 3, 8, 12, 20, Epilogue(activation="relu")),
-    "roi align": RoiAlign(1, 30, 40, 3, 2, 16, 20),
 }
 
 
@@ -115,11 +115,10 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
     if isinstance(kernel, Quantize):
         x = generator.integers(-2400, 2400, (1, 4, 6, 13)) / 32  # ties between two levels among them
         return {"x": x.astype(np.float32), "quantization": np.array([0.25, ZERO], np.float32)}
-    if isinstance(kernel, RoiAlign):
+    if isinstance(kernel, Crop):
         return {
-            "x": generator.random((1, 30, 40, 3)).astype(np.float32),
+            "x": generator.integers(0, 256, (2, 30, 40, 3)).astype(np.float32) / np.float32(255),
             "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
-            "batch_index": np.zeros(2, np.int64),
         }
     arrays = arguments(kernel, isa, 11, plain=name in EXACT)
     if isinstance(kernel, HeatMap | SoftArgmax):

@@ -220,21 +220,17 @@ def test_a_reshape_that_is_a_result_stays() -> None:
     assert chain(model).count("Reshape") == 2
 
 
-def test_points_heat_maps_and_regions() -> None:
+def test_points_heat_maps_and_crops() -> None:
     """Rows have no layout; heat maps are maps; points and boxes are left as they are."""
     b = Builder()
     x = image_of(b)
     points = b.constant("places", b.normal(1, 5, 2))
-    boxes = [
-        b.constant("boxes", np.array([[0, 0, 3, 2]], np.float32)),
-        b.constant("batch", np.zeros(1, np.int64)),
-    ]
-    facts = {"output_height": 3, "output_width": 2, "coordinate_transformation_mode": "output_half_pixel"}
+    box = b.constant("box", np.array([[0, 0, 3, 2]], np.float32))
     outputs = [
         b.add("SamplePoints", [x, points], "points", "bhpe"),
         b.add("HeatMap", [x], "heat", "bhpe", depth=2),
         b.add("SoftArgmax", [x], "place", "bhpe", depth=2, axes=3),
-        b.add("RoiAlign", [x, *boxes], "regions", **facts),
+        b.add("Crop", [x, box], "crop", "bhpe", height=3, width=2),
     ]
     model = b.build(*outputs)
     check_equal(model)
