@@ -159,15 +159,8 @@ class FixedPointLinear(Kernel):
         def body(buffers: Any, share: Share) -> None:
             # parts share rows or channels, never the planes of one row: a row has fewer than LEAST_UNITS
             planes = _Planes(buffers, isa, self.out_features)
-            core = Int8Core(
-                isa,
-                self.batch,
-                self.features,
-                0,
-                _width(self.features),
-                planes,
-                share,  # type: ignore[arg-type]
-            )
+            width = _width(self.features)
+            core = Int8Core(isa, self.batch, self.features, 0, width, planes, share)  # type: ignore[arg-type]
             core.emit(Window(1, 1, 1), Window(PLANES, PLANES, 1))
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
