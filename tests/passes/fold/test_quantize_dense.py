@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -85,6 +87,18 @@ def test_constants_computed_at_run_time_keep_it_float(kind: dict[str, bool], rol
     result = QuantizeDense(RANGES)(model)
     assert [(n.site, n.applied, n.reason) for n in result.notes] == [("layer", False, reason)]
     assert not result.modified
+
+
+@pytest.mark.parametrize("facts", [{"dilations": [2, 2]}, {"dilations": [1, 2]}, {"group": 2}])
+def test_groups_and_dilations_stay_float(facts: dict[str, Any]) -> None:
+    """An 8-bit layer says neither: it would compute something else."""
+    b = Builder(7)
+    weight = b.constant("layer.weight", b.normal(4, 4 // facts.get("group", 1), 3, 3))
+    model = b.build(b.layer("Conv", [b.input("x", (1, 4, 7, 7)), weight], "layer", (1, 4, 3, 3), **facts))
+    before = text(model)
+    result = QuantizeDense(RANGES)(model)
+    assert (result.modified, text(model)) == (False, before)
+    assert [n.reason for n in result.notes] == ["groups, dilations and output padding have no 8-bit kernel"]
 
 
 def test_an_affine_that_others_read_past_stays() -> None:
