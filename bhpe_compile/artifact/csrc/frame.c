@@ -11,6 +11,8 @@
 
 #include "executor.h"
 
+#define TO_WHOLE 12582912.0f /* 1.5 * 2^23: a float of this size has no fraction; adding rounds ties to even */
+
 typedef struct { /* two neighbours along an axis */
   int64_t index[2];
   float weight[2];
@@ -74,6 +76,7 @@ static void sample(const uint8_t *rgb, int32_t width, int32_t height, int64_t st
       for (int c = 0; c < 3; c++) {
         float value = total[picture->bgr ? 2 - c : c];
         value = value < 255.0f ? value : 255.0f; /* four rounded weights may sum to a little more than 1 */
+        value = (value + TO_WHOLE) - TO_WHOLE;   /* a whole level: the network reads k / divisor */
         out[c * plane + y * columns + x] = (value / picture->divisor - picture->mean[c]) / picture->deviation[c];
       }
     }
