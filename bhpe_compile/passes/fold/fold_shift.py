@@ -55,7 +55,9 @@ def _layer_behind(activation: ir.Node) -> tuple[ir.Node, int] | str:
     among its inputs; or why there is none."""
     value = activation.inputs[0]
     source = value.producer() if value is not None else None
-    if value is None or only_use(value) is not activation or source is None:
+    if value is None or source is None:
+        return "no layer computes what the activation reads"
+    if only_use(value) is not activation:
         return "others read what the activation reads"
     place = _bias_place(source)
     if place is None and source.op_type == "Add" and source.domain == "":

@@ -97,6 +97,9 @@ class QuantizeDense(Pass[ir.Model]):
         graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic], step: np.float32, zero: np.uint8
     ) -> str:
         """Put an Int8 node in the place of `node` and the affine behind it; "" or why not."""
+        spread = (*integers(node, "dilations", (1,)), integer(node, "group", 1))
+        if any(one != 1 for one in spread) or any(integers(node, "output_padding", ())):
+            return "groups, dilations and output padding have no 8-bit kernel"
         last, y = node, node.outputs[0]
         channels = shape_of(y)[1]
         k, shift = np.ones(channels), np.zeros(channels)

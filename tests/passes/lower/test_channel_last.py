@@ -165,7 +165,7 @@ def test_a_value_that_two_kernels_read_is_transposed_once() -> None:
 def test_residuals_and_shortcuts_are_transposed_as_well() -> None:
     b = Builder()
     x = b.input("image", (1, 8, 4, 6))
-    y = b.add("Add", [bidrb(b, x, "block", 8, 8, 1, (4, 6)), x], "sum")
+    y = b.add("Add", [bidrb(b, x, "block", 8, 8, 1), x], "sum")
     model = lowered(b.build(y))
     assert chain(model) == [IN, "BinaryConv2d", OUT]
     kernel = model.graph.node(1)

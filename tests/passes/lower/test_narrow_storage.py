@@ -207,7 +207,7 @@ def test_equivalence_and_second_run(producer: str, readers: list[str], seed: int
     if producer == "dense":
         y = b.dense_conv(y, "made", 16, 16)
     elif producer == "binary":
-        y = bidrb(b, y, "made", 16, 16, 1, SHAPE[2:])
+        y = bidrb(b, y, "made", 16, 16, 1)
     elif producer == "pool":
         y = b.add("MaxPool", [y], "made", kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4)
     elif producer == "exp":

@@ -207,8 +207,8 @@ def test_thresholds_computed_at_run_time_are_refused() -> None:
 )
 def test_channels_that_fill_no_byte(channels: int, out: int, reason: str) -> None:
     b = Builder(3)
-    first = bidrb(b, b.input("image", (1, channels, *SIZE)), "first", channels, out, 1, SIZE)
-    model = b.build(bidrb(b, first, "second", out, out, 1, SIZE))
+    first = bidrb(b, b.input("image", (1, channels, *SIZE)), "first", channels, out, 1)
+    model = b.build(bidrb(b, first, "second", out, out, 1))
     notes = check_equal(b, model, channels)
     assert notes[1][0] == "second"
     assert not notes[1][1]
@@ -219,11 +219,11 @@ def test_channels_that_fill_no_byte(channels: int, out: int, reason: str) -> Non
 def test_a_mean_of_channels_that_fill_no_byte_is_no_obstacle() -> None:
     """Only repeated channels are read byte by byte."""
     b = Builder(3)
-    first = bidrb(b, b.input("image", (1, 24, *SIZE)), "first", 24, 8, 1, SIZE)
+    first = bidrb(b, b.input("image", (1, 24, *SIZE)), "first", 24, 8, 1)
     model = b.build(b.binary_conv(first, "second", 8, 8))
     assert check_equal(b, model, 24)[1] == ("first", True, "also writes the bits of second")
     b = Builder(3)
-    first = bidrb(b, b.input("image", (1, 8, *SIZE)), "first", 8, 24, 1, SIZE)
+    first = bidrb(b, b.input("image", (1, 8, *SIZE)), "first", 8, 24, 1)
     model = b.build(b.binary_conv(first, "second", 24, 8))
     assert check_equal(b, model, 8)[1] == ("first", True, "also writes the bits of second")
 
