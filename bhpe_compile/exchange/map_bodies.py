@@ -215,7 +215,9 @@ def _crop(b: Body, x: ir.Value, boxes: ir.Value) -> ir.Value:
     levels = b.op("Round", b.op("Mul", x, constant_of(b, LEVELS, np.float32)))
     across = b.op("Transpose", weights[1], perm=(0, 1, 3, 2))
     total = b.op("MatMul", b.op("MatMul", weights[0], levels), across)
-    total = b.op("Round", total)  # whole already; else a constant divisor becomes a factor of the product in front
+    total = b.op(
+        "Round", total
+    )  # whole already; else a constant divisor becomes a factor of the product in front
     samples = b.op("Mul", b.op("Mul", *counts), constant_of(b, LEVELS * SUB * SUB, np.int64))
     return b.op("Div", total, b.op("Cast", samples, to=_FLOAT))
 
