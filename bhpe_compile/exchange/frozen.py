@@ -18,7 +18,12 @@ from torch.nn import functional
 
 from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.exchange.nodes import array_of, integer, integers
-from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators)
+    crop,
+    heat_maps,
+    ops,
+    sample_points,
+)
 
 Values = list[Tensor]
 """A node's inputs in order; an optional one that is left out is None."""
@@ -245,7 +250,15 @@ TABLE: dict[tuple[str, str], Emit] = {
     **{(DOMAIN, kind): _int8 for kind in ("Int8Conv2d", "Int8ConvTranspose2d")},
     (DOMAIN, "AveragePool2x2"): _pool2x2,
     (DOMAIN, "ChannelAffine"): _plain(lambda x, scale, bias: x * scale + bias),
+    (DOMAIN, "Crop"): lambda node, given: torch.ops.bhpe.crop(
+        *given, integer(node, "height"), integer(node, "width")
+    ),
+    (DOMAIN, "HeatMap"): lambda node, given: torch.ops.bhpe.heat_map(*given, integer(node, "depth")),
     (DOMAIN, "RPReLU"): _rprelu,
+    (DOMAIN, "SamplePoints"): _plain(torch.ops.bhpe.sample_points),
+    (DOMAIN, "SoftArgmax"): lambda node, given: torch.ops.bhpe.soft_argmax(
+        *given, integer(node, "depth"), integer(node, "axes")
+    ),
     ("", "Abs"): _plain(torch.abs),
     ("", "Add"): _plain(torch.add),
     ("", "Atan"): _plain(torch.atan),

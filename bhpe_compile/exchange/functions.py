@@ -15,6 +15,8 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
 
 A body says what the kernels compute, operation by operation and in their order, so that both give the same bits.
 
+Those between heat maps and crops stand in `map_bodies.py`.
+
 Bodies are flat: ONNX Runtime infers wrong shapes through functions that call functions. No torch here.
 """
 
@@ -26,6 +28,8 @@ from functools import reduce
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
+
+from bhpe_compile.exchange.map_bodies import MAP_OPERATORS
 
 DOMAIN = "bhpe"
 VERSION = 1
@@ -240,6 +244,7 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "AveragePool2x2": (_average_pool, ("x",), {}),
     "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),
+    **MAP_OPERATORS,
 }
 
 OPERATORS = tuple(_OPERATORS)

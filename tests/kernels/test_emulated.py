@@ -11,17 +11,19 @@ from bhpe_compile.kernels import (
     BinaryConv2d,
     BinaryConvTranspose2d,
     ConvertFloats,
+    Crop,
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
+    HeatMap,
     Int8Conv2d,
     Int8ConvTranspose2d,
     MaxPool2d,
     PackBits,
     Quantize,
     Residual,
-    RoiAlign,
     SamplePoints,
+    SoftArgmax,
     binary_linear,
 )
 from bhpe_compile.kernels.int8_layout import stored
@@ -64,6 +66,10 @@ EXACT: dict[str, Any] = {
     "to half": ConvertFloats((1, 3, 5, 7), "float16"),
     "from half": ConvertFloats((1, 3, 5, 7), "float32"),
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
+    "sample points": SamplePoints(2, 6, 5, 21, 7),
+    "crop": Crop(2, 30, 40, 3, 16, 20),
+    "heat map": HeatMap(2, 6, 5, 12, 3),
+    "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
 ZERO = 113
 CLOSE: dict[str, Any] = {
@@ -73,8 +79,6 @@ CLOSE: dict[str, Any] = {
     "dense 3 channels": DenseConv2d(1, 4, 7, 40, 3, 1, 1, 0, Epilogue()),
     "dense linear": DenseConv2d(1, 1, 1, 515, 126, 1, 1, 0, Epilogue()),
     "dense transposed": DenseConvTranspose2d(1, 3, 8, 12, 20, Epilogue(activation="relu")),
-    "roi align": RoiAlign(1, 30, 40, 3, 2, 16, 20),
-    "sample points": SamplePoints(2, 6, 5, 21, 7),
 }
 
 
@@ -111,13 +115,16 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
     if isinstance(kernel, Quantize):
         x = generator.integers(-2400, 2400, (1, 4, 6, 13)) / 32  # ties between two levels among them
         return {"x": x.astype(np.float32), "quantization": np.array([0.25, ZERO], np.float32)}
-    if isinstance(kernel, RoiAlign):
+    if isinstance(kernel, Crop):
         return {
-            "x": generator.random((1, 30, 40, 3)).astype(np.float32),
+            "x": generator.integers(0, 256, (2, 30, 40, 3)).astype(np.float32) / np.float32(255),
             "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
-            "batch_index": np.zeros(2, np.int64),
         }
     arrays = arguments(kernel, isa, 11, plain=name in EXACT)
+    if isinstance(kernel, HeatMap | SoftArgmax):
+        return {"x": arrays["x"] * 4} | kernel.constants(isa, {})
+    if isinstance(kernel, SamplePoints):
+        return arrays | {"points": generator.uniform(-2, 7, arrays["points"].shape).astype(np.float32)}
     if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
         side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
         arrays |= kernel.pack(

@@ -6,7 +6,8 @@
     Gemm of DQ(Q(w))                         -> DenseConv2d       with 8-bit weights, their steps in the affine
     ConvTranspose                            -> DenseConvTranspose2d
     Int8Conv2d, Int8ConvTranspose2d          -> the kernels of that name
-    MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
+    MaxPool                                  -> MaxPool2d
+    operators between heat maps and crops    -> kernels of their own (`select_maps.py`)
 
 Nothing with weights is left to TVM's default schedules: they are far slower than any library's.
 Layouts are still those of ONNX (channels second); `channel_last` changes them.
@@ -26,6 +27,7 @@ from bhpe_compile.exchange.functions import PACKED
 from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_int8, is_packed
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.select_maps import map_kernel
 
 BINARY = dict(zip(PACKED, (*g.BINARY_KINDS, "BinaryConv2d"), strict=True))
 Facts = dict[str, g.AttributeValue]
@@ -103,7 +105,7 @@ class SelectKernels(Pass[ir.Model]):
         if is_int8(node):
             return self._int8(graph, node)
         if node.domain not in ("", "ai.onnx"):
-            return None
+            return map_kernel(node)
         if key in DENSE:
             weight = quantized_weight(node)
             if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):
@@ -114,10 +116,6 @@ class SelectKernels(Pass[ir.Model]):
             )
         if key == "MaxPool":
             return self._max_pool(node)
-        if key == "RoiAlign":
-            return self._roi_align(node)
-        if key == "GridSample":
-            return self._sample_points(node)
         return None
 
     @staticmethod
@@ -224,30 +222,3 @@ class SelectKernels(Pass[ir.Model]):
         }
         operands = {"x": node.inputs[0]} if node.inputs[0] is not None else {}
         return g.kernel_node("MaxPool2d", node.name or "", operands, {"out": self._out(node)}, facts)
-
-    def _roi_align(self, node: ir.Node) -> ir.Node:
-        mode = g.text(node, "coordinate_transformation_mode")
-        scale = node.attributes["spatial_scale"].as_float() if "spatial_scale" in node.attributes else 1.0
-        plain = (
-            g.text(node, "mode", "avg") == "avg" and scale == 1.0 and not g.integer(node, "sampling_ratio")
-        )
-        if mode != "output_half_pixel" or not plain:
-            raise InputError(
-                f"node {node.name}: only RoiAlign avg, output_half_pixel, adaptive, scale 1 has a kernel"
-            )
-        facts: dict[str, g.AttributeValue] = {
-            "out_height": g.integer(node, "output_height", 1),
-            "out_width": g.integer(node, "output_width", 1),
-        }
-        operands = {
-            r: v for r, v in zip(("x", "boxes", "batch_index"), node.inputs, strict=True) if v is not None
-        }
-        return g.kernel_node("RoiAlign", node.name or "", operands, {"out": self._out(node)}, facts)
-
-    def _sample_points(self, node: ir.Node) -> ir.Node:
-        mode = g.text(node, "mode", "linear")
-        padding = g.text(node, "padding_mode", "zeros")
-        if mode not in ("linear", "bilinear") or padding != "zeros" or not g.integer(node, "align_corners"):
-            raise InputError(f"node {node.name}: only bilinear GridSample, zeros, align_corners has a kernel")
-        operands = {r: v for r, v in zip(("x", "grid"), node.inputs, strict=True) if v is not None}
-        return g.kernel_node("SamplePoints", node.name or "", operands, {"out": self._out(node)}, {})

@@ -115,17 +115,17 @@ def test_errors_cross_the_process() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, kept_workers: KeptWorkers) -> None:
-    """RoiAlign, GridSample, all kinds at 8 and 40 channels, bits of a concatenation, a binary deconvolution."""
+    """Crops, points, heat maps, all kinds at 8 and 40 channels, bits of a concatenation, a binary deconvolution."""
     b = Builder(11)
     x = b.input("image", (1, 8, 8, 8))
-    boxes = np.array([[0, 0, 4, 4], [1.3, 0.5, 5, 3.2], [-2, -1, 9, 9]], np.float32)
-    regions = [x, b.constant("boxes", boxes), b.constant("batch", np.zeros(3, np.int64))]
-    facts = {"output_height": 3, "output_width": 2, "coordinate_transformation_mode": "output_half_pixel"}
-    grid = b.constant("grid", b.normal(1, 5, 1, 2, std=0.6))
+    box = b.constant("box", np.array([[1.3, -0.5, 9, 3.2]], np.float32))
+    places = b.constant("places", b.rng.uniform(-1, 9, (1, 5, 2)).astype(np.float32))
     both = b.add("Concat", [b.dense_conv(x, "left", 8, 16), b.dense_conv(x, "right", 8, 24)], "both", axis=1)
     outputs = [
-        b.add("RoiAlign", regions, "regions", **facts),
-        b.add("GridSample", [x, grid], "points", align_corners=1),
+        b.add("Crop", [x, box], "crop", "bhpe", height=3, width=2),
+        b.add("SamplePoints", [x, places], "points", "bhpe"),
+        b.add("SoftArgmax", [x], "place", "bhpe", depth=4, axes=3),
+        b.add("HeatMap", [x], "heat", "bhpe", depth=4),
         bidrb(b, x, "narrow.plain", 8, 8, 1),
         bidrb(b, x, "narrow.up", 8, 40, 1),
         both,
@@ -150,10 +150,10 @@ def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, kept_
         assert threshold is not None
         assert np.abs(expected[both] - threshold.numpy().reshape(-1, 1, 1)).min() > 1e-5
     got = compile_and_run(model, target, tmp_path, image, kept_workers)
-    for name in (both, "regions.y", "points.y"):
-        # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
-        np.testing.assert_allclose(got[name], expected[name], atol=5e-5, rtol=1e-5)
-    for name in ("narrow.plain.act.y", "narrow.up.act.y", "wide.y", "up8.y", "up40.y"):
+    # float32 sums in another order: a few ulps of values below 20
+    np.testing.assert_allclose(got[both], expected[both], atol=5e-5, rtol=1e-5)
+    exact = ("crop.y", "points.y", "place.y", "heat.y", "narrow.plain.act.y", "narrow.up.act.y", "wide.y")
+    for name in (*exact, "up8.y", "up40.y"):
         np.testing.assert_array_equal(got[name], expected[name])
 
 

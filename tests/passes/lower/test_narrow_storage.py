@@ -121,14 +121,10 @@ def test_a_value_no_kernel_writes_keeps_its_cast() -> None:
 
 
 def test_a_kernel_that_writes_no_float16() -> None:
-    """Regions are cut in float32."""
+    """Crops are float32."""
     b = Builder(4)
-    boxes = [
-        b.constant("boxes", np.array([[0, 0, 6, 4]], np.float32)),
-        b.constant("batch", np.zeros(1, np.int64)),
-    ]
-    facts = {"output_height": 4, "output_width": 6, "coordinate_transformation_mode": "output_half_pixel"}
-    cut = b.add("RoiAlign", [b.input("image", SHAPE), *boxes], "cut", **facts)
+    box = b.constant("box", np.array([[0, 0, 6, 4]], np.float32))
+    cut = b.add("Crop", [b.input("image", SHAPE), box], "cut", "bhpe", height=4, width=6)
     _, rounded = half(b, cut, "cut")
     model = before(b.build(block(b, cut, rounded, "block")))
     assert [n[1:] for n in notes_of(model)] == [

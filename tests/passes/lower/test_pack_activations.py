@@ -137,15 +137,11 @@ def test_a_second_threshold_gets_a_kernel_of_its_own() -> None:
 
 
 def test_a_kernel_that_writes_no_map_of_ours_cannot_write_bits() -> None:
-    """Regions are cut by a kernel without an epilogue."""
+    """Crops are made by a kernel without an epilogue."""
     b = Builder()
-    boxes = [
-        b.constant("boxes", np.array([[0, 0, 4, 4]], np.float32)),
-        b.constant("batch", np.zeros(1, np.int64)),
-    ]
+    box = b.constant("box", np.array([[0, 0, 4, 4]], np.float32))
     x = b.input("image", (1, 16, *SIZE))
-    facts = {"output_height": 4, "output_width": 3, "coordinate_transformation_mode": "output_half_pixel"}
-    cut = b.add("RoiAlign", [x, *boxes], "cut", **facts)
+    cut = b.add("Crop", [x, box], "cut", "bhpe", height=4, width=3)
     model = unpacked(b.build(b.binary_conv(cut, "conv", 16, 16)))
     (note,) = PackActivations()(model).notes
     assert (note.site, note.applied) == ("conv", False)

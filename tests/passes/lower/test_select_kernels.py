@@ -79,21 +79,21 @@ def max_pool(**attributes: Any) -> Add:
     return lambda b, x: b.add("MaxPool", [x], "odd", kernel_shape=[3, 3], **attributes)
 
 
-def roi_align(**attributes: Any) -> Add:
-    def add(b: Builder, x: str) -> str:
-        boxes = b.constant("boxes", np.array([[0, 0, 4, 4]], np.float32))
-        batch = b.constant("batch", np.zeros(1, np.int64))
-        return b.add("RoiAlign", [x, boxes, batch], "odd", output_height=2, output_width=2, **attributes)
-
-    return add
+def crop(b: Builder, x: str) -> str:
+    box = b.constant("box", np.array([[0, 0, 4, 4]], np.float32))
+    return b.add("Crop", [x, box], "odd", "bhpe", height=2, width=3)
 
 
-def grid_sample(**attributes: Any) -> Add:
-    def add(b: Builder, x: str) -> str:
-        grid = b.constant("grid", b.normal(1, 3, 1, 2, std=0.5))
-        return b.add("GridSample", [x, grid], "odd", **attributes)
+def sample_points(b: Builder, x: str) -> str:
+    return b.add("SamplePoints", [x, b.constant("places", b.normal(1, 3, 2))], "odd", "bhpe")
 
-    return add
+
+def soft_argmax(b: Builder, x: str) -> str:
+    return b.add("SoftArgmax", [x], "odd", "bhpe", depth=4, axes=3)
+
+
+def heat_map(b: Builder, x: str) -> str:
+    return b.add("HeatMap", [x], "odd", "bhpe", depth=4)
 
 
 def computed_weight(b: Builder, x: str) -> str:
@@ -112,22 +112,6 @@ REFUSED = {
     "grouped deconv": (deconv(strides=[2, 2], pads=[1] * 4, group=2), "groups and dilations"),
     "pool ceil": (max_pool(ceil_mode=1), "only plain MaxPool"),
     "pool dilation": (max_pool(dilations=[2, 2]), "only plain MaxPool"),
-    "RoI max": (
-        roi_align(mode="max", coordinate_transformation_mode="output_half_pixel"),
-        "only RoiAlign avg",
-    ),
-    "RoI half pixel": (roi_align(), "only RoiAlign avg, output_half_pixel"),
-    "RoI scale": (
-        roi_align(spatial_scale=0.5, coordinate_transformation_mode="output_half_pixel"),
-        "scale 1",
-    ),
-    "RoI sampling": (
-        roi_align(sampling_ratio=2, coordinate_transformation_mode="output_half_pixel"),
-        "adaptive",
-    ),
-    "grid nearest": (grid_sample(mode="nearest", align_corners=1), "only bilinear GridSample"),
-    "grid border": (grid_sample(padding_mode="border", align_corners=1), "only bilinear GridSample"),
-    "grid corners": (grid_sample(align_corners=0), "align_corners"),
 }
 
 
@@ -191,8 +175,10 @@ def test_conv_without_bias_gets_the_neutral_affine() -> None:
         (deconv(kernel_shape=[4, 4], strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "DenseConvTranspose2d"),
         (max_pool(strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "MaxPool2d"),
         (binary_deconv, (1, 8, 6, 6), "BinaryConvTranspose2d"),
-        (roi_align(coordinate_transformation_mode="output_half_pixel"), (1, 8, 6, 6), "RoiAlign"),
-        (grid_sample(align_corners=1), (1, 8, 6, 6), "SamplePoints"),
+        (crop, (1, 8, 6, 6), "Crop"),
+        (sample_points, (1, 8, 6, 6), "SamplePoints"),
+        (soft_argmax, (1, 8, 6, 6), "SoftArgmax"),
+        (heat_map, (1, 8, 6, 6), "HeatMap"),
     ],
 )
 def test_kernel_and_note_of_each_kind(add: Add, shape: tuple[int, ...], kind: str) -> None:
@@ -327,19 +313,6 @@ def test_levels_of_weights_stay_in_a_byte() -> None:
     np.testing.assert_array_equal(found.levels, np.clip(exact, -128, 127))
 
 
-def test_a_region_of_one_pixel_is_the_default() -> None:
-    def add(b: Builder, x: str) -> str:
-        inputs = [
-            x,
-            b.constant("boxes", np.ones((1, 4), np.float32)),
-            b.constant("batch", np.zeros(1, np.int64)),
-        ]
-        return b.add("RoiAlign", inputs, "odd", coordinate_transformation_mode="output_half_pixel")
-
-    node = kernel(run(model_of(add), SelectKernels()))
-    assert [g.integer(node, word) for word in ("out_height", "out_width")] == [1, 1]
-
-
 @pytest.mark.parametrize("role", ["step", "zero"])
 def test_steps_computed_at_run_time_are_refused(role: str) -> None:
     model = eight_bit(conv())
@@ -374,10 +347,9 @@ def test_facts_of_pools_and_regions() -> None:
     assert [g.integer(node, word) for word in ("kernel", "stride", "padding")] == [3, 2, 1]
     node = kernel(run(model_of(max_pool()), SelectKernels()))
     assert [g.integer(node, word) for word in ("kernel", "stride", "padding")] == [3, 1, 0]
-    model = model_of(roi_align(coordinate_transformation_mode="output_half_pixel"))
-    node = kernel(run(model, SelectKernels()))
-    assert [g.integer(node, word) for word in ("out_height", "out_width")] == [2, 2]
-    assert g.roles(node) == ("x", "boxes", "batch_index")
+    node = kernel(run(model_of(crop), SelectKernels()))
+    assert [g.integer(node, word) for word in ("out_height", "out_width")] == [2, 3]
+    assert g.roles(node) == ("x", "boxes")
 
 
 def test_a_gemm_of_transposed_inputs_is_refused() -> None:
