@@ -1,11 +1,11 @@
-"""Small networks whose every value before the last level is exact, compiled in this process, to verify and to damage."""
+"""Small networks of binary and 8-bit layers, compiled in this process, to verify and to damage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.networks.interface import Crop, Input, Interface
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
-from bhpe_compile.passes.lower import generate, lower_passes
+from bhpe_compile.passes.lower import generate, lower_passes, tasks
 from bhpe_compile.runtime import open_session
 from bhpe_compile.targets import get_target
 from tests.examples import KeptWorkers
@@ -44,9 +44,11 @@ class Small:
     target: str
 
     @classmethod
-    def of(cls, model: ir.Model, workers: KeptWorkers, target: str = "x86", *, picture: bool = True) -> Small:
+    def of(
+        cls, model: ir.Model, workers: KeptWorkers | Here, target: str = "x86", *, picture: bool = True
+    ) -> Small:
         content = ir.to_proto(model).SerializeToString(deterministic=True)
-        image = np.random.default_rng(1).random((1, 3, SIZE, SIZE), np.float32)
+        image = recorded_image()
         reference = {"image": image, **run_model(content, {"image": image})}
         lowered = model.clone()
         for one in lower_passes():
@@ -74,6 +76,26 @@ class Small:
             {},
         )
         return folder
+
+
+class Here:
+    """Code generation in this process, which a test may have changed."""
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    @staticmethod
+    def run(jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
+        """As `Workers.run`."""
+        return [getattr(tasks, name)(*arguments) for name, *arguments in jobs]
+
+
+def recorded_image() -> Array:
+    """What `Small` is run on when it is made."""
+    return np.random.default_rng(1).random((1, 3, SIZE, SIZE), np.float32)
 
 
 def exact_network(seed: int = 0) -> ir.Model:
