@@ -25,6 +25,7 @@ from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators
     ops,
     sample_points,
 )
+from bhpe_compile.networks.layers.fixed_point import fixed_point_linear
 
 Values = list[Tensor]
 """A node's inputs in order; an optional one that is left out is None."""
@@ -263,6 +264,7 @@ TABLE: dict[tuple[str, str], Emit] = {
     (DOMAIN, "Crop"): lambda node, given: torch.ops.bhpe.crop(
         *given, integer(node, "height"), integer(node, "width")
     ),
+    (DOMAIN, "FixedPointLinear"): _plain(fixed_point_linear),
     (DOMAIN, "HeatMap"): lambda node, given: torch.ops.bhpe.heat_map(*given, integer(node, "depth")),
     (DOMAIN, "RPReLU"): _rprelu,
     (DOMAIN, "SamplePoints"): _plain(torch.ops.bhpe.sample_points),

@@ -15,7 +15,7 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
 
 A body says what the kernels compute, operation by operation and in their order, so that both give the same bits.
 
-Those between heat maps and crops stand in `map_bodies.py`.
+Those between heat maps and crops stand in `map_bodies.py`, linear layers in `linear_body.py`.
 
 Bodies are flat: ONNX Runtime infers wrong shapes through functions that call functions. No torch here.
 """
@@ -29,6 +29,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from bhpe_compile.exchange.linear_body import LINEAR_OPERATORS
 from bhpe_compile.exchange.map_bodies import MAP_OPERATORS
 
 DOMAIN = "bhpe"
@@ -244,6 +245,7 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "AveragePool2x2": (_average_pool, ("x",), {}),
     "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),
+    **LINEAR_OPERATORS,
     **MAP_OPERATORS,
 }
 

@@ -56,7 +56,8 @@ def _constant(b: Body, array: NDArray[np.generic]) -> ir.Value:
     return b.op("Constant", value=ir.AttrTensor("value", ir.tensor(array)))
 
 
-def _number(b: Body, value: float, dtype: type[np.generic]) -> ir.Value:
+def constant_of(b: Body, value: float, dtype: type[np.generic]) -> ir.Value:
+    """A scalar."""
     return _constant(b, np.array(value, dtype))
 
 
@@ -79,15 +80,15 @@ def _exponentials(b: Body, x: ir.Value) -> tuple[ir.Value, ir.Value]:
     cells = b.op("ReduceProd", b.pick(split, 2, 5), keepdims=1)
     rows = b.op("Reshape", x, b.op("Concat", b.pick(split, 0, 2), cells, axis=0))
     below = b.op("Sub", rows, b.op("ReduceMax", rows, b.ints(2), keepdims=1))
-    lowest = _number(b, float(LOWEST), np.float32)
-    steps = b.op("Mul", below, _number(b, float(STEPS_PER_NAT), np.float32))
+    lowest = constant_of(b, float(LOWEST), np.float32)
+    steps = b.op("Mul", below, constant_of(b, float(STEPS_PER_NAT), np.float32))
     steps = b.op("Where", b.op("Greater", steps, lowest), steps, lowest)
     whole = b.op("Cast", b.op("Round", steps), to=_INT64)
-    k = b.op("Add", whole, _number(b, -int(LOWEST), np.int64))
-    octave = _shift_right(b, k, _number(b, TABLE_BITS, np.int64))
-    place = b.op("Sub", k, b.op("Mul", octave, _number(b, 1 << TABLE_BITS, np.int64)))
+    k = b.op("Add", whole, constant_of(b, -int(LOWEST), np.int64))
+    octave = _shift_right(b, k, constant_of(b, TABLE_BITS, np.int64))
+    place = b.op("Sub", k, b.op("Mul", octave, constant_of(b, 1 << TABLE_BITS, np.int64)))
     found = b.op("Gather", _constant(b, TABLE), place)
-    return _shift_right(b, found, b.op("Sub", _number(b, OCTAVES, np.int64), octave)), split
+    return _shift_right(b, found, b.op("Sub", constant_of(b, OCTAVES, np.int64), octave)), split
 
 
 def _heat_map(b: Body, x: ir.Value) -> ir.Value:
@@ -104,17 +105,17 @@ def _soft_argmax(b: Body, x: ir.Value) -> ir.Value:
     for axis in (4, 3, 2):
         line = b.op("ReduceSum", block, b.ints(*(i for i in (2, 3, 4) if i != axis)), keepdims=0)
         count = b.op("Squeeze", b.pick(split, axis, axis + 1))
-        places = b.op("Range", _number(b, 0, np.int64), count, _number(b, 1, np.int64))
+        places = b.op("Range", constant_of(b, 0, np.int64), count, constant_of(b, 1, np.int64))
         columns.append(b.op("ReduceSum", b.op("Mul", line, places), b.ints(2), keepdims=1))
     sums = b.op("Cast", b.op("Concat", *columns, axis=2), to=_DOUBLE)
     total = b.op("Cast", b.op("ReduceSum", cells, b.ints(2), keepdims=1), to=_DOUBLE)
-    mean = b.op("Div", b.op("Mul", sums, _number(b, CELL, np.float64)), total)
-    whole = b.op("Floor", b.op("Add", mean, _number(b, 0.5, np.float64)))
-    place = b.op("Mul", b.op("Cast", whole, to=_FLOAT), _number(b, 1 / CELL, np.float32))
+    mean = b.op("Div", b.op("Mul", sums, constant_of(b, CELL, np.float64)), total)
+    whole = b.op("Floor", b.op("Add", mean, constant_of(b, 0.5, np.float64)))
+    place = b.op("Mul", b.op("Cast", whole, to=_FLOAT), constant_of(b, 1 / CELL, np.float32))
     return b.op("Slice", place, b.ints(0), _attribute(b, "axes"), b.ints(2))
 
 
-def _limited(b: Body, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
+def limited(b: Body, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Value:
     """`value` between low and high; low for what is no number."""
     raised = b.op("Where", b.op("Greater", value, low), value, low)
     return b.op("Where", b.op("Less", raised, high), raised, high)
@@ -122,23 +123,23 @@ def _limited(b: Body, value: ir.Value, low: ir.Value, high: ir.Value) -> ir.Valu
 
 def _column(b: Body, pairs: ir.Value, index: int) -> ir.Value:
     """pairs[..., index]"""
-    return b.op("Gather", pairs, _number(b, index, np.int64), axis=2)
+    return b.op("Gather", pairs, constant_of(b, index, np.int64), axis=2)
 
 
 def _sample_points(b: Body, x: ir.Value, points: ir.Value) -> ir.Value:
     sizes = b.op("Shape", x)
     extent = b.op("Concat", b.pick(sizes, 3, 4), b.pick(sizes, 2, 3), axis=0)  # width, height
-    limited = _limited(b, points, _number(b, -1, np.float32), b.op("Cast", extent, to=_FLOAT))
-    low = b.op("Floor", limited)
-    part = b.op("Sub", limited, low)
+    bounded = limited(b, points, constant_of(b, -1, np.float32), b.op("Cast", extent, to=_FLOAT))
+    low = b.op("Floor", bounded)
+    part = b.op("Sub", bounded, low)
     first = b.op("Cast", low, to=_INT64)
     last = b.op("Sub", extent, b.ints(1))
     sides = []
     for side in (0, 1):
-        place = b.op("Add", first, _number(b, side, np.int64))
+        place = b.op("Add", first, constant_of(b, side, np.int64))
         inside = b.op("And", b.op("GreaterOrEqual", place, b.ints(0)), b.op("Less", place, extent))
-        share = part if side else b.op("Sub", _number(b, 1, np.float32), part)
-        share = b.op("Where", inside, share, _number(b, 0, np.float32))
+        share = part if side else b.op("Sub", constant_of(b, 1, np.float32), part)
+        share = b.op("Where", inside, share, constant_of(b, 0, np.float32))
         sides.append((b.op("Max", b.op("Min", place, last), b.ints(0)), share))
     rows = b.op("Reshape", x, b.op("Concat", b.pick(sizes, 0, 2), b.ints(-1), axis=0))
     count = b.pick(b.op("Shape", points), 1, 2)
@@ -165,7 +166,7 @@ def _axis_weights(
     """
 
     def whole(value: int) -> ir.Value:
-        return _number(b, value, np.int64)
+        return constant_of(b, value, np.int64)
 
     def count_up(end: ir.Value) -> ir.Value:
         return b.op("Range", whole(0), b.op("Squeeze", end), whole(1))
@@ -190,31 +191,34 @@ def _axis_weights(
     column = b.op("Unsqueeze", b.op("Cast", place, to=_FLOAT), b.ints(3))
     centres = b.op("Cast", b.op("Mul", count_up(pixels), whole(SUB)), to=_FLOAT)
     distance = b.op("Abs", b.op("Sub", column, centres))
-    share = b.op("Relu", b.op("Sub", _number(b, SUB, np.float32), distance))
+    share = b.op("Relu", b.op("Sub", constant_of(b, SUB, np.float32), distance))
     valid = b.op("Unsqueeze", b.op("Cast", inside, to=_FLOAT), b.ints(3))
     return b.op("ReduceSum", b.op("Mul", share, valid), b.ints(2), keepdims=0), count
 
 
 def _crop(b: Body, x: ir.Value, boxes: ir.Value) -> ir.Value:
     sizes = b.op("Shape", x)
-    scaled = b.op("Mul", boxes, _number(b, BOX, np.float32))
-    furthest = [_number(b, sign * FURTHEST, np.float32) for sign in (-1, 1)]
-    corners = b.op("Cast", b.op("Round", _limited(b, scaled, *furthest)), to=_INT64)
+    scaled = b.op("Mul", boxes, constant_of(b, BOX, np.float32))
+    furthest = [constant_of(b, sign * FURTHEST, np.float32) for sign in (-1, 1)]
+    corners = b.op("Cast", b.op("Round", limited(b, scaled, *furthest)), to=_INT64)
     corners = b.op("Unsqueeze", corners, b.ints(2))  # [N, 4, 1]
     weights, counts = [], []
     for index, name in ((1, "height"), (0, "width")):
         first = b.op("Slice", corners, b.ints(index), b.ints(index + 1), b.ints(1))
         last = b.op("Slice", corners, b.ints(index + 2), b.ints(index + 3), b.ints(1))
-        size = b.op("Max", b.op("Sub", last, first), _number(b, 1, np.int64))
-        size = b.op("Min", size, _number(b, LONGEST, np.int64))
+        size = b.op("Max", b.op("Sub", last, first), constant_of(b, 1, np.int64))
+        size = b.op("Min", size, constant_of(b, LONGEST, np.int64))
         pixels = b.pick(sizes, 3 - index, 4 - index)
         weight, count = _axis_weights(b, first, size, _attribute(b, name), pixels)
         weights.append(b.op("Unsqueeze", weight, b.ints(1)))
         counts.append(b.op("Unsqueeze", count, b.ints(1)))
-    levels = b.op("Round", b.op("Mul", x, _number(b, LEVELS, np.float32)))
+    levels = b.op("Round", b.op("Mul", x, constant_of(b, LEVELS, np.float32)))
     across = b.op("Transpose", weights[1], perm=(0, 1, 3, 2))
     total = b.op("MatMul", b.op("MatMul", weights[0], levels), across)
-    samples = b.op("Mul", b.op("Mul", *counts), _number(b, LEVELS * SUB * SUB, np.int64))
+    total = b.op(
+        "Round", total
+    )  # whole already; else a constant divisor becomes a factor of the product in front
+    samples = b.op("Mul", b.op("Mul", *counts), constant_of(b, LEVELS * SUB * SUB, np.int64))
     return b.op("Div", total, b.op("Cast", samples, to=_FLOAT))
 
 

@@ -2,6 +2,7 @@
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
 `DenseConvTranspose2d`, `HeatMap`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `Crop`,
+`FixedPointSplit`, `FixedPointLinear`,
 `SamplePoints`, `SoftArgmax`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
@@ -22,6 +23,7 @@ from bhpe_compile.kernels.crop import Crop
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.fixed_point import FixedPointLinear, FixedPointSplit
 from bhpe_compile.kernels.heat_maps import HeatMap, SoftArgmax
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
 from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
@@ -42,6 +44,8 @@ __all__ = [
     "DenseConv2d",
     "DenseConvTranspose2d",
     "Epilogue",
+    "FixedPointLinear",
+    "FixedPointSplit",
     "HeatMap",
     "Int8Conv2d",
     "Int8ConvTranspose2d",

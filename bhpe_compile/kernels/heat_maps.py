@@ -77,6 +77,12 @@ class _Logits(Kernel):
         shift = T.int32(OCTAVES) - T.shift_right(steps[0], T.int32(TABLE_BITS))
         return T.shift_right(entry, T.Cast("uint32", T.min(shift, T.int32(31))))  # entries are below 2^31
 
+    @staticmethod
+    def as_double(total: Expr) -> Expr:
+        """An int64 from 0 to 2^53 as float64, exactly; 32-bit CPUs have no instruction for it, only a library."""
+        high = T.Cast("float64", T.Cast("int32", T.shift_right(total, T.int64(32))))
+        return high * T.float64(2.0**32) + T.Cast("float64", T.Cast("uint32", total))
+
     def cells(self, x: Array) -> NDArray[np.int64]:
         """NumPy's exponentials, [N, H, W, J, depth]."""
         rows = x.reshape(self.batch, self.height, self.width, self.joints, self.depth)
@@ -109,7 +115,7 @@ class HeatMap(_Logits):
                     store(steps, 1, 1, found)
                     store(total, 0, 1, total[0] + T.Cast("int64", steps[1]))
                     store(out, at, 1, T.Cast("float32", steps[1]))
-                store(top, 1, 1, T.Cast("float32", total[0]))
+                store(top, 1, 1, T.Cast("float32", self.as_double(total[0])))
                 with self.places(joint) as (at, *_):
                     store(out, at, 1, out[at] / top[1])
 
@@ -151,7 +157,7 @@ class SoftArgmax(_Logits):
                     for axis in range(self.axes):
                         store(sums, axis, 1, sums[axis] + held[0] * T.Cast("int64", place[axis]))
                 for axis in range(self.axes):
-                    mean = T.Cast("float64", sums[axis]) * T.float64(CELL) / T.Cast("float64", total[0])
+                    mean = self.as_double(sums[axis]) * T.float64(CELL) / self.as_double(total[0])
                     # not negative: cutting off is rounding down. 0 where logits were no numbers
                     mean = T.Select(total[0] > T.int64(0), mean + T.float64(0.5), T.float64(0))
                     place_in_cells = T.Cast("float32", T.Cast("int32", mean)) * T.float32(1 / CELL)

@@ -15,6 +15,8 @@ from bhpe_compile.kernels import (
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
+    FixedPointLinear,
+    FixedPointSplit,
     HeatMap,
     Int8Conv2d,
     Int8ConvTranspose2d,
@@ -68,6 +70,8 @@ EXACT: dict[str, Any] = {
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
     "sample points": SamplePoints(2, 6, 5, 21, 7),
     "crop": Crop(2, 30, 40, 3, 16, 20),
+    "fixed-point split": FixedPointSplit(2, 37),
+    "fixed-point linear": FixedPointLinear(2, 37, 41),
     "heat map": HeatMap(2, 6, 5, 12, 3),
     "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
@@ -115,6 +119,13 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
     if isinstance(kernel, Quantize):
         x = generator.integers(-2400, 2400, (1, 4, 6, 13)) / 32  # ties between two levels among them
         return {"x": x.astype(np.float32), "quantization": np.array([0.25, ZERO], np.float32)}
+    if isinstance(kernel, FixedPointSplit):
+        return {"x": (generator.standard_normal((2, 37)) * 100).astype(np.float32)}
+    if isinstance(kernel, FixedPointLinear):
+        constants = {"weight": generator.integers(-127, 128, (41, 37)).astype(np.int8)}
+        constants |= {role: generator.random(41).astype(np.float32) for role in ("scale", "bias")}
+        x = (generator.standard_normal((2, 37)) * 100).astype(np.float32)
+        return {"x": FixedPointSplit(2, 37).memory(isa, x=x)} | kernel.constants(isa, constants)
     if isinstance(kernel, Crop):
         return {
             "x": generator.integers(0, 256, (2, 30, 40, 3)).astype(np.float32) / np.float32(255),
@@ -143,6 +154,8 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
 def reference(kernel: Any, arrays: dict[str, Array], isa: VectorIsa) -> dict[str, Array]:
     """What NumPy computes, stored as `isa` stores it."""
     found: dict[str, Array] = kernel.reference(**arrays)
+    if isinstance(kernel, FixedPointSplit):
+        return {"out": kernel.memory(isa, **arrays)}
     return {"out": stored(found["out"], ZERO, isa.int8)} if isinstance(kernel, Quantize) else found
 
 

@@ -16,57 +16,13 @@ from bhpe_compile.networks.interface import Interface
 Array = NDArray[Any]
 
 EXACT = frozenset(
-    {"Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape"}
-    | {
-        "ConvInteger",
-        "DequantizeLinear",
-        "Div",
-        "Equal",
-        "Expand",
-        "Flatten",
-        "Floor",
-        "Gather",
-        "GlobalMaxPool",
-    }
-    | {
-        "Greater",
-        "GreaterOrEqual",
-        "Identity",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "MatMulInteger",
-        "Max",
-        "MaxPool",
-    }
-    | {
-        "Min",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "PRelu",
-        "Pad",
-        "QuantizeLinear",
-        "ReduceMax",
-        "ReduceMin",
-        "Relu",
-        "Reshape",
-    }
-    | {
-        "Round",
-        "Shape",
-        "Sign",
-        "Slice",
-        "Split",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    }
+    """
+    Abs Add And ArgMax ArgMin Cast Ceil Clip Concat Constant ConstantOfShape ConvInteger
+    DequantizeLinear Div Equal Expand Flatten Floor Gather GlobalMaxPool Greater GreaterOrEqual Identity
+    LeakyRelu Less LessOrEqual MatMulInteger Max MaxPool Min Mul Neg Not Or PRelu Pad QuantizeLinear
+    ReduceMax ReduceMin Relu Reshape Round Shape Sign Slice Split Sqrt Squeeze Sub Tile Transpose
+    Unsqueeze Where
+    """.split()  # noqa: SIM905 (a list is fifty lines)
 )
 """Operations of ONNX whose result IEEE 754 settles. The others are sums in no written order, or functions that every
 library computes its own way."""

@@ -47,3 +47,11 @@ FURTHEST, LONGEST = 1 << 17, 1 << 16
 
 LEVELS = 255
 """The value 1 of a picture."""
+
+FIXED = 4096
+"""Inputs of linear layers are whole numbers of 1/4096, in three bytes of balanced digits: a byte q means q - 128."""
+
+FIXED_OFFSET = 0x808080
+"""What makes the digits balanced; the numbers go from -0x808080 to 0x7F7F7F."""
+
+PLANES = 3

@@ -16,6 +16,7 @@ from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.pack_weights import PackWeights
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
+from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
 from bhpe_compile.passes.fold.round_constants import RoundConstants
 from bhpe_compile.passes.fold.write_out_means import WriteOutMeans
 
@@ -32,7 +33,7 @@ def fold_passes(ranges: Ranges | None = None, half: bool = False) -> list[Pass[i
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
-        rounding.append(QuantizeDense(ranges))
+        rounding += [QuantizeLinear(), QuantizeDense(ranges)]
     if half:
         rounding.append(HalfResiduals())
     algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())

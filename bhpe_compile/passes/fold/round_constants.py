@@ -64,7 +64,9 @@ class RoundConstants(Pass[ir.Model]):
             if is_binary(node) and index == SCALE:
                 bits = scale_bits(node)
                 after, what = round_to(after, bits), f"its scale keeps {bits} bits"
-            if before.tobytes() != after.astype(before.dtype).tobytes():  # bytes: -0 becomes +0, and NaN is itself
+            if (
+                before.tobytes() != after.astype(before.dtype).tobytes()
+            ):  # bytes: -0 becomes +0, and NaN is itself
                 value = node.inputs[index]
                 name = value.name if value is not None else None
                 node.replace_input_with(index, float_constant(graph, f"{name}.rounded", after))

@@ -190,6 +190,16 @@ def _crop(node: ir.Node) -> Kernel:
     return k.Crop(**_map_sizes(node), **size)
 
 
+def _fixed_point_split(node: ir.Node) -> Kernel:
+    return k.FixedPointSplit(*g.shape_of(g.operands_of(node)["x"]))
+
+
+def _fixed_point_linear(node: ir.Node) -> Kernel:
+    operands = g.operands_of(node)
+    out_features, features = g.shape_of(operands["weight"])
+    return k.FixedPointLinear(g.shape_of(operands["x"])[0], features, out_features)
+
+
 def _heat_map(node: ir.Node) -> Kernel:
     return k.HeatMap(**_map_sizes(node), depth=g.integer(node, "depth"))
 
@@ -223,6 +233,8 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Crop": _crop,
     "DenseConv2d": _dense_conv,
     "DenseConvTranspose2d": _dense_deconv,
+    "FixedPointLinear": _fixed_point_linear,
+    "FixedPointSplit": _fixed_point_split,
     "HeatMap": _heat_map,
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,

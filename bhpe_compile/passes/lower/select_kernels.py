@@ -8,6 +8,7 @@
     Int8Conv2d, Int8ConvTranspose2d          -> the kernels of that name
     MaxPool                                  -> MaxPool2d
     operators between heat maps and crops    -> kernels of their own (`select_maps.py`)
+    FixedPointLinear                         -> FixedPointSplit, FixedPointLinear (`select_linear.py`)
 
 Nothing with weights is left to TVM's default schedules: they are far slower than any library's.
 Layouts are still those of ONNX (channels second); `channel_last` changes them.
@@ -27,6 +28,7 @@ from bhpe_compile.exchange.functions import PACKED
 from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_int8, is_packed
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.select_linear import linear_kernel
 from bhpe_compile.passes.lower.select_maps import map_kernel
 
 BINARY = dict(zip(PACKED, (*g.BINARY_KINDS, "BinaryConv2d"), strict=True))
@@ -105,7 +107,7 @@ class SelectKernels(Pass[ir.Model]):
         if is_int8(node):
             return self._int8(graph, node)
         if node.domain not in ("", "ai.onnx"):
-            return map_kernel(node)
+            return map_kernel(node) or linear_kernel(graph, node)
         if key in DENSE:
             weight = quantized_weight(node)
             if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):

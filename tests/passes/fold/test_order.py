@@ -15,6 +15,7 @@ ORDER = {
     "round-constants": (("folded norms", "folded shifts"), ("rounded constants",)),
     "fold-threshold": (("folded norms", "rounded constants"), ()),
     "pack-weights": (("folded norms",), ("packed weights",)),
+    "quantize-linear": (("folded norms",), ()),
     "quantize-dense": (("folded norms", "explicit padding"), ()),
     "half-residuals": (("packed weights",), ()),
     "clean-up": ((), ()),
@@ -25,7 +26,7 @@ ORDER = {
 def test_names_needs_and_promises() -> None:
     assert {one.name: (one.requires, one.ensures) for one in fold_passes({}, half=True)} == ORDER
     assert [one.name for one in fold_passes({}, half=True)] == list(ORDER)
-    rounding = {"quantize-dense", "half-residuals"}
+    rounding = {"quantize-linear", "quantize-dense", "half-residuals"}
     assert [one.name for one in fold_passes()] == [name for name in ORDER if name not in rounding]
 
 

@@ -120,12 +120,18 @@ def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, kept_
     x = b.input("image", (1, 8, 8, 8))
     box = b.constant("box", np.array([[1.3, -0.5, 9, 3.2]], np.float32))
     places = b.constant("places", b.rng.uniform(-1, 9, (1, 5, 2)).astype(np.float32))
+    rows = b.add("Reshape", [x, b.constant("rows", np.array([8, 64]))], "flat")
+    linear = [
+        b.constant("levels", b.rng.integers(-127, 128, (21, 64)).astype(np.int8)),
+        *(b.constant(role, b.normal(21)) for role in ("scale", "shift")),
+    ]
     both = b.add("Concat", [b.dense_conv(x, "left", 8, 16), b.dense_conv(x, "right", 8, 24)], "both", axis=1)
     outputs = [
         b.add("Crop", [x, box], "crop", "bhpe", height=3, width=2),
         b.add("SamplePoints", [x, places], "points", "bhpe"),
         b.add("SoftArgmax", [x], "place", "bhpe", depth=4, axes=3),
         b.add("HeatMap", [x], "heat", "bhpe", depth=4),
+        b.add("FixedPointLinear", [rows, *linear], "linear", "bhpe"),
         bidrb(b, x, "narrow.plain", 8, 8, 1),
         bidrb(b, x, "narrow.up", 8, 40, 1),
         both,
@@ -150,10 +156,17 @@ def test_regions_points_and_packing_by_itself(tmp_path: Path, target: str, kept_
         assert threshold is not None
         assert np.abs(expected[both] - threshold.numpy().reshape(-1, 1, 1)).min() > 1e-5
     got = compile_and_run(model, target, tmp_path, image, kept_workers)
-    # float32 sums in another order: a few ulps of values below 20
+    # float32 sums in another order and fused multiply-adds: a few ulps of values below 20
     np.testing.assert_allclose(got[both], expected[both], atol=5e-5, rtol=1e-5)
-    exact = ("crop.y", "points.y", "place.y", "heat.y", "narrow.plain.act.y", "narrow.up.act.y", "wide.y")
-    for name in (*exact, "up8.y", "up40.y"):
+    exact = ("narrow.plain.act.y", "narrow.up.act.y", "wide.y", "up8.y", "up40.y")
+    for name in (
+        *exact,
+        "crop.y",
+        "points.y",
+        "place.y",
+        "heat.y",
+        "linear.y",
+    ):  # integers, and a written order
         np.testing.assert_array_equal(got[name], expected[name])
 
 

@@ -96,6 +96,30 @@ def heat_map(b: Builder, x: str) -> str:
     return b.add("HeatMap", [x], "odd", "bhpe", depth=4)
 
 
+def fixed_point(b: Builder, x: str) -> str:
+    levels = b.constant("odd.levels", b.rng.integers(-127, 128, (5, 8)).astype(np.int8))
+    numbers = [b.constant(f"odd.{role}", b.normal(5)) for role in ("scale", "shift")]
+    return b.add("FixedPointLinear", [x, levels, *numbers], "odd", "bhpe")
+
+
+def test_a_fixed_point_layer_is_split_and_multiplied() -> None:
+    model = model_of(fixed_point, (2, 8))
+    SelectKernels()(model)
+    split, linear = model.graph
+    assert (split.op_type, linear.op_type) == ("FixedPointSplit", "FixedPointLinear")
+    assert g.shape_of(split.outputs[0]) == (2, 3, 8)
+    assert linear.inputs[0] is split.outputs[0]
+    assert g.roles(linear) == ("x", "weight", "scale", "bias")
+    assert {g.text(one, "layer") for one in (split, linear)} == {"odd"}
+
+
+def test_a_fixed_point_layer_needs_constants() -> None:
+    model = model_of(fixed_point, (2, 8))
+    model.graph.initializers["odd.scale"].const_value = None
+    with pytest.raises(InputError, match="layer odd: its scale is computed at run time"):
+        SelectKernels()(model)
+
+
 def computed_weight(b: Builder, x: str) -> str:
     weight = b.add("Abs", [b.constant("w", half(b.normal(8, 8, 3, 3)))], "made")
     return b.add("Conv", [x, weight], "odd", kernel_shape=[3, 3])
