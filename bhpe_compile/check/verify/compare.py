@@ -56,9 +56,10 @@ def difference(output: Output, got: NDArray[Any], want: NDArray[Any]) -> float:
         return float("inf")
     if output.kind == "axis-angle":
         got, want = rotation_matrices(got), rotation_matrices(want)
-    gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
-    if output.kind in RELATIVE:
-        gap /= max(1.0, np.abs(want).max(initial=0.0))
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
+        if output.kind in RELATIVE:
+            gap /= max(1.0, np.abs(want).max(initial=0.0))
     return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0))
 
 

@@ -15,12 +15,17 @@ from bhpe_compile.networks.interface import Interface
 
 Array = NDArray[Any]
 
-FLOAT_SUMS = frozenset(
-    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax", "LogSoftmax", "AveragePool", "GlobalAveragePool"}
-    | {"ReduceMean", "ReduceSum", "ReduceL2", "LayerNormalization", "InstanceNormalization", "GridSample"}
-    | {"RoiAlign", "Resize", "Sigmoid", "Tanh", "Exp", "Log", "Erf", "Pow", "Atan", "Softplus", "LRN", "Elu"}
+EXACT = frozenset(
+    """
+    Abs Add And ArgMax ArgMin Cast Ceil Clip Concat Constant ConstantOfShape ConvInteger
+    DequantizeLinear Div Equal Expand Flatten Floor Gather GlobalMaxPool Greater GreaterOrEqual Identity
+    LeakyRelu Less LessOrEqual MatMulInteger Max MaxPool Min Mul Neg Not Or PRelu Pad QuantizeLinear
+    ReduceMax ReduceMin Relu Reshape Round Shape Sign Slice Split Sqrt Squeeze Sub Tile Transpose
+    Unsqueeze Where
+    """.split()  # noqa: SIM905 (a list is fifty lines)
 )
-"""Operations whose float result depends on who computes it: sums in no written order, functions of a library."""
+"""Operations of ONNX whose result IEEE 754 settles. The others are sums in no written order, or functions that every
+library computes its own way."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def float_parts(model: onnx.ModelProto, values: Iterable[str]) -> tuple[str, ...
         if node is None or name in seen:
             continue
         seen.add(name)
-        if node.domain == "" and node.op_type in FLOAT_SUMS:
+        if node.domain == "" and node.op_type not in EXACT:
             found.add(node.name or node.output[0])
         waiting += node.input
     return tuple(n for node in model.graph.node if (n := node.name or node.output[0]) in found)
