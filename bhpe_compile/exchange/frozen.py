@@ -24,6 +24,7 @@ from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators
     heat_maps,
     ops,
     sample_points,
+    written_torch,
 )
 from bhpe_compile.networks.layers.fixed_point import fixed_point_linear
 
@@ -261,6 +262,9 @@ TABLE: dict[tuple[str, str], Emit] = {
     **{(DOMAIN, kind): _int8 for kind in ("Int8Conv2d", "Int8ConvTranspose2d")},
     (DOMAIN, "AveragePool2x2"): _pool2x2,
     (DOMAIN, "ChannelAffine"): _plain(lambda x, scale, bias: x * scale + bias),
+    (DOMAIN, "CellMean"): _plain(torch.ops.bhpe.cell_mean),
+    (DOMAIN, "Logistic"): _plain(torch.ops.bhpe.logistic),
+    (DOMAIN, "RotationVector"): _plain(torch.ops.bhpe.rotation_vector),
     (DOMAIN, "Crop"): lambda node, given: torch.ops.bhpe.crop(
         *given, integer(node, "height"), integer(node, "width")
     ),
@@ -303,7 +307,9 @@ TABLE: dict[tuple[str, str], Emit] = {
     ("", "Slice"): _slice,
     ("", "Softmax"): lambda node, given: torch.softmax(given[0], integer(node, "axis", -1)),
     ("", "Split"): _split,
-    ("", "Sqrt"): _plain(torch.sqrt),
+    ("", "Sqrt"): lambda _, given: torch.sqrt(given[0].double()).to(
+        given[0].dtype
+    ),  # float32's is an ulp off
     ("", "Sub"): _plain(torch.sub),
     ("", "Transpose"): lambda node, given: given[0].permute(
         integers(node, "perm", range(given[0].ndim)[::-1])
