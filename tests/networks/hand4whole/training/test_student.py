@@ -15,7 +15,6 @@ pytest.importorskip("accelerate")
 
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
-from bhpe_compile.compiler.rounding import with_rounding
 from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
@@ -29,7 +28,6 @@ from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.networks.hand4whole.training.student import Start, distill, go_on
 from bhpe_compile.networks.hand4whole.training.train import Trained
 from bhpe_compile.networks.layers.binary import BinaryLayer
-from bhpe_compile.networks.layers.rounding import RoundedInput
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
 from tests.distill.people import People
 
@@ -127,14 +125,15 @@ def test_a_student_brings_what_compiling_rounds(
     """Ranges of all convolutions of the compiled network, which are those of its own picture's 8 bits."""
     loaded = load_model(student[0] / "student.pt")
     assert loaded.ranges is not None
-    graph = Compilation.of_loaded(loaded, CompileOptions(target="")).graph
-    rounded = with_rounding(graph, loaded, CompileOptions(target=""))
-    spans = {path: m.span for path, m in rounded.named_modules() if isinstance(m, RoundedInput)}
-    assert spans == loaded.ranges
-    assert all(low < high for low, high in spans.values())
-    exact = Compilation.of_loaded(loaded, CompileOptions(target="")).graph
-    plain = replace(loaded, ranges=None)
-    assert with_rounding(exact, plain, CompileOptions(target="")) is exact
+    chosen = Compilation.of_loaded(loaded, CompileOptions(target="")).rounding
+    assert (chosen.ranges, chosen.source) == (loaded.ranges, {"source": "training"})
+    assert all(low < high for low, high in loaded.ranges.values())
+    measured = Compilation.of_loaded(replace(loaded, ranges=None), CompileOptions(target="")).rounding
+    assert measured.ranges is not None
+    assert measured.ranges.keys() == loaded.ranges.keys()
+    assert measured.ranges != loaded.ranges
+    assert measured.source is not None
+    assert measured.source["source"] == "embedded example"
 
 
 @pytest.fixture
