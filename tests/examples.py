@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import pickle
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from bhpe_compile.compiler import workers
 from bhpe_compile.compiler.workers import Workers
+from bhpe_compile.files import write_atomically
 from tests.command import Outcome, bhpe
 from tests.shared import made_once
 
@@ -77,13 +80,14 @@ def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 class KeptWorkers:
     """A pair of code generation workers that outlives a compilation: TVM is imported once.
 
-    What a job gives depends on nothing but the job, which `test_twice_in_one_process_gives_the_same_bytes` sees to
-    after `forget`; so a job that was done is not done again.
+    What a job gives depends on nothing but the job, which the tests that use `anew` see to; so a job that was done is
+    not done again, and `folder` keeps it for the other processes of the run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._pair: Workers | None = None
-        self._made: dict[bytes, Any] = {}
+        self._anew = False
 
     def __enter__(self) -> Self:
         return self
@@ -91,23 +95,30 @@ class KeptWorkers:
     def __exit__(self, *_: object) -> None:
         """They stay, for the next one."""
 
+    @contextlib.contextmanager
+    def anew(self) -> Iterator[None]:
+        """Every job is done, whether it was done before or not."""
+        self._anew = True
+        try:
+            yield
+        finally:
+            self._anew = False
+
     def run(self, jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
         """As `Workers.run`; after an error the pair is another one, because answers may be on their way."""
-        self._pair = self._pair or Workers()
-        keys = [pickle.dumps(job) for job in jobs]
-        new = [(key, job) for key, job in zip(keys, jobs, strict=True) if key not in self._made]
+        files = [self._folder / hashlib.sha256(pickle.dumps(job)).hexdigest() for job in jobs]
+        new = [(file, job) for file, job in zip(files, jobs, strict=True) if self._anew or not file.exists()]
         before = len(jobs) - len(new)
-        try:
-            results = self._pair.run([job for _, job in new], lambda count: done(before + count))
-        except BaseException:
-            self.end()
-            raise
-        self._made |= dict(zip((key for key, _ in new), results, strict=True))
-        return [self._made[key] for key in keys]
-
-    def forget(self) -> None:
-        """Do every job anew."""
-        self._made.clear()
+        if new:
+            self._pair = self._pair or Workers()
+            try:
+                results = self._pair.run([job for _, job in new], lambda count: done(before + count))
+            except BaseException:
+                self.end()
+                raise
+            for (file, _), result in zip(new, results, strict=True):
+                write_atomically(file, pickle.dumps(result))
+        return [pickle.loads(file.read_bytes()) for file in files]
 
     def end(self) -> None:
         """End the processes."""
@@ -117,14 +128,14 @@ class KeptWorkers:
 
 
 @pytest.fixture(scope="session")
-def kept_workers() -> Iterator[KeptWorkers]:
+def kept_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptWorkers]:
     """The pair of this process."""
-    kept = KeptWorkers()
+    kept = KeptWorkers(made_once(tmp_path_factory, "generated", lambda _: None))
     yield kept
     kept.end()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def shared_workers(kept_workers: KeptWorkers) -> Iterator[None]:
     """Compilations in this process share one pair of workers."""
     with pytest.MonkeyPatch.context() as patch:

@@ -198,9 +198,9 @@ def test_observer_sees_all_stages_in_order(compiled: Compilations) -> None:
 
 
 def test_twice_in_one_process_gives_the_same_bytes(compiled: Compilations, kept_workers: KeptWorkers) -> None:
-    compiled("bidrn")
-    kept_workers.forget()
-    one, two = compiled("bidrn"), compiled("again")
+    one = compiled("bidrn")
+    with kept_workers.anew():
+        two = compiled("again")
     for name in FILES:
         assert content(one, name) == content(two, name), name
 

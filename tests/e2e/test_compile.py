@@ -57,8 +57,8 @@ def test_twice_gives_the_same_bytes_and_force_replaces(
     compiled: Compiled, foreign: Path, example: Path, kept_workers: KeptWorkers
 ) -> None:
     """In another process than the first time."""
-    kept_workers.forget()
-    outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
+    with kept_workers.anew():
+        outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
     assert outcome.code == 0, outcome.stderr
     assert listing(foreign) == FILES
     assert listing(foreign.parent) == [foreign.name, *(f"{foreign.name}/{name}" for name in FILES)]
