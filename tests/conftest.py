@@ -11,6 +11,7 @@ from tests.examples import (  # noqa: F401
     compiled_bidrn,
     example,
     kept_workers,
+    kernel_by_kernel,
     shared_workers,
 )
 

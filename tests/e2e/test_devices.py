@@ -22,6 +22,8 @@ from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.targets import Target, get_target
 from tests.examples import Compiled, KeptWorkers
 
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
+
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""
 

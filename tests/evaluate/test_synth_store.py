@@ -17,7 +17,7 @@ from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.generate import generate
 from bhpe_compile.evaluate.synth.render import open_context
 from bhpe_compile.processes import python_command
-from tests.command import bhpe, environment
+from tests.command import bhpe, environment, inside
 
 pytest.importorskip("moderngl")
 try:
@@ -211,25 +211,26 @@ def test_the_commands(body_path: Path, tmp_path: Path) -> None:
     assert made.stderr.count("people: ") == 1  # a log gets one line a stage
     told = json.loads(made.stdout)
     assert (told["count"], told["seed"], told["split"], told["shard"]) == (3, 9, "train", store.SHARD)
-    checked = bhpe("data", "check", folder, "--format", "json")
+    checked = inside("data", "check", folder, "--format", "json")
     assert checked.code == 0
     assert json.loads(checked.stdout)["ok"] is True
-    assert bhpe("data", "check", folder, "-q").stdout == ""
-    other = bhpe("data", "synth", "--count", "4", "--seed", "9", "--body", body_path, "-o", folder)
+    assert inside("data", "check", folder, "-q").stdout == ""
+    other = inside("data", "synth", "--count", "4", "--seed", "9", "--body", body_path, "-o", folder)
     assert other.code == 2
     assert other.stderr.startswith("error: ")
     assert other.stderr.count("\n") == 1
     flip(folder / "images" / "000001.jpg")
-    damaged = bhpe("data", "check", folder)
+    damaged = inside("data", "check", folder)
     assert damaged.code == 3
     assert "000001.jpg" in damaged.stderr
 
 
 def test_commands_refuse_what_is_no_set(tmp_path: Path) -> None:
-    assert bhpe("data", "check", tmp_path).code == 2
-    assert bhpe("data", "synth", "--count", "0", "-o", tmp_path / "x").code == 2
+    assert inside("data", "check", tmp_path).code == 2
+    assert inside("data", "synth", "--count", "0", "-o", tmp_path / "x").code == 2
     assert (
-        bhpe("data", "synth", "--count", "1", "--body", tmp_path / "none.npz", "-o", tmp_path / "x").code == 2
+        inside("data", "synth", "--count", "1", "--body", tmp_path / "none.npz", "-o", tmp_path / "x").code
+        == 2
     )
     assert not (tmp_path / "x").exists()
     assert list(tmp_path.iterdir()) == []
