@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
 
-from bhpe_compile.compiler import workers
-from bhpe_compile.compiler.workers import Workers
-from bhpe_compile.files import write_atomically
 from tests.command import Outcome, bhpe, inside
 from tests.shared import made_once
 
@@ -70,77 +63,3 @@ def compiled_arm(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
 def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The embedded student of `distill` for x86."""
     return compile_example(example / "model-bidrn.pt", "x86", tmp_path_factory)
-
-
-class KeptWorkers:
-    """A pair of code generation workers that outlives a compilation: TVM is imported once.
-
-    What a job gives depends on nothing but the job, which the tests that use `anew` see to; so a job that was done is
-    not done again, and `folder` keeps it for the other processes of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._pair: Workers | None = None
-        self._anew = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """They stay, for the next one."""
-
-    @contextlib.contextmanager
-    def anew(self) -> Iterator[None]:
-        """Every job is done, whether it was done before or not."""
-        self._anew = True
-        try:
-            yield
-        finally:
-            self._anew = False
-
-    def run(self, jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
-        """As `Workers.run`; after an error the pair is another one, because answers may be on their way."""
-        files = [self._folder / hashlib.sha256(pickle.dumps(job)).hexdigest() for job in jobs]
-        new = [(file, job) for file, job in zip(files, jobs, strict=True) if self._anew or not file.exists()]
-        before = len(jobs) - len(new)
-        if new:
-            self._pair = self._pair or Workers()
-            try:
-                results = self._pair.run([job for _, job in new], lambda count: done(before + count))
-            except BaseException:
-                self.end()
-                raise
-            for (file, _), result in zip(new, results, strict=True):
-                write_atomically(file, pickle.dumps(result))
-        return [pickle.loads(file.read_bytes()) for file in files]
-
-    def end(self) -> None:
-        """End the processes."""
-        if self._pair is not None:
-            self._pair.__exit__(None, None, None)
-            self._pair = None
-
-
-@pytest.fixture(scope="session")
-def kept_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptWorkers]:
-    """The pair of this process."""
-    kept = KeptWorkers(made_once(tmp_path_factory, "generated", lambda _: None))
-    yield kept
-    kept.end()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def shared_workers(kept_workers: KeptWorkers) -> Iterator[None]:
-    """Compilations in this process share one pair of workers."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "Workers", lambda: kept_workers)
-        yield
-
-
-@pytest.fixture
-def kernel_by_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kernel is a job of its own, so that networks and schemes share the code of the kernels they share."""
-    from bhpe_compile.passes import lower
-
-    monkeypatch.setattr(lower, "PARTS", 1000)

@@ -30,7 +30,7 @@ from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze, trace
 from tests.command import FILES
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 
 pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
 

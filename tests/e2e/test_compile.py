@@ -15,7 +15,8 @@ from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
 from tests.command import COMMAND, FILES, environment, inside, listing
-from tests.examples import Compiled, KeptWorkers
+from tests.examples import Compiled
+from tests.kept import KeptWorkers
 
 
 @pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
