@@ -1,9 +1,8 @@
-"""The example and its compiled forms, made once by the real command line and only read by the tests."""
+"""The example and its compiled forms, made once by the command line and only read by the tests."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,13 +20,11 @@ class Compiled:
     outcome: Outcome
 
 
-def compile_example(
-    model: Path, target: str, factory: pytest.TempPathFactory, command: Callable[..., Outcome] = inside
-) -> Compiled:
+def compile_example(model: Path, target: str, factory: pytest.TempPathFactory) -> Compiled:
     """Compile for `target`; the test fails here, with what was printed, when the command does."""
 
     def make(folder: Path) -> None:
-        outcome = command(model, "--target", target, "-o", folder / name, "--format", "json")
+        outcome = inside(model, "--target", target, "-o", folder / name, "--format", "json")
         assert outcome.code == 0, outcome.stderr
         (folder / "outcome.json").write_text(json.dumps(asdict(outcome)))
 
@@ -49,8 +46,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def compiled(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    """The example for x86, by the command in a process of its own."""
-    return compile_example(example / "model.pt", "x86", tmp_path_factory, bhpe)
+    """The example for x86."""
+    return compile_example(example / "model.pt", "x86", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

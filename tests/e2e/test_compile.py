@@ -14,9 +14,8 @@ import pytest
 from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
-from tests.command import COMMAND, FILES, environment, inside, listing
+from tests.command import COMMAND, FILES, bhpe, environment, inside, listing
 from tests.examples import Compiled
-from tests.kept import KeptWorkers
 
 
 @pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
@@ -56,11 +55,10 @@ def test_options_come_first_on_stderr(compiled: Compiled) -> None:
 
 
 def test_twice_gives_the_same_bytes_and_force_replaces(
-    compiled: Compiled, foreign: Path, example: Path, kept_workers: KeptWorkers
+    compiled: Compiled, foreign: Path, example: Path
 ) -> None:
-    """In another process than the first time."""
-    with kept_workers.anew():
-        outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
+    """In a process of its own, as a user calls it."""
+    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
     assert outcome.code == 0, outcome.stderr
     assert listing(foreign) == FILES
     assert listing(foreign.parent) == [foreign.name, *(f"{foreign.name}/{name}" for name in FILES)]
