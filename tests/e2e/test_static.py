@@ -175,18 +175,28 @@ def test_frames_in_a_loop_take_no_memory(bundle: Path, tmp_path: Path) -> None:
     assert 0 < late <= early + 64  # the C library's own buffers
 
 
-@pytest.mark.parametrize("box", [None, BOX, (-50.0, 100.0, 900.0, 80.0), (300.0, 500.0, 60.0, 300.0)])
-def test_the_wheel(
-    compiled: Compiled, example: Path, tmp_path: Path, box: tuple[float, float, float, float] | None
-) -> None:
-    """Imported from its contents by a Python that sees NumPy alone; the frame is cut in C, bit for bit as here."""
-    wheel = write_wheel(compiled.folder, tmp_path / "dist")
-    again = write_wheel(compiled.folder, tmp_path / "again")
+@pytest.fixture(scope="module")
+def site(compiled: Compiled, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with the wheel of the example."""
+    folder = tmp_path_factory.mktemp("wheel")
+    wheel = write_wheel(compiled.folder, folder / "dist")
+    again = write_wheel(compiled.folder, folder / "again")
     assert wheel.read_bytes() == again.read_bytes()
     assert wheel.name.endswith("-py3-none-manylinux_2_28_x86_64.whl")
+    run(python_command("-m", "pip", "install", "-q", "--no-deps", "--target", folder / "site", wheel), folder)
+    return folder / "site"
+
+
+@pytest.mark.parametrize("box", [None, BOX, (-50.0, 100.0, 900.0, 80.0), (300.0, 500.0, 60.0, 300.0)])
+def test_the_wheel(
+    compiled: Compiled,
+    site: Path,
+    example: Path,
+    tmp_path: Path,
+    box: tuple[float, float, float, float] | None,
+) -> None:
+    """Imported from its contents by a Python that sees NumPy alone; the frame is cut in C, bit for bit as here."""
     name = package_name(compiled.folder)
-    site = tmp_path / "site"
-    run(python_command("-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel), tmp_path)
     script = (
         f"import sys, json, numpy as np, {name}\n"
         "rgb = np.load('rgb.npy'); box = json.loads(sys.argv[1])\n"
