@@ -69,9 +69,8 @@ def tracked(python: list[str], environment: dict[str, str]) -> Iterator[str]:
     here = python_command("-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port))
     there = [*python, "tvm.exec.rpc_server", "--host", "127.0.0.1", "--tracker", address, "--key", KEY]
     processes = []
-    without = tempfile.TemporaryDirectory(
-        prefix="no-torch-"
-    )  # TVM imports it where it can and needs it nowhere
+    # TVM imports torch where it can and needs it nowhere
+    without = tempfile.TemporaryDirectory(prefix="no-torch-")
     (Path(without.name) / "torch.py").write_text("raise ImportError\n")
     environment = {"PYTHONPATH": without.name} | environment
     try:
