@@ -12,7 +12,7 @@ import pytest
 
 from bhpe_compile.artifact import toolchain
 from bhpe_compile.artifact.layout import HEADER, WEIGHTS_MAGIC, model_id
-from bhpe_compile.artifact.link import NEEDS_FILES, declared, link, write_sources
+from bhpe_compile.artifact.link import CSRC, NEEDS_FILES, declared, link, write_sources
 from bhpe_compile.artifact.tables import c_string
 from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.errors import BhpeError, ToolchainError
@@ -43,11 +43,9 @@ def test_library_shows_the_interface_only(name: str) -> None:
 
 
 def test_web_module_needs_nothing_and_shows_the_interface() -> None:
-    from wasmtime import Engine, Module
-
+    wasmtime = pytest.importorskip("wasmtime", reason="the package wasmtime reads the module")
     target = get_target("wasm32")
-    linked = link(small_program(target), target)
-    module = Module(Engine(), linked.module)
+    module = wasmtime.Module(wasmtime.Engine(), link(small_program(target), target).module)
     assert [one.name for one in module.imports] == []
     exported = {one.name for one in module.exports}
     allocation = {"malloc", "aligned_alloc", "free"}
