@@ -9,6 +9,7 @@ from tests.examples import (  # noqa: F401
     compiled,
     compiled_arm,
     compiled_bidrn,
+    compiled_web,
     example,
     kept_workers,
     shared_workers,

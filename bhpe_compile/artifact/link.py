@@ -47,8 +47,8 @@ def declared() -> list[str]:
 
 
 def web_module() -> tuple[str, ...]:
-    """How a WebAssembly module is linked that a host calls into: it imports nothing, and exports the C interface and what
-    puts weights and pictures into its memory. A run takes some kilobytes of stack."""
+    """How a WebAssembly module is linked that a host calls into: it imports nothing, and exports the C interface and
+    what puts weights and pictures into its memory. A run takes some kilobytes of stack."""
     exported = [name for name in declared() if name not in NEEDS_FILES]
     exports = (f"-Wl,--export={name}" for name in (*exported, "malloc", "aligned_alloc", "free"))
     return "-mexec-model=reactor", "-Wl,-z,stack-size=1048576", *exports

@@ -47,7 +47,8 @@ def write_artifact(
 
     reference: arrays by the names of the model's inputs and outputs, or None. compile_info: more keys of the
     manifest (passes, options, versions, model), plain data. static: with a library to link into a program, too.
-    embed: with the weights in the libraries as well. web: with a package for browsers and Node. The same arguments give the same bytes.
+    embed: with the weights in the libraries as well. web: with a package for browsers and Node. The same arguments
+    give the same bytes.
     Raises UsageError (see `check_output`, or a place that cannot be written) and ToolchainError.
     """
     check_output(directory, force)

@@ -91,4 +91,3 @@ def read_site(artifact: Path) -> Mapping[str, bytes]:
         **{name: read_file(artifact, manifest, name) for name in listed},
         MANIFEST: (artifact / MANIFEST).read_bytes(),
     }
-

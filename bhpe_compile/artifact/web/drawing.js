@@ -16,20 +16,21 @@ export function skeletonOf({ skeleton = {}, outputs }) {
   return [true, false].map((fine) => ({
     width: fine ? 1.1 : 2,
     radius: fine ? 0.9 : 1.7,
-    bones: Map.groupBy
-      ? Map.groupBy(bones.filter(([, end]) => small.has(end) === fine), ([, end]) => COLOURS[sideOf(end)])
-      : grouped(bones.filter(([, end]) => small.has(end) === fine)),
+    bones: Object.values(COLOURS).map((colour) => [
+      colour,
+      bones.filter(([, end]) => small.has(end) === fine && COLOURS[sideOf(end)] === colour),
+    ]),
     joints: [...names].filter((name) => small.has(name) === fine).map((name) => [name, fine ? COLOURS[sideOf(name)] : JOINT]),
   }));
 }
 
-function grouped(bones) {
-  const found = new Map();
-  for (const bone of bones) {
-    const colour = COLOURS[sideOf(bone[1])];
-    found.set(colour, [...(found.get(colour) ?? []), bone]);
+/** The box that a person is looked for in. */
+export function drawBox(canvas, [x, y, width, height], unit) {
+  for (const [line, colour] of [[1.8, RIM], [1, JOINT]]) {
+    canvas.lineWidth = line * unit;
+    canvas.strokeStyle = colour;
+    canvas.strokeRect(x + unit, y + unit, width - 2 * unit, height - 2 * unit);
   }
-  return found;
 }
 
 /** `unit`: pixels that lines and joints are measured in. */
@@ -53,7 +54,7 @@ export function drawSkeleton(canvas, skeleton, joints, unit) {
     canvas.fill();
   };
   for (const { width, bones } of skeleton) {
-    stroke([...bones.values()].flat(), 1.8 * width * unit, RIM);
+    stroke(bones.flatMap(([, group]) => group), 1.8 * width * unit, RIM);
     for (const [colour, group] of bones) stroke(group, width * unit, colour);
   }
   for (const { radius, joints: drawn } of skeleton)

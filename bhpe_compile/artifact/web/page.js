@@ -52,6 +52,7 @@ async function start() {
     if (!network.inputs.some(({ kind }) => kind === "picture")) throw new Error("This network takes no picture: use model.js");
     at("network").textContent = [network.network, network.preset].filter(Boolean).join(" ");
     document.documentElement.dataset.startMs = ms.toFixed(1);
+    made.proportions = network.inputs.find(({ kind }) => kind === "picture").shape.slice(2);
     file.disabled = camera.disabled = false;
     say("Ready.");
     return made;
@@ -143,7 +144,7 @@ async function startCamera() {
   camera.textContent = "Stop the camera";
   save.disabled = true;
   at("text").textContent = "The pose of a still picture stands here.";
-  say("The camera runs.");
+  say("The camera runs. Stand inside the frame.");
   next(running);
 }
 
@@ -160,7 +161,7 @@ function next(run) {
 async function handle(run) {
   if (run !== running) return;
   const picture = await createImageBitmap(video), { width, height } = picture;
-  const found = await finder.ask({ picture, width, height, described: false }, [picture]);
+  const found = await finder.ask({ picture, width, height, box: middle(width, height) }, [picture]);
   if (run !== running) return;
   next(run);
   run.frames++;
@@ -170,6 +171,13 @@ async function handle(run) {
   show(found, "The camera's picture with the skeleton of one person");
   at("fps").textContent = String(run.times.length);
   Object.assign(document.documentElement.dataset, { frames: run.frames, seconds: ((now - run.begun) / 1000).toFixed(3) });
+}
+
+/** The box of a camera's frame: its middle, with the proportions of the network's input. */
+function middle(width, height) {
+  const [rows, columns] = finder.proportions, scale = Math.min(width / columns, height / rows);
+  const [w, h] = [columns * scale, rows * scale];
+  return [(width - w) / 2, (height - h) / 2, w, h];
 }
 
 function stopCamera(text = "The camera is off.") {

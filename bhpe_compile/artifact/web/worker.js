@@ -1,6 +1,6 @@
 // worker.js - pictures in, poses out, beside the page's own thread; the picture and its skeleton go onto the page's canvas.
 import { createModel } from "./model.js";
-import { drawSkeleton, skeletonOf } from "./drawing.js";
+import { drawBox, drawSkeleton, skeletonOf } from "./drawing.js";
 
 let model, canvas, skeleton;
 
@@ -9,16 +9,11 @@ async function start(message) {
   model = await createModel();
   skeleton = skeletonOf(model.network);
   canvas = message.canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-  warmUp();
   return { network: model.network, ms: performance.now() - begun };
 }
 
-/** The first run is of code that the browser has not optimized yet. */
-function warmUp() {
-  for (let i = 0; i < 3; i++) model.execute();
-}
-
-function find({ picture, width, height, described }) {
+/** `box`: where the person is; `described`: the pose in words is wanted, too. */
+function find({ picture, width, height, box = null, described = false }) {
   const begun = performance.now();
   if (canvas.canvas.width !== width || canvas.canvas.height !== height) Object.assign(canvas.canvas, { width, height });
   canvas.fillStyle = "white"; // transparency is laid over it
@@ -26,11 +21,13 @@ function find({ picture, width, height, described }) {
   canvas.drawImage(picture, 0, 0, width, height);
   picture.close();
   const pixels = canvas.getImageData(0, 0, width, height), read = performance.now();
-  const frame = model.setPicture(pixels), filled = performance.now();
+  const frame = model.setPicture(pixels, { box }), filled = performance.now();
   model.execute();
   const joints = model.joints(), computed = performance.now();
-  if (joints) drawSkeleton(canvas, skeleton, joints, Math.max(1, (frame.scale * inputRows()) / 320));
-  const pose = described ? model.run(pixels) : null;
+  const unit = Math.max(1, (frame.scale * inputRows()) / 320); // lines grow with the person
+  if (box) drawBox(canvas, box, unit);
+  if (joints) drawSkeleton(canvas, skeleton, joints, unit);
+  const pose = described ? model.run(pixels, { box }) : null;
   return { pose, ms: { read: read - begun, frame: filled - read, run: computed - filled, whole: performance.now() - begun } };
 }
 
@@ -39,6 +36,7 @@ const inputRows = () => model.network.inputs.find(({ kind }) => kind === "pictur
 self.onmessage = async ({ data }) => {
   try {
     self.postMessage(data.canvas ? await start(data) : find(data));
+    if (data.canvas) model.execute(); // browsers optimize code that has run
   } catch (error) {
     self.postMessage({ error: error.message });
   }
