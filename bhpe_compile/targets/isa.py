@@ -131,7 +131,7 @@ PMADDWD = Int8Instruction(
 DOT_I16X8 = replace(
     PMADDWD,
     name="dot_i16x8",
-    tile=(4, 2),
+    tile=(4, 1),
     step=MultiplyAdd("llvm.wasm.dot", adds=False, sums=4),
 )
 """The same on WebAssembly, in registers of four sums; the relaxed dot products of bytes saturate."""
