@@ -69,7 +69,6 @@ def open_site(artifact: Path, port: int) -> SiteServer:
 class _Handler(BaseHTTPRequestHandler):
     server: SiteServer
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "bhpe-compile", ""
     timeout = 60  # seconds that a connection may be idle
 
     def do_GET(self) -> None:
@@ -93,6 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_content:
             self.wfile.write(content)
+
+    def version_string(self) -> str:
+        """What it calls itself."""
+        return "bhpe-compile"
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():

@@ -37,7 +37,7 @@ test("two models at once are independent, and the same", async () => {
   fill(model);
   fill(other);
   assert.deepEqual(outputs(other), outputs(model));
-  other.close();
+  other[Symbol.dispose]();
   assert.throws(() => other.execute(), { name: "ModelError", message: "the model is closed" });
   model.execute();
 });
