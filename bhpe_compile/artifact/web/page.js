@@ -126,7 +126,8 @@ const REFUSED = {
   NotFoundError: "There is no camera.",
   NotReadableError: "The camera is used by another program.",
 };
-let running = null; // { frames, begun, times, stream } while the camera runs
+const AHEAD = 2; // frames in work: one that the worker computes, one that waits for it; others are left out
+let running = null; // { frames, begun, times, stream, inWork } while the camera runs
 
 async function startCamera() {
   if (!navigator.mediaDevices?.getUserMedia) throw new Error("Cameras work on https and localhost pages only.");
@@ -139,7 +140,7 @@ async function startCamera() {
   }
   video.srcObject = stream;
   await video.play();
-  running = { frames: 0, begun: performance.now(), times: [], stream };
+  running = { frames: 0, begun: performance.now(), times: [], stream, inWork: 0 };
   stream.getVideoTracks()[0].onended = () => stopCamera("The camera has gone.");
   camera.textContent = "Stop the camera";
   save.disabled = true;
@@ -148,22 +149,27 @@ async function startCamera() {
   next(running);
 }
 
-/** Hand the next frame to the worker as soon as there is one and the last is done. */
+/** Hand every frame that comes to the worker, unless it is behind. */
 function next(run) {
-  const step = () => handle(run).catch((error) => {
-    stopCamera();
-    fail(error);
-  });
-  if (run !== running) return;
+  const step = () => {
+    if (run !== running) return;
+    next(run);
+    if (run.inWork >= AHEAD) return;
+    run.inWork++;
+    handle(run)
+      .catch((error) => {
+        stopCamera();
+        fail(error);
+      })
+      .finally(() => run.inWork--);
+  };
   video.requestVideoFrameCallback ? video.requestVideoFrameCallback(step) : requestAnimationFrame(step);
 }
 
 async function handle(run) {
-  if (run !== running) return;
   const picture = await createImageBitmap(video), { width, height } = picture;
   const found = await finder.ask({ picture, width, height, box: middle(width, height) }, [picture]);
   if (run !== running) return;
-  next(run);
   run.frames++;
   const now = performance.now();
   run.times.push(now);
