@@ -75,6 +75,17 @@ export interface Pose {
   units: Record<string, string | Record<string, string>>;
 }
 
+/** The network's description, as in manifest.json. */
+export interface Network {
+  /** "" for a network that nobody described. */
+  readonly network: string;
+  readonly preset?: string;
+  readonly inputs: readonly { readonly name: string; readonly shape: readonly number[]; readonly kind?: "picture" | "box" | "tensor" }[];
+  readonly outputs: readonly { readonly name: string; readonly kind?: string; readonly unit?: string; readonly names?: readonly string[] }[];
+  /** Pairs of keypoints that a line is drawn between, and those that are drawn small. */
+  readonly skeleton?: { readonly bones?: readonly (readonly [string, string])[]; readonly small?: readonly string[] };
+}
+
 export type Values = Float32Array | Float64Array | Int8Array | Int16Array | Int32Array | BigInt64Array | Uint8Array | Uint16Array | Uint32Array;
 
 /** The text says what is wrong. */
@@ -90,8 +101,7 @@ export function createModel(options?: Options): Promise<Model>;
 
 export class Model {
   private constructor();
-  /** The network's description, as in manifest.json. */
-  readonly network: Readonly<Record<string, unknown>>;
+  readonly network: Network;
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
   /** Bytes that the model holds; they grow with the largest picture. */

@@ -6,7 +6,9 @@
 //     people[0].joints.left_wrist                      // x, y in pixels of that picture
 //
 // model.d.ts has the types; the files lie beside this one unless `createModel` is told otherwise.
-import { describePose } from "./people.js";
+import { describePose, ModelError } from "./people.js";
+
+export { ModelError };
 
 const ABI = 4; // BHPE_ABI_VERSION, and on it the layouts of bhpe.h with 32-bit pointers:
 const TENSOR = { bytes: 56, name: 0, data: 4, shape: 8, nbytes: 16, ndim: 32, type: 36, bits: 40 };
@@ -18,11 +20,6 @@ const TYPES = {
 };
 // (module (func (param v128) (drop (local.get 0)))): valid where there are 128-bit vectors
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 1, 123, 0, 3, 2, 1, 0, 10, 7, 1, 5, 0, 32, 0, 26, 11];
-
-/** What went wrong, in a sentence: the C library's where it was the one that refused. */
-export class ModelError extends Error {
-  name = "ModelError";
-}
 
 /** What this browser lacks, as a sentence, or null. */
 export function unsupported() {
@@ -37,27 +34,36 @@ export async function createModel({ wasm, weights, manifest } = {}) {
   if (lack) throw new ModelError(lack);
   const files = { "model.wasm": wasm, "weights.bin": weights, "manifest.json": manifest };
   const open = (name) => answer(name, files[name] ?? new URL(name, import.meta.url));
-  const [described, module, content] = await Promise.all([
-    open("manifest.json").then(async (found) => JSON.parse(new TextDecoder().decode(await bytesOf(found)))),
-    open("model.wasm").then(moduleOf),
-    weights === null ? { bytes: null } : open("weights.bin").then(bytesOf).then((bytes) => ({ bytes })),
+  const [text, program, content] = await Promise.all([
+    open("manifest.json").then(bytesOf),
+    open("model.wasm").then(compiled),
+    weights === null ? null : open("weights.bin").then(bytesOf),
   ]);
-  await Promise.all([check(described, "model.wasm", module.bytes), check(described, "weights.bin", content.bytes)]);
-  const instance = await WebAssembly.instantiate(module.module, {});
-  return new Model(instance.exports, content.bytes, described);
+  const described = parsed(text);
+  await Promise.all([check(described, "model.wasm", program.bytes), check(described, "weights.bin", content)]);
+  const module = await program.module.catch((error) => {
+    throw new ModelError(`model.wasm: ${error.message}`);
+  });
+  const instance = await WebAssembly.instantiate(module, {});
+  return new Model(instance.exports, content, described);
 }
 
 /** A source as bytes, a Response or a WebAssembly.Module. */
 async function answer(name, source) {
   if (source instanceof WebAssembly.Module || source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return source;
-  const place = source instanceof Response ? source : new URL(source, globalThis.location?.href ?? import.meta.url);
-  if (place.protocol === "file:" && globalThis.process?.versions?.node) {
-    const { readFile } = await import("node:fs/promises"); // its fetch reads no files
-    return readFile(place);
-  }
-  const found = place instanceof Response ? place : await fetch(place);
-  if (!found.ok) throw new ModelError(`${name}: the server answered ${found.status} ${found.statusText}`.trim());
+  const found = source instanceof Response ? source : await loaded(name, new URL(source, globalThis.location?.href ?? import.meta.url));
+  if (found instanceof Response && !found.ok) throw new ModelError(`${name}: the server answered ${found.status} ${found.statusText}`.trim());
   return found;
+}
+
+async function loaded(name, place) {
+  try {
+    if (place.protocol !== "file:" || !globalThis.process?.versions?.node) return await fetch(place);
+    const { readFile } = await import("node:fs/promises"); // Node's fetch reads no files
+    return await readFile(place);
+  } catch (error) {
+    throw new ModelError(`${name}: cannot be loaded from ${place.href} (${error.message})`);
+  }
 }
 
 async function bytesOf(found) {
@@ -65,26 +71,35 @@ async function bytesOf(found) {
   return ArrayBuffer.isView(found) ? new Uint8Array(found.buffer, found.byteOffset, found.byteLength) : new Uint8Array(found);
 }
 
-/** Compiled while it arrives where the server says what it is; the bytes beside it, to be checked. */
-async function moduleOf(found) {
-  if (found instanceof WebAssembly.Module) return { module: found, bytes: null };
+/** A module that is compiled while it arrives, where the server says what it is, and its bytes, to be checked. */
+async function compiled(found) {
+  if (found instanceof WebAssembly.Module) return { module: Promise.resolve(found), bytes: null };
   const streams = found instanceof Response && found.headers.get("content-type")?.split(";")[0].trim() === "application/wasm";
-  if (!streams) {
-    const bytes = await bytesOf(found);
-    return { module: await WebAssembly.compile(bytes), bytes };
-  }
-  const [bytes, module] = await Promise.all([bytesOf(found.clone()), WebAssembly.compileStreaming(found)]);
+  const arriving = streams ? WebAssembly.compileStreaming(found.clone()) : null;
+  const quiet = (module) => module?.catch(() => {}); // what fails is told after the check, where it is waited for
+  quiet(arriving);
+  const bytes = await bytesOf(found);
+  const module = arriving ?? WebAssembly.compile(bytes);
+  quiet(module);
   return { module, bytes };
 }
 
-/** Compare a file with its SHA-256 in the manifest; a page that came by plain http has no means to. */
-async function check(manifest, name, bytes) {
-  const listed = manifest?.files?.[name];
-  if (manifest?.format !== "bhpe-artifact" || !listed) throw new ModelError("manifest.json: is not the manifest of a compiled model");
+function parsed(text) {
+  try {
+    const manifest = JSON.parse(new TextDecoder().decode(text));
+    if (manifest.format === "bhpe-artifact" && manifest.files && manifest.network) return manifest;
+  } catch {
+    // said below
+  }
+  throw new ModelError("manifest.json: is not the manifest of a compiled model");
+}
+
+/** Compare a file with its SHA-256 in the manifest; pages that came by plain http have no means to, and compare sizes. */
+async function check({ files }, name, bytes) {
   if (bytes === null) return;
   const digest = globalThis.crypto?.subtle ? await crypto.subtle.digest("SHA-256", bytes) : null;
   const text = digest && Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (bytes.length !== listed.size || (text && text !== listed.sha256))
+  if (bytes.length !== files[name]?.size || (text && text !== files[name].sha256))
     throw new ModelError(`${name}: is not the file that was compiled (its size or SHA-256 differs)`);
 }
 
@@ -103,7 +118,7 @@ export class Model {
     } else this.#check(exports.bhpe_create_embedded(out));
     this.#model = new DataView(exports.memory.buffer).getUint32(out, true);
     this.#places = out; // four doubles of a box, then a bhpe_frame
-    this.network = manifest.network;
+    this.network = { network: "", inputs: [], outputs: [], ...manifest.network };
     this.inputs = this.#ports("input");
     this.outputs = this.#ports("output");
     const joints = { length: exports.bhpe_joint_count(this.#model) };

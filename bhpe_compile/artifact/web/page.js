@@ -48,10 +48,9 @@ async function start() {
     const lack = unsupported() ?? (canvas.transferControlToOffscreen ? null : "Drawing beside the page is missing here: a newer browser is needed");
     if (lack) throw new Error(lack);
     const made = new Finder(), offscreen = canvas.transferControlToOffscreen();
-    const { network, ms } = await made.ask({ canvas: offscreen }, [offscreen]);
+    const { network } = await made.ask({ canvas: offscreen }, [offscreen]);
     if (!network.inputs.some(({ kind }) => kind === "picture")) throw new Error("This network takes no picture: use model.js");
     at("network").textContent = [network.network, network.preset].filter(Boolean).join(" ");
-    document.documentElement.dataset.startMs = ms.toFixed(1);
     made.proportions = network.inputs.find(({ kind }) => kind === "picture").shape.slice(2);
     file.disabled = camera.disabled = false;
     say("Ready.");
@@ -176,6 +175,7 @@ async function handle(run) {
   while (run.times[0] < now - 1000) run.times.shift();
   show(found, "The camera's picture with the skeleton of one person");
   at("fps").textContent = String(run.times.length);
+  // for programs that watch the page
   Object.assign(document.documentElement.dataset, { frames: run.frames, seconds: ((now - run.begun) / 1000).toFixed(3) });
 }
 

@@ -8,11 +8,16 @@ const UNITS = {
   coefficients: "standard deviations of the body model",
 };
 
+/** What went wrong, in a sentence: the C library's where it was the one that refused. */
+export class ModelError extends Error {
+  name = "ModelError";
+}
+
 /** `frame`: what `setPicture` returned; `outputs`: values by name; `joints`: [x, y] by name, or null. */
 export function describePose(network, frame, outputs, joints) {
   for (const [name, values] of Object.entries(outputs))
     if (!(values instanceof BigInt64Array) && !values.every(Number.isFinite))
-      throw new RangeError(`the network returned ${name} with values that are no numbers: its weights are broken`);
+      throw new ModelError(`the network returned ${name} with values that are no numbers: its weights are broken`);
   const found = network.outputs.filter(({ name }) => name in outputs);
   const entries = (kinds, entry) => found.filter(({ kind }) => kinds.includes(kind)).flatMap((one) => entry(one, outputs[one.name]));
   const rotations = entries(["axis-angle", "rotation"], turns);
@@ -24,7 +29,7 @@ export function describePose(network, frame, outputs, joints) {
     boxes: Object.fromEntries(entries(["boxes"], (one, values) => [[one.part || one.name, corners(frame, values)]])),
     coefficients: Object.fromEntries(entries(["coefficients"], (one, values) => [[one.name, plain(values)]])),
   };
-  return { network: network.network ?? "", people: [person], units: units(network) };
+  return { network: network.network, people: [person], units: units(network) };
 }
 
 function units(network) {

@@ -48,6 +48,11 @@ test("damaged weights are refused", async () => {
   await assert.rejects(createModel({ weights }), ModelError);
 });
 
+test("a module or a manifest that is none is refused", async () => {
+  for (const file of ["wasm", "manifest"]) await assert.rejects(createModel({ [file]: new Uint8Array(9) }), ModelError);
+  await assert.rejects(createModel({ wasm: "nowhere.wasm" }), { name: "ModelError", message: /^model\.wasm: cannot be loaded from / });
+});
+
 test("a box outside the picture is refused", { skip: !takesPictures && "the network takes no picture" }, () => {
   const says = { name: "ModelError", message: "the box lies outside the frame" };
   assert.throws(() => model.run(picture(20, 20), { box: [30, 0, 5, 5] }), says);

@@ -5,11 +5,10 @@ import { drawBox, drawSkeleton, skeletonOf } from "./drawing.js";
 let model, canvas, skeleton;
 
 async function start(message) {
-  const begun = performance.now();
   model = await createModel();
   skeleton = skeletonOf(model.network);
   canvas = message.canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-  return { network: model.network, ms: performance.now() - begun };
+  return { network: model.network };
 }
 
 /** `box`: where the person is; `described`: the pose in words is wanted, too. */
