@@ -96,6 +96,14 @@ def test_node_gives_the_bits_of_wasmtime(
     assert got == expected(folder, picture, box)
 
 
+def test_another_target_gives_the_same_bits(
+    compiled_web: Compiled, compiled_bidrn: Compiled, example: Path
+) -> None:
+    """What stands before the last level is exact on every target; here the outputs are equal, too."""
+    picture = example / "drawn.jpg"
+    assert expected(compiled_web.folder, picture) == expected(compiled_bidrn.folder, picture)
+
+
 def test_npm_packs_installs_and_tests(compiled_web: Compiled, example: Path, tmp_path: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
