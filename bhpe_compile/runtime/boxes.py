@@ -4,8 +4,8 @@
               people only (category "person", or 1). An image is found by its file's name; without a list of images by
               its id: the picture's name, the number in it, or the number of the film's frame, from 0
     MOT       lines frame,id,x,y,w,h,confidence,...: frames from 1, in pictures their order; an id above 0 is kept
-    JSON      a list of boxes [x, y, w, h] of one picture or of a film's first frame, or one such list a picture or frame,
-              in their order, as one list or as lines
+    JSON      a list of boxes [x, y, w, h] of one picture or of a film's first frame, or one such list a picture or
+              frame, in their order, as one list or as lines
 
 Detections that their detector believes less than by a half are left out. x, y, w, h are in pixels of the picture.
 """
@@ -58,7 +58,7 @@ class Boxes:
     """Whether the file has one list for all: the first frame's."""
 
     def at(self, frame: Frame) -> list[Given]:
-        """The boxes of a frame; InputError where one of them is not in it, or the file is of a picture of another size."""
+        """The boxes of a frame; InputError where one is not in it, or the file is of a picture of another size."""
         height, width = frame.rgb.shape[:2]
         name = Path(frame.name).name
         size = self.sizes.get(name)
@@ -148,7 +148,9 @@ def _box(boxes: Boxes, values: object, where: str) -> Box:
     try:
         x, y, w, h = (float(value) for value in values)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
-        raise InputError(f"{boxes.path}: {where}: a box is four numbers x, y, w, h, not {values!r:.60}") from None
+        raise InputError(
+            f"{boxes.path}: {where}: a box is four numbers x, y, w, h, not {values!r:.60}"
+        ) from None
     if not all(map(math.isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
         raise InputError(
             f"{boxes.path}: {where}: box {x:g},{y:g},{w:g},{h:g} is not four finite numbers with a size"
@@ -157,7 +159,9 @@ def _box(boxes: Boxes, values: object, where: str) -> Box:
 
 
 def _read_lists(boxes: Boxes, value: list[Any]) -> None:
-    flat = bool(value) and all(isinstance(one, list) and not any(isinstance(v, list) for v in one) for one in value)
+    flat = bool(value) and all(
+        isinstance(one, list) and not any(isinstance(v, list) for v in one) for one in value
+    )
     boxes.first_only = flat and any(value)
     for number, one in enumerate([value] if boxes.first_only else value):
         if not isinstance(one, list | None):

@@ -29,7 +29,22 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 FILMS = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp", ".y4m"}
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".y4m",
+    }
 )
 """Suffixes of files that are read as films."""
 
@@ -113,7 +128,9 @@ class Film:
                 reason = getattr(error, "strerror", None) or error
                 if self._endless:
                     raise InputError(f"{self.name}: gives no more frames ({reason})") from None
-                raise InputError(f"{self.name}: is damaged or cut off after {number} frames ({reason})") from None
+                raise InputError(
+                    f"{self.name}: is damaged or cut off after {number} frames ({reason})"
+                ) from None
             if frame is None:
                 break
             now = frame.time if frame.time is not None else number / self.rate
@@ -144,7 +161,10 @@ def is_film(path: Path) -> bool:
 
 
 def open_film(path: Path) -> Film:
-    """Open a film. UsageError (no such file), InputError (no film, cut off before its table), ToolchainError (no av)."""
+    """Open a film.
+
+    Raises UsageError (no such file), InputError (no film, or cut off before its table) and ToolchainError (no av).
+    """
     av = _av()
     if not path.is_file():
         raise UsageError(f"{path}: {'is no regular file' if path.exists() else 'no such film'}")
@@ -166,9 +186,7 @@ def open_camera(camera: str) -> Film:
     device = f"/dev/video{camera}" if camera.isdecimal() else camera
     name = f"camera {camera}"
     try:
-        return Film(
-            av.open(device, format="v4l2", timeout=(PATIENCE, PATIENCE)), name, endless=True
-        )
+        return Film(av.open(device, format="v4l2", timeout=(PATIENCE, PATIENCE)), name, endless=True)
     except FileNotFoundError:
         raise UsageError(f"{name}: {device} is not there ({_cameras()})") from None
     except (OSError, ValueError, av.error.FFmpegError) as error:
@@ -202,7 +220,7 @@ def _told_seconds(stream: VideoStream) -> float | None:
 
 def _upright(frame: VideoFrame) -> NDArray[np.uint8]:
     """uint8 [H, W, 3], turned as the film says: telephones are held upright."""
-    rgb = frame.to_ndarray(format="rgb24")
+    rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 

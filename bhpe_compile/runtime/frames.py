@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,9 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import find_pictures
 from bhpe_compile.runtime.film import USUAL_RATE, Frame, is_film, open_camera, open_film
 from bhpe_compile.runtime.picture import load_picture
+
+PATTERN = frozenset("*?[")
+"""Letters of a pattern."""
 
 Told = Callable[[str], None]
 
@@ -63,8 +65,9 @@ def find_inputs(words: Sequence[str], told: Told) -> tuple[Path, ...]:
         path = Path(word)
         if path.is_dir():
             found += find_pictures([path], told)
-        elif glob.has_magic(word) and not path.exists():
-            matches = sorted(Path(name) for name in glob.glob(word, recursive=True) if Path(name).is_file())
+        elif PATTERN & set(word) and not path.exists():
+            top = Path(path.anchor)
+            matches = sorted(one for one in top.glob(str(path.relative_to(top))) if one.is_file())
             if not matches:
                 raise UsageError(f"{word}: no file matches")
             found += matches
@@ -72,7 +75,9 @@ def find_inputs(words: Sequence[str], told: Told) -> tuple[Path, ...]:
             found.append(path)
     films = [path for path in found if is_film(path)]
     if films and len(found) > 1:
-        raise UsageError(f"{films[0]}: is a film; run the command for one film at a time, and apart from pictures")
+        raise UsageError(
+            f"{films[0]}: is a film; run the command for one film at a time, and apart from pictures"
+        )
     return tuple(dict.fromkeys(found))
 
 

@@ -34,7 +34,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Shape:
-    """Something to draw: "disc", "line" or "frame" between two corners, in pixels of the picture. `fill` is premultiplied."""
+    """A "disc", "line" or "frame" between two corners, in pixels of the picture. `fill` is premultiplied."""
 
     kind: str
     start: Point
@@ -95,7 +95,9 @@ class _Canvas:
             return None
         low, high = np.min(edges, axis=0)[:2], np.max(edges, axis=0)[2:]
         left, top = (max(0, math.floor(value) - 1) for value in low)
-        right, bottom = (min(most, math.ceil(value) + 1) for most, value in zip(self._size, high, strict=True))
+        right, bottom = (
+            min(most, math.ceil(value) + 1) for most, value in zip(self._size, high, strict=True)
+        )
         return None if right <= left or bottom <= top else (left, top, right, bottom)
 
     def _drawn(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -149,9 +151,7 @@ def draw_people(
     return canvas.over(rgb)
 
 
-def _person(
-    canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], interface: Interface
-) -> None:
+def _person(canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], interface: Interface) -> None:
     height, width = view.picture.rgb.shape[:2]
     rows, columns = view.port.size
     unit = max(1.0, view.scale * rows / 320)  # lines grow with the person

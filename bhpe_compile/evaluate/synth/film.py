@@ -69,11 +69,10 @@ def draw_film(
     body: BodyModel, frames: int, people: int = 2, seed: int = 0, size: tuple[int, int] = (640, 480)
 ) -> Iterator[Scene]:
     """The frames, one after the other. Raises ToolchainError where there is no OpenGL."""
-    width, height = size
     renderer = Renderer(body.faces.numpy(), body.v_template.numpy(), vertex_parts(body))
     picture = Image.fromarray(sample_background(stream(seed, "test", 0, "background"), "test"))
     background = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
-    walkers = [_walker(body, seed, k, people, height) for k in range(people)]
+    walkers = [_walker(body, seed, k, people, size[1]) for k in range(people)]
     for number in range(frames):
         canvas = Image.fromarray(background)
         boxes: list[Box | None] = [None] * people
