@@ -13,6 +13,7 @@ from tests.examples import (  # noqa: F401
     kept_workers,
     shared_workers,
 )
+from tests.films import walk  # noqa: F401
 
 # ignored by `make test &` in a script, which commands under test would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

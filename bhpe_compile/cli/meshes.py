@@ -14,6 +14,7 @@ from bhpe_compile.evaluate.body_file import SMPL_X
 from bhpe_compile.evaluate.default_body import default_body
 from bhpe_compile.evaluate.meshes import Mesher, family_of, load_body
 from bhpe_compile.evaluate.subjects import PUBLIC, layout_of
+from bhpe_compile.evaluate.threads import one_thread
 
 if TYPE_CHECKING:
     from bhpe_compile.networks.interface import Interface
@@ -40,4 +41,5 @@ def open_mesher(artifact: Path, body: str | None, interface: Interface, *, quiet
     else:
         path = Path(str(body))
     relative = layout_of(load_manifest(artifact)) == PUBLIC
-    yield Mesher(load_body(path, interface), interface, relative_hands=relative)
+    with one_thread():
+        yield Mesher(load_body(path, interface), interface, relative_hands=relative)

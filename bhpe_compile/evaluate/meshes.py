@@ -1,7 +1,10 @@
-"""Meshes of the people that a compiled network finds: its rotations and shape pose a body, its camera places it.
+"""Meshes of the people that a compiled network finds: its rotations and shape pose a body, its joints and its
+camera place it.
 
     v = body(rotations, shape)                      metres, camera directions: x right, y down, z forward
     pixel = principal + focal (v + translation)_xy / (v + translation)_z
+
+Where the network finds joints in the picture as well, they place the body: joints are seen, a depth is guessed.
 
 The network's description says which family of bodies it poses: SMPL-X (whole bodies) or SMPL.
 """
@@ -21,6 +24,7 @@ from PIL import Image
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
 from bhpe_compile.evaluate.body_file import SMPL, SMPL_X
+from bhpe_compile.evaluate.skeleton import INDEX
 from bhpe_compile.networks.interface import Interface, Output
 from bhpe_compile.networks.smpl import JOINTS as SMPL_JOINTS
 from bhpe_compile.runtime.camera import Camera, Placement, camera_in_picture, camera_of, place
@@ -30,7 +34,13 @@ if TYPE_CHECKING:
     from bhpe_compile.evaluate.synth.appearance import Appearance
     from bhpe_compile.evaluate.synth.render import Renderer
 
+Parts = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""Rotations [J, 3, 3], shape, expression."""
+
 EYES = 2
+
+FEWEST = 6
+"""Joints in the picture that place a body."""
 
 LARGEST = 4096
 """Pixels of a side of what is drawn of one person; a larger one is drawn smaller and enlarged."""
@@ -83,6 +93,7 @@ class Mesher:
         self.interface = interface
         self.faces: NDArray[np.int64] = body.faces.numpy()
         self._relative_hands = relative_hands
+        self._common = _in_common(interface)
         self._renderer: Renderer | None = None
         self._looks: dict[int, Appearance] = {}
 
@@ -104,15 +115,29 @@ class Mesher:
             pose = np.concatenate((root, body, jaw, np.zeros((EYES, 3)), fingers)).astype(np.float32)
             rotations = axis_angle_to_matrix(torch.from_numpy(pose)).numpy()
             shape, expression = outputs[names.shape].ravel(), outputs[names.expression].ravel()
-        camera, placement = self._where(person)
-        return Pose(_float(rotations), _float(shape), _float(expression), camera, placement)
+        parts = _float(rotations), _float(shape), _float(expression)
+        return Pose(*parts, *self._where(person, parts))
 
-    def _where(self, person: Person) -> tuple[Camera | None, Placement | None]:
+    def _where(self, person: Person, pose: Parts) -> tuple[Camera | None, Placement | None]:
         output, port = camera_of(self.interface), self.interface.picture
         if output is None or port is None or output.name not in person.outputs:
             return None, None
         view, values = person.picture.seen_by(port), person.outputs[output.name]
-        return camera_in_picture(view, self.interface, output, values), place(view, output, values)
+        camera, placement = (
+            camera_in_picture(view, self.interface, output, values),
+            place(view, output, values),
+        )
+        if camera is None or not self._common:
+            return camera, placement
+        found = self.interface.keypoints
+        assert found is not None  # there are joints in common
+        with torch.no_grad():
+            joints = self.body.joints(*(torch.from_numpy(part)[None] for part in pose))[0].numpy()
+        seen = view.keypoints(found, person.outputs[found.name])
+        fitted = _fitted(
+            joints[[joint for joint, _ in self._common]], seen[[k for _, k in self._common]], camera
+        )
+        return (camera, placement) if fitted is None else (fitted, _placement(fitted))
 
     def vertices(self, pose: Pose) -> NDArray[np.float32]:
         """[V, 3] metres, camera directions, not moved. InputError for values that are no numbers."""
@@ -191,6 +216,46 @@ class Mesher:
         if colour not in self._looks:
             self._looks[colour] = _plain_look(COLOURS[colour])
         return self._looks[colour]
+
+
+def _in_common(interface: Interface) -> list[tuple[int, int]]:
+    """Joints of the body that the network also finds in the picture, with their places in its output; fingers are not
+    used, and fewer than `FEWEST` are none."""
+    found = interface.keypoints
+    if found is None or interface.body is None:
+        return []
+    common = [
+        (INDEX[name], k)
+        for k, name in enumerate(found.names)
+        if name in INDEX and name not in interface.skeleton.small
+    ]
+    return common if len(common) >= FEWEST else []
+
+
+def _fitted(joints: NDArray[Any], seen: NDArray[Any], camera: Camera) -> Camera | None:
+    """The camera with the translation whose pixels of `joints` [k, 3] lie nearest to `seen` [k, 2]; None for none.
+
+    With u = (seen - principal) / focal, every joint X gives two linear equations: t_xy - u t_z = u X_z - X_xy.
+    """
+    u = (seen - camera.principal) / camera.focal
+    if not np.isfinite(u).all() or not np.isfinite(joints).all():
+        return None
+    count = len(joints)
+    left = np.zeros((2 * count, 3))
+    left[:count, 0] = left[count:, 1] = 1
+    left[:, 2] = -u.T.ravel()
+    right = (u * joints[:, 2:] - joints[:, :2]).T.ravel()
+    translation, _, rank, _ = np.linalg.lstsq(left, right, rcond=None)
+    if rank < 3 or (joints[:, 2] + translation[2]).min() <= 0:
+        return None
+    return Camera(translation, camera.focal, camera.principal)
+
+
+def _placement(camera: Camera) -> Placement:
+    """Where a camera's origin of the body is."""
+    across, down, depth = camera.translation.tolist()
+    scale = camera.focal / depth
+    return Placement(scale, camera.principal[0] + scale * across, camera.principal[1] + scale * down)
 
 
 def _float(array: NDArray[Any]) -> NDArray[np.float32]:
