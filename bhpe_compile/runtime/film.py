@@ -10,7 +10,7 @@ A film that is cut off or damaged gives the frames before that, then raises Inpu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -237,10 +237,9 @@ class FilmWriter:
         self._av, self._path, self._rate = av, path, rate
         self._codec, self._options = encoder
         self._container: OutputContainer | None
-        try:
+        with self._writing():
+            path.open("wb").close()  # av opens it with the first frame
             self._container = av.open(str(path), "w")
-        except (OSError, av.error.FFmpegError) as error:
-            raise UsageError(f"{path}: cannot be written ({getattr(error, 'strerror', error)})") from None
         self._stream: Any = None
         self._size = (0, 0)
         self._last = -1
@@ -281,8 +280,18 @@ class FilmWriter:
 
     def _mux(self, packets: Any) -> None:
         assert self._container is not None
-        for packet in packets:
-            self._container.mux(packet)
+        with self._writing():
+            for packet in packets:
+                self._container.mux(packet)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """UsageError where the file cannot be written."""
+        try:
+            yield
+        except (OSError, self._av.error.FFmpegError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"{self._path}: cannot be written ({reason})") from None
 
     def close(self) -> None:
         """Write what is still to be written; the film can be played then."""
@@ -294,4 +303,5 @@ class FilmWriter:
                 self._mux(self._stream.encode(None))
         finally:
             self._container = None
-            container.close()
+            with self._writing():
+                container.close()

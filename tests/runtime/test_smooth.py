@@ -44,8 +44,9 @@ def test_trembling_is_calmed_and_motion_is_followed() -> None:
     moving = OneEuro(Constants())
     ramp = np.arange(300) * DT  # one height a second
     lag = ramp[-1] - [moving(np.array([value]), DT)[0] for value in ramp][-1]
-    tau = 1 / (2 * np.pi * 2.5)  # cutoff 1.5 + 1
-    assert lag == pytest.approx(tau, rel=0.02)
+    # the speed is measured from the smoothed value, so it is 1 + tau / dt: tau (2.5 + tau / dt) = 1 / (2 pi)
+    tau = DT / 2 * (np.sqrt(2.5**2 + 4 / (2 * np.pi * DT)) - 2.5)
+    assert lag == pytest.approx(tau, rel=1e-3) == pytest.approx(0.0422, abs=1e-4)
     assert lag < Constants().lag == pytest.approx(0.1061, abs=1e-4)
 
 
