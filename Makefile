@@ -49,7 +49,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(BENCH_VENV),bench$(COMMA)emulate)
+	$(call make_environment,$(BENCH_VENV),bench$(COMMA)emulate$(COMMA)video$(COMMA)mesh)
 	touch $@
 
 system:
