@@ -21,6 +21,7 @@ from bhpe_compile.runtime.open import open_session
 from bhpe_compile.runtime.people import describe_person
 from bhpe_compile.runtime.picture import Box, Picture, load_picture, make_feeds
 from bhpe_compile.runtime.results import to_lists
+from bhpe_compile.runtime.session import Session
 from bhpe_compile.runtime.smooth import Constants, Smoother
 from bhpe_compile.runtime.track import Tracker
 from bhpe_compile.targets.host import missing_features
@@ -54,6 +55,22 @@ class _InProcess:
         return self.model.run(picture.rgb, picture.asked_box)
 
 
+@dataclass(frozen=True)
+class _InSession:
+    session: Session
+
+    @property
+    def executed(self) -> str:
+        return self.session.executed
+
+    @property
+    def interface(self) -> Interface:
+        return self.session.interface
+
+    def __call__(self, picture: Picture) -> Outputs:
+        return self.session.execute(make_feeds(self.interface, picture)).outputs
+
+
 @contextmanager
 def open_runner(path: Path, threads: int = 1, board: Board | None = None) -> Iterator[Runner]:
     """The artefact at `path`: in this process where it can be (frames are cut out by its own C code), else as
@@ -66,17 +83,9 @@ def open_runner(path: Path, threads: int = 1, board: Board | None = None) -> Ite
     if board is None and not missing_features(target["family"], target["requires"]):
         with Model(path, threads) as model:
             yield _InProcess(model)
-        return
-    with open_session(path, threads=threads, board=board) as session:
-
-        class Emulated:
-            executed = session.executed
-            interface = session.interface
-
-            def __call__(self, picture: Picture) -> Outputs:
-                return session.execute(make_feeds(session.interface, picture)).outputs
-
-        yield Emulated()
+    else:
+        with open_session(path, threads=threads, board=board) as session:
+            yield _InSession(session)
 
 
 @dataclass(frozen=True)
