@@ -63,7 +63,7 @@ USUAL_RATE = 25.0
 """Frames a second of pictures and cameras that tell none."""
 
 LACKING = 2
-"""Frames that may be missing at the end of a film that counts them: some writers count one that nobody shows."""
+"""Frames that may be missing at the end of a film: some writers count one that nobody shows."""
 
 PATIENCE = 10.0
 """Seconds that a camera may take to give its next frame."""
@@ -119,7 +119,7 @@ class Film:
         from av.error import FFmpegError
 
         first: float | None = None
-        number = 0
+        number, now = 0, 0.0
         decoded = self._container.decode(self._stream)
         while True:
             try:
@@ -137,10 +137,21 @@ class Film:
             first = now if first is None else first
             yield Frame(self.name, number, round(now - first, 6), _upright(frame))
             number += 1
-        if not number:
+        if first is None:
             raise InputError(f"{self.name}: has no frames")
-        if self.count is not None and self.count - number > max(LACKING, self.count // 100):
-            raise InputError(f"{self.name}: is cut off: it ends after {number} of {self.count} frames")
+        if not self._endless:
+            self._require_whole(number, now - first + 1 / self.rate)
+
+    def _require_whole(self, number: int, seconds: float) -> None:
+        """InputError where the film says that it has more frames, or is longer."""
+        said, told = int(self._stream.frames), _told_seconds(self._stream)
+        if said:
+            if said - number > max(LACKING, said // 100):
+                raise InputError(f"{self.name}: is cut off: it ends after {number} of {said} frames")
+        elif told is not None and told - seconds > max(LACKING / self.rate, told / 100):
+            raise InputError(
+                f"{self.name}: is cut off: it ends after {number} frames, {seconds:.2f} of {told:.2f} seconds"
+            )
 
     def close(self) -> None:
         """Release the file or the camera."""
