@@ -91,7 +91,7 @@ def speed(artefact: Path, film: Path, where: Where, output: Path | None) -> tupl
             lines.write(json.dumps(describe_frame(frame, people, runner.interface)) + "\n")
             lap("say")
             if writer is not None:
-                seen = [(one.picture, one.outputs) for one in people]
+                seen = [(one.picture, one.outputs, one.name) for one in people]
                 writer.write(np.asarray(draw_people(frame.rgb, seen, runner.interface)), frame.time)
                 lap("draw")
         if writer is not None:
@@ -130,7 +130,7 @@ def memory(artefact: Path, film: Path, where: Where, frames: int, output: Path |
             people = find(frame)
             json.dumps(describe_frame(frame, people, runner.interface))
             if writer is not None:
-                seen = [(one.picture, one.outputs) for one in people]
+                seen = [(one.picture, one.outputs, one.name) for one in people]
                 writer.write(np.asarray(draw_people(frame.rgb, seen, runner.interface)), frame.time)
             if frame.number + 1 in (EARLY, frames):
                 found.append(status_kb("self", "VmRSS"))

@@ -161,7 +161,7 @@ def _painter(request: Request, runner: Runner, mesher: Mesher | None) -> Painter
         return mesher.draw
     interface = runner.interface
     return lambda rgb, people: np.asarray(
-        draw_people(rgb, [(one.picture, one.outputs) for one in people], interface)
+        draw_people(rgb, [(one.picture, one.outputs, one.name) for one in people], interface)
     )
 
 

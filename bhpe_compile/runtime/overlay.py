@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface, Skeleton
@@ -34,13 +34,15 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Shape:
-    """A "disc", "line" or "frame" between two corners, in pixels of the picture. `fill` is premultiplied."""
+    """A "disc", "line" or "frame" between two corners, in pixels of the picture, or a "text" that begins at the first.
+    `fill` is premultiplied; `width` is a line's, or a text's height."""
 
     kind: str
     start: Point
     end: Point
     fill: tuple[int, int, int, int]
     width: float = 0.0
+    text: str = ""
 
 
 class _Canvas:
@@ -67,6 +69,12 @@ class _Canvas:
         red, green, blue = (value * opacity // 255 for value in colour)
         corners = ((left, top), (max(left, right), max(top, bottom)))
         self._shapes.append(_Shape("frame", *corners, (red, green, blue, opacity), width))
+
+    def text(self, corner: Sequence[float], height: float, text: str) -> None:
+        """Light letters in a dark rim."""
+        x, y = corner[0], corner[1]
+        shape = _Shape("text", (x, y), (x + height * len(text), y + height), (*FRAME, 255), height, text)
+        self._shapes.append(shape)
 
     def over(self, rgb: NDArray[np.uint8]) -> Image.Image:
         """The picture, uint8 [H, W, 3], under the layer."""
@@ -112,6 +120,9 @@ class _Canvas:
             thick = max(1, round(one.width * factor))
             if one.kind == "disc":
                 draw.ellipse((x0, y0, x1, y1), fill=one.fill)
+            elif one.kind == "text":
+                font = ImageFont.load_default(thick)
+                draw.text((x0, y0), one.text, one.fill, font, stroke_width=factor, stroke_fill=(*RIM, 255))
             elif one.kind == "line":
                 draw.line((x0, y0, x1, y1), fill=one.fill, width=thick)
             else:
@@ -132,26 +143,29 @@ def draw_overlay(picture: Picture, outputs: Mapping[str, NDArray[Any]], interfac
     Keypoints that are not finite numbers, or lie far outside the picture, are left out. InputError for a network
     that takes no picture.
     """
-    return draw_people(picture.rgb, [(picture, outputs)], interface)
+    return draw_people(picture.rgb, [(picture, outputs, "")], interface)
 
 
 def draw_people(
     rgb: NDArray[np.uint8],
-    people: Iterable[tuple[Picture, Mapping[str, NDArray[Any]]]],
+    people: Iterable[tuple[Picture, Mapping[str, NDArray[Any]], str]],
     interface: Interface,
 ) -> Image.Image:
-    """`draw_overlay` of everybody who was found in `rgb`, uint8 [H, W, 3]: the same picture with each one's box."""
+    """`draw_overlay` of everybody who was found in `rgb`, uint8 [H, W, 3]: the same picture with each one's box, and
+    what a person is called, "" where that is not known."""
     port = interface.picture
     if port is None:
         raise InputError("this network takes no picture: there is nothing to draw on")
     height, width = rgb.shape[:2]
     canvas = _Canvas(width, height)
-    for picture, outputs in people:
-        _person(canvas, picture.seen_by(port), outputs, interface)
+    for picture, outputs, name in people:
+        _person(canvas, picture.seen_by(port), outputs, interface, name)
     return canvas.over(rgb)
 
 
-def _person(canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], interface: Interface) -> None:
+def _person(
+    canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], interface: Interface, name: str
+) -> None:
     height, width = view.picture.rgb.shape[:2]
     rows, columns = view.port.size
     unit = max(1.0, view.scale * rows / 320)  # lines grow with the person
@@ -159,6 +173,8 @@ def _person(canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], in
     limits = np.array([0, 0, width - 1, height - 1])
     region[:2], region[2:] = np.maximum(region[:2], limits[:2]), np.minimum(region[2:], limits[2:])
     _frame(canvas, region, unit, FRAME, 200)
+    if name:
+        canvas.text((region[:2] + 4 * unit).tolist(), 14 * unit, name)
     for output in interface.outputs:
         if output.kind == "boxes" and output.name in outputs:
             _frame(canvas, view.box(outputs[output.name]), unit, COLOURS[side_of(output.part)], 255)

@@ -97,6 +97,11 @@ class Person:
     outputs: Outputs
     id: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The id as text, "" where there is none."""
+        return "" if self.id is None else str(self.id)
+
 
 @dataclass(frozen=True)
 class Where:

@@ -231,9 +231,9 @@ def test_what_is_wrong_is_one_line(
 
 
 def test_memory_does_not_grow(compiled_bidrn: Compiled, tmp_path: Path) -> None:
-    """Between frame 300 and 1500 of a small film, a megabyte at most."""
+    """Between frame 200 and 700 of a small film, a megabyte at most."""
     writer = FilmWriter(tmp_path / "film.mkv", 25.0)
-    for number in range(1500):
+    for number in range(700):
         writer.write(shade(number % 40))
     writer.close()
     script = (
@@ -247,7 +247,7 @@ def test_memory_does_not_grow(compiled_bidrn: Compiled, tmp_path: Path) -> None:
         "    find = Finder(runner, Where())\n"
         "    for frame in film:\n"
         "        describe_frame(frame, find(frame), runner.interface)\n"
-        "        if frame.number in (300, 1499):\n"
+        "        if frame.number in (200, 699):\n"
         "            print(resident())\n"
     )
     done = subprocess.run(

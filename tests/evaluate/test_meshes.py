@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from bhpe_compile.cli.meshes import open_mesher
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.mesh_files import to_file, writer
@@ -183,6 +184,13 @@ def test_a_body_of_another_family_is_refused_by_name(tmp_path: Path) -> None:
     for network in (SPIN, CLIFF):
         with pytest.raises(InputError, match=r"b\.npz: is a body of SMPL-X \(55 joints\), and one of SMPL "):
             load_body(smplx, network.interface("full"))
+    with (
+        pytest.raises(
+            UsageError, match=r"the open body is one of SMPL-X, and spin poses SMPL: name a file of SMPL"
+        ),
+        open_mesher(tmp_path, None, SPIN.interface("full"), quiet=True),
+    ):
+        pass
     with pytest.raises(InputError, match="no rotations of a body"):
         load_body(smplx, Interface("points", "", TINY.inputs, (TINY.output("joint_img"),)))
 
