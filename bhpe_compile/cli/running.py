@@ -23,15 +23,16 @@ from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.signals import stoppable
 from bhpe_compile.cli.tables import to_indented_json
 from bhpe_compile.errors import InputError, StoppedError, UsageError
+from bhpe_compile.files import PICTURES
 from bhpe_compile.runtime.boxes import LEAST_SCORE, Boxes, read_boxes
-from bhpe_compile.runtime.film import ENCODERS, FilmWriter, Frame
+from bhpe_compile.runtime.film import ENCODERS, FILMS, FilmWriter, Frame
 from bhpe_compile.runtime.frames import Frames, Pictures, open_frames
 from bhpe_compile.runtime.overlay import draw_people
-from bhpe_compile.runtime.people import describe_person, pose_document
+from bhpe_compile.runtime.people import pose_document
 from bhpe_compile.runtime.picture import Box, load_picture
 from bhpe_compile.runtime.results import to_lists
 from bhpe_compile.runtime.smooth import Constants
-from bhpe_compile.runtime.stream import Finder, Person, Runner, Where, describe_frame, open_runner
+from bhpe_compile.runtime.stream import Finder, Person, Runner, Where, describe, describe_frame, open_runner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,7 +146,7 @@ def _document(request: Request, people: list[Person], runner: Runner) -> bytes:
         if arrays:
             return npz_bytes(dict(sorted(person.outputs.items())))
         return (json.dumps(to_lists(person.outputs), sort_keys=True) + "\n").encode()
-    said = [describe_person(one.picture, one.outputs, runner.interface) for one in people]
+    said = [describe(one, runner.interface) for one in people]
     return to_indented_json(pose_document(said, runner.interface)).encode()
 
 
@@ -240,12 +241,11 @@ class Results:
         self._paint = _painter(request, runner, mesher) if request.overlay is not None else None
         overlay = request.overlay
         self._as_film = overlay is not None and overlay.suffix.lower() in ENCODERS
-        if (
-            overlay is not None
-            and not self._as_film
-            and (overlay.suffix or overlay.is_file())
-            and not overlay.is_dir()
-        ):
+        for path in (request.output, overlay, request.mesh):
+            if path is not None and path.resolve() in self._inputs:
+                raise UsageError(f"{path}: is what is read; name another file")
+        one_file = overlay is not None and (overlay.is_file() or overlay.suffix.lower() in PICTURES | FILMS)
+        if overlay is not None and one_file and not self._as_film and not overlay.is_dir():
             raise UsageError(
                 f"--overlay {overlay}: there are many frames: name a folder, or a film ({', '.join(ENCODERS)})"
             )

@@ -197,9 +197,10 @@ def describe_frame(
     """A frame as plain data, a line of `run`'s JSON Lines; `raw`: people as the network's outputs."""
     where: dict[str, Any] = {"frame": frame.number}
     where |= {"file": frame.name} if frame.time is None else {"time": frame.time}
-    return where | {"people": [_described(one, interface, raw) for one in people]}
+    return where | {"people": [describe(one, interface, raw=raw) for one in people]}
 
 
-def _described(person: Person, interface: Interface, raw: bool) -> dict[str, Any]:
+def describe(person: Person, interface: Interface, *, raw: bool = False) -> dict[str, Any]:
+    """A person as plain data, the id first where there is one; `raw`: the network's outputs."""
     said = to_lists(person.outputs) if raw else describe_person(person.picture, person.outputs, interface)
     return said if person.id is None else {"id": person.id, **said}

@@ -200,6 +200,8 @@ def test_what_cannot_be_read_replaces_nothing(compiled: Compiled, tmp_path: Path
         (("person.png", "--boxes", "far.json"), 3, "lies outside it"),
         (("person.png", "--overlay", "x.mp4"), 2, "is a film, and there is one picture"),
         (("film.mp4", "--overlay", "x.png"), 2, "name a folder, or a film"),
+        (("film.mp4", "--overlay", "film.mp4"), 2, "film.mp4: is what is read"),
+        (("film.mp4", "--overlay", "x.avi"), 2, "name a folder, or a film"),
         (("film.mp4", "-o", "x.npz"), 2, "arrays are written of one picture"),
         (("film.mp4", "--boxes", "far.json"), 3, "film.mp4, frame 0 lies outside it"),
         (("film.mp4", "--boxes", "first.json"), 2, "add --track"),
