@@ -11,6 +11,8 @@
 
 #include "executor.h"
 
+#define TO_WHOLE 12582912.0f /* 1.5 * 2^23: a float of this size has no fraction; adding rounds ties to even */
+
 typedef struct { /* two neighbours along an axis */
   int64_t index[2];
   float weight[2];
@@ -99,6 +101,7 @@ static void scale_values(const picture_entry *picture, float total[3][AT_ONCE], 
     const float divisor = picture->divisor, mean = picture->mean[c], deviation = picture->deviation[c];
     for (int64_t k = 0; k < count; k++) {
       float value = sum[k] < 255.0f ? sum[k] : 255.0f; /* four rounded weights may sum to a little more than 1 */
+      value = (value + TO_WHOLE) - TO_WHOLE; /* a whole level: the network reads k / divisor */
       out[c * plane + k] = (value / divisor - mean) / deviation;
     }
   }

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
+
+from numpy.typing import NDArray
 
 VARIABLE = "TMPDIR"
 
@@ -27,3 +30,11 @@ def runtime() -> Any:
                 os.environ[VARIABLE] = before
     onnxruntime.disable_telemetry_events()
     return onnxruntime
+
+
+def run_model(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The outputs of a model, by name, from its inputs by name."""
+    options = runtime().SessionOptions()
+    options.log_severity_level = 3
+    session = runtime().InferenceSession(content, options, ["CPUExecutionProvider"])
+    return dict(zip([one.name for one in session.get_outputs()], session.run(None, dict(feeds)), strict=True))
