@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.command import bhpe, inside
+from tests.command import inside
 from tests.examples import Compiled
 
 emulator = pytest.mark.skipif(
@@ -29,7 +29,7 @@ EQUAL: dict[str, Any] = {"ok": True, "equal": True, "binary_exact": True, "int8_
 @pytest.mark.parametrize("target", ["compiled", pytest.param("compiled_arm", marks=emulator)])
 def test_compiled_model_is_equal(target: str, request: pytest.FixtureRequest) -> None:
     one: Compiled = request.getfixturevalue(target)
-    outcome = bhpe("verify", one.folder, "--format", "json")
+    outcome = inside("verify", one.folder, "--format", "json")
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
     assert {key: result[key] for key in EQUAL} == EQUAL
