@@ -9,6 +9,7 @@
     tiny    the tiny network, AVX2                      whole_network.py --preset tiny --target x86
     time    where the time of the full network goes     where_time_goes.py, draws docs/images/where-time-goes.svg
     arm     the inner loops on AArch64, by analysis     arm.py
+    web     the tiny network in Chromium                web.py
     people  five people in a picture against one        people.py
     films   speed, memory and identities in films       films.py (not in --quick)
 
@@ -54,6 +55,7 @@ RATIOS = {
     ),
     "body": ("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
+    "web": ("web_vs_ort_web_fp32", "web_vs_ort_web_int8"),
     "people": ("five_people_vs_one",),
 }
 """The ratios of each part that stand at the top of the results; the rest stays in its details."""
@@ -116,6 +118,7 @@ def parts(quick: bool, artefacts: Path, figure: Path = FIGURE) -> dict[str, Call
         "tiny": lambda: network("tiny", "x86"),
         "time": time,
         "arm": arm,
+        "web": lambda: script("web.py", *rounds(60)),
         "people": lambda: script("people.py", *rounds(25)),
         "films": lambda: script("films.py"),
     }
