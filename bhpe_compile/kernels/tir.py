@@ -175,6 +175,17 @@ def nearest(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     return uncontracted(uncontracted(value, lanes) + whole, lanes) - whole
 
 
+def nearest_of_all(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The nearest whole number, ties to even, of any float32."""
+    if isa.rounds:
+        return T.nearbyint(value)
+    size = T.max(value, f32(0, lanes) - value)
+    unit = f32(2.0**23, lanes)  # from here on a float32 has no fraction
+    small = uncontracted(uncontracted(size, lanes) + unit, lanes) - unit
+    found = T.Select(size < unit, small, size)
+    return T.Select(value < f32(0, lanes), f32(0, lanes) - found, found)
+
+
 def uncontracted(value: Expr, lanes: int) -> Expr:
     """A float32 product that is rounded by itself.
 
