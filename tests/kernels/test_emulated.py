@@ -167,7 +167,9 @@ def reference(kernel: Any, arrays: dict[str, Array], isa: VectorIsa) -> dict[str
     return {"out": stored(found["out"], ZERO, isa.int8)} if isinstance(kernel, Quantize) else found
 
 
-@pytest.fixture(scope="module", params=["arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v"])
+@pytest.fixture(
+    scope="module", params=["arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32"]
+)
 def results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Array], dict[str, Array]]]:
