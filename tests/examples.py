@@ -20,11 +20,11 @@ class Compiled:
     outcome: Outcome
 
 
-def compile_example(model: Path, target: str, factory: pytest.TempPathFactory) -> Compiled:
-    """Compile for `target`; the test fails here, with what was printed, when the command does."""
+def compile_example(model: Path, target: str, factory: pytest.TempPathFactory, *words: str) -> Compiled:
+    """Compile for `target`, with more `words`; the test fails here, with what was printed, when the command does."""
 
     def make(folder: Path) -> None:
-        outcome = inside(model, "--target", target, "-o", folder / name, "--format", "json")
+        outcome = inside(model, "--target", target, *words, "-o", folder / name, "--format", "json")
         assert outcome.code == 0, outcome.stderr
         (folder / "outcome.json").write_text(json.dumps(asdict(outcome)))
 
@@ -60,3 +60,9 @@ def compiled_arm(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
 def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The embedded student of `distill` for x86."""
     return compile_example(example / "model-bidrn.pt", "x86", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def compiled_web(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The embedded student of `distill` for browsers."""
+    return compile_example(example / "model-bidrn.pt", "wasm32", tmp_path_factory, "--form", "web")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.compiler.inputs import picture_inputs
-from bhpe_compile.compiler.options import STATIC, WHEEL, CompileOptions
+from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
 from bhpe_compile.compiler.progress import Inspector, Observer, Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
@@ -377,11 +377,14 @@ class Compilation:
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
         from bhpe_compile.artifact import check_output
+        from bhpe_compile.artifact.web import check_web_family
         from bhpe_compile.artifact.wheel import check_family
 
         self.target.measured_tiles()  # an unknown target, a damaged table
         if WHEEL in self.options.forms:
             check_family(self.target.family)
+        if WEB in self.options.forms:
+            check_web_family(self.target.family)
         if self.source is not None and not self.source.exists():
             raise UsageError(f"{self.source}: no such file")
         check_output(output, force)
@@ -418,6 +421,7 @@ class Compilation:
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
+                web=WEB in options.forms,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
 

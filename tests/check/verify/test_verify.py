@@ -133,7 +133,7 @@ def another_bias(content: bytes) -> bytes:
     array = numpy_helper.to_array(bias).copy()
     array[0] += np.float32(0.25)
     bias.CopyFrom(numpy_helper.from_array(array, bias.name))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def test_another_network_in_the_artefact(small: Small, right: Path, tmp_path: Path) -> None:
