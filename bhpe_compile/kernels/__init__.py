@@ -2,7 +2,7 @@
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
 `DenseConvTranspose2d`, `HeatMap`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `Crop`,
-`FixedPointSplit`, `FixedPointLinear`,
+`FixedPointSplit`, `FixedPointLinear`, `CellMean`, `Logistic`, `RotationVector`,
 `SamplePoints`, `SoftArgmax`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
@@ -34,11 +34,13 @@ from bhpe_compile.kernels.quantize import Quantize
 from bhpe_compile.kernels.sample_points import SamplePoints
 from bhpe_compile.kernels.tir import PASS_CONFIG
 from bhpe_compile.kernels.transpose_channels import TransposeChannels
+from bhpe_compile.kernels.written import CellMean, Logistic, RotationVector
 
 __all__ = [
     "PASS_CONFIG",
     "BinaryConv2d",
     "BinaryConvTranspose2d",
+    "CellMean",
     "ConvertFloats",
     "Crop",
     "DenseConv2d",
@@ -50,11 +52,13 @@ __all__ = [
     "Int8Conv2d",
     "Int8ConvTranspose2d",
     "Kernel",
+    "Logistic",
     "MaxPool2d",
     "PackBits",
     "Parameter",
     "Quantize",
     "Residual",
+    "RotationVector",
     "SamplePoints",
     "SoftArgmax",
     "TransposeChannels",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import Expr, Share, T, f32, function, local, ramp, splat, store
+from bhpe_compile.kernels.tir import Expr, Share, T, f32, function, local, nearest, ramp, splat, store
 from bhpe_compile.networks.layers.grids import BOX, FURTHEST, LEVELS, LONGEST, MOST_SAMPLES, SUB
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -200,7 +200,7 @@ class _Emitter:
                 total = self.line[ramp(at, n)]
                 for side in range(2):
                     value = x[ramp(image + axis.place[1 + side] * row + at, n)]
-                    levels = T.nearbyint(value * f32(LEVELS, n))
+                    levels = nearest(value * f32(LEVELS, n), n, self.isa)
                     total = total + levels * splat(axis.share[side], n)
                 store(self.line, at, n, total)
 

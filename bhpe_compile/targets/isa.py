@@ -73,7 +73,8 @@ class VectorIsa:
     `binary_tile` where sums are so short that most of the work comes after them. `clip_halves`: float16 is clipped as
     integers, before it takes two registers. `widening_doubles`: words become twice as wide and twice as large by one
     instruction. `maximum`: LLVM takes the larger of two floats by one instruction only when asked for IEEE's maximum.
-    `share_repeats`: a tile takes the channels that read the same of a repeated residual.
+    `share_repeats`: a tile takes the channels that read the same of a repeated residual. `rounds`: floats are rounded
+    to whole numbers by an instruction.
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
@@ -101,6 +102,7 @@ class VectorIsa:
     maximum: bool = False
     narrow: str | None = None
     share_repeats: bool = False
+    rounds: bool = True
 
     @property
     def float_registers(self) -> int:
@@ -232,6 +234,7 @@ NEON32 = replace(
     short_tile=None,
     narrow="llvm.arm.neon.vcvtfp2hf",
     share_repeats=False,
+    rounds=False,
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
@@ -259,6 +262,7 @@ RVV = VectorIsa(
     int8=SMLAL,
     masks=False,
     half="none",
+    rounds=False,
 )
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 

@@ -23,7 +23,7 @@ from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import generate, lower_passes, tasks
 from bhpe_compile.runtime import open_session
 from bhpe_compile.targets import get_target
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 from tests.passes.lower.graphs import small_network
 
 Array = NDArray[Any]

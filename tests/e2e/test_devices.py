@@ -20,7 +20,10 @@ from bhpe_compile.check.verify import verify
 from bhpe_compile.passes.base import PassManager
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.targets import Target, get_target
-from tests.examples import Compiled, KeptWorkers
+from tests.examples import Compiled
+from tests.kept import KeptWorkers
+
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
 
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""

@@ -10,6 +10,7 @@ import pytest
 from bhpe_compile.kernels import (
     BinaryConv2d,
     BinaryConvTranspose2d,
+    CellMean,
     ConvertFloats,
     Crop,
     DenseConv2d,
@@ -20,10 +21,12 @@ from bhpe_compile.kernels import (
     HeatMap,
     Int8Conv2d,
     Int8ConvTranspose2d,
+    Logistic,
     MaxPool2d,
     PackBits,
     Quantize,
     Residual,
+    RotationVector,
     SamplePoints,
     SoftArgmax,
     binary_linear,
@@ -72,6 +75,9 @@ EXACT: dict[str, Any] = {
     "crop": Crop(2, 30, 40, 3, 16, 20),
     "fixed-point split": FixedPointSplit(2, 37),
     "fixed-point linear": FixedPointLinear(2, 37, 41),
+    "cell mean": CellMean(2, 3, 5, 19),
+    "logistic": Logistic((2, 17)),
+    "rotation vector": RotationVector(40),
     "heat map": HeatMap(2, 6, 5, 12, 3),
     "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
@@ -132,6 +138,8 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
             "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
         }
     arrays = arguments(kernel, isa, 11, plain=name in EXACT)
+    if isinstance(kernel, Logistic):
+        return {"x": arrays["x"] * 20}
     if isinstance(kernel, HeatMap | SoftArgmax):
         return {"x": arrays["x"] * 4} | kernel.constants(isa, {})
     if isinstance(kernel, SamplePoints):
