@@ -7,7 +7,16 @@ import signal
 import pytest
 
 from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401
-from tests.examples import compiled, compiled_arm, compiled_bidrn, compiled_web, example  # noqa: F401
+from tests.examples import (  # noqa: F401
+    compiled,
+    compiled_arm,
+    compiled_bidrn,
+    compiled_bidrn_arm,
+    compiled_int8,
+    compiled_int8_armv7,
+    compiled_web,
+    example,
+)
 from tests.films import walk  # noqa: F401
 from tests.kept import kept_workers, kernel_by_kernel, shared_simplifier, shared_workers  # noqa: F401
 

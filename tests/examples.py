@@ -29,7 +29,7 @@ def compile_example(model: Path, target: str, factory: pytest.TempPathFactory, *
         (folder / "outcome.json").write_text(json.dumps(asdict(outcome)))
 
     name = f"{model.stem}-{target}"
-    folder = made_once(factory, f"compiled-{name}", make)
+    folder = made_once(factory, "-".join(("compiled", name, *words)), make)
     return Compiled(folder / name, Outcome(**json.loads((folder / "outcome.json").read_text())))
 
 
@@ -60,6 +60,24 @@ def compiled_arm(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Com
 def compiled_bidrn(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     """The embedded student of `distill` for x86."""
     return compile_example(example / "model-bidrn.pt", "x86", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def compiled_bidrn_arm(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The embedded student for AArch64."""
+    return compile_example(example / "model-bidrn.pt", "arm", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def compiled_int8(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The example in 8 bits for x86."""
+    return compile_example(example / "model.pt", "x86", tmp_path_factory, "--scheme", "int8")
+
+
+@pytest.fixture(scope="session")
+def compiled_int8_armv7(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """The example in 8 bits for 32-bit ARM."""
+    return compile_example(example / "model.pt", "armv7", tmp_path_factory, "--scheme", "int8")
 
 
 @pytest.fixture(scope="session")

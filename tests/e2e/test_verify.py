@@ -18,27 +18,46 @@ emulator = pytest.mark.skipif(
     shutil.which("qemu-aarch64") is None and find_spec("unicorn") is None,
     reason="runs AArch64 code: needs qemu-aarch64 (Debian: qemu-user) or the unicorn package",
 )
+emulator32 = pytest.mark.skipif(shutil.which("qemu-arm") is None, reason="needs qemu-arm (Debian: qemu-user)")
 
 EQUAL: dict[str, Any] = {"ok": True, "equal": True, "binary_exact": True, "int8_exact": True} | {
     "first_difference": None,
     "float_parts": [],
+    "differing": 0,
+    "boxes": 3,
+    "max_abs_error": 0.0,  # what follows the last level, too
 }
-"""What `verify --format json` says of a network whose layers are binary or 8-bit."""
+"""What `verify --format json` says of Hand4Whole, unless it was compiled with float layers."""
 
 
-@pytest.mark.parametrize("target", ["compiled", pytest.param("compiled_arm", marks=emulator)])
-def test_compiled_model_is_equal(target: str, request: pytest.FixtureRequest) -> None:
-    one: Compiled = request.getfixturevalue(target)
-    outcome = inside("verify", one.folder, "--format", "json")
+def check_equal(one: Compiled, *words: str | Path, pictures: int, binary: int, int8: int) -> None:
+    outcome = inside("verify", one.folder, "--format", "json", *words)
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
-    assert {key: result[key] for key in EQUAL} == EQUAL
-    assert result["pictures"] == 2
-    assert result["boxes"] == 3
-    assert result["binary_layers"] > 0
-    assert result["int8_layers"] > 0
-    assert result["differing"] == 0 < result["values"]
-    assert result["max_abs_error"] == 0, result["outputs"]  # what follows the last level, too
+    assert {key: result[key] for key in EQUAL} == EQUAL, result["outputs"]
+    assert (result["pictures"], result["binary_layers"], result["int8_layers"]) == (pictures, binary, int8)
+    assert result["values"] > pictures * 100_000
+
+
+@pytest.mark.parametrize("artefact", ["compiled", "compiled_bidrn", "compiled_int8"])
+def test_every_bit_is_equal(artefact: str, request: pytest.FixtureRequest) -> None:
+    layers = {"binary": 0, "int8": 60} if artefact == "compiled_int8" else {"binary": 38, "int8": 28}
+    check_equal(request.getfixturevalue(artefact), pictures=2, **layers)
+
+
+@pytest.mark.parametrize(
+    "artefact",
+    [
+        pytest.param("compiled_bidrn_arm", marks=emulator),
+        pytest.param("compiled_int8_armv7", marks=emulator32),
+    ],
+)
+def test_every_bit_is_equal_on_another_cpu(
+    artefact: str, example: Path, request: pytest.FixtureRequest
+) -> None:
+    layers = {"binary": 38, "int8": 28} if "bidrn" in artefact else {"binary": 0, "int8": 60}
+    one = request.getfixturevalue(artefact)
+    check_equal(one, "--picture", example / "drawn.jpg", pictures=1, **layers)
 
 
 def test_table(compiled: Compiled) -> None:
