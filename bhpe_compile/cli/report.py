@@ -183,10 +183,12 @@ def draw(source: Path, picture: Path) -> bytes:
     import io
 
     from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
+    from bhpe_compile.runtime.results import check_finite
 
     loaded = load_picture(existing_file(picture, "picture"))
     with open_session(source, threads=1) as session:
         outputs = session.execute(make_feeds(session.interface, loaded)).outputs
+        check_finite(outputs)
         interface = session.interface
     stream = io.BytesIO()
     draw_overlay(loaded, outputs, interface).save(stream, "PNG")

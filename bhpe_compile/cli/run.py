@@ -88,6 +88,7 @@ def run_command(
     under emulation, or with --ssh or --rpc on a board.
     """
     from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
+    from bhpe_compile.runtime.results import check_finite
 
     existing(artifact, "artefact")
     existing_file(image, "picture")
@@ -102,6 +103,7 @@ def run_command(
     with open_session(artifact, threads=threads, board=board) as session:
         start = time.perf_counter()
         outputs = session.execute(make_feeds(session.interface, picture)).outputs
+        check_finite(outputs)
         spent = time.perf_counter() - start
         executed, interface = session.executed, session.interface
     if output is not None and output.suffix == ARRAYS:

@@ -163,8 +163,8 @@ def test_reference_without_an_output(copy: Path) -> None:
         ),
         (
             "abi_version",
-            3,
-            "C interface 3 is not 4; compile the model again with this version of bhpe-compile",
+            4,
+            "C interface 4 is not 5; compile the model again with this version of bhpe-compile",
         ),
     ],
 )
