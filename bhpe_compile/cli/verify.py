@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from bhpe_compile.cli.options import board_options, existing, existing_file, for
 from bhpe_compile.cli.tables import print_json, render_duration, render_pairs
 from bhpe_compile.errors import UsageError, VerificationError
 from bhpe_compile.files import find_pictures
+from bhpe_compile.reading import parse_json
 
 if TYPE_CHECKING:
     from bhpe_compile.check.verify import VerificationResult
@@ -146,7 +146,7 @@ def announce_emulation(artifact: Path) -> None:
     manifest = load_manifest(artifact)
     if REPORT not in manifest["files"]:
         return
-    seconds = emulated_seconds(manifest, json.loads(read_file(artifact, manifest, REPORT)))
+    seconds = emulated_seconds(manifest, parse_json(read_file(artifact, manifest, REPORT)))
     if seconds is not None and RUNS * seconds >= WORTH_SAYING:
         LOG.message(
             f"{artifact} is for another CPU and is emulated: about {render_duration(RUNS * seconds)} "
