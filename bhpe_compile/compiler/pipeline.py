@@ -233,13 +233,14 @@ class Compilation:
 
         from bhpe_compile.compiler.described import check_finite_inputs, check_outputs, refused_inputs
         from bhpe_compile.exchange.export import run
+        from bhpe_compile.passes.binarize.round_storage import kept_maps
 
         graph, interface = self.graph, self.interface
         check_finite_inputs(self.inputs)
         inputs = {name: torch.from_numpy(array) for name, array in self.inputs.items()}
         with self.progress.stage("reference"), one_thread():
             try:
-                done = run(graph, inputs)
+                done = run(graph, inputs, kept_maps(graph) if self.options.keeps_half else ())
             except (RuntimeError, TypeError) as error:
                 refused = refused_inputs(interface, graph, inputs, error) if interface.network else None
                 if refused is None:
@@ -258,7 +259,10 @@ class Compilation:
         graph, inputs = self.run.graph, self.inputs  # a network that does not run is refused there
         trained = self._trained if self._checkpoint is None else self._checkpoint.ranges
         with self.progress.stage("reference"), one_thread():
-            return choose_rounding(graph, self.interface, self.options, inputs, self.progress, trained)
+            largest = self.run.largest
+            return choose_rounding(
+                graph, self.interface, self.options, inputs, self.progress, trained, largest
+            )
 
     @cached_property
     def agreement(self) -> dict[str, Movement]:
@@ -280,7 +284,9 @@ class Compilation:
         if not options.is_binary and rounding.ranges is None:
             return {}
         with self.progress.stage("reference"), one_thread():
-            storage = RoundStorage(rounding.ranges, dense=rounding.ranges is not None, half=rounding.half)
+            storage = RoundStorage(
+                rounding.ranges, dense=rounding.ranges is not None, half=rounding.half, wide=rounding.wide
+            )
             rounded = storage(copy.deepcopy(graph)).graph
             shown = options if options.calibrate else replace(options, calibrate=self.watched)
             examples = examples_for(self.interface, shown, self.inputs)
@@ -314,7 +320,15 @@ class Compilation:
 
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
-            self._rewrite(fold_passes(rounding.ranges, rounding.half), model)
+            wide = {self.run.values.get(node): size for node, size in rounding.wide.items()}
+            half = rounding.half and wide.keys() <= {
+                value.name for node in model.graph for value in node.outputs
+            }
+            if rounding.half and not half:  # which of the model's values they are cannot be told
+                reason = f"residuals stay float32: {next(iter(rounding.wide))} does not fit float16"
+                self.notes.append(Note("half-residuals", "", False, reason))
+            named = {name: size for name, size in wide.items() if name is not None}
+            self._rewrite(fold_passes(rounding.ranges, half, named), model)
         return model
 
     @property

@@ -38,7 +38,7 @@ from bhpe_compile.files import write_atomically
 from bhpe_compile.frontends.imported import Imported
 from bhpe_compile.networks.choice import Choice, choose
 from bhpe_compile.networks.layers.binary import BinaryLayer
-from bhpe_compile.networks.layers.rounding import Ranges
+from bhpe_compile.networks.layers.rounding import Ranges, fits_float16
 from bhpe_compile.networks.network import Layout, Network
 from bhpe_compile.networks.registry import FIRST, get_network, networks
 from bhpe_compile.reading import MalformedError, open_regular, parse_json
@@ -232,7 +232,7 @@ def compact_state(
             packed[f"{name}.bits"] = torch.from_numpy(np.packbits((weight >= 0).numpy()))
             packed[f"{name}.magnitude"] = layer.scale().detach().cpu().view(shape)
             shapes[name] = list(weight.shape)
-        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and fits_float16(packed[name]):
             packed[name] = packed[name].half()
     return packed, shapes
 

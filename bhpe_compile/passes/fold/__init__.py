@@ -17,19 +17,23 @@ from bhpe_compile.passes.fold.pack_weights import PackWeights
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bhpe_compile.networks.layers.rounding import Ranges
 
 
-def fold_passes(ranges: Ranges | None = None, half: bool = False) -> list[Pass[ir.Model]]:
+def fold_passes(
+    ranges: Ranges | None = None, half: bool = False, wide: Mapping[str, float] | None = None
+) -> list[Pass[ir.Model]]:
     """The passes of this storey, in order: the exact ones, then those that round.
 
     ranges: calibrated ranges of what convolutions that are not binary read; None leaves those layers float.
-    half: keep residuals in float16.
+    half: keep residuals in float16, but for the values that `wide` names.
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
         rounding.append(QuantizeDense(ranges))
     if half:
-        rounding.append(HalfResiduals())
+        rounding.append(HalfResiduals(wide))
     exact = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldThreshold(), PackWeights())
     return [*exact, *rounding, CleanUp()]
