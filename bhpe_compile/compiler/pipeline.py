@@ -10,6 +10,7 @@ A `Compilation` is one model on that way. The passes of a stage are listed in th
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -320,16 +321,30 @@ class Compilation:
 
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
-            wide = {self.run.values.get(node): size for node, size in rounding.wide.items()}
-            half = rounding.half and wide.keys() <= {
-                value.name for node in model.graph for value in node.outputs
-            }
-            if rounding.half and not half:  # which of the model's values they are cannot be told
-                reason = f"residuals stay float32: {next(iter(rounding.wide))} does not fit float16"
-                self.notes.append(Note("half-residuals", "", False, reason))
-            named = {name: size for name, size in wide.items() if name is not None}
-            self._rewrite(fold_passes(rounding.ranges, half, named), model)
+            half, wide = self._half_maps(model)
+            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
         return model
+
+    def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:
+        """Whether residuals of `model` are float16, and the values that stay float32, with their magnitudes."""
+        rounding = self.rounding
+        if not rounding.half or not rounding.wide:
+            return rounding.half, {}
+        wide = {self.run.values.get(node, ""): size for node, size in rounding.wide.items()}
+        known = wide.keys() <= {value.name for node in model.graph for value in node.outputs}
+        which = (
+            f"{len(wide)} feature maps" if known else "residuals"
+        )  # where it cannot be told which ones they are
+        node, size = max(rounding.wide.items(), key=lambda item: abs(math.log2(item[1])))
+        self.notes.append(
+            Note(
+                "half-residuals",
+                "",
+                False,
+                f"{which} stay float32: {node} reaches {size:.3g}, beyond float16",
+            )
+        )
+        return known, wide if known else {}
 
     @property
     def onnx_bytes(self) -> bytes:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.exchange.magnitudes import Watcher
+from bhpe_compile.exchange.magnitudes import Watcher, all_finite, first_not_finite
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.rounding import INPUT_LEVELS
 
@@ -117,8 +117,16 @@ def calibrate(
     with torch.no_grad(), calibration.watching(graph):
         for example in examples:
             tick(f"calibration, picture {calibration.pictures + 1}")
-            Watcher(graph, watched, calibration.largest).run(*map(torch.from_numpy, example.values()))
+            inputs = {name: torch.from_numpy(array) for name, array in example.items()}
+            found = Watcher(graph, watched, calibration.largest).run(*inputs.values())
             calibration.pictures += 1
+            outputs = list(found.values()) if isinstance(found, Mapping) else [found]
+            if not all_finite(outputs):
+                where = first_not_finite(graph, inputs) or "the network"
+                raise InputError(
+                    f"{where}: NaN or infinity on picture {calibration.pictures} of the "
+                    "calibration; its weights are broken, or the picture is nothing for this network"
+                )
     return calibration
 
 

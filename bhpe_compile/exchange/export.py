@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
-from bhpe_compile.exchange.magnitudes import Watcher
+from bhpe_compile.exchange.magnitudes import Watcher, all_finite, first_not_finite
 from bhpe_compile.exchange.nodes import set_layer, weight_of
 from bhpe_compile.exchange.operations import TABLE
 from bhpe_compile.exchange.record import Recorder
@@ -46,12 +46,16 @@ class Run:
 
     @property
     def broken(self) -> str | None:
-        """The first layer that gave NaN or infinity, else the first such output; None where all is finite."""
+        """The first layer, or else operation, that made NaN or infinity of finite numbers; None where all is finite.
+
+        Operations without a parameter count where an output is not finite: some hide what they may not look at
+        behind infinity.
+        """
         if self.recorder.broken is not None:
             return f"layer {self.recorder.broken.rpartition('.')[0] or self.recorder.broken}"
         for name, value in self.outputs.items():
-            if not bool(torch.isfinite(value).all()):
-                return f"output {name}"
+            if not all_finite([value]):
+                return first_not_finite(self.graph, self.inputs) or f"output {name}"
         return None
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:

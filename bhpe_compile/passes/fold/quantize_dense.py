@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 LARGEST_WEIGHT_LEVEL = 127
+SMALLEST_STEP = float(np.finfo(np.float32).tiny)
+"""Between levels: one divided by it is a number."""
 
 
 class QuantizeDense(Pass[ir.Model]):
@@ -71,9 +73,9 @@ class QuantizeDense(Pass[ir.Model]):
         if span is None:
             return self.refused(name, "no range of its input was measured")
         low, high = span
-        if low == high:
-            return self.refused(name, "its input was 0 in all calibration pictures")
         step = np.float32((high - low) / 255)
+        if step < SMALLEST_STEP:
+            return self.refused(name, "its input was 0 in all calibration pictures")
         zero = np.uint8(np.clip(np.rint(-low / step), 0, 255))
         self._pair(graph, node, 0, np.array(step), np.array(zero), {})
         self._quantize_weights(graph, node, weight)
@@ -125,7 +127,7 @@ class QuantizeDense(Pass[ir.Model]):
 
 
 def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:
-    """One step for each output channel; 1 for channels of zeros."""
+    """One step for each output channel; 1 for channels of zeros, or next to it."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight.astype(np.float64)).max(axis=others)
-    return np.where(largest > 0, largest / LARGEST_WEIGHT_LEVEL, 1).astype(np.float32)
+    steps = np.abs(weight.astype(np.float64)).max(axis=others) / LARGEST_WEIGHT_LEVEL
+    return np.where(steps >= SMALLEST_STEP, steps, 1).astype(np.float32)
