@@ -144,13 +144,13 @@ class Compilation:
         """From the model.onnx of an artefact, whose hashes are checked, for any target."""
         import onnx_ir
 
-        from bhpe_compile.artifact.load import check_artifact
+        from bhpe_compile.artifact.load import check_artifact, load_onnx
         from bhpe_compile.passes.base import ensured_by
         from bhpe_compile.passes.fold import fold_passes
 
         check_artifact(folder)
         compilation = cls(CompileOptions(target.name), progress=progress)
-        compilation.folded = onnx_ir.load(folder / "model.onnx")
+        compilation.folded = onnx_ir.from_proto(load_onnx(folder / "model.onnx"))
         compilation.target = target
         compilation._ensured = ensured_by(fold_passes())
         return compilation

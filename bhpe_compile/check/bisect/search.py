@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.check.bisect.artefact_stage import Wrong, judge_program, lowered_again
 from bhpe_compile.check.bisect.graph_stage import Judged, judge, reference_margins, reference_signs
 from bhpe_compile.check.bisect.reference import torch_reference
@@ -137,6 +138,7 @@ class _Search:
         self.tick("make the model again")
         remade = remake(checkpoint, options, self.feeds)
         reference = torch_reference(remade.graph, self.feeds, interface)
+        load_onnx(self.path / "model.onnx")  # damage is told before its bytes are looked at
         own = (self.path / "model.onnx").read_bytes()
         snapshots = [*remade.snapshots]
         if own != snapshots[-1].content:
@@ -190,7 +192,7 @@ class _Search:
                 f"target {manifest['target']['name']} is another one now: the constants are not compared"
             )
         self.tick("program")
-        model = onnx.load(self.path / "model.onnx")
+        model = load_onnx(self.path / "model.onnx")
         with open_session(self.path) as session:
             judged = judge_program(session, oracle, model, self.feeds, described)
         self.stages.append(

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.check.onnx_runtime import runtime
 from bhpe_compile.check.verify.integers import BinaryLayer, Int8Layer, binary_layers, int8_layers
 
@@ -31,12 +32,12 @@ class OracleRun:
 
 def run_oracle(model_path: Path, inputs: Mapping[str, NDArray[np.float32]]) -> OracleRun:
     """Run model.onnx unchanged except for extra outputs in front of the binary layers."""
-    return _run(onnx.load(model_path), inputs)
+    return _run(load_onnx(model_path), inputs)
 
 
 def run_without_rounding(model_path: Path, inputs: Mapping[str, NDArray[np.float32]]) -> OracleRun | None:
     """Run model.onnx with float32 in place of 8-bit and float16 values; None when it has none."""
-    model = onnx.load(model_path)
+    model = load_onnx(model_path)
     return _run(model, inputs) if remove_rounding(model) else None
 
 
