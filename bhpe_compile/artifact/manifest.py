@@ -103,6 +103,20 @@ def load_manifest(path: Path) -> Manifest:
     return dict(manifest)
 
 
+def listed_files(path: Path) -> frozenset[str] | None:
+    """The files of the artefact folder `path`, of whatever version it is; None where it is none."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except (OSError, MalformedError):
+        return None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return None
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_file_entry(name, entry) for name, entry in files.items()):
+        return None
+    return frozenset(files)
+
+
 def library_name(manifest: Manifest) -> str:
     """What the library of an artefact is called."""
     return next((name for name in LIBRARIES if name in manifest["files"]), LIBRARIES[0])
