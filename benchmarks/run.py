@@ -9,6 +9,7 @@
     tiny    the tiny network, AVX2                      whole_network.py --preset tiny --target x86
     time    where the time of the full network goes     where_time_goes.py, draws docs/images/where-time-goes.svg
     arm     the inner loops on AArch64, by analysis     arm.py
+    web     the tiny network in Chromium                web.py
 
 Each part runs in a process of its own, one after the other, on an otherwise idle machine if the figures are to mean
 anything: `disturbed` names what others slowed down (its median is over 1.15 times its fastest run).
@@ -52,6 +53,7 @@ RATIOS = {
     ),
     "body": ("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
+    "web": ("web_vs_ort_web_fp32", "web_vs_ort_web_int8"),
 }
 """The ratios of each part that stand at the top of the results; the rest stays in its details."""
 
@@ -113,6 +115,7 @@ def parts(quick: bool, artefacts: Path, figure: Path = FIGURE) -> dict[str, Call
         "tiny": lambda: network("tiny", "x86"),
         "time": time,
         "arm": arm,
+        "web": lambda: script("web.py", *rounds(60)),
     }
 
 

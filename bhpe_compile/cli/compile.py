@@ -26,7 +26,7 @@ from bhpe_compile.cli.options import complete_target, existing_file
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
-from bhpe_compile.compiler.options import FOLDER, FORMS, STATIC, WHEEL, CompileOptions, default_output
+from bhpe_compile.compiler.options import FOLDER, FORMS, STATIC, WEB, WHEEL, CompileOptions, default_output
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ FORMER_FORMATS = (STATIC, WHEEL)
     multiple=True,
     type=click.Choice(FORMS),
     help="What is built. folder: always. static: libmodel.a in it, to link into a program, with a CMake package. "
-    "wheel: a Python package beside it, which needs NumPy alone.  [repeatable]",
+    "wheel: a Python package beside it, which needs NumPy alone. web: a package for browsers and Node in it, "
+    "with a page that `serve` shows (wasm32).  [repeatable]",
 )
 @click.option(
     "--embed-weights", is_flag=True, help="Put the weights into the library as well: bhpe_create_embedded."
@@ -168,6 +169,7 @@ def compile_command(
     are taken over, not trained again. That is measured and said; --scheme bidrn says that it is meant. --max-drop
     keeps layers in 8 bits until the loss is allowed; it exits with 5, and writes nothing, where that is not enough.
     """
+    from bhpe_compile.artifact.web import check_web_family
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
     from bhpe_compile.compiler.pipeline import Compilation, compile_model
@@ -190,6 +192,8 @@ def compile_command(
         forms, style = (*forms, style), "table"
     if WHEEL in forms:
         check_family(resolved.family)
+    if WEB in forms:
+        check_web_family(resolved.family)
     destination = output if output is not None else default_output(model, resolved.name)
     options = replace(options, forms=forms, embed_weights=embed_weights)
     dump.check(options)
@@ -249,7 +253,7 @@ def compile_command(
     for note in result.notes:
         if not note.applied and (verbose or not note.site):
             LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))
-    verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
+    verified = run_verification(destination, quiet=quiet, verbose=verbose) if verify else None
     explained = explain_compiled(destination, explain) if explain else None
     wheel = write_wheel(destination, destination.parent) if WHEEL in forms else None
     if style == "json":

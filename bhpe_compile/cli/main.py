@@ -34,6 +34,7 @@ from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
 from bhpe_compile.cli.sensitivity import sensitivity_command
+from bhpe_compile.cli.serve import serve_command
 from bhpe_compile.cli.signals import interruptible
 from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
@@ -119,6 +120,7 @@ for command in (
     report_command,
     run_command,
     sensitivity_command,
+    serve_command,
     targets_command,
     train_command,
     tune_command,

@@ -21,9 +21,10 @@ BINARY_SCHEMES = ("bidrn", "bnn", "reactnet")
 INT8, FLOAT = "int8", "float"
 SCHEMES = (*BINARY_SCHEMES, INT8, FLOAT)
 
-FOLDER, STATIC, WHEEL = "folder", "static", "wheel"
-FORMS = (FOLDER, STATIC, WHEEL)
-"""What can be built: the folder, always; a library to link into a program in it; a Python package beside it."""
+FOLDER, STATIC, WHEEL, WEB = "folder", "static", "wheel", "web"
+FORMS = (FOLDER, STATIC, WHEEL, WEB)
+"""What can be built: the folder, always; a library to link into a program in it; a Python package beside it; a package
+for browsers and Node in it, with a page."""
 
 
 @dataclass(frozen=True)

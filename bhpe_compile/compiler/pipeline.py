@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.compiler.inputs import picture_inputs
-from bhpe_compile.compiler.options import STATIC, WHEEL, CompileOptions
+from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
 from bhpe_compile.compiler.progress import Inspector, Observer, Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from bhpe_compile.compiler.agreement import Movement
     from bhpe_compile.exchange.export import Run
+    from bhpe_compile.exchange.frozen import Frozen
     from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
@@ -346,6 +347,28 @@ class Compilation:
         )
         return known, wide if known else {}
 
+    @cached_property
+    def frozen(self) -> Frozen | None:
+        """model.onnx in torch: the network as it ships. None where torch has no form of one of its operations."""
+        from bhpe_compile.exchange.frozen import Frozen, UnsupportedNodeError
+
+        try:
+            return Frozen(self.folded)
+        except UnsupportedNodeError:
+            return None
+
+    def frozen_outputs(self, feeds: Inputs) -> dict[str, NDArray[np.float32]]:
+        """What model.onnx computes from inputs by name; in ONNX Runtime where it is not `frozen`."""
+        import torch
+
+        from bhpe_compile.exchange.runtime import run_model
+
+        if self.frozen is None:
+            return run_model(self.onnx_bytes, feeds)
+        with one_thread():
+            outputs = self.frozen(*(torch.from_numpy(feeds[name]) for name in self.frozen.inputs))
+        return {name: value.numpy() for name, value in outputs.items()}
+
     @property
     def onnx_bytes(self) -> bytes:
         """model.onnx; the same model gives the same bytes."""
@@ -383,11 +406,14 @@ class Compilation:
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
         from bhpe_compile.artifact import check_output
+        from bhpe_compile.artifact.web import check_web_family
         from bhpe_compile.artifact.wheel import check_family
 
         self.target.measured_tiles()  # an unknown target, a damaged table
         if WHEEL in self.options.forms:
             check_family(self.target.family)
+        if WEB in self.options.forms:
+            check_web_family(self.target.family)
         if self.source is not None and not self.source.exists():
             raise UsageError(f"{self.source}: no such file")
         check_output(output, force)
@@ -419,11 +445,12 @@ class Compilation:
                 self.target,
                 self.onnx_bytes,
                 report,
-                self.run.arrays(),
+                {**self.inputs, **self.frozen_outputs(self.inputs)},
                 {**facts, "passes": passes_run(self.records), "versions": versions()},
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
+                web=WEB in options.forms,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
 
@@ -488,7 +515,7 @@ def compile_model(
 
         compilation.check(output, force)
         compilation.teacher = load_model(teacher, options.network)
-    return _compile(compilation, output, force)
+    return finish(compilation, output, force)
 
 
 def compile_graph(
@@ -507,10 +534,11 @@ def compile_graph(
     calibrated on it. Of the options, `dense`, `residual` and those of the target count. Raises as `compile_model` does.
     """
     compilation = Compilation.of_graph(graph, inputs, options, progress=Progress(observer))
-    return _compile(compilation, output, force)
+    return finish(compilation, output, force)
 
 
-def _compile(compilation: Compilation, output: Path, force: bool) -> CompileResult:
+def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
+    """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
     with Tools.start() as tools:
         compilation.tools = tools

@@ -27,10 +27,14 @@ from bhpe_compile.kernels.tir import (
     load_floats,
     maximum,
     minimum,
+    nearest,
     splat,
     store,
 )
 from bhpe_compile.targets.isa import VectorIsa
+
+FAR = 512.0
+"""A level that no zero point brings back into 0 .. 255."""
 
 UNROLLED_VECTORS = 8
 """Vectors of one run handled by straight-line code; more become a loop."""
@@ -96,7 +100,10 @@ class Quantize(Kernel):
 
             def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
                 value = load_floats(buffers["x"], base_in, lanes, isa)
-                level = T.nearbyint(value / splat(step, lanes)) + splat(zero, lanes)
+                level = value / splat(step, lanes)
+                if not isa.rounds:  # beyond these it is level 0 or 255 anyway
+                    level = minimum(maximum(level, f32(-FAR, lanes), lanes, isa), f32(FAR, lanes), lanes, isa)
+                level = nearest(level, lanes, isa) + splat(zero, lanes)
                 level = maximum(level, f32(0, lanes), lanes, isa)
                 level = minimum(level, f32(255, lanes), lanes, isa) - splat(shift, lanes)
                 # int32 first: a conversion every vector unit has

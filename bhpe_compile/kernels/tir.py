@@ -162,6 +162,28 @@ def minimum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
     return T.min(a, b)
 
 
+TO_WHOLE = 1.5 * 2**23
+"""A float32 of this size has no fraction: adding to it rounds to a whole number, ties to even."""
+
+
+def nearest(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The nearest whole number, ties to even, of float32 values up to 2^22."""
+    if isa.rounds:
+        return T.nearbyint(value)
+    whole = f32(TO_WHOLE, lanes)
+    # the second fence keeps TVM from taking the constants for nothing
+    return uncontracted(uncontracted(value, lanes) + whole, lanes) - whole
+
+
+def uncontracted(value: Expr, lanes: int) -> Expr:
+    """A float32 product that is rounded by itself.
+
+    TVM lets LLVM make one fused multiply-add of a product and an addition on targets that have one, and the sum would
+    be another number than elsewhere.
+    """
+    return T.call_llvm_pure_intrin(dtype_of("float32", lanes), "llvm.arithmetic.fence", value)
+
+
 def widen(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """float16 -> float32."""
     if isa.half == "four" and lanes % NEON_HALVES == 0:

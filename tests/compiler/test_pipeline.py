@@ -20,7 +20,6 @@ import pytest
 import torch
 from torch import nn
 
-from bhpe_compile.check.onnx_runtime import runtime
 from bhpe_compile.check.verify import verify
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation, CompileResult, compile_graph, compile_model
@@ -28,6 +27,7 @@ from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.compiler.progress import STAGES, Progress
 from bhpe_compile.compiler.record import describe, versions
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.exchange.runtime import runtime
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
@@ -43,16 +43,15 @@ from bhpe_compile.passes.binarize import (
 )
 from bhpe_compile.passes.binarize.round_storage import kept_maps
 from tests.command import FILES
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 
-pytestmark = pytest.mark.usefixtures("shared_workers")
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
 
 KEPT = "backbone.layer1.0.conv1"
 """A layer every scheme makes binary unless told otherwise."""
 
 OPTIONS: dict[str, CompileOptions] = {
     "bidrn": CompileOptions("x86"),
-    "again": CompileOptions("x86"),
     "float": CompileOptions("x86", scheme="float"),
     "int8": CompileOptions("x86", scheme="int8"),
     "bnn": CompileOptions("x86", scheme="bnn"),
@@ -210,14 +209,6 @@ def test_observer_sees_all_stages_in_order(compiled: Compilations) -> None:
     assert tuple(compiled("bidrn").seconds) == STAGES
 
 
-def test_twice_in_one_process_gives_the_same_bytes(compiled: Compilations, kept_workers: KeptWorkers) -> None:
-    compiled("bidrn")
-    kept_workers.forget()
-    one, two = compiled("bidrn"), compiled("again")
-    for name in FILES:
-        assert content(one, name) == content(two, name), name
-
-
 def test_a_binary_checkpoint_gives_the_same_network(compiled: Compilations, tmp_path: Path) -> None:
     """Made binary before it is saved or while it is compiled: the same model.onnx, which holds every weight.
 
@@ -328,17 +319,31 @@ class Trunk(nn.Module):
         return {"features": self.backbone(image)}
 
 
-def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
+def compile_trunk(compiled: Compilations, output: Path, target: str = "x86") -> CompileResult:
     graph, _ = binarize(Trunk(compiled.model.backbone), BinarizeOptions())
-    example = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
-    inputs = {"image": example}
-    result = compile_graph(freeze(graph), inputs, tmp_path / "trunk", CompileOptions("x86"))
+    inputs = {"image": np.random.default_rng(0).random((1, 3, 64, 96), np.float32)}
+    return compile_graph(freeze(graph), inputs, output, CompileOptions(target))
+
+
+def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
+    result = compile_trunk(compiled, tmp_path / "trunk")
     assert tuple(result.seconds) == STAGES[2:]
     found = verify(result.output)
     assert found.ok, found.first_difference
     assert found.binary_layers > 0
     with pytest.raises(UsageError, match="did you mean x86"):
-        compile_graph(freeze(graph), inputs, tmp_path / "other", CompileOptions("x87"))
+        compile_trunk(compiled, tmp_path / "other", "x87")
+
+
+def test_twice_in_one_process_gives_the_same_bytes(
+    compiled: Compilations, kept_workers: KeptWorkers, tmp_path: Path
+) -> None:
+    """By the same workers; the whole network in two processes is compared in tests/e2e/test_compile.py."""
+    for name in ("one", "two"):
+        with kept_workers.anew():
+            compile_trunk(compiled, tmp_path / name)
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 class Normed(nn.Module):

@@ -1,7 +1,7 @@
 """Both embedded models for every kind of CPU, executed: integers exactly, floats within the tolerance of `verify`.
 
 A model is folded once, by the command that compiles it for x86; for each CPU its model.onnx is lowered, compiled and
-linked, as the command does from there on.
+linked, as the command does from there on. The binary one for WebAssembly is that of the tests in a browser.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from bhpe_compile.check.verify import verify
 from bhpe_compile.passes.base import PassManager
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.targets import Target, get_target
-from tests.examples import Compiled, KeptWorkers
+from tests.examples import Compiled
+from tests.kept import KeptWorkers
+
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
 
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""
@@ -58,8 +61,12 @@ def test_compiled_and_executed(
 ) -> None:
     target = get_target(name)
     skip_without(target.emulator)
-    one: Compiled = request.getfixturevalue(model)
-    found = verify(for_target(one.folder, target, tmp_path / "out", kept_workers))
+    if (name, model) == ("wasm32", "compiled_bidrn"):
+        folder = request.getfixturevalue("compiled_web").folder
+    else:
+        one: Compiled = request.getfixturevalue(model)
+        folder = for_target(one.folder, target, tmp_path / "out", kept_workers)
+    found = verify(folder)
     assert found.executed == target.emulator
     assert found.ok
     assert found.binary_exact

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import bhpe, inside
+from tests.command import inside
 from tests.examples import Compiled
 
 emulator = pytest.mark.skipif(
@@ -22,7 +22,7 @@ emulator = pytest.mark.skipif(
 @pytest.mark.parametrize("target", ["compiled", pytest.param("compiled_arm", marks=emulator)])
 def test_compiled_model_is_right(target: str, request: pytest.FixtureRequest) -> None:
     one: Compiled = request.getfixturevalue(target)
-    outcome = bhpe("verify", one.folder, "--format", "json")
+    outcome = inside("verify", one.folder, "--format", "json")
     assert outcome.code == 0, outcome.stderr
     result = json.loads(outcome.stdout)
     assert result["ok"] is True

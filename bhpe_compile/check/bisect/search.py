@@ -1,11 +1,10 @@
-"""The first pass, then the first node, whose result differs from the reference beyond its bound.
+"""The first step that differs: between a checkpoint made again and model.onnx, then between model.onnx and the program.
 
-    torch -> exported ONNX -> after onnxsim -> after every fold pass -> model.onnx -> every step of the program
+    checkpoint -> torch (the folded graph)   =   model.onnx in ONNX Runtime   =   the compiled program
 
-With the checkpoint all stages are made again, and torch is the reference up to model.onnx. From the artefact alone
-model.onnx is the reference: whether it is right itself can then only be seen in its outputs, and flips travel through
-those, so that they are told and not judged. The kernel graphs between the lower passes are not run: a wrong step is
-traced to its constants, to the machine code or to the lowering as a whole (see `artefact_stage`).
+All three compute the same signs and levels (docs/exactness.md), so the first layer that reads another one tells where
+something is wrong: the step that wrote it. `blame` then says whether its constants, its machine code or its lowering.
+A network with float layers in front of signs has no such guarantee and is refused.
 """
 
 from __future__ import annotations
@@ -20,41 +19,43 @@ import onnx
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import load_onnx
-from bhpe_compile.check.bisect.artefact_stage import Wrong, judge_program, lowered_again
-from bhpe_compile.check.bisect.graph_stage import Judged, judge, reference_margins, reference_signs
-from bhpe_compile.check.bisect.reference import torch_reference
-from bhpe_compile.check.bisect.repro import check_folder, extract, write_repro, write_step
-from bhpe_compile.check.bisect.stages import Snapshot, options_of, remake
-from bhpe_compile.check.bisect.statistics import Difference
-from bhpe_compile.check.verify.oracle import run_oracle
-from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.check.bisect.blame import Steps, lowered_again
+from bhpe_compile.check.bisect.remake import options_of, remake
+from bhpe_compile.check.bisect.repro import check_folder, write_layer
+from bhpe_compile.check.verify.compare import allowed, differences
+from bhpe_compile.check.verify.layers import layers_of
+from bhpe_compile.check.verify.oracle import Oracle, OracleRun
+from bhpe_compile.check.verify.verify import watched_steps
+from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.runtime.session import Session
 
 Array = NDArray[Any]
 Tick = Callable[[str], None]
 
+CHECKPOINT, PROGRAM = "model.onnx", "program"
+"""What is compared: the artefact's model.onnx with the checkpoint made again, the program with model.onnx."""
+
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage: how many places were compared, how many signs flipped, whether all is within the bounds."""
+    """One comparison: how many signs and levels were compared, and how many differ."""
 
-    stage: str
     name: str
     ok: bool
     compared: int
-    flips: int
-    signs: int
+    differing: int
 
 
 @dataclass(frozen=True)
 class Culprit:
-    """The first difference: behind which pass (or in what part of the artefact), at which node."""
+    """The first difference: of what kind, at which layer, in what."""
 
-    stage: str
-    pass_name: str
+    origin: str
+    """"model.onnx" (it is not what the checkpoint gives), "weights.bin", "code generation" or "lower"."""
+
     node: str
     what: str
-    difference: Difference | None
     notes: tuple[str, ...] = ()
 
 
@@ -71,7 +72,7 @@ class BisectResult:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs beyond its bound."""
+        """Whether nothing differs."""
         return self.culprit is None
 
     def to_json(self) -> dict[str, Any]:
@@ -88,11 +89,11 @@ def bisect(
     calibrate: tuple[Path, ...] = (),
     tick: Tick = lambda _: None,
 ) -> BisectResult:
-    """Bisect the artefact at `path` on its recorded picture, or on another.
+    """Bisect the artefact at `path` on its recorded input, or on a picture.
 
-    checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the smallest
-    graph that shows the difference. calibrate: the pictures it was calibrated on, where these were named. Raises as
-    `verify` does.
+    checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the layer
+    that differs, its inputs and how to run it. calibrate: the pictures it was calibrated on, where these were named.
+    Raises as `verify` does, and InputError for a network whose signs or levels come from float layers.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture, make_feeds
@@ -102,15 +103,20 @@ def bisect(
     tick("check hashes")
     manifest = check_artifact(path)
     interface = Interface.from_dict(manifest["network"])
-    given = load_reference(path).inputs if picture is None else make_feeds(interface, load_picture(picture))
-    feeds = {port["name"]: given[port["name"]] for port in manifest["inputs"]}
-    search = _Search(path, feeds, repro, tick)
+    recorded = load_reference(path).inputs
+    given = recorded if picture is None else make_feeds(interface, load_picture(picture))
+    names = [port["name"] for port in manifest["inputs"]]
+    search = _Search(path, interface, {name: given[name] for name in names}, repro, tick)
     if checkpoint is not None:
         options = replace(options_of(manifest), calibrate=calibrate)
-        search.from_checkpoint(checkpoint, options, interface)
+        search.from_checkpoint(remake(checkpoint, options, {name: recorded[name] for name in names}).folded)
     if search.culprit is None:
         search.through_program(manifest)
-    return search.result("torch" if checkpoint is not None else "model.onnx")
+    reference = "model.onnx" if checkpoint is None else "the checkpoint"
+    files = tuple(str(file) for file in search.files)
+    return BisectResult(
+        str(path), reference, tuple(search.stages), search.culprit, files, tuple(search.remarks)
+    )
 
 
 @dataclass
@@ -118,6 +124,7 @@ class _Search:
     """Goes from stage to stage until something differs."""
 
     path: Path
+    interface: Interface
     feeds: Mapping[str, Array]
     repro: Path | None
     tick: Tick
@@ -126,91 +133,123 @@ class _Search:
     files: tuple[Path, ...] = ()
     remarks: list[str] = field(default_factory=list)
 
-    def result(self, reference: str) -> BisectResult:
-        """What was found."""
-        files = tuple(str(path) for path in self.files)
-        return BisectResult(
-            str(self.path), reference, tuple(self.stages), self.culprit, files, tuple(self.remarks)
-        )
+    def __post_init__(self) -> None:
+        self.tick("ONNX Runtime")
+        self.model = load_onnx(self.path / "model.onnx")
+        self.oracle = Oracle(self.model, self.interface)
+        if self.oracle.float_parts:
+            raise InputError(
+                f"{self.path}: {self.oracle.float_parts[0]} is computed in float and feeds signs or levels: no two "
+                "programs agree to the bit; --bisect needs a model whose layers are binary or 8-bit"
+            )
+        self.expected: OracleRun = self.oracle.run(self.feeds)
 
-    def from_checkpoint(self, checkpoint: Path, options: CompileOptions, interface: Interface) -> None:
-        """torch, the exported graph, every fold pass, and the artefact's own model.onnx."""
-        self.tick("make the model again")
-        remade = remake(checkpoint, options, self.feeds)
-        reference = torch_reference(remade.graph, self.feeds, interface)
-        load_onnx(self.path / "model.onnx")  # damage is told before its bytes are looked at
-        own = (self.path / "model.onnx").read_bytes()
-        snapshots = [*remade.snapshots]
-        if own != snapshots[-1].content:
+    def from_checkpoint(self, folded: Any) -> None:
+        """The checkpoint made again against the artefact's own model.onnx."""
+        import onnx_ir as ir
+        import torch
+
+        from bhpe_compile.exchange.frozen import Frozen
+
+        self.tick("torch")
+        content = ir.to_proto(folded).SerializeToString(deterministic=True)
+        if content != (self.path / "model.onnx").read_bytes():
             self.remarks.append("model.onnx is not what the checkpoint and the recorded options give now")
-        snapshots.append(Snapshot("artefact", "model.onnx", own, ()))
-        first = snapshots[0].model
-        signs, margins = reference_signs(first, reference), reference_margins(first, reference)
-        changed: set[str] = set()
-        for snapshot in snapshots:
-            self.tick(f"after {snapshot.name}")
-            changed |= {n.site for n in snapshot.notes if n.applied and n.pass_name == "fold-threshold"}
-            judged = judge(snapshot.model, reference, signs, margins, self.feeds, frozenset(changed))
-            ok = judged.finding is None
-            self.stages.append(
-                StageResult(snapshot.stage, snapshot.name, ok, judged.compared, judged.flips, judged.signs)
-            )
-            if not ok:
-                self._blame(snapshot, judged)
-                return
+        feeds = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
+        arrays = {name: value.numpy() for name, value in Frozen(folded).run(feeds).items()}
+        compared = differing = 0
+        for name, layer in layers_of(onnx.load_from_string(content)).items():
+            want, got = layer.of_value(arrays[layer.x]), self.expected.reads.get(name)
+            fits = got is not None and got.shape == want.shape
+            differ = int(np.count_nonzero(got != want)) if fits else want.size
+            compared, differing = compared + want.size, differing + differ
+            if differ and self.culprit is None:
+                what = _told(name, differ, want.size)
+                self.culprit = Culprit(CHECKPOINT, self._writer_of(layer.x, name), what)
+                if name in self.oracle.layers:
+                    self._write(self.oracle.layers[name].x, found=arrays)
+        self._outputs(arrays)
+        self.stages.append(StageResult(CHECKPOINT, self.culprit is None, compared, differing))
 
-    def _blame(self, snapshot: Snapshot, judged: Judged) -> None:
-        finding = judged.finding
-        if finding is None:
-            return
-        notes = tuple(note.reason for note in snapshot.notes if note.site == finding.node)
-        self.culprit = Culprit(
-            snapshot.stage, snapshot.name, finding.node, finding.difference.what, finding.difference, notes
-        )
-        if self.repro is not None:
-            part, inputs = extract(judged.values.model, finding.value, judged.good, judged.values.values)
-            expected: dict[str, Array] = {"expected": finding.expected, "found": finding.found}
-            expected["bound"] = np.array(
-                finding.difference.bound if finding.expected.dtype != np.bool_ else 0.5
-            )
-            self.files = write_repro(self.repro, part, inputs, expected, self._text())
+    def _writer_of(self, value: str, reader: str) -> str:
+        """The layer that wrote what `reader` reads; `reader` where no layer did."""
+        producers = {name: node for node in self.model.graph.node for name in node.output}
+        layers = self.oracle.layers
+        while (node := producers.get(value)) is not None:
+            if node.name in layers:
+                return str(node.name)
+            value = next((name for name in node.input if name in producers), "")
+        return reader
+
+    def _outputs(self, got: Mapping[str, Array]) -> None:
+        for name, gap in differences(self.interface, got, self.expected.outputs).items():
+            if self.culprit is None and gap > allowed(self.interface.output(name), exact=True):
+                self.culprit = Culprit(CHECKPOINT, name, f"output {name}: off by {gap:.3g}")
+                self._write(name, found=got)
 
     def through_program(self, manifest: Mapping[str, Any]) -> None:
         """Every step of the compiled program against model.onnx."""
         from bhpe_compile.runtime import open_session
         from bhpe_compile.targets import PRESETS, restore_target
 
-        self.tick("ONNX Runtime")
-        oracle = run_oracle(self.path / "model.onnx", self.feeds)
         self.tick("lower again")
         target = restore_target(manifest["target"], PRESETS)
-        if target is not None:
-            described = lowered_again(self.path, target)
-        else:
-            described = {}
+        if target is None:
             self.remarks.append(
                 f"target {manifest['target']['name']} is another one now: the constants are not compared"
             )
-        self.tick("program")
-        model = load_onnx(self.path / "model.onnx")
         with open_session(self.path) as session:
-            judged = judge_program(session, oracle, model, self.feeds, described)
-        self.stages.append(
-            StageResult(
-                "artefact", "program", judged.wrong is None, judged.compared, judged.flips, judged.signs
-            )
-        )
-        if judged.wrong is not None:
-            self._blame_step(judged.wrong, model)
-
-    def _blame_step(self, wrong: Wrong, model: onnx.ModelProto) -> None:
-        note = f"step {wrong.step.index}, kernel {wrong.step.symbol}"
-        self.culprit = Culprit("artefact", wrong.origin, wrong.layer, wrong.what, wrong.difference, (note,))
+            described = {} if target is None else lowered_again(self.path, target, session)
+            self.tick("program")
+            steps = Steps(session, self.feeds, target, described)
+            first = self._first_difference(session, steps)
+        found = steps.wrong_constant() or (steps.blame(*first) if first is not None else None)
+        if found is None:
+            return
+        self.stages[-1] = replace(self.stages[-1], ok=False)
+        step = found.step
+        notes = (f"step {step.index}, kernel {step.symbol}",)
+        self.culprit = Culprit(found.origin, step.layer or step.symbol, found.what, notes)
         if self.repro is not None:
-            self.files = write_step(self.repro, wrong, model, self.feeds, self._text())
+            node = next((one for one in self.model.graph.node if one.name == step.layer), None)
+            target_value = node.output[0] if node is not None else self.model.graph.output[0].name
+            self._write(target_value, step=found.arguments)
 
-    def _text(self) -> str:
-        return describe(self.culprit, self.path) if self.culprit is not None else ""
+    def _first_difference(self, session: Session, steps: Steps) -> tuple[int, str] | None:
+        """The first tensor of which a sign, a level or an output differs, and what does; adds the stage."""
+        compared = differing = 0
+        first: tuple[int, str] | None = None
+        for step in watched_steps(session, self.oracle):
+            want, x = self.expected.reads[step.layer], step.argument("x")
+            got = self.oracle.layers[step.layer].of_memory(steps.contents[step.index, x], want.shape)
+            differ = int((got != want).sum())
+            compared, differing = compared + want.size, differing + differ
+            if differ and first is None:
+                first = step.args[x], _told(step.layer, differ, want.size)
+        for name, gap in differences(self.interface, steps.outputs, self.expected.outputs).items():
+            if first is None and gap > allowed(self.interface.output(name), exact=True):
+                tensor = next(one.id for one in session.outputs if one.name == name)
+                first = tensor, f"output {name}: off by {gap:.3g}"
+        self.stages.append(StageResult(PROGRAM, first is None, compared, differing))
+        return first
+
+    def _write(
+        self,
+        target: str,
+        *,
+        found: Mapping[str, Array] | None = None,
+        step: Mapping[str, Array] | None = None,
+    ) -> None:
+        if self.repro is not None and self.culprit is not None:
+            stops = [layer.x for layer in self.oracle.layers.values()]
+            text = describe(self.culprit, self.path)
+            self.files = write_layer(
+                self.repro, self.model, self.feeds, stops, target, text, found=found, step=step
+            )
+
+
+def _told(layer: str, differ: int, size: int) -> str:
+    return f"what {layer} reads: {differ} of {size} signs or levels differ"
 
 
 def describe(culprit: Culprit, path: Path) -> str:
@@ -218,20 +257,9 @@ def describe(culprit: Culprit, path: Path) -> str:
     lines = [
         "# First difference",
         "",
-        f"`{path.name}`: after `{culprit.pass_name}` ({culprit.stage}), at `{culprit.node}`: {culprit.what}.",
+        f"`{path.name}`: {culprit.origin}, at `{culprit.node}`: {culprit.what}.",
         "",
-    ]
-    if culprit.difference is not None:
-        gap = culprit.difference
-        lines += [
-            f"- {gap.beyond} of {gap.elements} elements beyond {gap.bound:.4g}, the first at {gap.first}",
-            f"- largest difference {gap.largest:.6g}, root mean square {gap.rms:.6g}",
-            f"- expected {gap.expected_range[0]:.6g} .. {gap.expected_range[1]:.6g}, "
-            f"found {gap.found_range[0]:.6g} .. {gap.found_range[1]:.6g}",
-            f"- {gap.flips} signs differ ({gap.flip_rate:.2e})",
-        ]
-    lines += [f"- {note}" for note in culprit.notes]
-    lines += [
+        *(f"- {note}" for note in culprit.notes),
         "",
         "`python run.py` runs `model.onnx` on `inputs.npz` and compares with `expected.npz`.",
         "Where there is a `step.py`, `python step.py ARTEFACT` runs the step of the compiled program that is wrong;",
