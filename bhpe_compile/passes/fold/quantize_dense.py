@@ -143,7 +143,9 @@ class QuantizeDense(Pass[ir.Model]):
         layer = layer_of(node)
         if layer is not None:
             set_layer(new, layer)
+        kept = old.name
         substitute(graph, last, new, {old: out})
+        out.name = kept  # the value is the same, but for its rounding
         if last is not node:
             detach(graph, node)
         return ""
