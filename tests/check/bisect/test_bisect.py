@@ -30,7 +30,7 @@ from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.processes import python_command
 from tests.check.artefacts import SIZE, Here, Small, damaged, exact_network, signed_again
 from tests.command import environment
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 from tests.networks.packages import install, on_path
 from tests.networks.small import scattered
 from tests.passes.lower.graphs import small_network
