@@ -8,6 +8,7 @@ import pytest
 
 from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401
 from tests.examples import compiled, compiled_arm, compiled_bidrn, compiled_web, example  # noqa: F401
+from tests.films import walk  # noqa: F401
 from tests.kept import kept_workers, kernel_by_kernel, shared_simplifier, shared_workers  # noqa: F401
 
 # ignored by `make test &` in a script, which commands under test would inherit

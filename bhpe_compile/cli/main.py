@@ -87,7 +87,7 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
     \b
     bhpe-compile example demo                              small trained models and pictures to try
     bhpe-compile demo/model-bidrn.pt --target x86          compile: writes dist/model-bidrn-x86/
-    bhpe-compile run dist/model-bidrn-x86 demo/drawn.png   the pose as JSON
+    bhpe-compile run dist/model-bidrn-x86 demo/drawn.jpg   the pose as JSON
     bhpe-compile bench dist/model-bidrn-x86 --per-layer    how long it takes here
 
     Networks are described by packages: `bhpe-compile networks` lists those that are there.

@@ -270,11 +270,10 @@ def _verification(result: Mapping[str, Any] | None) -> Table | None:
         "binary_exact": "binary layers exact",
         "int8_layers": "8-bit layers",
         "int8_exact": "8-bit layers exact",
-        "flips": "flipped signs",
-        "signs": "of signs",
-        "max_abs_error": "largest difference, flips' effect left out",
-        "max_abs_error_free": "largest difference",
-        "max_abs_error_torch": "largest difference from PyTorch",
+        "equal": "equal to the bit",
+        "differing": "signs and levels that differ",
+        "values": "of signs and levels",
+        "max_abs_error": "largest difference of an output",
         "first_difference": "first difference",
     }
     rows = [

@@ -123,6 +123,11 @@ class View:
         affine = self.affine
         return np.asarray(points, np.float64) * affine.diagonal() + affine[:, 2]
 
+    def to_input(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """[..., 2] points in pixels of the picture -> pixels of the input."""
+        affine = self.affine
+        return np.asarray((np.asarray(points, np.float64) - affine[:, 2]) / affine.diagonal())
+
     def keypoints(self, output: Output, values: NDArray[Any]) -> NDArray[np.float64]:
         """Values of a keypoint output, [..., k, 2 or more] in cells of its grid -> [k, 2] pixels of the picture."""
         rows, columns = self.port.size

@@ -28,7 +28,13 @@ def test_everything_in_float(example: Path, tmp_path: Path) -> None:
     assert report["options"] | {"dense": "fp32", "residual": "fp32"} == report["options"]
     assert (report["calibration"], report["weights"]["int8"]) == (None, 0)
     verified = json.loads(inside("verify", tmp_path / "a", "--format", "json").stdout)
-    assert (verified["ok"], verified["int8_layers"], verified["rounding"]) == (True, 0, None)
+    assert (verified["ok"], verified["equal"], verified["int8_layers"]) == (True, False, 0)
+    assert len(verified["float_parts"]) > 1
+    shown = inside("verify", tmp_path / "a").stdout
+    assert f"float layers        {verified['float_parts'][0]} and " in shown
+    bisected = inside("verify", tmp_path / "a", "--bisect")
+    assert bisected.code == 3
+    assert "is computed in float and feeds signs or levels" in bisected.stderr
 
 
 def test_pictures_of_the_user(example: Path, tmp_path: Path) -> None:
