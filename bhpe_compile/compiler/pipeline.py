@@ -333,18 +333,11 @@ class Compilation:
             return rounding.half, {}
         wide = {self.run.values.get(node, ""): size for node, size in rounding.wide.items()}
         known = wide.keys() <= {value.name for node in model.graph for value in node.outputs}
-        which = (
-            f"{len(wide)} feature maps" if known else "residuals"
-        )  # where it cannot be told which ones they are
+        # torch's exporter gives other names: then it cannot be told which values they are
+        which = f"{len(wide)} feature maps" if known else "residuals"
         node, size = max(rounding.wide.items(), key=lambda item: abs(math.log2(item[1])))
-        self.notes.append(
-            Note(
-                "half-residuals",
-                "",
-                False,
-                f"{which} stay float32: {node} reaches {size:.3g}, beyond float16",
-            )
-        )
+        reason = f"{which} stay float32: {node} reaches {size:.3g}, beyond float16"
+        self.notes.append(Note("half-residuals", "", False, reason))
         return known, wide if known else {}
 
     @cached_property
