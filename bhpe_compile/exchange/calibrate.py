@@ -9,7 +9,7 @@ Memory is bounded however many pictures there are (`LIMIT`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
+from bhpe_compile.exchange.magnitudes import Watcher, all_finite, first_not_finite
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.rounding import INPUT_LEVELS
 
@@ -44,6 +45,8 @@ class Calibration:
     pictures: int = 0
     samples: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     extremes: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    largest: dict[str, float] = field(default_factory=dict)
+    """Magnitudes of the nodes that were watched."""
     stride: int = 1
     kept: int = 0
     _seen: int = 0
@@ -104,14 +107,26 @@ def calibrate(
     graph: fx.GraphModule,
     examples: Iterable[Mapping[str, NDArray[np.float32]]],
     tick: Callable[[str], None] = lambda _: None,
+    watched: Collection[str] = (),
 ) -> Calibration:
-    """What `graph` reads on all `examples`, each its inputs by name, in order; `tick` hears of every one."""
+    """What `graph` reads on all `examples`, each its inputs by name, in order; `tick` hears of every one.
+
+    watched: nodes whose largest magnitude is kept.
+    """
     calibration = Calibration()
     with torch.no_grad(), calibration.watching(graph):
         for example in examples:
             tick(f"calibration, picture {calibration.pictures + 1}")
-            graph(*map(torch.from_numpy, example.values()))
+            inputs = {name: torch.from_numpy(array) for name, array in example.items()}
+            found = Watcher(graph, watched, calibration.largest).run(*inputs.values())
             calibration.pictures += 1
+            outputs = list(found.values()) if isinstance(found, Mapping) else [found]
+            if not all_finite(outputs):
+                where = first_not_finite(graph, inputs) or "the network"
+                raise InputError(
+                    f"{where}: NaN or infinity on picture {calibration.pictures} of the "
+                    "calibration; its weights are broken, or the picture is nothing for this network"
+                )
     return calibration
 
 

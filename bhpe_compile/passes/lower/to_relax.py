@@ -22,12 +22,15 @@ from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from bhpe_compile.errors import BhpeError
+from bhpe_compile.errors import BhpeError, InputError
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.describe import ARRAY_ROLES, describe
 from bhpe_compile.passes.lower.emit import KernelCall
 from bhpe_compile.targets.isa import VectorIsa
+
+TINY = 2.0**-12
+"""Weights that are all smaller are float16 numbers times a power of two (`passes/binarize/freeze.py`)."""
 
 
 @dataclass
@@ -81,12 +84,17 @@ def _numpy(expr: Any, node: ir.Node) -> NDArray[Any]:
 def _pack(
     kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
 ) -> dict[str, NDArray[Any]]:
-    """Constants in the layout the kernel wants; float16 weights must be exact."""
+    """Constants in the layout the kernel wants. Weights of float kernels are exact in float16, or InputError says that
+    they are too small for it."""
     weight = arrays.get("weight", np.zeros(0))
     if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, weight.astype(np.float16)):
-        raise BhpeError(
-            f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
-        )
+        layer, largest = g.text(node, "layer"), np.abs(weight).max()
+        if largest < TINY:
+            raise InputError(
+                f"{layer}.weight: its largest magnitude {largest:g} is too small for float16, in which layers that "
+                "compute in float are stored; rescale the layer, or compute it in 8 bits"
+            )
+        raise BhpeError(f"internal: {layer}: weights changed after they were rounded to float16")
     return kernel.constants(isa, arrays)
 
 
