@@ -32,8 +32,8 @@ EQUAL: dict[str, Any] = {"ok": True, "equal": True, "binary_exact": True, "int8_
 
 LAYERS = {
     "compiled": {"binary": 46, "int8": 20},
-    **dict.fromkeys(("compiled_bidrn", "compiled_bidrn_arm"), {"binary": 38, "int8": 28}),
-    **dict.fromkeys(("compiled_int8", "compiled_int8_armv7"), {"binary": 0, "int8": 60}),
+    **{key: {"binary": 38, "int8": 28} for key in ("compiled_bidrn", "compiled_bidrn_arm")},
+    **{key: {"binary": 0, "int8": 60} for key in ("compiled_int8", "compiled_int8_armv7")},
 }
 
 
