@@ -171,6 +171,7 @@ def compile_command(
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
     from bhpe_compile.compiler.pipeline import Compilation, compile_model
+    from bhpe_compile.frontends.kinds import CHECKPOINT, ONNX, require_door
     from bhpe_compile.targets import get_target
 
     if dump.print_passes:
@@ -181,7 +182,7 @@ def compile_command(
         raise click.MissingParameter(
             "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
         )
-    existing_file(model, "model or command")
+    require_door(existing_file(model, "model or command"), CHECKPOINT, ONNX)
     if not options.target:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(options.target)

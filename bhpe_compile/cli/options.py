@@ -222,3 +222,19 @@ def existing_file(path: Path, what: str) -> Path:
     if kind is not None:
         raise UsageError(f"{path}: is {kind}, not a {what}")
     return path
+
+
+def existing_checkpoint(path: Path, what: str = "model") -> Path:
+    """`path` if it is a checkpoint by its content; else a UsageError or InputError, before anything heavy is
+    imported."""
+    from bhpe_compile.frontends.kinds import CHECKPOINT, require_door
+
+    require_door(existing_file(path, what), CHECKPOINT)
+    return path
+
+
+def existing_subject(path: Path) -> Path:
+    """`path` if it is a folder, which may be an artefact, or a checkpoint; raises as `existing_checkpoint`."""
+    if existing(path, "model or artefact").is_dir():
+        return path
+    return existing_checkpoint(path, "model or artefact")
