@@ -13,7 +13,7 @@ from bhpe_compile.errors import UsageError
 if TYPE_CHECKING:
     from bhpe_compile.passes.binarize import BinarizeOptions
 
-MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
+MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt", ".onnx"})
 
 BINARY_SCHEMES = ("bidrn", "bnn", "reactnet")
 """What makes layers binary; `passes/binarize/scheme.py` says how."""
@@ -35,6 +35,7 @@ class CompileOptions:
     None as the scheme has it: "int8", or "fp32" with the scheme "float". tiles: a table of register tiles that replaces
     the target's own. forms: of `FORMS`, the folder is always built. embed_weights: puts the weights into the libraries,
     too.
+    shapes: of inputs that an ONNX file leaves open, by name.
     network: names the checkpoint's network, None: seen from its keys.
     UsageError for an unknown scheme, and for one that contradicts `dense`.
     """
@@ -52,6 +53,7 @@ class CompileOptions:
     network: str | None = None
     forms: tuple[str, ...] = ()
     embed_weights: bool = False
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:

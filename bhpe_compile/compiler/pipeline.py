@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import STATIC, WHEEL, CompileOptions
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.lower import Lowered
+    from bhpe_compile.report.places import Places
     from bhpe_compile.targets import Target
 
     Inputs = Mapping[str, NDArray[np.float32]]
@@ -78,6 +79,9 @@ class Compilation:
     `write` is the last stage. `of_loaded`, `of_graph` and `of_artifact` begin further down. `notes` and `records` tell
     what the passes decided and which ones ran, so far.
     """
+
+    uses_torch: ClassVar[bool] = True
+    attributes: ClassVar[Mapping[str, tuple[str, ...]]] = ATTRIBUTES
 
     def __init__(
         self,
@@ -156,7 +160,7 @@ class Compilation:
 
     def until(self, stage: str) -> Compilation:
         """Run everything up to the end of `stage`; returns this compilation."""
-        for attribute in ATTRIBUTES[stage]:
+        for attribute in self.attributes[stage]:
             getattr(self, attribute)
         return self
 
@@ -347,6 +351,7 @@ class Compilation:
             else:
                 with Workers() as workers:
                     lowered = generate(kernels, self.target, workers, progress.step)
+            self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
@@ -377,12 +382,11 @@ class Compilation:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
         from bhpe_compile.report.compiled import compile_report
-        from bhpe_compile.report.places import Places
 
         agreement, lowered, options = self.agreement, self.lowered, self.options
         with self.progress.stage("write"):
-            facts = describe(self._checkpoint, options, self.rounding.source, agreement)
-            places = Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
+            facts = self.facts()
+            places = self.places()
             report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles, places)
             write_artifact(
                 output,
@@ -390,13 +394,27 @@ class Compilation:
                 self.target,
                 self.onnx_bytes,
                 report,
-                self.run.arrays(),
+                self.reference(),
                 {**facts, "passes": passes_run(self.records), "versions": versions()},
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
+
+    def facts(self) -> dict[str, Any]:
+        """What manifest and report tell of model and options."""
+        return describe(self._checkpoint, self.options, self.rounding.source, self.agreement)
+
+    def places(self) -> Places:
+        """Where the layers belong."""
+        from bhpe_compile.report.places import Places
+
+        return Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
+
+    def reference(self) -> dict[str, NDArray[Any]]:
+        """The inputs it was run on, and what it computed from them, by name."""
+        return dict(self.run.arrays())
 
     # ---- shared by the stages -----------------------------------------------------------------------------
 
@@ -444,15 +462,17 @@ def compile_model(
     inspector: Inspector | None = None,
     teacher: Path | None = None,
     watched: tuple[Path, ...] = (),
+    kind: type[Compilation] = Compilation,
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
     observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
-    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. Raises
+    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
+    compiles such a file (`doors.py` knows). Raises
     UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported model) or
     ToolchainError. Nothing is written unless everything succeeded.
     """
-    compilation = Compilation(options, source, progress=Progress(observer, inspector))
+    compilation = kind(options, source, progress=Progress(observer, inspector))
     compilation.watched = watched
     if teacher is not None:
         from bhpe_compile.frontends.checkpoint import load_model
@@ -483,6 +503,6 @@ def compile_graph(
 
 def _compile(compilation: Compilation, output: Path, force: bool) -> CompileResult:
     compilation.check(output, force)
-    with Tools.start() as tools:
+    with Tools.start(torch=compilation.uses_torch) as tools:
         compilation.tools = tools
         return compilation.write(output, force)

@@ -1,7 +1,7 @@
 """What a compiled model is made of: TIR generators, each with its argument list and a NumPy reference.
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
-`DenseConvTranspose2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
+`DenseConvTranspose2d`, `DepthwiseConv2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
 `SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
@@ -20,6 +20,7 @@ from bhpe_compile.kernels.binary_deconv import BinaryConvTranspose2d
 from bhpe_compile.kernels.convert_floats import ConvertFloats
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
+from bhpe_compile.kernels.depthwise_conv import DepthwiseConv2d
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
 from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
@@ -39,6 +40,7 @@ __all__ = [
     "ConvertFloats",
     "DenseConv2d",
     "DenseConvTranspose2d",
+    "DepthwiseConv2d",
     "Epilogue",
     "Int8Conv2d",
     "Int8ConvTranspose2d",

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.base import Note, Pass
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.choose_tiles import ChooseTiles
 from bhpe_compile.passes.lower.describe import describe
+from bhpe_compile.passes.lower.expand_affines import ExpandAffines
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
@@ -43,8 +44,8 @@ PARTS = 8
 def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[Pass[ir.Model]]:
     """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
-        *(SliceGathers(), SelectKernels(), FuseEpilogue(), ChannelLast(), PackActivations()),
-        *(QuantizeActivations(), NarrowStorage(), SelectTransposes(), SelectConversions()),
+        *(SliceGathers(), SelectKernels(), FuseEpilogue(), ExpandAffines(), ChannelLast()),
+        *(PackActivations(), QuantizeActivations(), NarrowStorage(), SelectTransposes(), SelectConversions()),
         ChooseTiles(tiles, isa),
     ]
 
@@ -66,6 +67,7 @@ class Lowered:
     tiles: Mapping[str, str] = field(
         default_factory=dict
     )  # register tiles by symbol, of kernels that have one
+    notes: tuple[Note, ...] = ()  # what is left to TVM's default schedules although it is heavy
 
 
 def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lambda _: None) -> Lowered:
@@ -81,11 +83,11 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
     chip = (dict(target.llvm), target.isa)
     jobs: list[Job] = [("generate_glue", proto, *chip)]  # the longest, so first
     jobs += [("generate_kernels", part, *chip) for k in range(PARTS) if (part := kernels[k::PARTS])]
-    program, *built = workers.run(jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts"))
+    (program, slow), *built = workers.run(jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts"))
     program = replace(
         program,
         objects=(*program.objects, *(code for code, _ in built)),
-        workspace_bytes=max(program.workspace_bytes, *(workspace for _, workspace in built)),
+        workspace_bytes=max((program.workspace_bytes, *(workspace for _, workspace in built))),
     )
     glue = sum(step.kind == "glue" for step in program.steps)
     tiles = {
@@ -93,4 +95,5 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
         for one in kernels
         if (tile := one.chosen_tile(target.isa)) is not None
     }
-    return Lowered(program, len(kernels), glue, tiles)
+    notes = tuple(Note("glue", site, False, reason) for site, reason in slow)
+    return Lowered(program, len(kernels), glue, tiles, notes)

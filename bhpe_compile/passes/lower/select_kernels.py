@@ -1,14 +1,15 @@
-"""Every layer gets the kernel that computes it; what has no kernel is refused by name.
+"""Every layer gets the kernel that computes it; what has none is left to TVM, which is noted.
 
     PackedBinaryConv2d, PackedBinaryLinear   -> BinaryConv2d      (linear: a 1x1 convolution of a 1x1 map)
     PackedBinaryConvTranspose2d              -> BinaryConvTranspose2d
     Conv, Gemm                               -> DenseConv2d       (affine 1 * y + bias; more is folded later)
+    Conv, a group for each channel           -> DepthwiseConv2d
     Gemm of DQ(Q(w))                         -> DenseConv2d       with 8-bit weights, their steps in the affine
     ConvTranspose                            -> DenseConvTranspose2d
     Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8ConvTranspose2d
     MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
 
-Nothing with weights is left to TVM's default schedules: they are far slower than any library's.
+TVM's default schedules are far slower than any library's; a binary layer without a kernel is an error.
 Layouts are still those of ONNX (channels second); `channel_last` changes them.
 """
 
@@ -32,6 +33,9 @@ Facts = dict[str, g.AttributeValue]
 
 DENSE = {"Conv": "DenseConv2d", "ConvTranspose": "DenseConvTranspose2d", "Gemm": "DenseConv2d"}
 INT8 = {"Conv": "Int8Conv2d", "ConvTranspose": "Int8ConvTranspose2d"}
+
+POINT: Facts = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
+"""The geometry of a linear layer."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,38 @@ def _parameters(node: ir.Node) -> tuple[ir.Value, NDArray[np.float32], NDArray[n
     return value, np.asarray(step, np.float32), zero
 
 
-def _square(node: ir.Node, name: str, default: tuple[int, ...]) -> int:
-    values = set(g.integers(node, name, default))
-    if len(values) != 1:
-        raise InputError(f"layer {node.name}: {name} {sorted(values)} differ by side; no kernel for it")
-    return values.pop()
+def is_depthwise(node: ir.Node, channels: int) -> bool:
+    """Whether every channel of a convolution has a window of its own."""
+    return node.op_type == "Conv" and 1 < channels == g.integer(node, "group", 1) == g.shape_of(node.outputs[0])[1]
+
+
+class NoKernelError(Exception):
+    """Why no kernel of ours computes a node."""
+
+
+def window_facts(node: ir.Node, kernel: tuple[int, ...]) -> Facts:
+    """Geometry of a window node as attributes of a kernel node: a number where it is the same for all axes or sides.
+
+    The padding behind the map is what its last outputs read: a pool that rounds its size up reads more than `pads` say.
+    """
+    rank = len(kernel)
+    stride, dilation = g.integers(node, "strides", (1,) * rank), g.integers(node, "dilations", (1,) * rank)
+    pads = g.integers(node, "pads", (0,) * (2 * rank))
+    if rank != 2:
+        raise NoKernelError(f"it has {rank} axes")
+    if len(set(pads)) > 1 or g.integer(node, "ceil_mode"):
+        x, y = g.shape_of(node.inputs[0])[2:], g.shape_of(node.outputs[0])[2:]
+        behind = [
+            max(0, (y[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - x[i] - pads[i]) for i in (0, 1)
+        ]
+        pads = (*pads[:2], *behind)
+    facts = {"kernel": kernel, "stride": stride, "padding": pads, "dilation": dilation}
+    return {name: values[0] if len(set(values)) == 1 else list(values) for name, values in facts.items()}
+
+
+def is_square(facts: Facts) -> bool:
+    """Whether a kernel of ours for square windows, padded alike on all sides, takes the geometry."""
+    return all(isinstance(value, int) for value in facts.values()) and facts["dilation"] == 1
 
 
 class SelectKernels(Pass[ir.Model]):
@@ -108,12 +139,16 @@ class SelectKernels(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in self.visit(list(graph.graph)):
-            new = self._kernel(graph.graph, node)
+            try:
+                new = self._kernel(graph.graph, node)
+            except NoKernelError as reason:
+                notes.append(self.refused(node.name or "", f"computed slowly, by TVM's default schedule: {reason}"))
+                continue
             if new is None:
                 continue
             g.substitute(graph.graph, node, new, {node.outputs[0]: new.outputs[0]})
             notes.append(self.applied(new.name or "", f"computed by {new.op_type}"))
-        return PassResult(graph, bool(notes), tuple(notes))
+        return PassResult(graph, any(note.applied for note in notes), tuple(notes))
 
     def _kernel(self, graph: ir.Graph, node: ir.Node) -> ir.Node | None:
         key = node.op_type
@@ -121,6 +156,8 @@ class SelectKernels(Pass[ir.Model]):
             return self._binary(node)
         if node.domain not in ("", "ai.onnx"):
             return None
+        if key in (*DENSE, "MaxPool") and node.outputs[0].dtype not in (None, ir.DataType.FLOAT):
+            raise NoKernelError("its numbers are no float32")
         if key in DENSE:
             weight, x = quantized_weight(node), quantized_input(node)
             if key in INT8 and weight is not None and x is not None:
@@ -128,9 +165,7 @@ class SelectKernels(Pass[ir.Model]):
             if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):
                 return self._dense(graph, node, weight)
         if key in CONVOLUTIONS:
-            raise InputError(
-                f"layer {node.name}: weights are computed at run time; only constant weights compile"
-            )
+            raise NoKernelError("its weights are computed at run time")
         if key == "MaxPool":
             return self._max_pool(node)
         if key == "RoiAlign":
@@ -145,32 +180,32 @@ class SelectKernels(Pass[ir.Model]):
         return g.new_value(f"{old.name}_k", g.shape_of(old))
 
     def _geometry(self, node: ir.Node, weight: ir.Value | None) -> Facts:
-        if _square(node, "dilations", (1, 1)) != 1 or g.integer(node, "group", 1) != 1:
-            raise InputError(
-                f"layer {node.name}: groups and dilations have no kernel; keep them out of the model"
-            )
-        if any(g.integers(node, "output_padding", (0, 0))):
-            raise InputError(f"layer {node.name}: output_padding has no kernel")
-        rows, columns = g.shape_of(weight)[2:]
-        stride, padding = _square(node, "strides", (1, 1)), _square(node, "pads", (0, 0, 0, 0))
-        if rows != columns:
-            raise InputError(
-                f"layer {node.name}: its kernel is {rows}x{columns}; only square ones have a kernel"
-            )
-        if "ConvTranspose" in node.op_type and (rows, stride, padding) != (4, 2, 1):
-            raise InputError(
-                f"layer {node.name}: a transposed convolution {rows}x{rows}, stride {stride}, padding {padding} "
-                "has no kernel; only 4x4, stride 2, padding 1 has"
-            )
-        return {"stride": stride, "padding": padding}
+        """The window of a convolution with one group. NoKernelError where no kernel of ours has it."""
+        facts = window_facts(node, g.shape_of(weight)[2:])
+        if g.integer(node, "group", 1) != 1:
+            raise NoKernelError("it has groups")
+        if "ConvTranspose" in node.op_type:
+            padded = any(g.integers(node, "output_padding", (0, 0)))
+            plain = (facts["kernel"], facts["stride"], facts["padding"], facts["dilation"]) == (4, 2, 1, 1)
+            if padded or not plain:
+                raise NoKernelError("of transposed convolutions only 4x4, stride 2, padding 1 has a kernel")
+        return facts
 
     def _binary(self, node: ir.Node) -> ir.Node:
         roles = ("x", "input_threshold", "weight", "scale", "bias")
         operands = {r: v for r, v in zip(roles, node.inputs, strict=True) if v is not None}
         flat = node.op_type == "PackedBinaryLinear"
-        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node, node.inputs[2])
+        facts = dict(POINT)
+        if not flat:
+            try:
+                facts = self._geometry(node, node.inputs[2])
+            except NoKernelError as reason:
+                raise InputError(f"layer {node.name}: {reason}; binary layers need a kernel") from None
+            if not is_square(facts):
+                raise InputError(
+                    f"layer {node.name}: binary layers have square windows, padded alike on all sides"
+                )
         facts |= {
-            "kernel": 1 if flat else g.shape_of(node.inputs[2])[2],
             "flat": int(flat),
             "channels": g.integer(node, "channels"),
             "activation": "none",
@@ -186,13 +221,25 @@ class SelectKernels(Pass[ir.Model]):
             alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else 1.0
             beta = node.attributes["beta"].as_float() if "beta" in node.attributes else 1.0
             if not g.integer(node, "transB") or g.integer(node, "transA") or (alpha, beta) != (1.0, 1.0):
-                raise InputError(f"layer {node.name}: only Gemm with transB=1 and alpha=beta=1 has a kernel")
-        facts: Facts = {"stride": 1, "padding": 0} if flat else self._geometry(node, weight)
+                raise NoKernelError("only Gemm with transB=1 and alpha=beta=1 has a kernel")
+            if len(node.inputs) > 2 and node.inputs[2] is not None:
+                added = g.array_of(node.inputs[2])
+                if added is None or added.shape != (g.shape_of(node.outputs[0])[1],):
+                    raise NoKernelError("what it adds is no bias of one row")
+        channels = g.shape_of(node.inputs[0])[1]
+        depthwise = is_depthwise(node, channels)
+        facts = dict(POINT)
+        if depthwise:
+            facts = window_facts(node, g.shape_of(weight)[2:])
+        elif not flat:
+            facts = self._geometry(node, weight)
+        array = g.array_of(weight)
+        exact = array is None or np.array_equal(array, array.astype(np.float16).astype(np.float32))
         facts |= {
-            "kernel": 1 if flat else g.shape_of(weight)[2],
             "flat": int(flat),
-            "channels": g.shape_of(node.inputs[0])[1],
+            "channels": channels,
             "activation": "none",
+            "weights": "int8" if levels is not None else "float16" if exact else "float32",
         }
         out = self._out(node)
         size = g.shape_of(out)[1]
@@ -206,12 +253,14 @@ class SelectKernels(Pass[ir.Model]):
             "scale": g.float_constant(graph, f"{node.name}.scale", steps),
             "bias": bias or g.float_constant(graph, f"{node.name}.bias", np.zeros(size, np.float32)),
         }
-        return g.kernel_node(DENSE[node.op_type], node.name or "", operands, {"out": out}, facts)
+        kind = g.DEPTHWISE if depthwise else DENSE[node.op_type]
+        return g.kernel_node(kind, node.name or "", operands, {"out": out}, facts)
 
     def _int8(self, graph: ir.Graph, node: ir.Node, x: QuantizedInput, weight: QuantizedWeight) -> ir.Node:
         facts = self._geometry(node, node.inputs[1])
+        if facts["dilation"] != 1:
+            raise NoKernelError("dilated windows have no 8-bit kernel")
         facts |= {
-            "kernel": weight.levels.shape[2],
             "flat": 0,
             "channels": g.shape_of(x.x)[1],
             "activation": "none",
@@ -230,13 +279,13 @@ class SelectKernels(Pass[ir.Model]):
         return g.kernel_node(INT8[node.op_type], name or "", operands, {"out": self._out(node)}, facts)
 
     def _max_pool(self, node: ir.Node) -> ir.Node:
-        if len(node.outputs) > 1 or g.integer(node, "ceil_mode") or _square(node, "dilations", (1, 1)) != 1:
-            raise InputError(f"layer {node.name}: only plain MaxPool has a kernel")
-        facts: dict[str, g.AttributeValue] = {
-            "kernel": _square(node, "kernel_shape", ()),
-            "stride": _square(node, "strides", (1, 1)),
-            "padding": _square(node, "pads", (0, 0, 0, 0)),
-        }
+        if len(node.outputs) > 1:
+            raise NoKernelError("it also tells where the largest values are")
+        facts = window_facts(node, g.integers(node, "kernel_shape", ()))
+        pads = facts["padding"] if isinstance(facts["padding"], list) else [facts["padding"]] * 4
+        kernel = g.integers(node, "kernel_shape", ())
+        if facts["dilation"] != 1 or any(int(pad) >= kernel[i % 2] for i, pad in enumerate(pads)):
+            raise NoKernelError("its windows are dilated, or may lie outside of the map")
         operands = {"x": node.inputs[0]} if node.inputs[0] is not None else {}
         return g.kernel_node("MaxPool2d", node.name or "", operands, {"out": self._out(node)}, facts)
 
@@ -247,9 +296,7 @@ class SelectKernels(Pass[ir.Model]):
             g.text(node, "mode", "avg") == "avg" and scale == 1.0 and not g.integer(node, "sampling_ratio")
         )
         if mode != "output_half_pixel" or not plain:
-            raise InputError(
-                f"node {node.name}: only RoiAlign avg, output_half_pixel, adaptive, scale 1 has a kernel"
-            )
+            raise NoKernelError("only RoiAlign avg, output_half_pixel, adaptive, scale 1 has a kernel")
         facts: dict[str, g.AttributeValue] = {
             "out_height": g.integer(node, "output_height", 1),
             "out_width": g.integer(node, "output_width", 1),
@@ -263,6 +310,6 @@ class SelectKernels(Pass[ir.Model]):
         mode = g.text(node, "mode", "linear")
         padding = g.text(node, "padding_mode", "zeros")
         if mode not in ("linear", "bilinear") or padding != "zeros" or not g.integer(node, "align_corners"):
-            raise InputError(f"node {node.name}: only bilinear GridSample, zeros, align_corners has a kernel")
+            raise NoKernelError("only bilinear GridSample, zeros, align_corners has a kernel")
         operands = {r: v for r, v in zip(("x", "grid"), node.inputs, strict=True) if v is not None}
         return g.kernel_node("SamplePoints", node.name or "", operands, {"out": self._out(node)}, {})

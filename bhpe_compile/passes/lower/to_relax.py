@@ -81,9 +81,12 @@ def _numpy(expr: Any, node: ir.Node) -> NDArray[Any]:
 def _pack(
     kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
 ) -> dict[str, NDArray[Any]]:
-    """Constants in the layout the kernel wants; float16 weights must be exact."""
+    """Constants in the layout the kernel wants; weights that are stored as float16 must be exact."""
     weight = arrays.get("weight", np.zeros(0))
-    if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, weight.astype(np.float16)):
+    stored = getattr(kernel, "weight_dtype", "float16")
+    if g.is_kernel(node, *g.DENSE_KINDS) and stored == "float16" and not np.array_equal(
+        weight, weight.astype(np.float16)
+    ):
         raise BhpeError(
             f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
         )

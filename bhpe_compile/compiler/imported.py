@@ -1,0 +1,187 @@
+"""A compilation that begins with an ONNX file: no torch, and ONNX Runtime on the file itself is the reference.
+
+    file -> frontends.onnx -> onnxsim -> passes.imported -> as any other graph: fold, lower, generate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bhpe_compile.compiler.inputs import picture_inputs
+from bhpe_compile.compiler.options import FLOAT, INT8
+from bhpe_compile.compiler.pipeline import Compilation
+from bhpe_compile.compiler.record import describe_imported
+from bhpe_compile.compiler.rounding import Rounding
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.networks.interface import Interface
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from bhpe_compile.compiler.agreement import Movement
+    from bhpe_compile.frontends.onnx import OnnxNetwork
+    from bhpe_compile.report.places import Places
+
+SCHEMES = (INT8, FLOAT)
+"""What can be made of an ONNX file."""
+
+SEED = 0
+"""Of the inputs that are drawn where nobody gave any."""
+
+
+class OnnxCompilation(Compilation):
+    """An ONNX file on its way to an artefact; its stages are those of `Compilation`, but for `graph` and `run`.
+
+        network    load       the file, sizes fixed and names clean
+        computed   reference  what ONNX Runtime computes of it from `inputs`
+    """
+
+    uses_torch: ClassVar[bool] = False
+    attributes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "load": ("network",),
+        "binarize": ("network",),
+        "reference": ("computed", "rounding"),
+        "export": ("exported",),
+        "fold": ("folded",),
+        "lower": ("kernels",),
+        "generate": ("lowered",),
+    }
+
+    @cached_property
+    def network(self) -> OnnxNetwork:
+        """The file. Raises as `load_onnx`, and UsageError for a scheme that is for checkpoints."""
+        from bhpe_compile.frontends.onnx import load_onnx
+
+        options = self.options
+        if options.scheme not in SCHEMES:
+            raise UsageError(
+                f"{self.source}: --scheme {options.scheme} trains and makes binary what a checkpoint holds; "
+                f"an ONNX file compiles with --scheme {' or '.join(SCHEMES)}"
+            )
+        assert self.source is not None  # this class begins with a file
+        with self.progress.stage("load"):
+            network = load_onnx(self.source, dict(options.shapes))
+        self.notes += network.notes
+        return network
+
+    @cached_property
+    def interface(self) -> Interface:
+        """What the description says (`--network FILE.toml`, or the file's own metadata); else plain tensors."""
+        from bhpe_compile.networks.described import describe_ports
+
+        network = self.network
+        shapes = {name: shape for name, (shape, _) in network.initial.items()}
+        outputs = {value.name: _shape(value) for value in network.model.graph.output}
+        return describe_ports(network.source, shapes, outputs, self.options.network, network.metadata)
+
+    @cached_property
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """The picture that the options name, the first sample of the calibration, or numbers that are drawn."""
+        if self.interface.picture is not None and all(one.kind != "tensor" for one in self.interface.inputs):
+            return dict(picture_inputs(self.interface, self.options.picture))
+        if self.options.picture is not None:
+            raise UsageError(
+                f"{self.network.source}: nothing says how a picture becomes its input; say it with --network FILE.toml"
+            )
+        return drawn_inputs(self.network.initial)
+
+    @cached_property
+    def computed(self) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime computes of the file, by the clean names of the outputs.
+
+        InputError where ONNX Runtime does not run it, or computes what is not finite.
+        """
+        import numpy as np
+
+        from bhpe_compile.exchange.onnx_runtime import run_onnx
+
+        network, inputs = self.network, self.inputs
+        with self.progress.stage("reference"):
+            self.progress.step("ONNX Runtime")
+            try:
+                outputs = run_onnx(network.model.SerializeToString(), inputs)
+            except Exception as error:  # ONNX Runtime has a dozen kinds, not all of them its own
+                line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                raise InputError(f"{network.source}: ONNX Runtime does not run it: {line.strip()[:300]}") from None
+        for name, array in outputs.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(f"{network.source}: output {name}: NaN or infinity, computed from finite inputs")
+        return outputs
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """The ranges of 8-bit layers, measured by ONNX Runtime. UsageError where nothing says what they will read."""
+        if not self.options.computes_int8:
+            return Rounding()
+        raise UsageError(f"{self.source}: 8 bits are not there yet")
+
+    @cached_property
+    def agreement(self) -> Mapping[str, Movement]:  # type: ignore[override]
+        """Nothing is compared with full precision here: `verify` and `rounding` tell what 8 bits cost."""
+        return {}
+
+    @cached_property
+    def exported(self) -> ir.Model:
+        """The graph simplified, its layers entered and named."""
+        import onnx_ir as ir
+        import onnx_ir.passes.common as common
+
+        from bhpe_compile.exchange.simplify import simplify
+        from bhpe_compile.passes.imported import imported_passes
+
+        progress = self.progress
+        _ = self.computed  # a file that does not run is refused there
+        with progress.stage("export"):
+            model = ir.from_proto(self.network.model)
+            model.functions.clear()
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            common.RemoveUnusedNodesPass()(model)
+            common.NameFixPass()(model)
+            model.producer_name, model.producer_version = "bhpe-compile", ""
+            progress.show("onnx", model)
+            progress.step("onnxsim")
+            model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
+            self.notes += notes
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            self._rewrite(imported_passes(), model)
+            progress.show("onnxsim", model)
+        return model
+
+    def rehearse(self, output: Path, force: bool = False) -> None:
+        """Refuse what `write` would, as far as that shows without running anything."""
+        self.check(output, force)
+        _ = self.network, self.interface
+
+    def facts(self) -> dict[str, Any]:
+        """What manifest and report tell of the file and the options."""
+        return describe_imported(self.network, self.options, self.rounding.source)
+
+    def places(self) -> Places:
+        """Nothing tells the parts of a network that is a file."""
+        from bhpe_compile.report.places import NOWHERE
+
+        return NOWHERE
+
+    def reference(self) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime was given, and what it computed of the file."""
+        return {**self.inputs, **self.computed}
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:
+    """Inputs of these shapes and dtypes, by name: floats of 0 .. 1 from a seed, and zeros of all else."""
+    import numpy as np
+
+    drawn = np.random.default_rng(SEED)
+    return {
+        name: drawn.random(shape, np.float32).astype(dtype) if np.dtype(dtype).kind == "f" else np.zeros(shape, dtype)
+        for name, (shape, dtype) in ports.items()
+    }
