@@ -11,7 +11,7 @@ import click
 from bhpe_compile.cli.accuracy import max_drop_option
 from bhpe_compile.cli.agreement import scheme_was_said, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
-from bhpe_compile.cli.compiling import compile_options
+from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.distilling import (
     check_distill,
@@ -26,7 +26,17 @@ from bhpe_compile.cli.options import complete_target, existing_file
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
-from bhpe_compile.compiler.options import FOLDER, FORMS, STATIC, WHEEL, CompileOptions, default_output
+from bhpe_compile.compiler.options import (
+    ARRAYS,
+    FLOAT,
+    FOLDER,
+    FORMS,
+    INT8,
+    STATIC,
+    WHEEL,
+    CompileOptions,
+    default_output,
+)
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,10 +162,12 @@ def compile_command(
 ) -> None:
     """Compile MODEL for one CPU.
 
-    MODEL is a checkpoint of a network that `bhpe-compile networks` lists: as its authors publish it, or a .pt or
-    .safetensors of ours, in full precision or already binary. The word `compile` may be left out.
+    MODEL is an ONNX file of any convolutional network, or a checkpoint of a network that `bhpe-compile networks` lists:
+    as its authors publish it, or a .pt or .safetensors of ours, in full precision or already binary. The word `compile`
+    may be left out.
 
     \b
+    bhpe-compile network.onnx --target arm --calibrate pictures/ --network network.toml
     bhpe-compile model.pt --target x86 --scheme int8        8 bits: accurate without training
     bhpe-compile model.pt --target x86 --distill pictures/  binary: trains it first, without labels
     bhpe-compile model-bidrn.pt --target arm -o board/pose  binary: a network that `distill` trained
@@ -170,8 +182,9 @@ def compile_command(
     """
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
-    from bhpe_compile.compiler.pipeline import Compilation, compile_model
-    from bhpe_compile.frontends.kinds import CHECKPOINT, ONNX, require_door
+    from bhpe_compile.compiler.doors import door_of, kind_of_compilation
+    from bhpe_compile.compiler.pipeline import compile_model
+    from bhpe_compile.frontends.kinds import ONNX
     from bhpe_compile.targets import get_target
 
     if dump.print_passes:
@@ -182,7 +195,9 @@ def compile_command(
         raise click.MissingParameter(
             "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
         )
-    require_door(existing_file(model, "model or command"), CHECKPOINT, ONNX)
+    imported = door_of(existing_file(model, "model or command")) == ONNX
+    options = for_door(options, imported)
+    kind = kind_of_compilation(model)
     if not options.target:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(options.target)
@@ -201,15 +216,22 @@ def compile_command(
         raise UsageError("--minutes says how long to distill: add --distill PICTURES")
     if distill_pictures is not None:
         check_distill(distill_pictures, minutes, options, bool(max_drop))
+    if imported and (max_drop or distill_pictures is not None):
+        said = "--max-drop" if max_drop else "--distill"
+        raise UsageError(f"{said} is for checkpoints, {model} is an ONNX file: leave it out")
     if dry_run:
         from bhpe_compile.evaluate.gate import Allowance
 
         for text in max_drop:
             Allowance.parse(text)
-        compilation = Compilation(options, model)
+        compilation = kind(options, model)
         compilation.rehearse(destination, force)
-        loaded, options = compilation.loaded, compilation.options
+        options = compilation.options
         described = describe_options(model, destination, resolved.summary, options)
+        if imported:
+            plan(described, options, style)
+            return
+        loaded = compilation.loaded
         plan([*described, *describe_model(loaded)], options, style)
         if options.is_binary and loaded.binarization is None and distill_pictures is None:
             warn_untrained(model, options, {}, meant=bool(max_drop) or scheme_was_said())
@@ -219,7 +241,7 @@ def compile_command(
     source, teacher = model, None
     watched: tuple[Path, ...] = ()
     if distill_pictures is not None:
-        Compilation(options, model).check(destination, force)
+        kind(options, model).check(destination, force)
         distilled = distill_first(model, destination, options, distill_pictures, minutes, quiet=quiet)
         source, teacher, watched = distilled.student, model, distilled.pictures
         options = replace(options, keep_float=())  # the student was made with them
@@ -240,6 +262,7 @@ def compile_command(
                     inspector=dumper,
                     teacher=teacher,
                     watched=watched,
+                    kind=kind,
                 )
     except Stopped as stopped:
         report_stop(stopped, style, quiet)
@@ -273,6 +296,26 @@ def compile_command(
         click.echo(("" if quiet else "\n") + render_explanations(explained))
     if verified:
         require_verified(destination, verified)
+
+
+def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
+    """The options for a checkpoint, or for an ONNX file, whose scheme is int8 where nothing else is said.
+
+    UsageError for options that are for the other.
+    """
+    if not imported:
+        if options.shapes:
+            raise UsageError("--shape is for ONNX files: leave it out")
+        arrays = next((path for path in options.calibrate if path.suffix == ARRAYS), None)
+        if arrays is not None:
+            raise UsageError(f"--calibrate {arrays}: arrays are for ONNX files; name pictures")
+        return options
+    wrong = given("keep_float", "binarize", "residual_tap", "residual")
+    if wrong:
+        raise UsageError(f"{wrong[0]} is for checkpoints: leave it out")
+    if scheme_was_said():
+        return options
+    return replace(options, scheme=FLOAT if options.dense == "fp32" else INT8)
 
 
 def describe_options(

@@ -1,6 +1,6 @@
 """A compilation that begins with an ONNX file: no torch, and ONNX Runtime on the file itself is the reference.
 
-    file -> frontends.onnx -> onnxsim -> passes.imported -> as any other graph: fold, lower, generate
+file -> frontends.onnx -> onnxsim -> passes.imported -> as any other graph: fold, lower, generate
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SEED = 0
 class OnnxCompilation(Compilation):
     """An ONNX file on its way to an artefact; its stages are those of `Compilation`, but for `graph` and `run`.
 
-        network    load       the file, sizes fixed and names clean
-        computed   reference  what ONNX Runtime computes of it from `inputs`
+    network    load       the file, sizes fixed and names clean
+    computed   reference  what ONNX Runtime computes of it from `inputs`
     """
 
     uses_torch: ClassVar[bool] = False
@@ -107,10 +107,14 @@ class OnnxCompilation(Compilation):
                 outputs = run_onnx(network.model.SerializeToString(), inputs)
             except Exception as error:  # ONNX Runtime has a dozen kinds, not all of them its own
                 line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                raise InputError(f"{network.source}: ONNX Runtime does not run it: {line.strip()[:300]}") from None
+                raise InputError(
+                    f"{network.source}: ONNX Runtime does not run it: {line.strip()[:300]}"
+                ) from None
         for name, array in outputs.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise InputError(f"{network.source}: output {name}: NaN or infinity, computed from finite inputs")
+                raise InputError(
+                    f"{network.source}: output {name}: NaN or infinity, computed from finite inputs"
+                )
         return outputs
 
     @cached_property
@@ -182,6 +186,8 @@ def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, 
 
     drawn = np.random.default_rng(SEED)
     return {
-        name: drawn.random(shape, np.float32).astype(dtype) if np.dtype(dtype).kind == "f" else np.zeros(shape, dtype)
+        name: drawn.random(shape, np.float32).astype(dtype)
+        if np.dtype(dtype).kind == "f"
+        else np.zeros(shape, dtype)
         for name, (shape, dtype) in ports.items()
     }

@@ -21,6 +21,9 @@ BINARY_SCHEMES = ("bidrn", "bnn", "reactnet")
 INT8, FLOAT = "int8", "float"
 SCHEMES = (*BINARY_SCHEMES, INT8, FLOAT)
 
+ARRAYS = ".npz"
+"""The suffix of files that hold arrays."""
+
 FOLDER, STATIC, WHEEL = "folder", "static", "wheel"
 FORMS = (FOLDER, STATIC, WHEEL)
 """What can be built: the folder, always; a library to link into a program in it; a Python package beside it."""

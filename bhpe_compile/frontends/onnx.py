@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.external_data_helper as external
-import onnx_ir as ir
-from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from bhpe_compile.errors import InputError, UsageError, near
 from bhpe_compile.passes.base import Note
@@ -46,20 +44,35 @@ REFUSED: dict[str, str] = {
     ),
     "TopK": "sorting has no kernel; leave it out of the file and do it behind the network",
     **dict.fromkeys(
-        ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"),
+        (
+            "RandomNormal",
+            "RandomUniform",
+            "RandomNormalLike",
+            "RandomUniformLike",
+            "Multinomial",
+            "Bernoulli",
+        ),
         "it draws at random, and the same input must give the same output",
     ),
-    **dict.fromkeys(("StringNormalizer", "TfIdfVectorizer", "RegexFullMatch", "StringConcat"), "text has no kernel"),
     **dict.fromkeys(
-        ("SequenceConstruct", "SequenceAt", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceLength"),
+        ("StringNormalizer", "TfIdfVectorizer", "RegexFullMatch", "StringConcat"), "text has no kernel"
+    ),
+    **dict.fromkeys(
+        (
+            "SequenceConstruct",
+            "SequenceAt",
+            "SequenceEmpty",
+            "SequenceInsert",
+            "SequenceErase",
+            "SequenceLength",
+        ),
         "sequences have no place in memory that is laid out before a run",
     ),
-    **dict.fromkeys(("SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement"), "it is no tensor"),
+    **dict.fromkeys(
+        ("SplitToSequence", "ConcatFromSequence", "Optional", "OptionalGetElement"), "it is no tensor"
+    ),
 }
 """Operators that no network of this field needs, and why each is refused."""
-
-LARGEST = 1 << 24
-"""An extent of an input may be this large."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +118,10 @@ def load_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> 
     initial = {}
     for value in _inputs(model.graph):
         kind = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        initial[value.name] = (tuple(d.dim_value for d in value.type.tensor_type.shape.dim), str(np.dtype(kind)))
+        initial[value.name] = (
+            tuple(d.dim_value for d in value.type.tensor_type.shape.dim),
+            str(np.dtype(kind)),
+        )
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     return OnnxNetwork(str(path), proto, model, names, metadata, opset, tuple(notes), initial)
 
@@ -130,7 +146,7 @@ def _read(path: Path) -> ModelProto:
 
 def _opset(path: Path, proto: ModelProto) -> int:
     versions = {entry.domain: entry.version for entry in proto.opset_import}
-    version = versions.get("", versions.get("ai.onnx", 1))
+    version = int(versions.get("", versions.get("ai.onnx", 1)))
     if not OLDEST <= version <= NEWEST:
         raise InputError(
             f"{path}: op set {version} is not read, {OLDEST} to {NEWEST} are; export the model with op set {OPSET}"
@@ -192,10 +208,14 @@ def _load_external(path: Path, proto: ModelProto) -> None:
                 file.seek(offset)
                 tensor.raw_data = file.read(length)
         except ValueError:
-            raise InputError(f"{path}: damaged: the place of the weights {tensor.name!r} is no number") from None
+            raise InputError(
+                f"{path}: damaged: the place of the weights {tensor.name!r} is no number"
+            ) from None
         except OSError as error:
             why = error.strerror or error
-            raise InputError(f"{path}: its weights {location} cannot be read: {why}; copy them beside it") from None
+            raise InputError(
+                f"{path}: its weights {location} cannot be read: {why}; copy them beside it"
+            ) from None
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
 
@@ -207,18 +227,6 @@ def _inputs(graph: GraphProto) -> list[Any]:
     """The inputs that are no constants; old files list those as well."""
     constants = {one.name for one in graph.initializer}
     return [one for one in graph.input if one.name not in constants]
-
-
-def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """NAME=1,3,256,192 -> name and extents. UsageError for anything else."""
-    name, _, extents = text.rpartition("=")
-    try:
-        shape = tuple(int(extent) for extent in extents.split(","))
-    except ValueError:
-        shape = ()
-    if not name or not shape or any(not 1 <= extent <= LARGEST for extent in shape):
-        raise UsageError(f"--shape {text}: say NAME=1,3,256,192, with the name of an input")
-    return name, shape
 
 
 def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> list[Note]:
@@ -255,7 +263,12 @@ def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]
             dims[0].dim_value = 1
             notes.append(Note("onnx", name, True, "its batch is not said: it is 1"))
         elif not known or open_dims:
-            like = [str(d.dim_value or ("1" if not i else "N")) for i, d in enumerate(dims)] or ["1", "3", "H", "W"]
+            like = [str(d.dim_value or ("1" if not i else "N")) for i, d in enumerate(dims)] or [
+                "1",
+                "3",
+                "H",
+                "W",
+            ]
             raise UsageError(
                 f"{path}: the size of input {name} is open ({_described(dims) if known else 'nothing is said'}); "
                 f"say it: --shape {name}={','.join(like)}"
@@ -302,7 +315,9 @@ def _at_opset(proto: ModelProto, version: int) -> tuple[ModelProto, list[Note]]:
     try:
         converted = version_converter.convert_version(copy, OPSET)
     except Exception as error:  # RuntimeError, ConvertError, and whatever C++ throws
-        return copy, [Note("onnx", "", False, f"op set {version} stays, {OPSET} cannot say it: {_first_line(error)}")]
+        return copy, [
+            Note("onnx", "", False, f"op set {version} stays, {OPSET} cannot say it: {_first_line(error)}")
+        ]
     return converted, [Note("onnx", "", True, f"op set {version} became {OPSET}")]
 
 
@@ -349,13 +364,3 @@ def _clean_names(graph: GraphProto) -> dict[str, str]:
             for index, name in enumerate(listed):
                 listed[index] = new.get(name, name)
     return names
-
-
-def constant_arrays(proto: ModelProto) -> dict[str, NDArray[Any]]:
-    """The initializers of a model by name."""
-    return {one.name: numpy_helper.to_array(one) for one in proto.graph.initializer}
-
-
-def to_graph(network: OnnxNetwork) -> ir.Model:
-    """The network as an onnx-ir model."""
-    return ir.from_proto(network.model)

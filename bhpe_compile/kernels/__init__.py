@@ -1,8 +1,8 @@
 """What a compiled model is made of: TIR generators, each with its argument list and a NumPy reference.
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
-`DenseConvTranspose2d`, `DepthwiseConv2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`, `RoiAlign`,
-`SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
+`DenseConvTranspose2d`, `DepthwiseConv2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`,
+`RoiAlign`, `SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
 

@@ -38,7 +38,7 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Convolution, Window, four, word
+from bhpe_compile.kernels.window import Convolution, Window
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
@@ -47,14 +47,17 @@ from bhpe_compile.targets.tile import Tile
 class BinaryConv2d(Convolution, Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
+    kernel: int  # square windows, padded alike on all sides
+    stride: int
+    padding: int
     in_border: int
     epilogue: Epilogue
     tile: Tile | None = None
 
     def __post_init__(self) -> None:
-        if self.in_border < max(four(self.padding)):
+        if self.in_border < self.padding:
             raise ValueError(f"input border {self.in_border} is smaller than the padding {self.padding}")
-        check_channels(self.in_channels, self.taps)
+        check_channels(self.in_channels, self.kernel**2)
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
 
@@ -66,12 +69,12 @@ class BinaryConv2d(Convolution, Kernel):
     def _has_starts(self, isa: VectorIsa) -> bool:
         """Whether what sums begin at lies in memory: where it varies, and where sums are so short that LLVM would
         rather add one constant to each of their floats."""
-        words = self.taps * words_of(self.in_channels, isa)
+        words = self.kernel**2 * words_of(self.in_channels, isa)
         short = sums_from_border(self.in_channels, isa) and short_tile(isa, words) is not None
         return self.has_border_table or short
 
     def symbol(self) -> str:
-        shape = f"{self.shape_word}b{self.in_border}"
+        shape = f"k{self.kernel}s{self.stride}p{self.padding}b{self.in_border}"
         return f"binary_conv2d_{self.sizes}_{shape}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:
@@ -80,10 +83,10 @@ class BinaryConv2d(Convolution, Kernel):
     def tile_key(self) -> str:
         rows, columns = self._windows()
         outputs = f"n{self.batch}_{rows.count}x{columns.count}_{self.in_channels}to{self.out_channels}"
-        return f"binary_conv2d_{outputs}_k{word(self.kernel)}s{word(self.stride)}"
+        return f"binary_conv2d_{outputs}_k{self.kernel}s{self.stride}"
 
     def default_tile(self, isa: VectorIsa) -> Tile:
-        words = self.taps * words_of(self.in_channels, isa)
+        words = self.kernel**2 * words_of(self.in_channels, isa)
         return default_tile(isa, self._windows()[1].count, self.out_channels, words)
 
     def whole_tile(self, isa: VectorIsa) -> Tile:
@@ -92,7 +95,7 @@ class BinaryConv2d(Convolution, Kernel):
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         edge = 2 * self.in_border
         x = (self.batch, self.height + edge, self.width + edge, packed_bytes(self.in_channels))
-        words = self.taps * words_of(self.in_channels, isa)
+        words = self.kernel**2 * words_of(self.in_channels, isa)
         panels = -(-self.out_channels // isa.popcount_lanes)
         listed = [
             Parameter("x", x, "uint8"),
@@ -105,7 +108,7 @@ class BinaryConv2d(Convolution, Kernel):
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """uint32 [Cout, ceil(Cin/32), k, k] or [Cout, ceil(Cin/32)] (bit i of word g = channel 32g+i)."""
-        taps = weight.reshape(self.out_channels, -1, self.taps).transpose(0, 2, 1)
+        taps = weight.reshape(self.out_channels, -1, self.kernel**2).transpose(0, 2, 1)
         packed = {"weight": pack_words(taps, self.in_channels, isa)}
         if self._has_starts(isa):
             table = border_table(taps, self.in_channels, self.rows, self.columns)
@@ -123,7 +126,7 @@ class BinaryConv2d(Convolution, Kernel):
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
-        weight = unpack_words(arrays["weight"], self.out_channels, self.taps, self.in_channels)
+        weight = unpack_words(arrays["weight"], self.out_channels, self.kernel**2, self.in_channels)
         dot = reference_dot(arrays["x"], weight, self.in_channels, self.in_border, self.rows, self.columns)
         return self.epilogue.reference(dot.astype(np.int32), arrays)
 

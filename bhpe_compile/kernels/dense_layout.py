@@ -47,7 +47,7 @@ def reference_sum(x: Array, weight: Array, rows: Window, columns: Window) -> NDA
     total = np.zeros((n, rows.count, columns.count, weight.shape[0]))
     for tap in range(weight.shape[1]):
         kh, kw = divmod(tap, columns.taps)
-        y, x = kh * rows.dilation, kw * columns.dilation
-        part = padded[:, y :: rows.stride, x :: columns.stride][:, : rows.count, : columns.count]
+        y, column = kh * rows.dilation, kw * columns.dilation
+        part = padded[:, y :: rows.stride, column :: columns.stride][:, : rows.count, : columns.count]
         total += part @ weight[:, tap].T
     return total

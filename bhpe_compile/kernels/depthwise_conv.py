@@ -73,7 +73,7 @@ class DepthwiseConv2d(Convolution, Kernel):
 
 def depthwise_sum(x: Array, weight: Array, rows: Window, columns: Window) -> Array:
     """Sums in the type of x: x [N, H, W, C], weight [taps, C] -> [N, rows, columns, C]; taps outside count as 0."""
-    n, height, width, channels = x.shape
+    n, _, _, channels = x.shape
     behind = [
         max(0, (axis.count - 1) * axis.stride + axis.reach - axis.pad - axis.size) for axis in (rows, columns)
     ]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from bhpe_compile.kernels.tir import T
 
-
 Extents = int | tuple[int, int]
 """A number for both axes, or one for rows and one for columns."""
 
@@ -32,7 +31,7 @@ def both(extents: Extents) -> tuple[int, int]:
 
 def four(sides: Sides) -> tuple[int, int, int, int]:
     """Top, left, bottom, right."""
-    return (sides,) * 4 if isinstance(sides, int) else sides  # type: ignore[return-value]
+    return (sides, sides, sides, sides) if isinstance(sides, int) else sides
 
 
 def word(numbers: Extents | Sides) -> str:

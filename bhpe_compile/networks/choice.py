@@ -101,7 +101,9 @@ def merged_interface(data: dict[str, Any], changes: Mapping[str, Any], source: s
         described = {one["name"]: dict(one) for one in data.get(ports, ())}
         changed = changes.get(ports, {})
         if not isinstance(changed, Mapping):
-            raise InputError(f"{source}: {ports} are tables by name, such as [{ports}.{next(iter(described))}]")
+            raise InputError(
+                f"{source}: {ports} are tables by name, such as [{ports}.{next(iter(described))}]"
+            )
         for port, change in changed.items():
             if port not in described:
                 hint = near(port, list(described), f"there are {', '.join(described)}")

@@ -67,7 +67,9 @@ def _content(source: str, file: str | None, metadata: Mapping[str, str]) -> tupl
         except MalformedError as error:
             raise InputError(f"{where}: is not TOML ({error})") from None
     if not file.endswith(SUFFIX):
-        raise UsageError(f"--network {file}: names a network of checkpoints; an ONNX file takes a description, FILE.toml")
+        raise UsageError(
+            f"--network {file}: is for checkpoints; of an ONNX file a description tells, FILE{SUFFIX}"
+        )
     try:
         return read_toml(Path(file)), file
     except OSError as error:

@@ -20,10 +20,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bhpe_compile.exchange.onnx_runtime import runtime
 from bhpe_compile.check.verify.oracle import remove_rounding
 from bhpe_compile.exchange.functions import DOMAIN, PACKED
 from bhpe_compile.exchange.nodes import LAYERS
+from bhpe_compile.exchange.onnx_runtime import runtime
 
 Array = NDArray[Any]
 

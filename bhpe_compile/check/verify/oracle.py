@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.exchange.onnx_runtime import runtime
 from bhpe_compile.check.verify.integers import BinaryLayer, Int8Layer, binary_layers, int8_layers
+from bhpe_compile.exchange.onnx_runtime import runtime
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Windows along one axis become windows of one row: Conv, ConvTranspose and pools over [N, C, L] work on [N, C, 1, L]."""
+"""Windows along one axis become windows of one row: convolutions and pools of [N, C, L] work on [N, C, 1, L]."""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ def is_standard(node: ir.Node, *kinds: str) -> bool:
     return node.domain in ("", "ai.onnx") and node.op_type in kinds
 
 
-def reshaped(graph: ir.Graph, before: ir.Node, value: ir.Value, shape: tuple[int, ...], name: str) -> ir.Value:
+def reshaped(
+    graph: ir.Graph, before: ir.Node, value: ir.Value, shape: tuple[int, ...], name: str
+) -> ir.Value:
     """`value` in another shape, by a node in front of `before`; itself where it has the shape already."""
     if shape_of(value) == shape:
         return value
@@ -94,9 +96,8 @@ class LinearLayers(Pass[ir.Model]):
         if follower is not None and is_standard(follower, "Add"):
             other = follower.inputs[1] if follower.inputs[0] is node.outputs[0] else follower.inputs[0]
             added = array_of(other)
-            if added is not None and added.dtype == np.float32 and added.size == weight.shape[1]:
-                if added.ndim <= len(shape_of(x)) and added.shape[-1:] == (weight.shape[1],):
-                    last, bias = follower, added.reshape(-1)
+            if added is not None and _is_row(added, weight.shape[1], len(shape_of(x))):
+                last, bias = follower, added.reshape(-1)
         self._replace(graph, node, last, x, weight.T, bias)
         return self.applied(name, "a linear layer" + ("" if bias is None else " with the bias behind it"))
 
@@ -131,6 +132,11 @@ class LinearLayers(Pass[ir.Model]):
         substitute(
             graph, last, ir.Node("", "Reshape", [out, target], outputs=[back], name=f"{name}.back"), {y: back}
         )
+
+
+def _is_row(added: NDArray[Any], width: int, rank: int) -> bool:
+    """Whether what is added to `rank` axes is one float32 row of `width` numbers."""
+    return added.dtype == np.float32 and added.shape[-1:] == (width,) == (added.size,) and added.ndim <= rank
 
 
 def _float(node: ir.Node, name: str, default: float) -> float:

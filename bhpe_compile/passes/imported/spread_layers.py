@@ -12,7 +12,16 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from bhpe_compile.exchange.nodes import array_of, constant, integer, integers, new_value, shape_of, substitute, text
+from bhpe_compile.exchange.nodes import (
+    array_of,
+    constant,
+    integer,
+    integers,
+    new_value,
+    shape_of,
+    substitute,
+    text,
+)
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.imported.linear_layers import is_standard
 
@@ -71,4 +80,6 @@ class SpreadLayers(Pass[ir.Model]):
             graph.insert_before(node, one)
         join = ir.Node("", "Reshape", [moved, shapes[1]], outputs=[out], name=f"{name}.spread")
         substitute(graph, node, join, {node.outputs[0]: out})
-        return self.applied(name, f"a 1x1 convolution to {len(flat)} channels, spread over {rows}x{columns} pixels")
+        return self.applied(
+            name, f"a 1x1 convolution to {len(flat)} channels, spread over {rows}x{columns} pixels"
+        )

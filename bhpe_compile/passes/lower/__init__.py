@@ -83,7 +83,9 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
     chip = (dict(target.llvm), target.isa)
     jobs: list[Job] = [("generate_glue", proto, *chip)]  # the longest, so first
     jobs += [("generate_kernels", part, *chip) for k in range(PARTS) if (part := kernels[k::PARTS])]
-    (program, slow), *built = workers.run(jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts"))
+    (program, slow), *built = workers.run(
+        jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts")
+    )
     program = replace(
         program,
         objects=(*program.objects, *(code for code, _ in built)),

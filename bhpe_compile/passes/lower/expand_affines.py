@@ -1,7 +1,7 @@
 """What no kernel took in of our own element-wise operators becomes standard ones, for TVM.
 
-    ChannelAffine(x, s, b)      ->   Mul(x, s), Add(., b)
-    RPReLU(x, g, b, z)          ->   Sub, Mul, Greater, Where, Add
+ChannelAffine(x, s, b)      ->   Mul(x, s), Add(., b)
+RPReLU(x, g, b, z)          ->   Sub, Mul, Greater, Where, Add
 """
 
 from __future__ import annotations

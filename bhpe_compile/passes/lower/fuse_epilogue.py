@@ -162,7 +162,9 @@ def _slopes(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
     layer = g.text(node, "layer")
     operands["beta"] = g.float_constant(graph, f"{layer}.beta", slopes)
     operands["zeta"] = g.float_constant(graph, f"{layer}.zeta", np.zeros(channels, np.float32))
-    return _merge(graph, node, follower, operands, {"activation": "leaky" if np.all(slopes <= 1) else "rprelu"})
+    return _merge(
+        graph, node, follower, operands, {"activation": "leaky" if np.all(slopes <= 1) else "rprelu"}
+    )
 
 
 ABSORBERS: dict[tuple[str, str], Absorber] = {

@@ -10,7 +10,6 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir import IRModule
 
-
 GLUE_LIMIT = 50_000_000
 """Innermost iterations a TVM default schedule may run; anything heavier is told as slow."""
 

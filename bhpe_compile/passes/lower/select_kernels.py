@@ -96,7 +96,10 @@ def _parameters(node: ir.Node) -> tuple[ir.Value, NDArray[np.float32], NDArray[n
 
 def is_depthwise(node: ir.Node, channels: int) -> bool:
     """Whether every channel of a convolution has a window of its own."""
-    return node.op_type == "Conv" and 1 < channels == g.integer(node, "group", 1) == g.shape_of(node.outputs[0])[1]
+    return (
+        node.op_type == "Conv"
+        and 1 < channels == g.integer(node, "group", 1) == g.shape_of(node.outputs[0])[1]
+    )
 
 
 class NoKernelError(Exception):
@@ -116,7 +119,8 @@ def window_facts(node: ir.Node, kernel: tuple[int, ...]) -> Facts:
     if len(set(pads)) > 1 or g.integer(node, "ceil_mode"):
         x, y = g.shape_of(node.inputs[0])[2:], g.shape_of(node.outputs[0])[2:]
         behind = [
-            max(0, (y[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - x[i] - pads[i]) for i in (0, 1)
+            max(0, (y[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - x[i] - pads[i])
+            for i in (0, 1)
         ]
         pads = (*pads[:2], *behind)
     facts = {"kernel": kernel, "stride": stride, "padding": pads, "dilation": dilation}
@@ -142,7 +146,9 @@ class SelectKernels(Pass[ir.Model]):
             try:
                 new = self._kernel(graph.graph, node)
             except NoKernelError as reason:
-                notes.append(self.refused(node.name or "", f"computed slowly, by TVM's default schedule: {reason}"))
+                notes.append(
+                    self.refused(node.name or "", f"computed slowly, by TVM's default schedule: {reason}")
+                )
                 continue
             if new is None:
                 continue

@@ -84,8 +84,10 @@ def _pack(
     """Constants in the layout the kernel wants; weights that are stored as float16 must be exact."""
     weight = arrays.get("weight", np.zeros(0))
     stored = getattr(kernel, "weight_dtype", "float16")
-    if g.is_kernel(node, *g.DENSE_KINDS) and stored == "float16" and not np.array_equal(
-        weight, weight.astype(np.float16)
+    if (
+        g.is_kernel(node, *g.DENSE_KINDS)
+        and stored == "float16"
+        and not np.array_equal(weight, weight.astype(np.float16))
     ):
         raise BhpeError(
             f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
