@@ -401,8 +401,9 @@ def file_sizes(folder: Path) -> dict[str, int]:
 def render_result(result: CompileResult) -> str:
     """The table printed last: counts, files, seconds."""
     weights, macs = result.report["weights"], result.report["macs"]
+    floats = weights["float16"] + weights.get("float32", 0)
     counts = [
-        ("weights", *(render_count(weights[kind]) for kind in ("binary", "int8", "float16"))),
+        ("weights", *map(render_count, (weights["binary"], weights["int8"], floats))),
         ("multiply-accumulates", *(render_count(macs[kind]) for kind in ("binary", "int8", "float"))),
     ]
     moved = [(kind, str(movement)) for kind, movement in result.agreement.items()]

@@ -54,18 +54,12 @@ class OnnxCompilation(Compilation):
 
     @cached_property
     def network(self) -> OnnxNetwork:
-        """The file. Raises as `load_onnx`, and UsageError for a scheme that is for checkpoints."""
+        """The file. Raises as `load_onnx`."""
         from bhpe_compile.frontends.onnx import load_onnx
 
-        options = self.options
-        if options.scheme not in SCHEMES:
-            raise UsageError(
-                f"{self.source}: --scheme {options.scheme} trains and makes binary what a checkpoint holds; "
-                f"an ONNX file compiles with --scheme {' or '.join(SCHEMES)}"
-            )
         assert self.source is not None  # this class begins with a file
         with self.progress.stage("load"):
-            network = load_onnx(self.source, dict(options.shapes))
+            network = load_onnx(self.source, dict(self.options.shapes))
         self.notes += network.notes
         return network
 
@@ -155,6 +149,16 @@ class OnnxCompilation(Compilation):
             self._rewrite(imported_passes(), model)
             progress.show("onnxsim", model)
         return model
+
+    def check(self, output: Path, force: bool = False) -> None:
+        """Refuse, before any work, what the options or `write` would make fail (UsageError)."""
+        super().check(output, force)
+        scheme = self.options.scheme
+        if scheme not in SCHEMES:
+            raise UsageError(
+                f"{self.source}: --scheme {scheme} makes layers of a checkpoint binary; an ONNX file compiles with "
+                f"--scheme {' or '.join(SCHEMES)}"
+            )
 
     def rehearse(self, output: Path, force: bool = False) -> None:
         """Refuse what `write` would, as far as that shows without running anything."""

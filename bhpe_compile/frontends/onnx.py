@@ -263,12 +263,9 @@ def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]
             dims[0].dim_value = 1
             notes.append(Note("onnx", name, True, "its batch is not said: it is 1"))
         elif not known or open_dims:
-            like = [str(d.dim_value or ("1" if not i else "N")) for i, d in enumerate(dims)] or [
-                "1",
-                "3",
-                "H",
-                "W",
-            ]
+            letters = _letters(len(dims))
+            like = [str(dim.dim_value or letter) for dim, letter in zip(dims, letters, strict=True)]
+            like = like or list("13HW")
             raise UsageError(
                 f"{path}: the size of input {name} is open ({_described(dims) if known else 'nothing is said'}); "
                 f"say it: --shape {name}={','.join(like)}"
@@ -285,6 +282,11 @@ def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]
     for value, found in zip(proto.graph.output, inferred.graph.output, strict=True):
         value.CopyFrom(found)
     return notes
+
+
+def _letters(rank: int) -> list[str]:
+    """What open extents are called, in the order of axes: the batch is 1, the last two are the picture's."""
+    return ["1", *(f"D{i}" for i in range(1, rank - 2)), "H", "W"] if rank > 2 else ["1", "N"][:rank]
 
 
 def _shape_text(shape: Iterable[int]) -> str:

@@ -13,13 +13,24 @@ from dataclasses import asdict, replace
 from math import prod
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.exchange.functions import PACKED
-from bhpe_compile.exchange.nodes import has_quantized_weights, is_packed, layer_of
+from bhpe_compile.exchange.nodes import array_of, has_quantized_weights, is_packed, layer_of
 from bhpe_compile.passes.base import Note
-from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, INT8, LINEAR, TRANSPOSED, Costs, Layer
+from bhpe_compile.report.cost import (
+    BINARY,
+    CONVOLUTION,
+    FLOAT16,
+    FLOAT32,
+    INT8,
+    LINEAR,
+    TRANSPOSED,
+    Costs,
+    Layer,
+)
 from bhpe_compile.report.places import NOWHERE, Places
 from bhpe_compile.report.steps import epilogues, step_rows
 
@@ -28,8 +39,8 @@ KINDS = {
     **{"Conv": CONVOLUTION, "ConvTranspose": TRANSPOSED, "Gemm": LINEAR},
 }
 
-STORED = (BINARY, INT8, FLOAT16)
-"""Precisions that a folded model stores weights in."""
+ALWAYS = (BINARY, INT8, FLOAT16)
+"""Precisions that every report tells of; float32 is told where there is any."""
 
 
 def _shape(value: ir.Value | None) -> tuple[int, ...]:
@@ -50,7 +61,7 @@ def layer_costs(model: ir.Model, places: Places) -> list[Layer]:
 
 def _layer(node: ir.Node, places: Places) -> Layer:
     binary, kind = is_packed(node), KINDS[node.op_type]
-    precision = BINARY if binary else INT8 if has_quantized_weights(node) else FLOAT16
+    precision = BINARY if binary else INT8 if has_quantized_weights(node) else _float_of(node)
     weight = _shape(node.inputs[2 if binary else 1])
     x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
     count = weight[0] * node.attributes["channels"].as_int() * prod(weight[2:]) if binary else prod(weight)
@@ -73,6 +84,14 @@ def _layer(node: ir.Node, places: Places) -> Layer:
     )
 
 
+def _float_of(node: ir.Node) -> str:
+    """How a layer's float weights are stored: as float32 where float16 cannot hold them, or by a depthwise kernel."""
+    weight = array_of(node.inputs[1])
+    if weight is None or np.array_equal(weight, weight.astype(np.float16)):
+        return FLOAT32 if node.attributes.get_int("group", 1) > 1 else FLOAT16
+    return FLOAT32
+
+
 def compile_report(
     model: ir.Model,
     program: Program,
@@ -88,13 +107,14 @@ def compile_report(
     costs = Costs(tuple(layer_costs(model, places)))
     weights, macs = costs.weights(), costs.macs()
     stored = costs.by_precision(lambda layer: layer.stored_bytes)
+    told = (*ALWAYS, FLOAT32) if weights[FLOAT32] else ALWAYS
     glue = sum(step.kind == "glue" for step in program.steps)
     return {
         **facts,
-        "weights": {precision: weights[precision] for precision in STORED},
-        "macs": {"binary": macs[BINARY], "int8": macs[INT8], "float": macs[FLOAT16]},
+        "weights": {precision: weights[precision] for precision in told},
+        "macs": {"binary": macs[BINARY], "int8": macs[INT8], "float": macs[FLOAT16] + macs[FLOAT32]},
         "bytes": {
-            **{f"{precision}_weights": stored[precision] for precision in STORED},
+            **{f"{precision}_weights": stored[precision] for precision in told},
             "weights_image": len(program.weights),
             "arena": program.arena_bytes,
             "workspace": program.workspace_bytes,

@@ -112,7 +112,9 @@ def _binary_deconv(node: ir.Node) -> Kernel:
 def _dense_conv(node: ir.Node) -> Kernel:
     return k.DenseConv2d(
         **_conv_sizes(node),
-        weight_dtype=_choice(g.text(node, "weights", "float16")),
+        weight_dtype=_choice(
+            "int8" if weight.dtype == ir.DataType.INT8 else g.text(node, "weights", "float16")
+        ),
         **_window(node),
         dilation=_extents(node, "dilation", 1),
         epilogue=_epilogue(node),

@@ -15,12 +15,12 @@ import tvm
 from tvm import tirx
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.errors import UsageError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower.codegen import build_object
 from bhpe_compile.passes.lower.emit import emit
 from bhpe_compile.passes.lower.glue import heavy_glue, lower_glue
-from bhpe_compile.passes.lower.graph import SYMBOL_PREFIX
+from bhpe_compile.passes.lower.graph import SYMBOL_PREFIX, is_kernel
 from bhpe_compile.passes.lower.to_relax import to_relax
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -65,7 +65,12 @@ def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> tupl
     device = tvm.target.Target(dict(llvm))
     graph = ir.from_proto(onnx.load_from_string(model))
     module, calls = to_relax(graph, isa)
-    module = lower_glue(module, device)
+    try:
+        module = lower_glue(module, device)
+    except (ValueError, TypeError, AssertionError, NotImplementedError, tvm.error.TVMError) as error:
+        kinds = sorted({node.op_type for node in graph.graph if not is_kernel(node)})
+        line = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
+        raise InputError(f"TVM cannot compile one of {', '.join(kinds)}: {line}") from None
     slow = [
         (name, f"computed slowly: {cost:,} iterations in TVM's default schedule, no kernel of its own")
         for name, cost in heavy_glue(module).items()

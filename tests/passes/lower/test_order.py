@@ -12,6 +12,7 @@ ORDER = {
     "slice-gathers": ((), ()),
     "select-kernels": (("packed weights", "explicit padding"), ("kernels",)),
     "fuse-epilogue": (("kernels",), ("fused epilogues",)),
+    "expand-affines": (("fused epilogues",), ()),
     "channel-last": (("fused epilogues",), ("channel last",)),
     "pack-activations": (("channel last",), ("packed activations",)),
     "quantize-activations": (("channel last",), ("quantized activations",)),
