@@ -110,6 +110,7 @@ def _binary_deconv(node: ir.Node) -> Kernel:
 
 
 def _dense_conv(node: ir.Node) -> Kernel:
+    weight = g.operands_of(node)["weight"]
     return k.DenseConv2d(
         **_conv_sizes(node),
         weight_dtype=_choice(

@@ -111,7 +111,9 @@ def _converters(importer: Importer, kinds: frozenset[str]) -> Iterator[None]:
             raise
         except Exception as error:
             name = attributes["tvm_custom"]["name"]
-            raise InputError(f"node {kind} ({name}): TVM's importer does not take it: {_line(error)}") from None
+            raise InputError(
+                f"node {kind} ({name}): TVM's importer does not take it: {_line(error)}"
+            ) from None
 
     onnx_frontend._get_convert_map = lambda: {**original(), **dict.fromkeys(kinds, KernelConverter)}
     onnx_frontend.ONNXGraphImporter._convert_operator = named
@@ -134,7 +136,9 @@ def _refuse_unknown(model: ir.Model, kinds: frozenset[str]) -> None:
     for node in model.graph:
         if node.op_type not in known or node.domain not in ("", "ai.onnx", g.DOMAIN):
             where = f" of {node.domain}" if node.domain not in ("", "ai.onnx") else ""
-            raise InputError(f"node {node.op_type} ({node.name}): there is no kernel for this operator{where}")
+            raise InputError(
+                f"node {node.op_type} ({node.name}): there is no kernel for this operator{where}"
+            )
 
 
 def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall]]:
