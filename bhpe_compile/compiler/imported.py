@@ -5,13 +5,13 @@ file -> frontends.onnx -> onnxsim -> passes.imported -> as any other graph: fold
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
-from bhpe_compile.compiler.options import FLOAT, INT8
+from bhpe_compile.compiler.options import ARRAYS, FLOAT, INT8
 from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.compiler.record import describe_imported
 from bhpe_compile.compiler.rounding import Rounding
@@ -76,13 +76,14 @@ class OnnxCompilation(Compilation):
     @cached_property
     def inputs(self) -> dict[str, NDArray[Any]]:
         """The picture that the options name, the first sample of the calibration, or numbers that are drawn."""
-        if self.interface.picture is not None and all(one.kind != "tensor" for one in self.interface.inputs):
+        if self._takes_pictures:
             return dict(picture_inputs(self.interface, self.options.picture))
         if self.options.picture is not None:
             raise UsageError(
                 f"{self.network.source}: nothing says how a picture becomes its input; say it with --network FILE.toml"
             )
-        return drawn_inputs(self.network.initial)
+        example = next(self.examples(), None) if self.options.calibrate else None
+        return drawn_inputs(self.network.initial) if example is None else example
 
     @cached_property
     def computed(self) -> dict[str, NDArray[Any]]:
@@ -116,7 +117,41 @@ class OnnxCompilation(Compilation):
         """The ranges of 8-bit layers, measured by ONNX Runtime. UsageError where nothing says what they will read."""
         if not self.options.computes_int8:
             return Rounding()
-        raise UsageError(f"{self.source}: 8 bits are not there yet")
+        self._require_examples()
+        from bhpe_compile.exchange.calibrate_onnx import calibrate_onnx
+
+        exported = self.exported
+        with self.progress.stage("reference"):
+            samples = calibrate_onnx(exported, self.examples(), self.progress.step)
+        return Rounding(samples.ranges(), False, {"source": "user", "pictures": samples.pictures})
+
+    def examples(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """The inputs of the calibration, one example after another: pictures, and arrays of .npz files.
+
+        UsageError for a picture where nothing says how it becomes an input, InputError for arrays that do not fit.
+        """
+        for path in self.options.calibrate:
+            if path.suffix == ARRAYS:
+                yield from examples_of(path, self.network.initial, self.network.names)
+            elif not self._takes_pictures:
+                raise UsageError(
+                    f"--calibrate {path}: nothing says how a picture becomes an input of {self.network.source}; say it "
+                    "with --network FILE.toml, or name an .npz of its inputs"
+                )
+            else:
+                yield dict(picture_inputs(self.interface, path))
+
+    @property
+    def _takes_pictures(self) -> bool:
+        ports = self.interface.inputs
+        return self.interface.picture is not None and all(one.kind != "tensor" for one in ports)
+
+    def _require_examples(self) -> None:
+        if self.options.computes_int8 and not self.options.calibrate:
+            raise UsageError(
+                f"{self.source}: 8 bits need to know what its layers will read: --calibrate FILE.npz with its inputs, "
+                "--calibrate PICTURES with a description (--network FILE.toml), or else --scheme float"
+            )
 
     @cached_property
     def agreement(self) -> Mapping[str, Movement]:  # type: ignore[override]
@@ -159,11 +194,14 @@ class OnnxCompilation(Compilation):
                 f"{self.source}: --scheme {scheme} makes layers of a checkpoint binary; an ONNX file compiles with "
                 f"--scheme {' or '.join(SCHEMES)}"
             )
+        self._require_examples()
 
     def rehearse(self, output: Path, force: bool = False) -> None:
         """Refuse what `write` would, as far as that shows without running anything."""
         self.check(output, force)
         _ = self.network, self.interface
+        for _ in self.examples():
+            pass
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of the file and the options."""
@@ -195,3 +233,41 @@ def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, 
         else np.zeros(shape, dtype)
         for name, (shape, dtype) in ports.items()
     }
+
+
+def examples_of(
+    path: Path, ports: Mapping[str, tuple[tuple[int, ...], str]], names: Mapping[str, str]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The examples in an .npz file: arrays by the names of inputs, each of one example or, where the batch is 1, with
+    the examples along its first axis.
+
+    names: of inputs in the file that is compiled, by their clean names. UsageError for a file that cannot be read,
+    InputError for one that is damaged or does not fit.
+    """
+    from bhpe_compile.reading import MalformedError
+    from bhpe_compile.reading_arrays import read_npz
+
+    try:
+        arrays = read_npz(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except MalformedError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
+    found: dict[str, Sequence[NDArray[Any]]] = {}
+    for name, (shape, dtype) in ports.items():
+        own = names.get(name, name)
+        array = arrays.get(own, arrays.get(name))
+        if array is None:
+            raise InputError(f"{path}: has no array {own!r}; it holds {', '.join(arrays) or 'none'}")
+        many = len(shape) > 0 and shape[0] == 1 and array.shape[1:] == shape[1:] and array.shape[:1] != (0,)
+        if str(array.dtype) != dtype or (array.shape != shape and not many):
+            raise InputError(
+                f"{path}: {own} must be {dtype} {list(shape)}, or more of them along the first axis, "
+                f"not {array.dtype} {list(array.shape)}"
+            )
+        found[name] = [array[i : i + 1] for i in range(len(array))] if many else [array]
+    counts = {name: len(parts) for name, parts in found.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{path}: its arrays hold different numbers of examples: {counts}")
+    for index in range(min(counts.values(), default=0)):
+        yield {name: parts[index] for name, parts in found.items()}

@@ -33,11 +33,21 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def run_onnx(model: bytes, inputs: Mapping[str, NDArray[Any]], threads: int = 1) -> dict[str, NDArray[Any]]:
-    """What a serialised model computes from `inputs`: its outputs by name. Raises what ONNX Runtime raises."""
-    options = runtime().SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    session = runtime().InferenceSession(model, options, ["CPUExecutionProvider"])
-    names = [one.name for one in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(inputs)), strict=True))
+class Runner:
+    """A serialised model in ONNX Runtime, on `threads` threads. Raises what ONNX Runtime raises."""
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        options = runtime().SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        self._session = runtime().InferenceSession(model, options, ["CPUExecutionProvider"])
+        self._names = [one.name for one in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs by name."""
+        return dict(zip(self._names, self._session.run(None, dict(inputs)), strict=True))
+
+
+def run_onnx(model: bytes, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What a serialised model computes from `inputs`: its outputs by name."""
+    return Runner(model).run(inputs)

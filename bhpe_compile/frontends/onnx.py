@@ -23,6 +23,7 @@ import onnx.external_data_helper as external
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from bhpe_compile.errors import InputError, UsageError, near
+from bhpe_compile.frontends.functions import write_out
 from bhpe_compile.passes.base import Note
 from bhpe_compile.reading import open_regular
 
@@ -106,14 +107,16 @@ def load_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> 
     opset = _opset(path, proto)
     _refuse(path, proto.graph)
     _load_external(path, proto)
-    notes = _fix_sizes(path, proto, shapes or {})
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
         if "2GB" not in str(error) and "2GiB" not in str(error):
             raise InputError(f"{path}: damaged: {_first_line(error)}") from None
+    notes = _fix_sizes(path, proto, shapes or {})
     model, converted = _at_opset(proto, opset)
     notes += converted
+    model, written_out = write_out(model)
+    notes += [Note("onnx", "", True, f"{kind} is written out as the standard says") for kind in written_out]
     names = _clean_names(model.graph)
     initial = {}
     for value in _inputs(model.graph):
@@ -173,6 +176,8 @@ def _refuse(path: Path, graph: GraphProto) -> None:
     for node in _nodes(graph):
         if node.op_type in REFUSED and node.domain in DOMAINS:
             raise InputError(f"{path}: node {describe_node(node)}: {REFUSED[node.op_type]}")
+        if any(one.name == "training_mode" and one.i for one in node.attribute):
+            raise InputError(f"{path}: node {describe_node(node)}: is in training mode; export the model in eval mode")
 
 
 # ---- weights beside the file ----------------------------------------------------------------------------------
@@ -232,7 +237,8 @@ def _inputs(graph: GraphProto) -> list[Any]:
 def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]]) -> list[Note]:
     """Write the shapes that are said into the graph; a batch that is not is 1."""
     inputs = {one.name: one for one in _inputs(proto.graph)}
-    notes = []
+    notes: list[Note] = []
+    changed = False
     for name in shapes:
         if name not in inputs:
             hint = near(name, inputs, f"there are {', '.join(inputs)}")
@@ -257,10 +263,12 @@ def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]
             for extent in said:
                 value.type.tensor_type.shape.dim.add().dim_value = extent
             value.type.tensor_type.shape.SetInParent()
+            changed = True
             continue
         open_dims = [index for index, dim in enumerate(dims) if dim.dim_value <= 0]
         if known and open_dims == [0] and len(dims) > 1:
             dims[0].dim_value = 1
+            changed = True
             notes.append(Note("onnx", name, True, "its batch is not said: it is 1"))
         elif not known or open_dims:
             letters = _letters(len(dims))
@@ -270,6 +278,8 @@ def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]
                 f"{path}: the size of input {name} is open ({_described(dims) if known else 'nothing is said'}); "
                 f"say it: --shape {name}={','.join(like)}"
             )
+    if not changed and all(_is_fixed(value) for value in proto.graph.output):
+        return notes
     # what the file says of other values was derived from open sizes
     del proto.graph.value_info[:]
     for value in proto.graph.output:
@@ -282,6 +292,12 @@ def _fix_sizes(path: Path, proto: ModelProto, shapes: Mapping[str, Sequence[int]
     for value, found in zip(proto.graph.output, inferred.graph.output, strict=True):
         value.CopyFrom(found)
     return notes
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether the size of a value is said, and nothing in it is open."""
+    tensor = value.type.tensor_type
+    return bool(tensor.HasField("shape")) and all(dim.dim_value > 0 for dim in tensor.shape.dim)
 
 
 def _letters(rank: int) -> list[str]:

@@ -1,9 +1,9 @@
 """What a compiled model is made of: TIR generators, each with its argument list and a NumPy reference.
 
 Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
-`DenseConvTranspose2d`, `DepthwiseConv2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `MaxPool2d`, `PackBits`, `Quantize`,
-`RoiAlign`, `SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1
-convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
+`DenseConvTranspose2d`, `DepthwiseConv2d`, `Int8Conv2d`, `Int8ConvTranspose2d`, `Int8DepthwiseConv2d`, `MaxPool2d`,
+`PackBits`, `Quantize`, `RoiAlign`, `SamplePoints`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary
+dense layer as a 1x1 convolution); their parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
 `PASS_CONFIG` to compile them under.
 
 Float activations are NHWC, float32 or, where a kernel says so, float16.
@@ -24,6 +24,7 @@ from bhpe_compile.kernels.depthwise_conv import DepthwiseConv2d
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
 from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
+from bhpe_compile.kernels.int8_depthwise import Int8DepthwiseConv2d
 from bhpe_compile.kernels.kernel import Kernel, Parameter
 from bhpe_compile.kernels.max_pool import MaxPool2d
 from bhpe_compile.kernels.pack_bits import PackBits
@@ -44,6 +45,7 @@ __all__ = [
     "Epilogue",
     "Int8Conv2d",
     "Int8ConvTranspose2d",
+    "Int8DepthwiseConv2d",
     "Kernel",
     "MaxPool2d",
     "PackBits",

@@ -52,7 +52,10 @@ def describe_ports(
     base = {
         "network": name,
         "inputs": [{"name": key, "shape": list(shape)} for key, shape in inputs.items()],
-        "outputs": [{"name": key, "shape": list(shape)} for key, shape in outputs.items()],
+        "outputs": [
+            {"name": key, "shape": list(shape) if all(extent > 0 for extent in shape) else []}
+            for key, shape in outputs.items()
+        ],
     }
     return merged_interface(base, content, where, Path(source).name)
 

@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from bhpe_compile.kernels import DenseConv2d, DepthwiseConv2d, Epilogue, MaxPool2d
+from bhpe_compile.kernels import DenseConv2d, DepthwiseConv2d, Epilogue, Int8DepthwiseConv2d, MaxPool2d
+from bhpe_compile.kernels.int8_layout import stored
 from bhpe_compile.kernels.window import Extents, Sides, both, four
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE, Array, arguments, run
@@ -93,6 +94,34 @@ def test_depthwise_epilogue(isa: VectorIsa) -> None:
     arrays = arguments(kernel, isa, 2) | kernel.pack(isa, weight)
     expected = kernel.reference(**arrays)["out"]
     np.testing.assert_allclose(run(kernel, isa, arrays)["out"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("channels", [3, 16, 45])
+@pytest.mark.parametrize("window", [w for w in WINDOWS if w[3] == 1], ids=str)
+def test_8_bit_depthwise(
+    isa: VectorIsa, window: tuple[Extents, Extents, Sides, Extents], channels: int
+) -> None:
+    """The integers of levels with a zero point: equal to ConvInteger's."""
+    size, stride, padding, _ = window
+    border, zero = max(four(padding)), 77
+    epilogue = Epilogue()
+    kernel = Int8DepthwiseConv2d(
+        2, 9, 14, channels, channels, size, stride, padding, border, 15 + 2 * border, epilogue
+    )
+    generator = np.random.default_rng(3)
+    weight = generator.integers(-127, 128, (channels, 1, *both(size))).astype(np.int8)
+    levels = generator.integers(0, 256, (2, 9, 14, channels)).astype(np.uint8)
+    arrays = arguments(kernel, isa, 2, plain=True) | kernel.constants(
+        isa, {"weight": weight, "zero": np.array(zero)}
+    )
+    frame = np.full(kernel.parameters(isa)[0].shape, zero, np.uint8)
+    frame[:, border : border + 9, border : border + 14] = levels
+    arrays["x"] = stored(frame, zero, isa.int8)
+    signed = levels.astype(np.float32) - zero
+    expected = onnx_output("Conv", signed, weight.astype(np.float32), group=channels, **attributes_of(kernel))
+    np.testing.assert_array_equal(kernel.reference(**arrays)["out"], expected)
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], expected)
 
 
 @pytest.mark.parametrize("isa", NATIVE)

@@ -24,6 +24,7 @@ from bhpe_compile.exchange.nodes import (
     constant,
     has_quantized_weights,
     integer,
+    integers,
     layer_of,
     new_value,
     shape_of,
@@ -68,6 +69,9 @@ class QuantizeDense(Pass[ir.Model]):
                 return self.refused(name, "a constant of a formula, not trained weights")
             self._quantize_weights(graph, node, weight)
             return self.applied(name, "8-bit weights")
+        refused = no_kernel(node)
+        if refused is not None:
+            return self.refused(name, refused)
         if span is None:
             return self.refused(name, "no range of its input was measured")
         low, high = span
@@ -122,6 +126,25 @@ class QuantizeDense(Pass[ir.Model]):
             ),
         )
         node.replace_input_with(index, back)
+
+
+def no_kernel(node: ir.Node) -> str | None:
+    """Why a convolution has no 8-bit kernel on any target, None where it has one."""
+    channels, group = shape_of(node.inputs[0])[1], integer(node, "group", 1)
+    if len(shape_of(node.inputs[0])) != 4:
+        return "only windows along two axes have an 8-bit kernel"
+    if group != 1 and not (node.op_type == "Conv" and group == channels == shape_of(node.outputs[0])[1]):
+        return "of groups only those of one channel each have an 8-bit kernel"
+    if any(step != 1 for step in integers(node, "dilations", (1, 1))):
+        return "dilated windows have no 8-bit kernel"
+    plain = (
+        integers(node, "strides", (1, 1)),
+        integers(node, "pads", (0,) * 4),
+        shape_of(node.inputs[1])[2:],
+    )
+    if node.op_type == "ConvTranspose" and plain != ((2, 2), (1,) * 4, (4, 4)):
+        return "of transposed convolutions only 4x4, stride 2, padding 1 has an 8-bit kernel"
+    return None
 
 
 def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:

@@ -50,7 +50,7 @@ def _choice(word: str) -> Any:
     return word
 
 
-def _extents(node: ir.Node, name: str, default: int = 0) -> Any:
+def extents(node: ir.Node, name: str, default: int = 0) -> Any:
     """An attribute that is a number for every axis or side, or a list of them."""
     attribute = node.attributes.get(name)
     if attribute is None:
@@ -59,7 +59,7 @@ def _extents(node: ir.Node, name: str, default: int = 0) -> Any:
 
 
 def _window(node: ir.Node) -> dict[str, Any]:
-    return {name: _extents(node, name) for name in ("kernel", "stride", "padding")}
+    return {name: extents(node, name) for name in ("kernel", "stride", "padding")}
 
 
 def _out_channels(node: ir.Node) -> int:
@@ -117,7 +117,7 @@ def _dense_conv(node: ir.Node) -> Kernel:
             "int8" if weight.dtype == ir.DataType.INT8 else g.text(node, "weights", "float16")
         ),
         **_window(node),
-        dilation=_extents(node, "dilation", 1),
+        dilation=extents(node, "dilation", 1),
         epilogue=_epilogue(node),
         tile=_tile(node),
     )
@@ -125,7 +125,7 @@ def _dense_conv(node: ir.Node) -> Kernel:
 
 def _depthwise(node: ir.Node) -> Kernel:
     return k.DepthwiseConv2d(
-        **_conv_sizes(node), **_window(node), dilation=_extents(node, "dilation", 1), epilogue=_epilogue(node)
+        **_conv_sizes(node), **_window(node), dilation=extents(node, "dilation", 1), epilogue=_epilogue(node)
     )
 
 
@@ -166,6 +166,11 @@ def _int8_conv(node: ir.Node) -> Kernel:
         **_int8_sizes(node),
         **_window(node),
     )
+
+
+def _int8_depthwise(node: ir.Node) -> Kernel:
+    stored = g.shape_of(g.operands_of(node)["x"])[2]
+    return k.Int8DepthwiseConv2d(**_int8_sizes(node), **_window(node), stored_width=stored)
 
 
 def _int8_deconv(node: ir.Node) -> Kernel:
@@ -237,6 +242,7 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "DepthwiseConv2d": _depthwise,
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
+    "Int8DepthwiseConv2d": _int8_depthwise,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,
     "Quantize": _quantize,

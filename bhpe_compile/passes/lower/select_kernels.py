@@ -6,7 +6,7 @@
     Conv, a group for each channel           -> DepthwiseConv2d
     Gemm of DQ(Q(w))                         -> DenseConv2d       with 8-bit weights, their steps in the affine
     ConvTranspose                            -> DenseConvTranspose2d
-    Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8ConvTranspose2d
+    Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8DepthwiseConv2d, Int8ConvTranspose2d
     MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
 
 TVM's default schedules are far slower than any library's; a binary layer without a kernel is an error.
@@ -263,12 +263,15 @@ class SelectKernels(Pass[ir.Model]):
         return g.kernel_node(kind, node.name or "", operands, {"out": out}, facts)
 
     def _int8(self, graph: ir.Graph, node: ir.Node, x: QuantizedInput, weight: QuantizedWeight) -> ir.Node:
-        facts = self._geometry(node, node.inputs[1])
+        channels = g.shape_of(x.x)[1]
+        depthwise = is_depthwise(node, channels)
+        window = weight.levels.shape[2:]
+        facts = window_facts(node, window) if depthwise else self._geometry(node, node.inputs[1])
         if facts["dilation"] != 1:
             raise NoKernelError("dilated windows have no 8-bit kernel")
         facts |= {
             "flat": 0,
-            "channels": g.shape_of(x.x)[1],
+            "channels": channels,
             "activation": "none",
         }
         bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -282,7 +285,8 @@ class SelectKernels(Pass[ir.Model]):
             "scale": g.float_constant(graph, f"{name}.scale", scale),
             "bias": bias or g.float_constant(graph, f"{name}.bias", np.zeros(len(scale), np.float32)),
         }
-        return g.kernel_node(INT8[node.op_type], name or "", operands, {"out": self._out(node)}, facts)
+        kind = "Int8DepthwiseConv2d" if depthwise else INT8[node.op_type]
+        return g.kernel_node(kind, name or "", operands, {"out": self._out(node)}, facts)
 
     def _max_pool(self, node: ir.Node) -> ir.Node:
         if len(node.outputs) > 1:
@@ -313,6 +317,8 @@ class SelectKernels(Pass[ir.Model]):
         return g.kernel_node("RoiAlign", node.name or "", operands, {"out": self._out(node)}, facts)
 
     def _sample_points(self, node: ir.Node) -> ir.Node:
+        if len(g.shape_of(node.inputs[0])) != 4:
+            raise NoKernelError("only maps along two axes are sampled by a kernel")
         mode = g.text(node, "mode", "linear")
         padding = g.text(node, "padding_mode", "zeros")
         if mode not in ("linear", "bilinear") or padding != "zeros" or not g.integer(node, "align_corners"):

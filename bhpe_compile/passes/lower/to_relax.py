@@ -126,7 +126,7 @@ def _converters(importer: Importer, kinds: frozenset[str]) -> Iterator[None]:
 
 def _line(error: Exception) -> str:
     """The last line of an error of TVM, whose messages begin with where it was."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("#")]
     return (lines or [type(error).__name__])[-1][:200]
 
 
@@ -157,6 +157,8 @@ def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall
         warnings.simplefilter("ignore")  # the importer's checker knows no shapes for operators of our own
         try:
             module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
-        except (ValueError, AssertionError, tvm.error.TVMError) as error:
+        except BhpeError:
+            raise
+        except Exception as error:  # of a dozen kinds, TVM's and Python's
             raise InputError(f"TVM's importer does not take the graph: {_line(error)}") from None
     return module, importer.calls

@@ -13,7 +13,6 @@ import pytest
 
 from bhpe_compile.artifact import write_artifact
 from bhpe_compile.compiler.workers import Workers
-from bhpe_compile.errors import InputError
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import generate, lower_passes
