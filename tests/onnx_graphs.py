@@ -39,7 +39,11 @@ class Net:
         size = inner // group
         weight = self.normal(outer, size, kernel, kernel, std=(size * kernel * kernel) ** -0.5)
         name = facts.pop("name", f"conv{len(self.nodes)}")
-        inputs = [x, self.constant(weight, f"{name}.weight"), self.constant(self.normal(outer), f"{name}.bias")]
+        inputs = [
+            x,
+            self.constant(weight, f"{name}.weight"),
+            self.constant(self.normal(outer), f"{name}.bias"),
+        ]
         return self.add("Conv", *inputs, name=name, group=group, **facts)
 
     def model(
@@ -65,7 +69,7 @@ class Net:
 
 
 def landmarks(seed: int = 0) -> ModelProto:
-    """A network like those of face and hand landmarks: one-sided padding, depthwise layers, PReLU, a residual, pools."""
+    """Like networks of face and hand landmarks: one-sided padding, depthwise layers, PReLU, a residual, pools."""
     net = Net(seed)
     x = net.conv("image", 3, 16, strides=[2, 2], pads=[0, 0, 1, 1], name="stem")
     x = net.add("PRelu", x, net.constant(np.abs(net.normal(16, 1, 1)) / 4))

@@ -11,7 +11,13 @@ from onnx import FunctionProto, ModelProto, NodeProto
 WRITTEN_OUT = frozenset(
     {
         *("Attention", "AffineGrid", "Celu", "CenterCropPad", "MeanVarianceNormalization"),
-        *("NegativeLogLikelihoodLoss", "RMSNormalization", "RotaryEmbedding", "SoftmaxCrossEntropyLoss", "Swish"),
+        *(
+            "NegativeLogLikelihoodLoss",
+            "RMSNormalization",
+            "RotaryEmbedding",
+            "SoftmaxCrossEntropyLoss",
+            "Swish",
+        ),
         *("BlackmanWindow", "HammingWindow", "HannWindow"),
     }
 )
@@ -70,7 +76,9 @@ def _body(node: NodeProto, version: int, types: dict[str, onnx.TypeProto]) -> Fu
     except onnx.defs.SchemaError:
         return None
     if version in schema.function_opset_versions or schema.has_function:
-        content = schema.get_function_with_opset_version(max(v for v in schema.function_opset_versions if v <= version))
+        content = schema.get_function_with_opset_version(
+            max(v for v in schema.function_opset_versions if v <= version)
+        )
     elif schema.has_context_dependent_function:
         known = [v for v in schema.context_dependent_function_opset_versions if v <= version]
         inputs = [types.get(name, onnx.TypeProto()).SerializeToString() for name in node.input]

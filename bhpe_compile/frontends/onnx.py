@@ -176,8 +176,14 @@ def _refuse(path: Path, graph: GraphProto) -> None:
     for node in _nodes(graph):
         if node.op_type in REFUSED and node.domain in DOMAINS:
             raise InputError(f"{path}: node {describe_node(node)}: {REFUSED[node.op_type]}")
+        if node.op_type == "Resize" and any(one.name == "antialias" and one.i for one in node.attribute):
+            raise InputError(
+                f"{path}: node {describe_node(node)}: smoothing while it scales down has no kernel"
+            )
         if any(one.name == "training_mode" and one.i for one in node.attribute):
-            raise InputError(f"{path}: node {describe_node(node)}: is in training mode; export the model in eval mode")
+            raise InputError(
+                f"{path}: node {describe_node(node)}: is in training mode; export the model in eval mode"
+            )
 
 
 # ---- weights beside the file ----------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_missing_or_too_short(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="gone.data cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"gone\.data cannot be read: No such file"):
         load_onnx(external(tmp_path, "gone.data"))
     with pytest.raises(InputError, match="end behind the 1728 bytes"):
         load_onnx(external(tmp_path, "weights.data", offset=8))

@@ -10,6 +10,7 @@ kernels' layouts nor their tables take part. Products of +-1 are summed by float
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +48,48 @@ class Int8Layer:
     name: str
     weight: NDArray[np.float64]
     zero: int
-    stride: int
-    padding: int
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    groups: int
     transposed: bool
     levels_name: str
 
     @property
+    def stride(self) -> int:
+        """Of rows."""
+        return self.strides[0]
+
+    @property
     def strided(self) -> bool:
         """Whether only every `stride`-th pixel is read, so that an artefact may keep no others."""
-        return self.weight.shape[2] == 1 and self.padding == 0
+        alike = self.strides[0] == self.strides[1]
+        return self.groups == 1 and alike and self.weight.shape[2:] == (1, 1) and not any(self.pads)
 
     def accumulate(self, values: NDArray[np.integer]) -> NDArray[np.int64]:
         """level - zero, integers [N, H, W, C] -> integers [N, Ho, Wo, O]."""
-        return _convolve(values.astype(np.float64), self.weight, self.stride, self.padding, self.transposed)
+        if self.transposed:
+            return _convolve(
+                values.astype(np.float64), self.weight, self.stride, self.pads[0], transposed=True
+            )
+        top, left, bottom, right = self.pads
+        x = np.pad(values.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+        return _windows(x, self.weight, self.strides, depthwise=self.groups > 1)
+
+
+def _windows(
+    x: NDArray[np.floating], weight: NDArray[np.floating], strides: tuple[int, int], *, depthwise: bool
+) -> NDArray[np.int64]:
+    """Sums of whole numbers, padded already: [N, H, W, C] and [O, C, kh, kw], or [C, 1, kh, kw] where `depthwise`."""
+    kh, kw = weight.shape[2:]
+    height, width = (x.shape[1] - kh) // strides[0] + 1, (x.shape[2] - kw) // strides[1] + 1
+    total = np.zeros((x.shape[0], height, width, weight.shape[0]), x.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            rows = slice(i, i + (height - 1) * strides[0] + 1, strides[0])
+            columns = slice(j, j + (width - 1) * strides[1] + 1, strides[1])
+            tap = weight[:, :, i, j]
+            total += x[:, rows, columns] * tap[:, 0] if depthwise else x[:, rows, columns] @ tap.T
+    return total.astype(np.int64)
 
 
 def _convolve(
@@ -150,8 +180,19 @@ def int8_layers(model: onnx.ModelProto) -> dict[str, Int8Layer]:
             weight=levels,
             levels_name=x.output[0],
             zero=int(array(x.input[2])),
-            stride=int(attributes.get("strides", [1])[0]),
-            padding=int(attributes.get("pads", [0])[0]),
+            strides=_pair(attributes.get("strides", (1, 1))),
+            pads=_sides(attributes.get("pads", (0, 0, 0, 0))),
+            groups=int(attributes.get("group", 1)),
             transposed=transposed,
         )
     return layers
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    rows, columns = map(int, values)
+    return rows, columns
+
+
+def _sides(values: Sequence[int]) -> tuple[int, int, int, int]:
+    top, left, bottom, right = map(int, values)
+    return top, left, bottom, right

@@ -58,5 +58,5 @@ class LevelMemory:
 
     def accumulate(self) -> NDArray[np.int64]:
         """The layer's accumulators [N, Ho, Wo, O] from the levels in memory."""
-        layer = replace(self.layer, stride=1) if self.layer.strided else self.layer
+        layer = replace(self.layer, strides=(1, 1)) if self.layer.strided else self.layer
         return layer.accumulate(self.values())

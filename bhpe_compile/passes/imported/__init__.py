@@ -11,9 +11,10 @@ from bhpe_compile.passes.base import Pass
 from bhpe_compile.passes.imported.flat_windows import FlatWindows
 from bhpe_compile.passes.imported.linear_layers import LinearLayers
 from bhpe_compile.passes.imported.name_layers import NameLayers
+from bhpe_compile.passes.imported.plain_forms import PlainForms
 from bhpe_compile.passes.imported.spread_layers import SpreadLayers
 
 
 def imported_passes() -> list[Pass[ir.Model]]:
     """The passes of this storey, in order."""
-    return [FlatWindows(), LinearLayers(), SpreadLayers(), NameLayers()]
+    return [PlainForms(), FlatWindows(), LinearLayers(), SpreadLayers(), NameLayers()]

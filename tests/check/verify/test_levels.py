@@ -17,7 +17,8 @@ from bhpe_compile.check.verify.oracle import remove_rounding
 
 
 def layer(weight: np.ndarray, stride: int = 1, padding: int = 0, *, transposed: bool = False) -> Int8Layer:
-    return Int8Layer("l", weight.astype(np.float64), 7, stride, padding, transposed, "levels")
+    pads = (padding,) * 4
+    return Int8Layer("l", weight.astype(np.float64), 7, (stride, stride), pads, 1, transposed, "levels")
 
 
 @settings(max_examples=30, deadline=None)
