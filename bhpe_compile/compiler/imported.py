@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
     from numpy.typing import NDArray
+    from onnx import ModelProto
 
     from bhpe_compile.compiler.agreement import Movement
     from bhpe_compile.frontends.onnx import OnnxNetwork
@@ -74,6 +75,14 @@ class OnnxCompilation(Compilation):
         return describe_ports(network.source, shapes, outputs, self.options.network, network.metadata)
 
     @cached_property
+    def model(self) -> ModelProto:
+        """The file's graph, outputs in the shapes that the description gives them; InputError where one cannot be."""
+        from bhpe_compile.frontends.onnx import with_output_shapes
+
+        described = {one.name: one.shape for one in self.interface.outputs if one.shape}
+        return with_output_shapes(self.network.source, self.network.model, described)
+
+    @cached_property
     def inputs(self) -> dict[str, NDArray[Any]]:
         """The picture that the options name, the first sample of the calibration, or numbers that are drawn."""
         if self._takes_pictures:
@@ -99,7 +108,7 @@ class OnnxCompilation(Compilation):
         with self.progress.stage("reference"):
             self.progress.step("ONNX Runtime")
             try:
-                outputs = run_onnx(network.model.SerializeToString(), inputs)
+                outputs = run_onnx(self.model.SerializeToString(), inputs)
             except Exception as error:  # ONNX Runtime has a dozen kinds, not all of them its own
                 line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise InputError(
@@ -170,7 +179,7 @@ class OnnxCompilation(Compilation):
         progress = self.progress
         _ = self.computed  # a file that does not run is refused there
         with progress.stage("export"):
-            model = ir.from_proto(self.network.model)
+            model = ir.from_proto(self.model)
             model.functions.clear()
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             common.RemoveUnusedNodesPass()(model)

@@ -11,6 +11,7 @@ Nothing in a file is executed, and no operator of another domain is known. What 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.external_data_helper as external
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from bhpe_compile.errors import InputError, UsageError, near
 from bhpe_compile.frontends.functions import write_out
@@ -388,3 +389,39 @@ def _clean_names(graph: GraphProto) -> dict[str, str]:
             for index, name in enumerate(listed):
                 listed[index] = new.get(name, name)
     return names
+
+
+# ---- outputs --------------------------------------------------------------------------------------------------
+
+
+def with_output_shapes(source: str, model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> ModelProto:
+    """The model with outputs reshaped to `shapes`, by name; itself where they have them. InputError where an output has
+    another number of elements."""
+    graph = model.graph
+    wanted = []
+    for value in graph.output:
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        shape = list(shapes.get(value.name, dims))
+        if shape == dims or not _is_fixed(value):
+            continue
+        if math.prod(shape) != math.prod(dims):
+            raise InputError(f"{source}: output {value.name} is {dims}, which cannot be seen as {shape}")
+        wanted.append((value.name, shape))
+    if not wanted:
+        return model
+    changed = ModelProto()
+    changed.CopyFrom(model)
+    for name, shape in wanted:
+        inner, target = f"{name}.before", f"{name}.shape"
+        for node in changed.graph.node:
+            for listed in (node.input, node.output):
+                for index, one in enumerate(listed):
+                    if one == name:
+                        listed[index] = inner
+        changed.graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), target))
+        changed.graph.node.append(helper.make_node("Reshape", [inner, target], [name], f"{name}.view"))
+        for value in changed.graph.output:
+            if value.name == name:
+                kind = value.type.tensor_type.elem_type
+                value.CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+    return changed
