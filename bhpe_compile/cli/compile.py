@@ -208,7 +208,7 @@ def compile_command(
         check_family(resolved.family)
     destination = output if output is not None else default_output(model, resolved.name)
     options = replace(options, forms=forms, embed_weights=embed_weights)
-    dump.check(options)
+    dump.check(options, imported)
     dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
@@ -229,7 +229,7 @@ def compile_command(
         options = compilation.options
         described = describe_options(model, destination, resolved.summary, options)
         if imported:
-            plan(described, options, style)
+            plan(described, options, style, imported=True)
             return
         loaded = compilation.loaded
         plan([*described, *describe_model(loaded)], options, style)
@@ -363,11 +363,13 @@ def describe_model(loaded: Imported) -> list[tuple[str, str]]:
     ]
 
 
-def plan(described: list[tuple[str, str]], options: CompileOptions, style: str) -> None:
+def plan(
+    described: list[tuple[str, str]], options: CompileOptions, style: str, *, imported: bool = False
+) -> None:
     """Print the resolved options and the passes that would run."""
     from bhpe_compile.compiler.plan import list_passes
 
-    passes = [(one.stage, one.name, one.summary) for one in list_passes(options)]
+    passes = [(one.stage, one.name, one.summary) for one in list_passes(options, imported)]
     if style == "json":
         print_json(
             {

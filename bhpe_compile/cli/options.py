@@ -201,7 +201,7 @@ def complete_pass(
     """Names of passes, and of the points between them, for the shell's completion."""
     from bhpe_compile.compiler.plan import POINTS, list_passes
 
-    names = ["all", *POINTS, *(one.name for one in list_passes())]
+    names = ["all", *POINTS, *(one.name for one in list_passes(imported=True))]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 

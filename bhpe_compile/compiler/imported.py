@@ -104,11 +104,11 @@ class OnnxCompilation(Compilation):
 
         from bhpe_compile.exchange.onnx_runtime import run_onnx
 
-        network, inputs = self.network, self.inputs
+        network, model, inputs = self.network, self.model, self.inputs
         with self.progress.stage("reference"):
             self.progress.step("ONNX Runtime")
             try:
-                outputs = run_onnx(self.model.SerializeToString(), inputs)
+                outputs = run_onnx(model.SerializeToString(), inputs)
             except Exception as error:  # ONNX Runtime has a dozen kinds, not all of them its own
                 line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise InputError(
@@ -208,7 +208,7 @@ class OnnxCompilation(Compilation):
     def rehearse(self, output: Path, force: bool = False) -> None:
         """Refuse what `write` would, as far as that shows without running anything."""
         self.check(output, force)
-        _ = self.network, self.interface
+        _ = self.model
         for _ in self.examples():
             pass
 

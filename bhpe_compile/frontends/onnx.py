@@ -106,7 +106,7 @@ def load_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> 
     """
     proto = _read(path)
     opset = _opset(path, proto)
-    _refuse(path, proto.graph)
+    _refuse(path, proto)
     _load_external(path, proto)
     try:
         onnx.checker.check_model(proto)
@@ -173,8 +173,11 @@ def describe_node(node: NodeProto) -> str:
     return f"{node.op_type} ({node.name or next(iter(node.output), 'without a name')})"
 
 
-def _refuse(path: Path, graph: GraphProto) -> None:
-    for node in _nodes(graph):
+def _refuse(path: Path, proto: ModelProto) -> None:
+    brought = {(function.domain, function.name) for function in proto.functions}
+    for node in _nodes(proto.graph):
+        if node.domain not in DOMAINS and (node.domain, node.op_type) not in brought:
+            raise InputError(f"{path}: node {describe_node(node)}: operators of {node.domain} have no kernel")
         if node.op_type in REFUSED and node.domain in DOMAINS:
             raise InputError(f"{path}: node {describe_node(node)}: {REFUSED[node.op_type]}")
         if node.op_type == "Resize" and any(one.name == "antialias" and one.i for one in node.attribute):
