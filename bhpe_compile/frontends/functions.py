@@ -26,6 +26,9 @@ WRITTEN_OUT = frozenset(
 ONE_RESULT = frozenset({"LayerNormalization"})
 """Operators that are computed whole as long as only their first result is asked for."""
 
+DEEPEST = 4
+"""Bodies within each other."""
+
 PLACE = "bhpe.written.out"
 """The domain of the bodies until they are inlined."""
 
@@ -33,8 +36,18 @@ PLACE = "bhpe.written.out"
 def write_out(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
     """The model with those operators, and its own functions, written out; and the operators that were, by name.
 
-    An operator whose body is not known at the model's op set stays.
+    An operator whose body is not known at the model's op set stays. Bodies may hold such operators again.
     """
+    done: dict[str, None] = {}
+    for _ in range(DEEPEST):
+        model, kinds = _write_out_once(model)
+        if not kinds:
+            break
+        done |= dict.fromkeys(kinds)
+    return model, tuple(done)
+
+
+def _write_out_once(model: ModelProto) -> tuple[ModelProto, tuple[str, ...]]:
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     types = _types(model)
     done: list[str] = []
