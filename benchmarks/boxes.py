@@ -66,7 +66,7 @@ class AtLabels:
         self._preset, self._labels, self._shown = preset, labels, 0
         self._given = [Given(), Given(), Given()]
         graph = copy.deepcopy(subject.network)
-        crops = graph.graph.find_nodes(op="call_function", target=torch.ops.bhpe.roi_align)
+        crops = graph.graph.find_nodes(op="call_function", target=torch.ops.bhpe.crop)
         for index, (node, given) in enumerate(
             zip(crops, self._given, strict=True)
         ):  # left hand, right hand, face

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -169,20 +168,29 @@ def load_artifact(path: AnyPath) -> Artifact:
 
 
 def verify(
-    artifact: AnyPath, *, picture: AnyPath | None = None, model: AnyPath | None = None
+    artifact: AnyPath,
+    *,
+    picture: AnyPath | None = None,
+    pictures: Sequence[AnyPath] = (),
+    model: AnyPath | None = None,
+    calibrate: Sequence[AnyPath] = (),
 ) -> VerificationResult:
-    """Whether an artefact computes what its network computes; `ok` of the result says so.
+    """Whether an artefact computes what its network computes; `ok` of the result says so, `equal` whether every sign,
+    level and box is the same.
 
-    picture: another one than the recorded. model: the checkpoint it was compiled from; torch then runs again.
+    picture, pictures: others than the recorded one; folders stand for what is in them. model: the checkpoint it was
+    compiled from; torch then computes its outputs again. calibrate: the pictures that it was compiled with.
     """
     from bhpe_compile.check.verify import verify as verify_artifact
 
     network = None
     if model is not None:
-        from bhpe_compile.check.bisect.stages import run_torch
+        from bhpe_compile.check.bisect.remake import Again
 
-        network = partial(run_torch, Path(model))
-    return verify_artifact(Path(artifact), picture=_path(picture), network=network)
+        chosen = find_pictures(Path(path) for path in calibrate)
+        network = Again(Path(model), Path(artifact), chosen)
+    shown = [Path(path) for path in (*(() if picture is None else (picture,)), *pictures)]
+    return verify_artifact(Path(artifact), pictures=find_pictures(shown), network=network)
 
 
 def bisect(

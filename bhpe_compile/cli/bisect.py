@@ -1,4 +1,4 @@
-"""`bhpe-compile verify --bisect`: the first pass and the first node that differ."""
+"""`bhpe-compile verify --bisect`: the first step that differs, and why."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from bhpe_compile.errors import VerificationError
 
 if TYPE_CHECKING:
     from bhpe_compile.check.bisect import BisectResult
-
-EQUAL = 1e-20
-"""Bounds below it only keep off zero: what has them must be equal."""
 
 
 def bisect_artifact(
@@ -51,38 +48,22 @@ def bisect_artifact(
     if result.culprit is not None:
         found = result.culprit
         raise VerificationError(
-            f"{artifact}: first difference after {found.pass_name}, at {found.node}: {found.what}"
+            f"{artifact}: first difference in {found.origin}, at {found.node}: {found.what}"
         )
 
 
 def render(result: BisectResult) -> str:
     """A line for each stage, then what was found."""
     rows = [
-        (
-            one.stage,
-            one.name,
-            str(one.compared),
-            f"{one.flips} of {one.signs}",
-            "equal within bounds" if one.ok else "DIFFERS",
-        )
+        (one.name, f"{one.differing} of {one.compared}", "equal" if one.ok else "DIFFERS")
         for one in result.stages
     ]
-    header = ("stage", "after", "compared", "flipped signs", "")
-    text = f"reference: {result.reference}\n\n{render_table(header, rows, right=(2, 3))}"
+    header = ("compared", "differing signs and levels", "")
+    text = f"reference: {result.reference}\n\n{render_table(header, rows, right=(1,))}"
     found = result.culprit
     if found is None:
         return text + "\n\nno difference"
-    pairs = [("after", found.pass_name), ("node", found.node), ("where", found.what)]
-    gap = found.difference
-    if gap is not None:
-        pairs += [
-            ("beyond its bound", f"{gap.beyond} of {gap.elements} elements, the first at {gap.first}"),
-            ("bound", f"{gap.bound:.4g}" if gap.bound > EQUAL else "equal"),
-            ("largest difference", f"{gap.largest:.6g}, root mean square {gap.rms:.6g}"),
-            ("expected", f"{gap.expected_range[0]:.6g} .. {gap.expected_range[1]:.6g}"),
-            ("found", f"{gap.found_range[0]:.6g} .. {gap.found_range[1]:.6g}"),
-            ("flipped signs", f"{gap.flips} ({gap.flip_rate:.2e})"),
-        ]
+    pairs = [("wrong", found.origin), ("node", found.node), ("where", found.what)]
     pairs += [("note", note) for note in found.notes]
     if result.repro:
         pairs.append(("reproduction", f"{Path(result.repro[0]).parent}/, see its README.md"))

@@ -273,7 +273,7 @@ def compile_command(
     for note in result.notes:
         if not note.applied and (verbose or not note.site):
             LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))
-    verified = run_verification(destination, None, quiet=quiet, verbose=verbose) if verify else None
+    verified = run_verification(destination, quiet=quiet, verbose=verbose) if verify else None
     explained = explain_compiled(destination, explain) if explain else None
     wheel = write_wheel(destination, destination.parent) if WHEEL in forms else None
     if style == "json":

@@ -39,7 +39,7 @@ DEFAULT_DROP = "2%"
 @click.option(
     "--stages",
     is_flag=True,
-    help="Three rows of a checkpoint: full precision, binarized, compiled for this machine.",
+    help="Four rows of a checkpoint: full precision, binarized, frozen (as it ships), compiled for this machine.",
 )
 @click.option(
     "--target",

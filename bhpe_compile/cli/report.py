@@ -146,7 +146,7 @@ def _of_artifact(
     if verify_too:
         from bhpe_compile.cli.verify import run_verification
 
-        verification = run_verification(source, None, quiet=LOG.quiet, verbose=False).to_json()
+        verification = run_verification(source, quiet=LOG.quiet, verbose=False).to_json()
     overlay = draw(source, picture) if picture is not None else None
     if verification is None:
         verification = recorded(source, "verification.json")

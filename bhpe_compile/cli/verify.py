@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,37 +24,44 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 
-RUNS, WORTH_SAYING = 3, 60
-"""A verification takes about as long as three runs; seconds of emulation that are announced."""
+DEFAULT_PICTURES = 2
+"""Pictures that are computed on where none is named."""
 
-PROVEN = "the library computes what model.onnx computes, for this picture"
+WORTH_SAYING = 60
+"""Seconds of emulation that are announced."""
+
+PROVEN = "the library computes what model.onnx computes, for {pictures}"
 """What a verification says, and no more."""
 
 
 @click.command("verify", short_help="Check that a compiled model computes the right thing.")
 @click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
 @click.option(
+    "--pictures",
     "--picture",
+    "pictures",
+    metavar="PATH",
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="Another picture to compute on.  [default: the one recorded when it was compiled]",
+    help="Pictures to compute on, or folders of them.  [default: the recorded one, and one that comes along]",
 )
 @click.option(
     "--model",
     metavar="CHECKPOINT",
     type=click.Path(path_type=Path),
-    help="What it was compiled from: PyTorch runs it again, instead of taking its recorded outputs.",
+    help="What it was compiled from: PyTorch computes its outputs again, and they must agree as well.",
 )
 @click.option(
     "--bisect",
     "bisecting",
     is_flag=True,
-    help="Find the first pass and the first node that differ; with --model from PyTorch on, else from model.onnx on.",
+    help="Find the first step that differs, and why; with --model from the checkpoint on, else from model.onnx on.",
 )
 @click.option(
     "--repro",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Write there the smallest graph that shows the difference, its inputs and how to run it.  [with --bisect]",
+    help="Write there the layer that differs, its inputs and how to run it.  [with --bisect]",
 )
 @OPTIONS["calibrate"]
 @board_options
@@ -64,7 +70,7 @@ PROVEN = "the library computes what model.onnx computes, for this picture"
 @click.option("-v", "--verbose", is_flag=True, help="Print the difference of each output.")
 def verify_command(
     artifact: Path,
-    picture: Path | None,
+    pictures: tuple[Path, ...],
     model: Path | None,
     bisecting: bool,
     repro: Path | None,
@@ -76,20 +82,18 @@ def verify_command(
 ) -> None:
     """Check that a compiled model computes what its network computes.
 
-    The same picture goes through the library and through its model.onnx in ONNX Runtime, and both are
-    compared with what PyTorch computed when the model was compiled. The integers of binary layers must agree
-    bit for bit, outputs within a stated tolerance. A library for another CPU runs under emulation,
-    or with --ssh or --rpc on a board: that one is checked then, not this machine's emulator.
+    Pictures go through the library and through its model.onnx in ONNX Runtime. Every sign, every 8-bit level and every
+    box must be equal, bit for bit, and outputs that are computed from them within 1e-5; a model with float layers
+    (--scheme float, --dense fp32) is held to a stated tolerance. A library for another CPU runs under emulation, or
+    with --ssh or --rpc on a board: that one is checked then, not this machine's emulator.
 
-    With --bisect every stage between PyTorch and the library is compared with the reference, layer by layer, and
-    the first pass and node are named where something differs beyond its bound. The model is made again with the
-    options its manifest records; pictures that it was calibrated on are not in there, --calibrate names them.
+    With --bisect the first step that differs is named, and whether its constants, its machine code or its lowering is
+    wrong. With --model the model is made again with the options its manifest records; pictures that it was calibrated
+    on are not in there, --calibrate names them.
 
-    Exit code 4 when they differ; the first layer that does is named.
+    Exit code 4 when they differ; the first step that does is named.
     """
     existing(artifact, "artefact")
-    if picture is not None:
-        existing_file(picture, "picture")
     if model is not None:
         existing_file(model, "model")
     if bisecting:
@@ -97,14 +101,28 @@ def verify_command(
             raise UsageError("--bisect runs on this machine: leave --ssh and --rpc out")
         if calibrate and model is None:
             raise UsageError("--calibrate is for making the model again: add --model")
-        pictures = find_pictures(calibrate, LOG.message)
-        bisect_artifact(artifact, model, picture, repro, pictures, style=style, quiet=quiet, verbose=verbose)
+        shown = find_pictures(pictures, LOG.message)
+        if len(shown) > 1:
+            raise UsageError(f"--bisect takes one picture, not {len(shown)}")
+        picture = shown[0] if shown else None
+        calibrated = find_pictures(calibrate, LOG.message)
+        bisect_artifact(
+            artifact, model, picture, repro, calibrated, style=style, quiet=quiet, verbose=verbose
+        )
         return
-    if calibrate:
-        raise UsageError("--calibrate is for --bisect: add it")
+    if calibrate and model is None:
+        raise UsageError("--calibrate is for making the model again: add --model")
     if repro is not None:
         raise UsageError("--repro is for --bisect: add it")
-    result = run_verification(artifact, picture, model, board, quiet=quiet, verbose=verbose)
+    result = run_verification(
+        artifact,
+        find_pictures(pictures, LOG.message),
+        model,
+        board,
+        find_pictures(calibrate, LOG.message),
+        quiet=quiet,
+        verbose=verbose,
+    )
     if style == "json":
         print_json(result.to_json())
     elif not quiet:
@@ -114,9 +132,10 @@ def verify_command(
 
 def run_verification(
     artifact: Path,
-    picture: Path | None,
+    pictures: tuple[Path, ...] = (),
     model: Path | None = None,
     board: Board | None = None,
+    calibrate: tuple[Path, ...] = (),
     *,
     quiet: bool,
     verbose: bool,
@@ -126,18 +145,22 @@ def run_verification(
 
     network = None
     if model is not None:
-        from bhpe_compile.check.bisect.stages import run_torch
+        from bhpe_compile.check.bisect.remake import Again
 
-        network = partial(run_torch, model)
+        network = Again(model, artifact, calibrate)
     if board is None:
-        announce_emulation(artifact)
+        announce_emulation(artifact, max(len(pictures), 1) if pictures else DEFAULT_PICTURES)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
         return verify(
-            artifact, picture=picture, network=network, board=board, tick=lambda step: console(step, "", None)
+            artifact,
+            pictures=pictures,
+            network=network,
+            board=board,
+            tick=lambda step: console(step, "", None),
         )
 
 
-def announce_emulation(artifact: Path) -> None:
+def announce_emulation(artifact: Path, runs: int) -> None:
     """Say beforehand how long an artefact for another CPU takes here, where that is worth saying."""
     from bhpe_compile.artifact.load import read_file
     from bhpe_compile.artifact.manifest import load_manifest
@@ -147,45 +170,54 @@ def announce_emulation(artifact: Path) -> None:
     if REPORT not in manifest["files"]:
         return
     seconds = emulated_seconds(manifest, json.loads(read_file(artifact, manifest, REPORT)))
-    if seconds is not None and RUNS * seconds >= WORTH_SAYING:
+    if seconds is not None and runs * seconds >= WORTH_SAYING:
         LOG.message(
-            f"{artifact} is for another CPU and is emulated: about {render_duration(RUNS * seconds)} "
+            f"{artifact} is for another CPU and is emulated: about {render_duration(runs * seconds)} "
             "(--ssh and --rpc verify on a board)"
         )
 
 
 def render_verification(result: VerificationResult, *, verbose: bool) -> str:
     """What was found, one line each."""
-    of = f" {result.largest_unit}, {result.largest_output}" if result.largest_output else ""
+    pictures = "1 input" if result.pictures == 1 else f"{result.pictures} inputs"
     pairs = [
-        ("verified", f"yes: {PROVEN}" if result.ok else "NO"),
+        ("verified", f"yes: {PROVEN.format(pictures=pictures)}" if result.ok else "NO"),
         ("accuracy", f"not checked here: bhpe-compile eval {result.artefact}"),
         ("executed", result.executed),
-        (
-            "binary layers",
-            f"{result.binary_layers}, {'all exact' if result.binary_exact else 'NOT all exact'}",
-        ),
-        (
-            "8-bit layers",
-            f"{result.int8_layers}, {'all exact' if result.int8_exact else 'NOT all exact'}",
-        ),
-        ("flipped signs", f"{result.flips} of {result.signs} ({result.flip_rate:.2e})"),
-        ("other 8-bit levels", f"{result.level_flip_rate:.2e}"),
-        ("largest difference", f"{result.max_abs_error:.2e}{of} (without the flips' effect)"),
-        ("  with it", f"{result.max_abs_error_free:.2e}"),
+        *_what_is_equal(result),
     ]
-    if result.max_abs_error_torch is not None:
-        pairs.append(("  against PyTorch", f"{result.max_abs_error_torch:.2e}"))
-    if result.rounding is not None:
-        worst = max((gap for name, gap in result.rounding.items() if name != "flip_rate"), default=0.0)
-        flips = f"{100 * result.rounding['flip_rate']:.2g} % of the signs flip"
-        pairs.append(("8-bit and float16 cost", f"{worst:.2e} against float32, {flips}"))
     if verbose:
-        cost = result.rounding or {}
-        for name, gap in result.outputs.items():
-            rounded = f", {cost[name]:.2e} by 8-bit and float16" if name in cost else ""
-            pairs.append((f"  {name}", f"{gap['forced']:.2e}{rounded}"))
+        pairs += [(f"  {name}", f"{gap:.2e}") for name, gap in result.outputs.items()]
     return render_pairs(pairs)
+
+
+def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
+    layers = _counted((result.binary_layers, "binary"), (result.int8_layers, "8-bit"))
+    of = f" {result.largest_unit}, {result.largest_output}" if result.largest_output else ""
+    largest = f"{result.max_abs_error:.2g}{of}"
+    if result.equal:
+        boxes = f", {result.boxes} boxes" if result.boxes else ""
+        same = sum(gap == 0 for gap in result.outputs.values())
+        text = f"all {layers} layers{boxes}, {same} of {len(result.outputs)} outputs"
+        return [("equal", f"{text}; largest difference of what follows the last level {largest}")]
+    differ = f"{result.differing} of {result.values} signs and levels"
+    if not result.float_parts:
+        return [("differ", differ), ("largest difference", largest)]
+    parts = (
+        f"{result.float_parts[0]} and {len(result.float_parts) - 1} more"
+        if len(result.float_parts) > 1
+        else (result.float_parts[0])
+    )
+    return [
+        ("float layers", f"{parts}: no two programs compute them to the bit; --scheme int8 or bidrn does"),
+        ("differ", f"{differ}, because of them"),
+        ("largest difference", f"{largest}, with equal signs and levels"),
+    ]
+
+
+def _counted(*kinds: tuple[int, str]) -> str:
+    """ "38 binary and 28 8-bit"; kinds of which there are none are left out."""
+    return " and ".join(f"{count} {word}" for count, word in kinds if count) or "0"
 
 
 def require_verified(artifact: Path, result: VerificationResult) -> None:

@@ -102,13 +102,13 @@ class OnnxCompilation(Compilation):
         """
         import numpy as np
 
-        from bhpe_compile.exchange.onnx_runtime import run_onnx
+        from bhpe_compile.exchange.runtime import run_model
 
         network, model, inputs = self.network, self.model, self.inputs
         with self.progress.stage("reference"):
             self.progress.step("ONNX Runtime")
             try:
-                outputs = run_onnx(model.SerializeToString(), inputs)
+                outputs = run_model(model.SerializeToString(), inputs)
             except Exception as error:  # ONNX Runtime has a dozen kinds, not all of them its own
                 line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 raise InputError(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from bhpe_compile.compiler.agreement import Movement
     from bhpe_compile.exchange.export import Run
+    from bhpe_compile.exchange.frozen import Frozen
     from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
@@ -321,6 +322,28 @@ class Compilation:
             self._rewrite(fold_passes(rounding.ranges, rounding.half), model)
         return model
 
+    @cached_property
+    def frozen(self) -> Frozen | None:
+        """model.onnx in torch: the network as it ships. None where torch has no form of one of its operations."""
+        from bhpe_compile.exchange.frozen import Frozen, UnsupportedNodeError
+
+        try:
+            return Frozen(self.folded)
+        except UnsupportedNodeError:
+            return None
+
+    def frozen_outputs(self, feeds: Inputs) -> dict[str, NDArray[np.float32]]:
+        """What model.onnx computes from inputs by name; in ONNX Runtime where it is not `frozen`."""
+        import torch
+
+        from bhpe_compile.exchange.runtime import run_model
+
+        if self.frozen is None:
+            return run_model(self.onnx_bytes, feeds)
+        with one_thread():
+            outputs = self.frozen(*(torch.from_numpy(feeds[name]) for name in self.frozen.inputs))
+        return {name: value.numpy() for name, value in outputs.items()}
+
     @property
     def onnx_bytes(self) -> bytes:
         """model.onnx; the same model gives the same bytes."""
@@ -479,7 +502,7 @@ def compile_model(
 
         compilation.check(output, force)
         compilation.teacher = load_model(teacher, options.network)
-    return _compile(compilation, output, force)
+    return finish(compilation, output, force)
 
 
 def compile_graph(
@@ -498,10 +521,11 @@ def compile_graph(
     calibrated on it. Of the options, `dense`, `residual` and those of the target count. Raises as `compile_model` does.
     """
     compilation = Compilation.of_graph(graph, inputs, options, progress=Progress(observer))
-    return _compile(compilation, output, force)
+    return finish(compilation, output, force)
 
 
-def _compile(compilation: Compilation, output: Path, force: bool) -> CompileResult:
+def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
+    """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
     with Tools.start(torch=compilation.uses_torch) as tools:
         compilation.tools = tools

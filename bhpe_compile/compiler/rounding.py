@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
-    from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
 
 
@@ -67,13 +66,3 @@ def examples_for(
     if options.calibrate:
         return (picture_inputs(interface, path) for path in options.calibrate)
     return with_mirror_image(interface, example)
-
-
-def with_rounding(graph: fx.GraphModule, loaded: Imported, options: CompileOptions) -> fx.GraphModule:
-    """A frozen graph that computes with what compiling rounds, where `loaded` was trained so; else `graph` itself."""
-    if loaded.ranges is None:
-        return graph
-    from bhpe_compile.passes.binarize import RoundStorage
-
-    storage = RoundStorage(loaded.ranges, dense=options.computes_int8, half=options.keeps_half)
-    return storage(graph).graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +71,21 @@ class TorchSubject:
 
 
 @dataclass(frozen=True)
+class FrozenSubject:
+    """A network as it ships, one picture after the other. compute: inputs by name -> outputs by name."""
+
+    name: str
+    compute: Callable[[Inputs], Outputs]
+    interface: Interface
+    relative_hands: bool = False
+    executed: str = "torch"
+
+    def predict(self, inputs: Inputs) -> Outputs:
+        """One run a picture."""
+        return _one_by_one(self.compute, inputs)
+
+
+@dataclass(frozen=True)
 class CompiledSubject:
     """An artefact, one picture after the other."""
 
@@ -95,10 +110,14 @@ class CompiledSubject:
 
     def predict(self, inputs: Inputs) -> Outputs:
         """One run a picture."""
-        count = len(next(iter(inputs.values())))
-        each = ({name: array[i : i + 1] for name, array in inputs.items()} for i in range(count))
-        runs = [self.session.execute(one).outputs for one in each]
-        return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+        return _one_by_one(lambda one: self.session.execute(one).outputs, inputs)
+
+
+def _one_by_one(compute: Callable[[Inputs], Outputs], inputs: Inputs) -> Outputs:
+    """The outputs of a batch of pictures, from a function of one."""
+    count = len(next(iter(inputs.values())))
+    runs = [compute({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+    return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
 
 IN_PROCESS = "in this process"

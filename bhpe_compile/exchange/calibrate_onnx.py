@@ -9,8 +9,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bhpe_compile.exchange.nodes import CONVOLUTIONS, layer_of
-from bhpe_compile.exchange.onnx_runtime import Runner
 from bhpe_compile.exchange.ranges import Samples
+from bhpe_compile.exchange.runtime import Runner
 
 Example = Mapping[str, NDArray[Any]]
 """Inputs by name."""

@@ -8,8 +8,15 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
     BinaryConvTranspose2d             zeros between the pixels, then a convolution with the flipped kernel
     Packed...                         the same, weights as bits of uint32 words along the input channels;
                                       `channels` of them, bits beyond are 0 and cut off
+    Int8Conv2d, Int8DepthwiseConv2d, Int8ConvTranspose2d
+                                       the same with levels: QuantizeLinear(x, step, zero), weights int8
     RPReLU                            y = (x > gamma ? x - gamma : beta * (x - gamma)) + zeta
     ChannelAffine                     y = x * scale + bias
+    AveragePool2x2                    y = (((a + b) + c) + d) / 4 of x's pixels (0,0), (0,1), (1,0), (1,1)
+
+A body says what the kernels compute, operation by operation and in their order, so that both give the same bits.
+
+Those between heat maps and crops stand in `map_bodies.py`, linear layers in `linear_body.py`.
 
 Bodies are flat: ONNX Runtime infers wrong shapes through functions that call functions. No torch here.
 """
@@ -17,10 +24,14 @@ Bodies are flat: ONNX Runtime infers wrong shapes through functions that call fu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
+
+from bhpe_compile.exchange.linear_body import LINEAR_OPERATORS
+from bhpe_compile.exchange.map_bodies import MAP_OPERATORS
 
 DOMAIN = "bhpe"
 VERSION = 1
@@ -32,6 +43,9 @@ BINARY = (*BINARY_CONVOLUTIONS, "BinaryLinear")
 
 PACKED = tuple(f"Packed{name}" for name in BINARY)
 """The same in the same order, their weights bits."""
+
+INT8 = ("Int8Conv2d", "Int8ConvTranspose2d", "Int8DepthwiseConv2d")
+"""Convolutions of levels: inputs x, step, zero, weight (int8, [O,C,kh,kw]; transposed [C,O,kh,kw]), scale, bias."""
 
 _UINT8, _UINT32, _BOOL, _FLOAT = (
     int(t) for t in (ir.DataType.UINT8, ir.DataType.UINT32, ir.DataType.BOOL, ir.DataType.FLOAT)
@@ -99,23 +113,27 @@ class _Body:
             scale, bias = self.op("Reshape", scale, column), self.op("Reshape", bias, column)
         return self.op("Add", self.op("Mul", value, scale), bias)
 
-    def conv(self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
-        """Convolution of signs with the function's strides and pads."""
+    def conv(
+        self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value, zeros: Sequence[ir.Value]
+    ) -> ir.Value:
+        """Convolution of levels with the function's strides and pads; zeros: the zero point of x, and of signed weights
+        none."""
         kinds = ir.AttributeType.INTS
         dot = self.op(
             "ConvInteger",
             x,
             weight,
-            self.u8(1),
-            self.u8(1),
+            *zeros,
             strides=ir.RefAttr("strides", "strides", kinds),
             pads=ir.RefAttr("pads", "pads", kinds),
         )
         return self.affine(dot, scale, bias, 4)
 
-    def conv_transpose(self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
-        """Transposed convolution of signs [N,C,H,W] and [O,C,kh,kw] (indices as in ConvTranspose)."""
-        step, pads, zero = self.attribute("strides"), self.attribute("pads"), self.u8(1)
+    def conv_transpose(
+        self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value, zeros: Sequence[ir.Value]
+    ) -> ir.Value:
+        """The same transposed: [N,C,H,W] and [O,C,kh,kw], indices as in ConvTranspose."""
+        step, pads, zero = self.attribute("strides"), self.attribute("pads"), zeros[0]
         one, none = self.ints(1), self.ints(0, 0)
         # [N,C,H,W] -> [N,C,H,1,W,1] -> s - 1 nothings behind every pixel -> [N,C,sH,sW]
         gap = self.op("Sub", step, one)
@@ -135,8 +153,12 @@ class _Body:
         flipped = self.op(
             "Slice", weight, self.ints(-1, -1), self.ints(-1000, -1000), self.ints(2, 3), self.ints(-1, -1)
         )
-        dot = self.op("ConvInteger", padded, flipped, zero, zero)
+        dot = self.op("ConvInteger", padded, flipped, *zeros)
         return self.affine(dot, scale, bias, 4)
+
+    def signs_zeros(self) -> Sequence[ir.Value]:
+        """The zero points of signs: of activations, and of weights."""
+        return self.u8(1), self.u8(1)
 
     def linear(self, x: ir.Value, weight: ir.Value, scale: ir.Value, bias: ir.Value) -> ir.Value:
         """signs [N,K] times signs [O,K] transposed."""
@@ -147,27 +169,28 @@ class _Body:
 
 _Emit = Callable[..., ir.Value]
 _FIVE = ("x", "threshold", "weight", "scale", "bias")
+_SIX = ("x", "step", "zero", "weight", "scale", "bias")
 _GEOMETRY = {"strides": ir.AttributeType.INTS, "pads": ir.AttributeType.INTS}
 _CHANNELS = {"channels": ir.AttributeType.INT}
 
 
 def _conv(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
-    return b.conv(b.activation_signs(x, t), b.weight_signs(w), s, c)
+    return b.conv(b.activation_signs(x, t), b.weight_signs(w), s, c, b.signs_zeros())
 
 
 def _packed_conv(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
-    return b.conv(b.activation_signs(x, t), b.unpack(w), s, c)
+    return b.conv(b.activation_signs(x, t), b.unpack(w), s, c, b.signs_zeros())
 
 
 def _conv_transpose(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
     weight = b.weight_signs(b.op("Transpose", w, perm=(1, 0, 2, 3)))
-    return b.conv_transpose(b.activation_signs(x, t), weight, s, c)
+    return b.conv_transpose(b.activation_signs(x, t), weight, s, c, b.signs_zeros())
 
 
 def _packed_conv_transpose(
     b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value
 ) -> ir.Value:
-    return b.conv_transpose(b.activation_signs(x, t), b.unpack(w), s, c)
+    return b.conv_transpose(b.activation_signs(x, t), b.unpack(w), s, c, b.signs_zeros())
 
 
 def _linear(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value) -> ir.Value:
@@ -178,6 +201,41 @@ def _packed_linear(b: _Body, x: ir.Value, t: ir.Value, w: ir.Value, s: ir.Value,
     tail = b.ints(2, 3)
     weight = b.op("Squeeze", b.unpack(b.op("Unsqueeze", w, tail)), tail)
     return b.linear(b.signs(x, t), weight, s, c)
+
+
+def _int8_conv(
+    b: _Body, x: ir.Value, step: ir.Value, zero: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value
+) -> ir.Value:
+    return b.conv(b.op("QuantizeLinear", x, step, zero), w, s, c, [zero])
+
+
+def _int8_conv_transpose(
+    b: _Body, x: ir.Value, step: ir.Value, zero: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value
+) -> ir.Value:
+    weight = b.op("Transpose", w, perm=(1, 0, 2, 3))
+    return b.conv_transpose(b.op("QuantizeLinear", x, step, zero), weight, s, c, [zero])
+
+
+def _int8_depthwise(
+    b: _Body, x: ir.Value, step: ir.Value, zero: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value
+) -> ir.Value:
+    kinds = ir.AttributeType
+    dot = b.op(
+        "ConvInteger",
+        *(b.op("QuantizeLinear", x, step, zero), w, zero),
+        strides=ir.RefAttr("strides", "strides", kinds.INTS),
+        pads=ir.RefAttr("pads", "pads", kinds.INTS),
+        group=ir.RefAttr("group", "group", kinds.INT),
+    )
+    return b.affine(dot, s, c, 4)
+
+
+def _average_pool(b: _Body, x: ir.Value) -> ir.Value:
+    ends, axes, steps = b.ints(1 << 30, 1 << 30), b.ints(2, 3), b.ints(2, 2)
+    corners = [b.op("Slice", x, b.ints(i, j), ends, axes, steps) for i in (0, 1) for j in (0, 1)]
+    total = reduce(lambda a, c: b.op("Add", a, c), corners)
+    quarter = b.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(0.25, np.float32))))
+    return b.op("Mul", total, quarter)
 
 
 def _rprelu(b: _Body, x: ir.Value, gamma: ir.Value, beta: ir.Value, zeta: ir.Value) -> ir.Value:
@@ -197,8 +255,14 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "PackedBinaryConv2d": (_packed_conv, _FIVE, {**_GEOMETRY, **_CHANNELS}),
     "PackedBinaryConvTranspose2d": (_packed_conv_transpose, _FIVE, {**_GEOMETRY, **_CHANNELS}),
     "PackedBinaryLinear": (_packed_linear, _FIVE, _CHANNELS),
+    "Int8Conv2d": (_int8_conv, _SIX, _GEOMETRY),
+    "Int8ConvTranspose2d": (_int8_conv_transpose, _SIX, _GEOMETRY),
+    "Int8DepthwiseConv2d": (_int8_depthwise, _SIX, {**_GEOMETRY, "group": ir.AttributeType.INT}),
+    "AveragePool2x2": (_average_pool, ("x",), {}),
     "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),
+    **LINEAR_OPERATORS,
+    **MAP_OPERATORS,
 }
 
 OPERATORS = tuple(_OPERATORS)

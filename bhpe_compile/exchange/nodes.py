@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.exchange.functions import BINARY, DOMAIN, PACKED
+from bhpe_compile.exchange.functions import BINARY, DOMAIN, INT8, PACKED
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 """Full-precision convolutions of standard ONNX."""
@@ -49,6 +49,11 @@ def is_binary(node: ir.Node) -> bool:
 def is_packed(node: ir.Node) -> bool:
     """Whether `node` is a binary layer with packed weights."""
     return node.domain == DOMAIN and node.op_type in PACKED
+
+
+def is_int8(node: ir.Node) -> bool:
+    """Whether `node` is a convolution of 8-bit levels."""
+    return node.domain == DOMAIN and node.op_type in INT8
 
 
 def is_dense_convolution(node: ir.Node) -> bool:

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.exchange.record import Recorder, UnsupportedError
-from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators)
+    crop,
+    heat_maps,
+    ops,
+    sample_points,
+)
 
 
 def _pair(values: Sequence[int]) -> list[int]:
@@ -226,15 +231,6 @@ def _average_pool(
     r.emit("AveragePool", [r.value(x)], y, kernel_shape=_pair(kernel), **more)
 
 
-def _grid_sample(
-    r: Recorder, y: Tensor, x: Tensor, grid: Tensor, mode: int, padding: int, corners: bool
-) -> None:
-    if mode or padding:
-        raise UnsupportedError("other than bilinear with zeros outside")
-    more: dict[str, Any] = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": int(corners)}
-    r.emit("GridSample", [r.value(x), r.value(grid)], y, **more)
-
-
 def _bhpe_conv(kind: str) -> Callable[..., None]:
     def emit(r: Recorder, y: Tensor, *args: Any) -> None:
         five, stride, padding = args[:5], args[5], args[6]
@@ -251,19 +247,16 @@ def _bhpe(kind: str, count: int) -> Callable[..., None]:
     return emit
 
 
-def _roi_align(
-    r: Recorder, y: Tensor, x: Tensor, boxes: Tensor, index: Tensor, height: int, width: int
-) -> None:
-    r.emit(
-        "RoiAlign",
-        [r.value(t) for t in (x, boxes, index)],
-        y,
-        output_height=height,
-        output_width=width,
-        sampling_ratio=0,
-        mode="avg",
-        coordinate_transformation_mode="output_half_pixel",
-    )
+def _heat_map(r: Recorder, y: Tensor, x: Tensor, depth: int) -> None:
+    r.emit("HeatMap", [r.value(x)], y, domain=DOMAIN, depth=depth)
+
+
+def _soft_argmax(r: Recorder, y: Tensor, x: Tensor, depth: int, axes: int) -> None:
+    r.emit("SoftArgmax", [r.value(x)], y, domain=DOMAIN, depth=depth, axes=axes)
+
+
+def _crop(r: Recorder, y: Tensor, x: Tensor, boxes: Tensor, height: int, width: int) -> None:
+    r.emit("Crop", [r.value(x), r.value(boxes)], y, domain=DOMAIN, height=height, width=width)
 
 
 TABLE: dict[str, Callable[..., None]] = {
@@ -283,7 +276,6 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.div.Tensor": _binary("Div"),
     "aten.expand.default": _expand,
     "aten.flip.default": _flip,
-    "aten.grid_sampler_2d.default": _grid_sample,
     "aten.gt.Scalar": _binary("Greater"),
     "aten.hardtanh.default": _clip,
     "aten.linalg_cross.default": _cross,
@@ -297,6 +289,7 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.native_batch_norm.default": _batch_norm,
     "aten.neg.default": _unary("Neg"),
     "aten.relu.default": _unary("Relu"),
+    "aten.round.default": _unary("Round"),
     "aten.rsub.Scalar": _rsub,
     "aten.select.int": _select,
     "aten.sigmoid.default": _unary("Sigmoid"),
@@ -313,7 +306,10 @@ TABLE: dict[str, Callable[..., None]] = {
     "bhpe.binary_conv2d.default": _bhpe_conv("BinaryConv2d"),
     "bhpe.binary_conv_transpose2d.default": _bhpe_conv("BinaryConvTranspose2d"),
     "bhpe.binary_linear.default": _bhpe("BinaryLinear", 5),
-    "bhpe.roi_align.default": _roi_align,
+    "bhpe.crop.default": _crop,
+    "bhpe.heat_map.default": _heat_map,
     "bhpe.rprelu.default": _bhpe("RPReLU", 4),
+    "bhpe.sample_points.default": _bhpe("SamplePoints", 2),
+    "bhpe.soft_argmax.default": _soft_argmax,
 }
 """Operation -> what writes its node."""

@@ -16,18 +16,25 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 import torch
-from onnxscript import opset18 as op
 from onnxscript import values
 from onnxscript.optimizer import fold_constants
 from torch import fx
 
 from bhpe_compile.exchange.functions import DOMAIN, OPSET, VERSION
-from bhpe_compile.networks.layers import ops, roi_align  # noqa: F401 (register the operators)
+from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators)
+    crop,
+    heat_maps,
+    ops,
+    sample_points,
+)
 
 _BHPE = values.Opset(DOMAIN, VERSION)
 
 
-def _bare(name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = ()) -> values.Op:
+def _bare(
+    name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = (), numbers: tuple[str, ...] = ()
+) -> values.Op:
+    """An operator of the domain: `integers` are attributes that are lists, `numbers` single ones."""
     schema = onnx.defs.OpSchema
     return values.Op(
         _BHPE,
@@ -39,7 +46,10 @@ def _bare(name: str, inputs: tuple[str, ...], integers: tuple[str, ...] = ()) ->
             inputs=[schema.FormalParameter(i, "T") for i in inputs],
             outputs=[schema.FormalParameter("y", "T")],
             type_constraints=[("T", ["tensor(float)"], "")],
-            attributes=[schema.Attribute(a, schema.AttrType.INTS) for a in integers],
+            attributes=[
+                *(schema.Attribute(a, schema.AttrType.INTS) for a in integers),
+                *(schema.Attribute(a, schema.AttrType.INT) for a in numbers),
+            ],
         ),
     )
 
@@ -49,6 +59,10 @@ _CONV = _bare("BinaryConv2d", _FIVE, ("strides", "pads"))
 _CONV_TRANSPOSE = _bare("BinaryConvTranspose2d", _FIVE, ("strides", "pads"))
 _LINEAR = _bare("BinaryLinear", _FIVE)
 _RPRELU = _bare("RPReLU", ("x", "gamma", "beta", "zeta"))
+_CROP = _bare("Crop", ("x", "boxes"), numbers=("height", "width"))
+_HEAT_MAP = _bare("HeatMap", ("x",), numbers=("depth",))
+_SAMPLE_POINTS = _bare("SamplePoints", ("x", "points"))
+_SOFT_ARGMAX = _bare("SoftArgmax", ("x",), numbers=("depth", "axes"))
 
 
 # The exporter matches these parameters by name with the torch operators' schemas.
@@ -90,17 +104,20 @@ def _rprelu(x: Any, gamma: Any, beta: Any, zeta: Any) -> Any:
     return _RPRELU(x, gamma, beta, zeta)
 
 
-def _roi_align(x: Any, boxes: Any, batch_index: Any, height: int, width: int) -> Any:
-    return op.RoiAlign(
-        x,
-        boxes,
-        batch_index,
-        output_height=height,
-        output_width=width,
-        sampling_ratio=0,
-        mode="avg",
-        coordinate_transformation_mode="output_half_pixel",
-    )
+def _heat_map(logits: Any, depth: int) -> Any:
+    return _HEAT_MAP(logits, depth=depth)
+
+
+def _sample_points(x: Any, points: Any) -> Any:
+    return _SAMPLE_POINTS(x, points)
+
+
+def _soft_argmax(logits: Any, depth: int, axes: int) -> Any:
+    return _SOFT_ARGMAX(logits, depth=depth, axes=axes)
+
+
+def _crop(x: Any, boxes: Any, height: int, width: int) -> Any:
+    return _CROP(x, boxes, height=height, width=width)
 
 
 def _table() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -110,7 +127,10 @@ def _table() -> dict[Callable[..., Any], Callable[..., Any]]:
         bhpe.binary_conv_transpose2d.default: _binary_conv_transpose2d,
         bhpe.binary_linear.default: _binary_linear,
         bhpe.rprelu.default: _rprelu,
-        bhpe.roi_align.default: _roi_align,
+        bhpe.crop.default: _crop,
+        bhpe.heat_map.default: _heat_map,
+        bhpe.sample_points.default: _sample_points,
+        bhpe.soft_argmax.default: _soft_argmax,
     }
 
 

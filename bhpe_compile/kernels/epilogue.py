@@ -6,16 +6,22 @@
     v = v + shortcut
     out = v,   bits = v >= threshold   or, with `bits_at_zero`, v >= 0
 
+Every operation rounds once, in this order, so that each target, and ONNX Runtime with the bodies in
+`exchange/functions.py`, gives the same bits. The product of a binary layer is exact (`passes/fold/round_constants.py`
+gives its scale few bits); that of an 8-bit layer is kept out of fused multiply-adds (`tir.uncontracted`).
+
 Float tensors in memory are float32 or float16 NHWC; arithmetic is float32, and `bits` compares v before it is
 rounded to float16. No zeta is -0 where bits are taken at zero: then v is not, either, and they are its sign.
-The residual is read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it
-comes from before a stride), and fitted to the output's channels C. From R channels: "same" R = C, "repeat"
-C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c averages c, c + C, ..., c + (k-1)*C).
+The residual is read, in this order: clipped to [-1, 1], averaged over 2x2 pixels (when it comes from before a
+stride) as (((a + b) + c) + d) / 4, row by row, and fitted to the output's channels C. From R channels: "same" R = C,
+"repeat" C = k*R (channel c reads c mod R), "group_mean" R = k*C (channel c is the sum of c, c + C, ..., c + (k-1)*C,
+from left to right, times 1/k).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -51,13 +57,14 @@ class Residual:
         value = source.astype(np.float32)
         value = np.clip(value, -1, 1) if self.clip else value
         if self.pool:
-            n, height, width, channels = value.shape
-            value = value.reshape(n, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+            corners = [value[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+            value = reduce(np.add, corners) * np.float32(0.25)
         if self.kind == "repeat":
             return np.tile(value, out_channels // self.channels)
         if self.kind == "group_mean":
             groups = self.channels // out_channels
-            return np.asarray(value.reshape(*value.shape[:-1], groups, out_channels).mean(-2))
+            total: Array = reduce(np.add, np.split(value, groups, -1))
+            return total * np.float32(1 / groups)
         return value
 
 
@@ -136,10 +143,9 @@ class Epilogue:
 
     def reference(self, dot: Array, arrays: dict[str, Array]) -> dict[str, Array]:
         """The outputs from accumulators [N, H, W, C] and the epilogue's arguments by role."""
-        start = arrays["bias"]
+        value = dot.astype(np.float32) * arrays["scale"] + arrays["bias"]
         if self.residual is not None:
-            start = start + self.residual.reference(arrays["residual"], dot.shape[-1])
-        value = dot.astype(np.float32) * arrays["scale"] + start
+            value = value + self.residual.reference(arrays["residual"], dot.shape[-1])
         if self.activation == "relu":
             value = np.maximum(value, 0)
         elif self.activation == "rprelu":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from operator import add
 
 from bhpe_compile.kernels.epilogue import Epilogue, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
@@ -30,6 +31,7 @@ from bhpe_compile.kernels.tir import (
     splat,
     store,
     store_floats,
+    uncontracted,
     widen,
 )
 from bhpe_compile.targets.isa import VectorIsa
@@ -113,6 +115,8 @@ class EpilogueEmitter:
     height: int
     width: int
     channels: int
+    exact_products: bool = True
+    """Whether dot * scale needs no rounding, or need not be the same on every target (float layers)."""
 
     @property
     def bits(self) -> BitsWriter:
@@ -148,10 +152,12 @@ class EpilogueEmitter:
         value = local(lanes, "float32")
         every = ramp(0, lanes)
         scale = channel("scale") if abs(factor) == 1 else channel("scale") * f32(factor, lanes)
-        start = channel("bias")  # with the residual: one addition then takes the product in
+        product = dot * scale
+        if not self.exact_products:
+            product = uncontracted(product, lanes)
+        result = channel("bias") - product if factor == -1 else product + channel("bias")
         if use.residual is not None:
-            start = start + self._residual(use.residual, n, y, x, c, lanes)
-        result = start - dot * scale if factor == -1 else dot * scale + start
+            result = result + self._residual(use.residual, n, y, x, c, lanes)
         if use.activation == "relu":
             result = maximum(result, f32(0, lanes), lanes, self.isa)
         elif use.activation == "leaky":
@@ -206,14 +212,18 @@ class EpilogueEmitter:
         factor = 2 if residual.pool else 1
         groups = residual.channels // self.channels if residual.kind == "group_mean" else 1
         first = T.floormod(c, residual.channels) if residual.kind == "repeat" else c
-        total = None
-        for dy in range(factor):
-            for dx in range(factor):
-                row = n * (self.height * factor) + y * factor + dy
-                pixel = row * (self.width * factor) + x * factor + dx
-                for group in range(groups):
-                    base = pixel * residual.channels + first + group * self.channels
-                    part = self._load(residual, base, lanes)
-                    total = part if total is None else total + part
+
+        def corner(group: int, dy: int, dx: int) -> Expr:
+            row = n * (self.height * factor) + y * factor + dy
+            pixel = row * (self.width * factor) + x * factor + dx
+            return self._load(residual, pixel * residual.channels + first + group * self.channels, lanes)
+
+        # a power of two rounds nothing: the quarters of the pixels are taken with the last product
+        corners = [(dy, dx) for dy in range(factor) for dx in range(factor)]
+        pooled = [reduce(add, [corner(group, *at) for at in corners]) for group in range(groups)]
+        total = reduce(add, pooled)
         parts = factor * factor * groups
-        return total if parts == 1 else total * f32(1.0 / parts, lanes)
+        if parts == 1:
+            return total
+        mean = total * f32(1.0 / parts, lanes)
+        return mean if parts & (parts - 1) == 0 else uncontracted(mean, lanes)

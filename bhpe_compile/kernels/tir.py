@@ -162,6 +162,15 @@ def minimum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
     return T.min(a, b)
 
 
+def uncontracted(value: Expr, lanes: int) -> Expr:
+    """A float32 product that is rounded by itself.
+
+    TVM lets LLVM make one fused multiply-add of a product and an addition on targets that have one, and the sum would
+    be another number than elsewhere.
+    """
+    return T.call_llvm_pure_intrin(dtype_of("float32", lanes), "llvm.arithmetic.fence", value)
+
+
 def widen(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """float16 -> float32."""
     if isa.half == "four" and lanes % NEON_HALVES == 0:

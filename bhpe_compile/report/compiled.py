@@ -17,7 +17,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.exchange.functions import PACKED
+from bhpe_compile.exchange.functions import DOMAIN, PACKED
+from bhpe_compile.exchange.functions import INT8 as INT8_CONVOLUTIONS
 from bhpe_compile.exchange.nodes import array_of, has_quantized_weights, is_packed, layer_of
 from bhpe_compile.passes.base import Note
 from bhpe_compile.report.cost import (
@@ -36,11 +37,16 @@ from bhpe_compile.report.steps import epilogues, step_rows
 
 KINDS = {
     **dict(zip(PACKED, (CONVOLUTION, TRANSPOSED, LINEAR), strict=True)),
+    **dict(zip(INT8_CONVOLUTIONS, (CONVOLUTION, TRANSPOSED, CONVOLUTION), strict=True)),
+    "FixedPointLinear": LINEAR,
     **{"Conv": CONVOLUTION, "ConvTranspose": TRANSPOSED, "Gemm": LINEAR},
 }
 
 ALWAYS = (BINARY, INT8, FLOAT16)
 """Precisions that every report tells of; float32 is told where there is any."""
+
+WEIGHT = {**dict.fromkeys(PACKED, 2), **dict.fromkeys(INT8_CONVOLUTIONS, 3)}
+"""Which input is the weight, where it is not the second."""
 
 
 def _shape(value: ir.Value | None) -> tuple[int, ...]:
@@ -54,15 +60,15 @@ def layer_costs(model: ir.Model, places: Places) -> list[Layer]:
 
     A layer that is called several times is there for each call (NAME, NAME#1, ...); the weights are the first one's.
     """
-    layers = (node for node in model.graph if node.op_type in KINDS)
-    found = [_layer(node, places) for node in layers if is_packed(node) or node.domain in ("", "ai.onnx")]
+    found = [_layer(node, places) for node in model.graph if node.op_type in KINDS]
     return [replace(layer, weights=0) if "#" in layer.name else layer for layer in found]
 
 
 def _layer(node: ir.Node, places: Places) -> Layer:
     binary, kind = is_packed(node), KINDS[node.op_type]
-    precision = BINARY if binary else INT8 if has_quantized_weights(node) else _float_of(node)
-    weight = _shape(node.inputs[2 if binary else 1])
+    levels = node.domain == DOMAIN or has_quantized_weights(node)
+    precision = BINARY if binary else INT8 if levels else _float_of(node)
+    weight = _shape(node.inputs[WEIGHT.get(node.op_type, 1)])
     x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
     count = weight[0] * node.attributes["channels"].as_int() * prod(weight[2:]) if binary else prod(weight)
     positions = x[0] * prod(x[2:]) if kind == TRANSPOSED else y[0] * prod(y[2:])

@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program, Step
-from bhpe_compile.exchange.functions import DOMAIN
+from bhpe_compile.exchange.functions import PACKED
 
 RESULTS = ("out", "bits")
 """Roles that kernels of ours write; generated code writes its last argument."""
@@ -57,7 +57,7 @@ def epilogues(model: ir.Model, layers: Collection[str]) -> dict[str, list[str]]:
     owned: dict[str, list[str]] = {name: [] for name in layers}
     taken: set[str] = set()
     nodes = [node for node in model.graph if node.name in layers]
-    for node in sorted(nodes, key=lambda node: node.domain != DOMAIN):
+    for node in sorted(nodes, key=lambda node: node.op_type not in PACKED):
         for follower in _behind(node):
             name = follower.name or ""
             if name in taken:

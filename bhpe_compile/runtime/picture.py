@@ -6,7 +6,8 @@ of the values says the input (`networks/interface.py`). Pixel centres have integ
 warpAffine, with which such networks are trained):
 
     picture = centre + (point - (columns, rows) / 2) * scale     scale = width of the enlarged box / columns
-    value   = (min(sum, 255) / divisor - mean) / deviation       sum: four pixels times their weights
+    value   = (k / divisor - mean) / deviation                   k = rint(min(sum, 255)), a whole level
+                                                                 sum: four pixels times their weights
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ class View:
                 weight = row_weight[:, None] * column_weight
                 total += self.picture.rgb[np.ix_(i, j)] * weight[:, :, None]
         total = np.minimum(total, np.float32(255))  # four rounded weights may sum to a little more than 1
+        total = np.rint(total)
         if crop.order == "bgr":
             total = total[:, :, ::-1]
         mean, deviation = np.array(crop.mean, np.float32), np.array(crop.deviation, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +22,10 @@ from bhpe_compile.runtime import load_picture
 from bhpe_compile.runtime.library import CTensor, Library
 from bhpe_compile.runtime.picture import View
 from tests.artifact.folders import HOST, on_host
-from tests.artifact.programs import DEPTH, ROWS, X, small_program
+from tests.artifact.programs import X, small_program
 from tests.shared import made_once
 
 pytestmark = on_host
-
-HEIGHT, WIDTH = 8, 4
-assert 3 * HEIGHT * WIDTH == ROWS * DEPTH
 
 OK, BAD_ARGUMENT = 0, -1
 
@@ -40,31 +38,33 @@ class CFrame(c.Structure):
 
 @dataclass(frozen=True)
 class Camera:
-    """A model whose input is a picture of 3 x 8 x 4."""
+    """A model whose input is a picture."""
 
     library: c.CDLL
     model: c.c_void_p
     input: CTensor
 
-    def set_frame(self, rgb: NDArray[np.uint8], box: Any = None, **sizes: int) -> tuple[int, CFrame]:
-        height, width = rgb.shape[:2]
-        sizes = {"width": width, "height": height, "stride": rgb.strides[0], **sizes}
-        frame = CFrame()
-        status = self.library.bhpe_set_frame(
+    def set_frame(self, frame: NDArray[np.uint8], box: Any = None, **sizes: int) -> tuple[int, CFrame]:
+        """`frame` is RGB or RGBA."""
+        height, width, channels = frame.shape
+        sizes = {"width": width, "height": height, "stride": frame.strides[0], **sizes}
+        place = CFrame()
+        function = self.library.bhpe_set_frame_rgba if channels == 4 else self.library.bhpe_set_frame
+        status = function(
             self.model,
-            c.c_void_p(rgb.ctypes.data),
+            c.c_void_p(frame.ctypes.data),
             c.c_int32(sizes["width"]),
             c.c_int32(sizes["height"]),
             c.c_int64(sizes["stride"]),
             (c.c_double * 4)(*box) if box is not None else None,
-            c.byref(frame),
+            c.byref(place),
         )
-        return int(status), frame
+        return int(status), place
 
     @property
     def image(self) -> NDArray[np.float32]:
         found = np.frombuffer(c.string_at(self.input.data, self.input.nbytes), np.float32)
-        return found.reshape(1, 3, HEIGHT, WIDTH)
+        return found.reshape(self.input.shape[: self.input.ndim])
 
     def error(self) -> str:
         self.library.bhpe_last_error.restype = c.c_char_p
@@ -86,17 +86,24 @@ CROPS = {
     "normalised": Crop(1.1, 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bgr"),
 }
 
+SIZES = {"camera": (8, 4), "normalised": (5, 150)}
+"""Rows and columns of the inputs; columns are done 64 at a time."""
+
 
 def port(name: str) -> Input:
-    return Input("x", (1, 3, HEIGHT, WIDTH), "picture", CROPS[name])
+    return Input("x", (1, 3, *SIZES[name]), "picture", CROPS[name])
 
 
 def make_camera(name: str, factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         program = small_program(HOST)
         slots = [*program.tensors]
-        slots[X] = replace(slots[X], shape=(1, 3, HEIGHT, WIDTH))
-        program = replace(program, tensors=tuple(slots), interface=Interface(inputs=(port(name),)))
+        shape = port(name).shape
+        slots[X] = replace(slots[X], shape=shape, nbytes=4 * math.prod(shape))
+        arena = slots[X].offset + slots[X].nbytes
+        program = replace(
+            program, tensors=tuple(slots), arena_bytes=arena, interface=Interface(inputs=(port(name),))
+        )
         write_artifact(folder / "model", program, HOST, b"", {}, None, {})
 
     return made_once(factory, name, make) / "model"
@@ -117,11 +124,21 @@ def expected(rgb: NDArray[np.uint8], box: Any, name: str = "camera") -> View:
 
 
 def random_frame(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    """Whatever its last channel."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 4), np.uint8)
 
 
-def check(camera: Camera, rgb: NDArray[np.uint8], box: Any, name: str = "camera") -> None:
-    status, frame = camera.set_frame(rgb, box)
+def check(camera: Camera, rgba: NDArray[np.uint8], box: Any, name: str = "camera") -> None:
+    rgb = np.ascontiguousarray(rgba[:, :, :3])
+    check_frame(camera, rgb, rgb, box, name)
+    check_frame(camera, rgba, rgb, box, name)
+
+
+def check_frame(
+    camera: Camera, handed: NDArray[np.uint8], rgb: NDArray[np.uint8], box: Any, name: str
+) -> None:
+    c.memset(camera.input.data, 255, camera.input.nbytes)
+    status, frame = camera.set_frame(handed, box)
     try:
         want = expected(rgb, box, name)
     except UsageError:
@@ -156,7 +173,7 @@ def test_the_same_bits_as_in_python(
 
 def test_white_stays_white(camera: Camera) -> None:
     """Four rounded weights may sum to a little more than 1."""
-    white = np.full((37, 23, 3), 255, np.uint8)
+    white = np.full((37, 23, 4), 255, np.uint8)
     for k in range(40):
         check(camera, white, (3 + k / 7, 4 + k / 11, 11.3, 17.7))
         assert camera.image.max() == 1
@@ -164,11 +181,11 @@ def test_white_stays_white(camera: Camera) -> None:
 
 def test_rows_may_be_longer_than_the_frame(camera: Camera) -> None:
     wide = random_frame(30, 12)
-    status, _ = camera.set_frame(wide[:, :9], (0, 0, 9, 12))
-    assert status == OK
-    assert np.array_equal(
-        camera.image, expected(np.ascontiguousarray(wide[:, :9]), (0.0, 0.0, 9.0, 12.0)).tensor
-    )
+    box = (0.0, 0.0, 9.0, 12.0)
+    want = expected(np.ascontiguousarray(wide[:, :9, :3]), box).tensor
+    for frame in (wide, np.ascontiguousarray(wide[:, :, :3])):
+        assert camera.set_frame(frame[:, :9], box)[0] == OK
+        assert np.array_equal(camera.image, want)
 
 
 @pytest.mark.parametrize(
@@ -198,20 +215,21 @@ def test_boxes_that_are_none(camera: Camera, box: Any, says: str) -> None:
     ],
 )
 def test_frames_that_are_none(camera: Camera, sizes: dict[str, int], says: str) -> None:
-    status, _ = camera.set_frame(random_frame(10, 10), **sizes)
-    assert (status, camera.error()) == (BAD_ARGUMENT, says)
-    assert camera.set_frame(random_frame(2, 2))[0] == OK
+    rgba = random_frame(10, 10)
+    rgb = np.ascontiguousarray(rgba[:, :, :3])
+    wider = {**sizes, "stride": 39} if "stride" in sizes else sizes
+    for frame, said in ((rgb, sizes), (rgba, wider)):
+        assert (camera.set_frame(frame, **said)[0], camera.error()) == (BAD_ARGUMENT, says)
+        assert camera.set_frame(random_frame(2, 2))[0] == OK
 
 
 def test_a_frame_that_is_null(camera: Camera) -> None:
     library = camera.library
-    assert library.bhpe_set_frame(camera.model, None, 9, 9, c.c_int64(27), None, None) == BAD_ARGUMENT
-    assert camera.error() == "bhpe_set_frame: rgb is NULL"
-    rgb = random_frame(9, 9)
-    assert (
-        library.bhpe_set_frame(camera.model, c.c_void_p(rgb.ctypes.data), 9, 9, c.c_int64(27), None, None)
-        == OK
-    )
+    data = c.c_void_p(random_frame(9, 9).ctypes.data)
+    for function, stride in ((library.bhpe_set_frame, 27), (library.bhpe_set_frame_rgba, 36)):
+        assert function(camera.model, None, 9, 9, c.c_int64(stride), None, None) == BAD_ARGUMENT
+        assert camera.error() == "bhpe_set_frame: the frame is NULL"
+        assert function(camera.model, data, 9, 9, c.c_int64(stride), None, None) == OK
     x = c.c_double(2.0)
     library.bhpe_to_frame(None, c.byref(x), c.byref(x))
     library.bhpe_to_frame(c.byref(CFrame(1, 1, 1)), c.byref(x), None)

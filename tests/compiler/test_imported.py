@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bhpe_compile.compiler.imported import OnnxCompilation, examples_of
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.errors import InputError, UsageError
-from bhpe_compile.exchange.onnx_runtime import run_onnx
+from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.passes.base import Note
 from bhpe_compile.runtime import Model
 from tests.onnx_graphs import Net, landmarks, save
@@ -36,7 +36,7 @@ def compiled(
     with Model(folder / "out") as artefact:
         got = artefact.run(made.inputs)
     own = {made.network.names[name]: array for name, array in made.inputs.items()}
-    want = run_onnx(model.SerializeToString(), own)
+    want = run_model(model.SerializeToString(), own)
     return {made.network.names[name]: array for name, array in got.items()}, want, made.notes
 
 

@@ -38,7 +38,7 @@ def test_same_key_same_sample() -> None:
 
 
 def test_crops_and_view_are_the_networks_own() -> None:
-    """Without augmentation; boxes of at most 64 pixels, so that RoIAlign takes one sample a cell, too."""
+    """Without augmentation; boxes of at most 64 pixels, so that the network takes one sample a cell, too."""
     boxes = np.array([[100, 90, 160, 150], [5, 300, 60, 355], [200.25, 20.5, 250.25, 70.5]], np.float32)
     samples = Samples(PEOPLE, TINY, 0, boxes=np.stack([boxes] * len(PEOPLE)), augmentation=None)
     found = one(samples, (0, 2))
@@ -48,10 +48,11 @@ def test_crops_and_view_are_the_networks_own() -> None:
         RoiNet.crop(net, image, torch.from_numpy(box)[None])[0]
         for net, box in zip(_nets(), boxes, strict=True)
     ]
-    # pillow interpolates in 8 bits: half a level, and its weights are rounded
-    assert float((found["hands"][0] - crops[0].flip(2)).abs().max()) < 1.5 / 255
-    assert float((found["hands"][1] - crops[1]).abs().max()) < 1.5 / 255
-    assert float((found["face"] - crops[2]).abs().max()) < 1.5 / 255
+    # pillow interpolates in 8 bits: half a level, and its weights are rounded; samples of the network lie up to
+    # 1/64 pixel beside pillow's
+    assert float((found["hands"][0] - crops[0].flip(2)).abs().max()) < 3 / 255
+    assert float((found["hands"][1] - crops[1]).abs().max()) < 3 / 255
+    assert float((found["face"] - crops[2]).abs().max()) < 3 / 255
 
 
 def _nets() -> tuple[RoiNet, RoiNet, RoiNet]:
@@ -109,7 +110,7 @@ def test_boxes_for_cropping_are_restored_as_the_network_restores_them() -> None:
     centres, sizes = (torch.from_numpy(v)[None] for v in tight_to_cells(boxes, TINY))
     theirs = restore_boxes(centres, sizes, TINY.body_cells, TINY.image, (1.0, 1.0, 1.0), ENLARGE)
     ours = crop_boxes(boxes, TINY, None, np.random.default_rng(0))
-    np.testing.assert_allclose(ours, theirs[0], atol=1e-3)  # float32 of hundreds of pixels
+    np.testing.assert_allclose(ours, theirs[0], atol=1 / 16 + 1e-3)  # centres and half sides to 1/16 pixel
 
 
 def test_hand_joints_lie_in_their_crop() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bhpe_compile.exchange.export import export, to_onnx
 from bhpe_compile.exchange.export import run as run_graph
-from bhpe_compile.exchange.nodes import array_of, integer, layer_of, text
+from bhpe_compile.exchange.nodes import array_of, integer, layer_of
 from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RPReLU
 from bhpe_compile.passes.binarize import freeze, trace
 from tests.passes.fold.graphs import node_named, op_types, run
@@ -43,8 +43,7 @@ class Small(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         x = self.up(self.again(self.block(self.norm(self.stem(image)))))
         boxes = x.new_tensor([[1.0, 1.0, 9.0, 7.0]])
-        index = torch.arange(1)
-        crop = torch.ops.bhpe.roi_align(x, boxes, index, 4, 3)
+        crop = torch.ops.bhpe.crop(x, boxes, 4, 3)
         row = self.last(self.row_activation(self.row(crop.mean((2, 3)))))
         return {"rows": row, "crop": crop}
 
@@ -130,11 +129,9 @@ def test_activations_broadcast_without_reshape(model: ir.Model) -> None:
     assert shapes == [(8, 1, 1)] * 6 + [(6,)] * 3
 
 
-def test_roi_align_is_the_standard_operator(model: ir.Model) -> None:
-    node = next(node for node in model.graph if node.op_type == "RoiAlign")
-    assert (integer(node, "output_height"), integer(node, "output_width")) == (4, 3)
-    assert integer(node, "sampling_ratio") == 0
-    assert text(node, "coordinate_transformation_mode") == "output_half_pixel"
+def test_a_crop_is_one_node(model: ir.Model) -> None:
+    node = next(node for node in model.graph if node.op_type == "Crop")
+    assert (integer(node, "height"), integer(node, "width")) == (4, 3)
 
 
 def test_every_value_has_a_shape(model: ir.Model) -> None:

@@ -13,8 +13,9 @@ import pytest
 import tvm
 from numpy.typing import NDArray
 
-from bhpe_compile.kernels import PASS_CONFIG, Kernel
+from bhpe_compile.kernels import PASS_CONFIG, BinaryConv2d, BinaryConvTranspose2d, Kernel
 from bhpe_compile.kernels.kernel import Parameter, pack_bits
+from bhpe_compile.passes.fold.round_constants import round_to
 from bhpe_compile.targets import get_target
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
 
@@ -111,7 +112,10 @@ def onnx_bits(generator: np.random.Generator, shape: tuple[int, ...], channels: 
 
 
 def arguments(kernel: Any, isa: VectorIsa, seed: int, *, plain: bool = False) -> dict[str, Array]:
-    """Random inputs by role. `plain`: scale 1 and bias 0, so that outputs are the integer sums themselves."""
+    """Random inputs by role. `plain`: scale 1 and bias 0, so that outputs are the integer sums themselves.
+
+    Scales of binary layers have the few bits that `round-constants` leaves them.
+    """
     generator = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     for p in kernel.parameters(isa):
@@ -122,6 +126,9 @@ def arguments(kernel: Any, isa: VectorIsa, seed: int, *, plain: bool = False) ->
             arrays["x"] = pack_bits(generator.random(shape) < 0.5, kernel.in_border)
         elif plain and p.role in ("scale", "bias"):
             arrays[p.role] = np.full(p.shape, 1 if p.role == "scale" else 0, np.float32)
+        elif p.role == "scale" and isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
+            products = kernel.in_channels * getattr(kernel, "kernel", 4) ** 2
+            arrays["scale"] = round_to(generator.standard_normal(p.shape), 24 - products.bit_length())
         elif plain and p.role == "threshold":  # integers, so that equality with a sum happens
             arrays[p.role] = generator.integers(-9, 10, p.shape).astype(np.float32)
         else:

@@ -1,4 +1,4 @@
-"""Binary kernels on this machine: integers equal, epilogue within float rounding, bits equal off the threshold."""
+"""Binary kernels on this machine equal their NumPy reference, bit for bit: sums, epilogues, signs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ from tests.kernels.native import EVERY, NATIVE, Array, arguments, flipped, onnx_
 SEEDS = st.integers(0, 2**16)
 FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
-TOLERANCE = 1e-6
-"""Relative to the largest term: about ten float32 operations of 6e-8 each, fused or not."""
-
 
 def onnx_weight(kernel: Any, seed: int) -> Array:
     """Packed weights in the ONNX layout."""
@@ -29,9 +26,9 @@ def onnx_weight(kernel: Any, seed: int) -> Array:
     return onnx_bits(generator, (kernel.out_channels, side, side), kernel.in_channels)
 
 
-def check_exact(kernel: Any, isa: VectorIsa, seed: int) -> None:
-    """With scale 1 and bias 0 every output equals the reference, floats and bits."""
-    arrays = arguments(kernel, isa, seed, plain=True) | kernel.pack(isa, onnx_weight(kernel, seed))
+def check(kernel: Any, isa: VectorIsa, seed: int, *, plain: bool = False) -> None:
+    """Every output equals the reference, floats and bits. `plain`: with scale 1 and bias 0."""
+    arrays = arguments(kernel, isa, seed, plain=plain) | kernel.pack(isa, onnx_weight(kernel, seed))
     expected = kernel.reference(**arrays)
     got = run(kernel, isa, arrays)
     assert got.keys() == expected.keys()
@@ -39,54 +36,32 @@ def check_exact(kernel: Any, isa: VectorIsa, seed: int) -> None:
         np.testing.assert_array_equal(array, expected[role], err_msg=role)
 
 
-def check_close(kernel: Any, isa: VectorIsa, seed: int) -> None:
-    """Floats within rounding; bits equal wherever the value is further than that from its threshold."""
-    arrays = arguments(kernel, isa, seed) | kernel.pack(isa, onnx_weight(kernel, seed))
-    both = kernel.__class__(**{**kernel.__dict__, "epilogue": with_floats(kernel.epilogue)})
-    value = both.reference(**{"threshold": np.zeros(kernel.out_channels, np.float32), **arrays})["out"]
-    largest = kernel.in_channels * 16 * np.abs(arrays["scale"]).max()
-    error = TOLERANCE * (1 + np.abs(value).max() + largest)
-    got = run(kernel, isa, arrays)
-    if "out" in got:
-        np.testing.assert_allclose(got["out"], value, rtol=0, atol=error)
-    if "bits" in got:
-        threshold = arrays.get("threshold", np.float32(0))  # no argument where bits are taken at zero
-        near = np.abs(value - threshold) <= error
-        expected = pack_bits(value >= threshold, kernel.epilogue.bits_border)
-        assert not ((got["bits"] ^ expected) & ~pack_bits(near, kernel.epilogue.bits_border)).any()
-
-
-def with_floats(epilogue: Epilogue) -> Epilogue:
-    """The same epilogue, writing floats as well."""
-    return Epilogue(**{**epilogue.__dict__, "store": True})
-
-
 @pytest.mark.parametrize("isa", NATIVE)
 @FEW
 @given(kernel=strategies.binary_convs(plain=True), seed=SEEDS)
 def test_convolution_is_exact(isa: VectorIsa, kernel: BinaryConv2d, seed: int) -> None:
-    check_exact(kernel, isa, seed)
+    check(kernel, isa, seed, plain=True)
 
 
 @pytest.mark.parametrize("isa", NATIVE)
 @FEW
 @given(kernel=strategies.binary_convs(plain=False), seed=SEEDS)
 def test_convolution_epilogue(isa: VectorIsa, kernel: BinaryConv2d, seed: int) -> None:
-    check_close(kernel, isa, seed)
+    check(kernel, isa, seed)
 
 
 @pytest.mark.parametrize("isa", NATIVE)
 @settings(FEW, max_examples=6)
 @given(kernel=strategies.binary_deconvs(plain=True), seed=SEEDS)
 def test_transposed_convolution_is_exact(isa: VectorIsa, kernel: BinaryConvTranspose2d, seed: int) -> None:
-    check_exact(kernel, isa, seed)
+    check(kernel, isa, seed, plain=True)
 
 
 @pytest.mark.parametrize("isa", NATIVE)
 @settings(FEW, max_examples=4)
 @given(kernel=strategies.binary_deconvs(plain=False), seed=SEEDS)
 def test_transposed_convolution_epilogue(isa: VectorIsa, kernel: BinaryConvTranspose2d, seed: int) -> None:
-    check_close(kernel, isa, seed)
+    check(kernel, isa, seed)
 
 
 NETWORK = {
@@ -103,7 +78,7 @@ NETWORK = {
 @pytest.mark.parametrize("isa", NATIVE)
 @pytest.mark.parametrize("name", NETWORK)
 def test_shapes_of_the_network_are_exact(isa: VectorIsa, name: str) -> None:
-    check_exact(NETWORK[name], isa, 3)
+    check(NETWORK[name], isa, 3, plain=True)
 
 
 @pytest.mark.parametrize("isa", NATIVE)

@@ -11,17 +11,21 @@ from bhpe_compile.kernels import (
     BinaryConv2d,
     BinaryConvTranspose2d,
     ConvertFloats,
+    Crop,
     DenseConv2d,
     DenseConvTranspose2d,
     Epilogue,
+    FixedPointLinear,
+    FixedPointSplit,
+    HeatMap,
     Int8Conv2d,
     Int8ConvTranspose2d,
     MaxPool2d,
     PackBits,
     Quantize,
     Residual,
-    RoiAlign,
     SamplePoints,
+    SoftArgmax,
     binary_linear,
 )
 from bhpe_compile.kernels.int8_layout import stored
@@ -64,6 +68,12 @@ EXACT: dict[str, Any] = {
     "to half": ConvertFloats((1, 3, 5, 7), "float16"),
     "from half": ConvertFloats((1, 3, 5, 7), "float32"),
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
+    "sample points": SamplePoints(2, 6, 5, 21, 7),
+    "crop": Crop(2, 30, 40, 3, 16, 20),
+    "fixed-point split": FixedPointSplit(2, 37),
+    "fixed-point linear": FixedPointLinear(2, 37, 41),
+    "heat map": HeatMap(2, 6, 5, 12, 3),
+    "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
 ZERO = 113
 CLOSE: dict[str, Any] = {
@@ -73,8 +83,6 @@ CLOSE: dict[str, Any] = {
     "dense 3 channels": DenseConv2d(1, 4, 7, 40, 3, 1, 1, 0, Epilogue()),
     "dense linear": DenseConv2d(1, 1, 1, 515, 126, 1, 1, 0, Epilogue()),
     "dense transposed": DenseConvTranspose2d(1, 3, 8, 12, 20, Epilogue(activation="relu")),
-    "roi align": RoiAlign(1, 30, 40, 3, 2, 16, 20),
-    "sample points": SamplePoints(2, 6, 5, 21, 7),
 }
 
 
@@ -111,13 +119,23 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
     if isinstance(kernel, Quantize):
         x = generator.integers(-2400, 2400, (1, 4, 6, 13)) / 32  # ties between two levels among them
         return {"x": x.astype(np.float32), "quantization": np.array([0.25, ZERO], np.float32)}
-    if isinstance(kernel, RoiAlign):
+    if isinstance(kernel, FixedPointSplit):
+        return {"x": (generator.standard_normal((2, 37)) * 100).astype(np.float32)}
+    if isinstance(kernel, FixedPointLinear):
+        constants = {"weight": generator.integers(-127, 128, (41, 37)).astype(np.int8)}
+        constants |= {role: generator.random(41).astype(np.float32) for role in ("scale", "bias")}
+        x = (generator.standard_normal((2, 37)) * 100).astype(np.float32)
+        return {"x": FixedPointSplit(2, 37).memory(isa, x=x)} | kernel.constants(isa, constants)
+    if isinstance(kernel, Crop):
         return {
-            "x": generator.random((1, 30, 40, 3)).astype(np.float32),
+            "x": generator.integers(0, 256, (2, 30, 40, 3)).astype(np.float32) / np.float32(255),
             "boxes": np.array([[2, 3, 20, 27], [-5, -6, 70, 60]], np.float32),
-            "batch_index": np.zeros(2, np.int64),
         }
     arrays = arguments(kernel, isa, 11, plain=name in EXACT)
+    if isinstance(kernel, HeatMap | SoftArgmax):
+        return {"x": arrays["x"] * 4} | kernel.constants(isa, {})
+    if isinstance(kernel, SamplePoints):
+        return arrays | {"points": generator.uniform(-2, 7, arrays["points"].shape).astype(np.float32)}
     if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d):
         side = kernel.kernel if isinstance(kernel, BinaryConv2d) else 4
         arrays |= kernel.pack(
@@ -136,6 +154,8 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
 def reference(kernel: Any, arrays: dict[str, Array], isa: VectorIsa) -> dict[str, Array]:
     """What NumPy computes, stored as `isa` stores it."""
     found: dict[str, Array] = kernel.reference(**arrays)
+    if isinstance(kernel, FixedPointSplit):
+        return {"out": kernel.memory(isa, **arrays)}
     return {"out": stored(found["out"], ZERO, isa.int8)} if isinstance(kernel, Quantize) else found
 
 

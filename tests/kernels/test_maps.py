@@ -1,4 +1,4 @@
-"""Pooling, packing and sampling kernels on this machine."""
+"""Pooling, packing and transposing kernels on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from bhpe_compile.kernels import MaxPool2d, PackBits, RoiAlign, SamplePoints, TransposeChannels
+from bhpe_compile.kernels import MaxPool2d, PackBits, TransposeChannels
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE, Array, arguments, run
 
@@ -90,82 +90,6 @@ def test_pack_bits_is_exact(isa: VectorIsa, channels: int, border: int, seed: in
     arrays = arguments(kernel, isa, seed)
     arrays["x"].flat[::5] = np.broadcast_to(arrays["threshold"], arrays["x"].shape).flat[::5]  # ties are 1
     np.testing.assert_array_equal(run(kernel, isa, arrays)["bits"], kernel.reference(**arrays)["bits"])
-
-
-BOXES = np.array(
-    [
-        [3.3, 4.1, 40.7, 44.9],  # inside, enlarged
-        [-20.0, -9.5, 30.2, 80.4],  # over three edges
-        [5.0, 6.0, 5.2, 6.1],  # smaller than a pixel: counts as one pixel
-        [-90.0, -90.0, 300.0, 290.0],  # several samples a bin, most of them outside
-        [200.0, 200.0, 260.0, 230.0],  # outside altogether
-        [30.0, 30.0, 10.0, 12.0],  # inverted
-    ],
-    np.float32,
-)
-
-
-@pytest.mark.parametrize("isa", NATIVE)
-@pytest.mark.parametrize("channels", [3, 4, 6])
-def test_roi_align_agrees_with_onnxruntime(isa: VectorIsa, channels: int) -> None:
-    kernel = RoiAlign(2, 60, 50, channels, len(BOXES), 32, 24)
-    generator = np.random.default_rng(0)
-    arrays = {
-        "x": generator.random((2, 60, 50, channels)).astype(np.float32),
-        "boxes": BOXES,
-        "batch_index": np.array([0, 1, 1, 0, 1, 0]),
-    }
-    got = run(kernel, isa, arrays)["out"]
-    expected = onnxruntime_outputs(
-        "RoiAlign",
-        {"x": nchw(arrays["x"]), "boxes": BOXES, "batch_index": arrays["batch_index"]},
-        output_height=32,
-        output_width=24,
-        coordinate_transformation_mode="output_half_pixel",
-        sampling_ratio=0,
-    )
-    # values are in [0, 1); weights come from float32 coordinates up to 300 with an error of 3e-5
-    np.testing.assert_allclose(nchw(got), expected, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(got, kernel.reference(**arrays)["out"], rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("isa", NATIVE)
-def test_roi_align_survives_any_box(isa: VectorIsa) -> None:
-    """Boxes without meaning write some value to every output and touch nothing else."""
-    kernel = RoiAlign(1, 12, 10, 3, 3, 8, 8)
-    boxes = np.array([[np.nan] * 4, [-np.inf, -np.inf, np.inf, np.inf], [0, 0, 1e30, 1e30]], np.float32)
-    x = np.ones((1, 12, 10, 3), np.float32)
-    got = run(kernel, isa, {"x": x, "boxes": boxes, "batch_index": np.array([0, 99, -5])})["out"]
-    assert got.shape == (3, 8, 8, 3)
-
-
-@pytest.mark.parametrize("isa", NATIVE)
-@pytest.mark.parametrize("channels", [5, 16, 43])
-def test_sample_points_agrees_with_onnxruntime(isa: VectorIsa, channels: int) -> None:
-    kernel = SamplePoints(2, 7, 9, channels, 33)
-    arrays = arguments(kernel, isa, 1)
-    arrays["grid"] = np.random.default_rng(1).uniform(-1.4, 1.4, (2, 33, 2)).astype(np.float32)
-    arrays["grid"][0, :4] = [[-1, -1], [1, 1], [-1, 1], [3, -3]]
-    got = run(kernel, isa, arrays)["out"]
-    expected = onnxruntime_outputs(
-        "GridSample",
-        {"x": nchw(arrays["x"]), "grid": arrays["grid"][:, :, None]},
-        mode="linear",
-        padding_mode="zeros",
-        align_corners=1,
-    )
-    # coordinates up to 9 carry an error of 1e-6, values are below 5
-    np.testing.assert_allclose(got, np.moveaxis(expected[..., 0], 1, -1), rtol=0, atol=2e-5)
-    np.testing.assert_allclose(got, kernel.reference(**arrays)["out"], rtol=0, atol=2e-5)
-
-
-@pytest.mark.parametrize("isa", NATIVE)
-def test_sample_points_far_away_are_zero(isa: VectorIsa) -> None:
-    kernel = SamplePoints(1, 4, 4, 9, 5)
-    grid = np.array([[[1e30, 0], [-1e30, 0], [0, np.inf], [0, -np.inf], [0, 0]]], np.float32)
-    got = run(kernel, isa, {"x": np.ones((1, 4, 4, 9), np.float32), "grid": grid})["out"]
-    assert not got[0, :4].any()
-    np.testing.assert_array_equal(got[0, 4], 1)
 
 
 @pytest.mark.parametrize("isa", NATIVE)

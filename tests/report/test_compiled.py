@@ -12,6 +12,7 @@ import pytest
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
 from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
+from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
 from bhpe_compile.report.compiled import compile_report, layer_costs
 from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT16, LINEAR, TRANSPOSED, Layer
 from bhpe_compile.report.places import NOWHERE
@@ -137,7 +138,9 @@ def test_report() -> None:
 def test_eight_bit_layers_store_a_byte_a_weight() -> None:
     model = network()
     dense = {c.name: c for c in layer_costs(model, NOWHERE) if c.precision == "float16"}
+    QuantizeLinear()(model)
     QuantizeDense(dict.fromkeys(dense, (-1.0, 1.0)))(model)
+    assert {"Int8Conv2d", "Int8ConvTranspose2d", "FixedPointLinear"} <= {n.op_type for n in model.graph}
     found = {c.name: c for c in layer_costs(model, NOWHERE) if c.precision == "int8"}
     assert set(found) == set(dense)
     for name, cost in found.items():

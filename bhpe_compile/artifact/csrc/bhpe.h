@@ -107,6 +107,10 @@ typedef struct bhpe_frame {
 BHPE_API int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
                                 const double *box, bhpe_frame *frame);
 
+/* The same for a frame of four bytes a pixel, as cameras and canvases give it: R, G, B, and one that is not read. */
+BHPE_API int32_t bhpe_set_frame_rgba(bhpe_model *model, const uint8_t *rgba, int32_t width, int32_t height,
+                                     int64_t stride, const double *box, bhpe_frame *frame);
+
 /* A point in pixels of the network's input -> pixels of the frame. */
 BHPE_API void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y);
 

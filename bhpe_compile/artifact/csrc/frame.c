@@ -11,6 +11,8 @@
 
 #include "executor.h"
 
+#define TO_WHOLE 12582912.0f /* 1.5 * 2^23: a float of this size has no fraction; adding rounds ties to even */
+
 typedef struct { /* two neighbours along an axis */
   int64_t index[2];
   float weight[2];
@@ -57,25 +59,66 @@ static bhpe_frame place(const box_in_frame *box, double enlarge, int64_t rows, i
   return out;
 }
 
-static void sample(const uint8_t *rgb, int32_t width, int32_t height, int64_t stride, const bhpe_frame *frame,
-                   const picture_entry *picture, float *out, int64_t rows, int64_t columns) {
-  const int64_t plane = rows * columns;
-  for (int64_t y = 0; y < rows; y++) {
-    taps down = taps_at(frame->y + frame->scale * (double)y, height);
-    for (int64_t x = 0; x < columns; x++) {
-      taps across = taps_at(frame->x + frame->scale * (double)x, width);
-      float total[3] = {0, 0, 0};
-      for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 2; j++) {
-          const uint8_t *pixel = rgb + down.index[i] * stride + across.index[j] * 3;
-          float weight = down.weight[i] * across.weight[j];
-          for (int c = 0; c < 3; c++) total[c] += (float)pixel[c] * weight;
-        }
-      for (int c = 0; c < 3; c++) {
-        float value = total[picture->bgr ? 2 - c : c];
-        value = value < 255.0f ? value : 255.0f; /* four rounded weights may sum to a little more than 1 */
-        out[c * plane + y * columns + x] = (value / picture->divisor - picture->mean[c]) / picture->deviation[c];
+enum { RGB = 3, RGBA = 4 }; /* bytes of a pixel */
+enum { AT_ONCE = 64 };      /* columns whose taps are found once for all rows, and held on the stack */
+
+typedef struct { /* of AT_ONCE columns: where their two neighbours are in a row, in bytes, and how much each counts */
+  ptrdiff_t offset[AT_ONCE][2];
+  float weight[AT_ONCE][2];
+} column_taps;
+
+static void find_columns(const bhpe_frame *frame, int32_t width, int32_t bytes, int64_t first, int64_t count,
+                         column_taps *out) {
+  for (int64_t k = 0; k < count; k++) {
+    taps across = taps_at(frame->x + frame->scale * (double)(first + k), width);
+    for (int j = 0; j < 2; j++) {
+      out->offset[k][j] = (ptrdiff_t)(across.index[j] * bytes);
+      out->weight[k][j] = across.weight[j];
+    }
+  }
+}
+
+/* Four pixels times their weights, channel by channel. */
+static void add_pixels(const uint8_t *const row[2], const float down[2], const column_taps *across, int64_t count,
+                       float total[3][AT_ONCE]) {
+  for (int64_t k = 0; k < count; k++) {
+    float sum[3] = {0, 0, 0};
+    for (int i = 0; i < 2; i++)
+      for (int j = 0; j < 2; j++) {
+        const uint8_t *pixel = row[i] + across->offset[k][j];
+        float weight = down[i] * across->weight[k][j];
+        for (int c = 0; c < 3; c++) sum[c] += (float)pixel[c] * weight;
       }
+    for (int c = 0; c < 3; c++) total[c][k] = sum[c];
+  }
+}
+
+/* The values of the input that sums of pixels become; `plane` values lie between its channels. */
+static void scale_values(const picture_entry *picture, float total[3][AT_ONCE], int64_t count, float *out,
+                         int64_t plane) {
+  for (int c = 0; c < 3; c++) {
+    const float *sum = total[picture->bgr ? 2 - c : c];
+    const float divisor = picture->divisor, mean = picture->mean[c], deviation = picture->deviation[c];
+    for (int64_t k = 0; k < count; k++) {
+      float value = sum[k] < 255.0f ? sum[k] : 255.0f; /* four rounded weights may sum to a little more than 1 */
+      value = (value + TO_WHOLE) - TO_WHOLE; /* a whole level: the network reads k / divisor */
+      out[c * plane + k] = (value / divisor - mean) / deviation;
+    }
+  }
+}
+
+static void sample(const uint8_t *pixels, int32_t bytes, int32_t width, int32_t height, int64_t stride,
+                   const bhpe_frame *frame, const picture_entry *picture, float *out, int64_t rows, int64_t columns) {
+  column_taps across;
+  float total[3][AT_ONCE];
+  for (int64_t first = 0; first < columns; first += AT_ONCE) {
+    int64_t count = columns - first < AT_ONCE ? columns - first : AT_ONCE;
+    find_columns(frame, width, bytes, first, count, &across);
+    for (int64_t y = 0; y < rows; y++) {
+      taps down = taps_at(frame->y + frame->scale * (double)y, height);
+      const uint8_t *const row[2] = {pixels + down.index[0] * stride, pixels + down.index[1] * stride};
+      add_pixels(row, down.weight, &across, count, total);
+      scale_values(picture, total, count, out + y * columns + first, rows * columns);
     }
   }
 }
@@ -88,16 +131,16 @@ static void tell_box(const box_entry *entry, const box_in_frame *box, double siz
   out[2] = (float)((size - entry->size_offset * f) / (entry->size_scale * f));
 }
 
-int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
-                       const double *box, bhpe_frame *frame) {
+static int32_t set_frame(bhpe_model *model, const uint8_t *pixels, int32_t bytes, int32_t width, int32_t height,
+                         int64_t stride, const double *box, bhpe_frame *frame) {
   bhpe_tensor input;
   box_in_frame person;
   int32_t rc = bhpe_get_input(model, 0, &input);
   if (rc) return rc;
-  if (!rgb) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: rgb is NULL", NULL);
+  if (!pixels) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the frame is NULL", NULL);
   if (!bhpe_program.pictures) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the model takes no picture", NULL);
   if (width < 2 || height < 2) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: the frame is too small", NULL);
-  if (stride < 3 * (int64_t)width) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: stride is shorter than a row", NULL);
+  if (stride < bytes * (int64_t)width) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_frame: stride is shorter than a row", NULL);
   const char *problem = inside(width, height, box, &person);
   if (problem) return fail(BHPE_BAD_ARGUMENT, problem, NULL);
   double size = 0;
@@ -105,7 +148,7 @@ int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int
     const picture_entry *picture = &bhpe_program.picture[i];
     bhpe_get_input(model, picture->input, &input);
     bhpe_frame here = place(&person, picture->enlarge, input.shape[2], input.shape[3]);
-    sample(rgb, width, height, stride, &here, picture, input.data, input.shape[2], input.shape[3]);
+    sample(pixels, bytes, width, height, stride, &here, picture, input.data, input.shape[2], input.shape[3]);
     if (i) continue;
     size = here.scale * (double)input.shape[2];
     if (frame) *frame = here;
@@ -115,6 +158,16 @@ int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int
     tell_box(&bhpe_program.box[i], &person, size, width, height, input.data);
   }
   return BHPE_OK;
+}
+
+int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int32_t height, int64_t stride,
+                       const double *box, bhpe_frame *frame) {
+  return set_frame(model, rgb, RGB, width, height, stride, box, frame);
+}
+
+int32_t bhpe_set_frame_rgba(bhpe_model *model, const uint8_t *rgba, int32_t width, int32_t height, int64_t stride,
+                            const double *box, bhpe_frame *frame) {
+  return set_frame(model, rgba, RGBA, width, height, stride, box, frame);
 }
 
 void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y) {

@@ -2,7 +2,7 @@
 
 model.onnx     the nodes between values that are right and the one that is wrong
 inputs.npz     those right values
-expected.npz   what the reference computed, and what the graph computes here
+expected.npz   what it should compute
 run.py         runs it with NumPy and ONNX Runtime and prints the difference
 step.npz       of a wrong step of a program: what it reads, and what it should write
 step.py        runs that step of an artefact and prints the difference
@@ -11,7 +11,7 @@ README.md      what was found, and the command
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bhpe_compile.archive import npz_bytes
-from bhpe_compile.check.bisect.artefact_stage import Wrong
-from bhpe_compile.check.bisect.cut import layers_of, run_onnx
+from bhpe_compile.check.verify.oracle import run_values
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
 
@@ -38,11 +37,8 @@ session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionPro
 (found,) = session.run(None, dict(np.load("inputs.npz")))
 arrays = np.load("expected.npz")
 expected = arrays["expected"]
-if "threshold" in arrays:
-    found = found >= arrays["threshold"]
-found = found.reshape(expected.shape)
 gap = np.abs(found.astype(np.float64) - expected.astype(np.float64))
-print(f"{int((gap > float(arrays['bound'])).sum())} of {gap.size} elements differ, at most {gap.max():.6g}")
+print(f"{int((gap > 0).sum())} of {gap.size} elements differ, at most {gap.max():.6g}")
 '''
 
 STEP_SCRIPT = '''"""Runs one step of the artefact folder named as argument on step.npz; needs bhpe_compile."""
@@ -150,17 +146,20 @@ def extract(
     return part, {name: np.asarray(array) for name, array in inputs.items()}
 
 
-def write_step(
-    folder: Path, wrong: Wrong, model: onnx.ModelProto, feeds: Mapping[str, Array], text: str
+def write_layer(
+    folder: Path,
+    model: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    stops: Sequence[str],
+    target: str,
+    text: str,
+    *,
+    expected: Array | None = None,
+    step: Mapping[str, Array] | None = None,
 ) -> tuple[Path, ...]:
-    """The layer of a wrong step in ONNX with what it reads, and the step itself with what it really read."""
-    layers = {layer.name: layer for layer in layers_of(model)}
-    layer = layers.get(wrong.layer)
-    target = wrong.value or (layer.tail if layer is not None else model.graph.output[0].name)
-    names = [one.x for one in layers.values()]
-    values = run_onnx(model, feeds, [*names, target]) | dict(feeds)
-    part, inputs = extract(model, target, names, values)
-    expected: dict[str, Array] = {"expected": values[target], "bound": np.array(0.0)}
-    if wrong.found is not None:
-        expected["found"] = wrong.found
-    return write_repro(folder, part, inputs, expected, text, wrong.arguments)
+    """The part of `model` between the values `stops` and `target`, what it reads and what is expected: `expected`, or
+    what `model` computes. step: a wrong step of a program, what it really read and should write."""
+    values = run_values(model, feeds, [*stops, target])
+    part, inputs = extract(model, target, stops, values)
+    wanted = {"expected": values[target] if expected is None else expected}
+    return write_repro(folder, part, inputs, wanted, text, step)

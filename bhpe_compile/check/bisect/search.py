@@ -1,11 +1,10 @@
-"""The first pass, then the first node, whose result differs from the reference beyond its bound.
+"""The first step that differs: between a checkpoint made again and model.onnx, then between model.onnx and the program.
 
-    torch -> exported ONNX -> after onnxsim -> after every fold pass -> model.onnx -> every step of the program
+    checkpoint -> torch (the folded graph)   =   model.onnx in ONNX Runtime   =   the compiled program
 
-With the checkpoint all stages are made again, and torch is the reference up to model.onnx. From the artefact alone
-model.onnx is the reference: whether it is right itself can then only be seen in its outputs, and flips travel through
-those, so that they are told and not judged. The kernel graphs between the lower passes are not run: a wrong step is
-traced to its constants, to the machine code or to the lowering as a whole (see `artefact_stage`).
+All three compute the same signs and levels (docs/exactness.md), so the first layer that reads another one tells where
+something is wrong: the step that wrote it. `blame` then says whether its constants, its machine code or its lowering.
+A network with float layers in front of signs has no such guarantee and is refused.
 """
 
 from __future__ import annotations
@@ -15,45 +14,46 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.check.bisect.artefact_stage import Wrong, judge_program, lowered_again
-from bhpe_compile.check.bisect.graph_stage import Judged, judge, reference_margins, reference_signs
-from bhpe_compile.check.bisect.reference import torch_reference
-from bhpe_compile.check.bisect.repro import check_folder, extract, write_repro, write_step
-from bhpe_compile.check.bisect.stages import Snapshot, options_of, remake
-from bhpe_compile.check.bisect.statistics import Difference
-from bhpe_compile.check.verify.oracle import run_oracle
-from bhpe_compile.compiler.options import CompileOptions
+from bhpe_compile.check.bisect.blame import Blame, blame, lowered_again, wrong_constant
+from bhpe_compile.check.bisect.remake import options_of, remake
+from bhpe_compile.check.bisect.repro import check_folder, write_layer
+from bhpe_compile.check.verify.compare import allowed, differences
+from bhpe_compile.check.verify.layers import layers_of
+from bhpe_compile.check.verify.oracle import Oracle, OracleRun
+from bhpe_compile.check.verify.verify import watched_steps
+from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.runtime.session import Session, StepInfo
 
 Array = NDArray[Any]
 Tick = Callable[[str], None]
 
+CHECKPOINT, PROGRAM = "model.onnx", "program"
+"""What is compared: the artefact's model.onnx with the checkpoint made again, the program with model.onnx."""
+
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage: how many places were compared, how many signs flipped, whether all is within the bounds."""
+    """One comparison: how many signs and levels were compared, and how many differ."""
 
-    stage: str
     name: str
     ok: bool
     compared: int
-    flips: int
-    signs: int
+    differing: int
 
 
 @dataclass(frozen=True)
 class Culprit:
-    """The first difference: behind which pass (or in what part of the artefact), at which node."""
+    """The first difference: of what kind, at which layer, in what."""
 
-    stage: str
-    pass_name: str
+    origin: str
+    """"model.onnx" (it is not what the checkpoint gives), "weights.bin", "code generation" or "lower"."""
+
     node: str
     what: str
-    difference: Difference | None
     notes: tuple[str, ...] = ()
 
 
@@ -70,7 +70,7 @@ class BisectResult:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs beyond its bound."""
+        """Whether nothing differs."""
         return self.culprit is None
 
     def to_json(self) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def bisect(
     calibrate: tuple[Path, ...] = (),
     tick: Tick = lambda _: None,
 ) -> BisectResult:
-    """Bisect the artefact at `path` on its recorded picture, or on another.
+    """Bisect the artefact at `path` on its recorded input, or on a picture.
 
-    checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the smallest
-    graph that shows the difference. calibrate: the pictures it was calibrated on, where these were named. Raises as
-    `verify` does.
+    checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the layer
+    that differs, its inputs and how to run it. calibrate: the pictures it was calibrated on, where these were named.
+    Raises as `verify` does, and InputError for a network whose signs or levels come from float layers.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture, make_feeds
@@ -101,15 +101,20 @@ def bisect(
     tick("check hashes")
     manifest = check_artifact(path)
     interface = Interface.from_dict(manifest["network"])
-    given = load_reference(path).inputs if picture is None else make_feeds(interface, load_picture(picture))
-    feeds = {port["name"]: given[port["name"]] for port in manifest["inputs"]}
-    search = _Search(path, feeds, repro, tick)
+    recorded = load_reference(path).inputs
+    given = recorded if picture is None else make_feeds(interface, load_picture(picture))
+    names = [port["name"] for port in manifest["inputs"]]
+    search = _Search(path, interface, {name: given[name] for name in names}, repro, tick)
     if checkpoint is not None:
         options = replace(options_of(manifest), calibrate=calibrate)
-        search.from_checkpoint(checkpoint, options, interface)
+        search.from_checkpoint(remake(checkpoint, options, {name: recorded[name] for name in names}).folded)
     if search.culprit is None:
         search.through_program(manifest)
-    return search.result("torch" if checkpoint is not None else "model.onnx")
+    reference = "model.onnx" if checkpoint is None else "the checkpoint"
+    files = tuple(str(file) for file in search.files)
+    return BisectResult(
+        str(path), reference, tuple(search.stages), search.culprit, files, tuple(search.remarks)
+    )
 
 
 @dataclass
@@ -117,6 +122,7 @@ class _Search:
     """Goes from stage to stage until something differs."""
 
     path: Path
+    interface: Interface
     feeds: Mapping[str, Array]
     repro: Path | None
     tick: Tick
@@ -125,90 +131,157 @@ class _Search:
     files: tuple[Path, ...] = ()
     remarks: list[str] = field(default_factory=list)
 
-    def result(self, reference: str) -> BisectResult:
-        """What was found."""
-        files = tuple(str(path) for path in self.files)
-        return BisectResult(
-            str(self.path), reference, tuple(self.stages), self.culprit, files, tuple(self.remarks)
-        )
+    def __post_init__(self) -> None:
+        self.tick("ONNX Runtime")
+        self.model = onnx.load(self.path / "model.onnx")
+        self.oracle = Oracle(self.model, self.interface)
+        if self.oracle.float_parts:
+            raise InputError(
+                f"{self.path}: {self.oracle.float_parts[0]} is computed in float and feeds signs or levels: no two "
+                "programs agree to the bit; --bisect needs a model whose layers are binary or 8-bit"
+            )
+        self.expected: OracleRun = self.oracle.run(self.feeds)
 
-    def from_checkpoint(self, checkpoint: Path, options: CompileOptions, interface: Interface) -> None:
-        """torch, the exported graph, every fold pass, and the artefact's own model.onnx."""
-        self.tick("make the model again")
-        remade = remake(checkpoint, options, self.feeds)
-        reference = torch_reference(remade.graph, self.feeds, interface)
-        own = (self.path / "model.onnx").read_bytes()
-        snapshots = [*remade.snapshots]
-        if own != snapshots[-1].content:
+    def from_checkpoint(self, folded: Any) -> None:
+        """The checkpoint made again against the artefact's own model.onnx."""
+        import onnx_ir as ir
+        import torch
+
+        from bhpe_compile.exchange.frozen import Frozen
+
+        self.tick("torch")
+        content = ir.to_proto(folded).SerializeToString(deterministic=True)
+        if content != (self.path / "model.onnx").read_bytes():
             self.remarks.append("model.onnx is not what the checkpoint and the recorded options give now")
-        snapshots.append(Snapshot("artefact", "model.onnx", own, ()))
-        first = snapshots[0].model
-        signs, margins = reference_signs(first, reference), reference_margins(first, reference)
-        changed: set[str] = set()
-        for snapshot in snapshots:
-            self.tick(f"after {snapshot.name}")
-            changed |= {n.site for n in snapshot.notes if n.applied and n.pass_name == "fold-threshold"}
-            judged = judge(snapshot.model, reference, signs, margins, self.feeds, frozenset(changed))
-            ok = judged.finding is None
-            self.stages.append(
-                StageResult(snapshot.stage, snapshot.name, ok, judged.compared, judged.flips, judged.signs)
+        feeds = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
+        values = Frozen(folded).run(feeds)
+        compared = differing = 0
+        first = ""
+        for name, layer in layers_of(onnx.load_from_string(content)).items():
+            want, got = layer.of_value(values[layer.x].numpy()), self.expected.reads.get(name)
+            compared += want.size
+            differ = want.size
+            if got is not None and got.shape == want.shape:
+                differ = int((got != want).sum())
+            differing += differ
+            if differ and not first:
+                first = name
+                self.culprit = Culprit(
+                    CHECKPOINT, self._writer_of(layer.x, name), _told(name, differ, want.size)
+                )
+        outputs = {name: values[name].numpy() for name in self.expected.outputs}
+        self._outputs(outputs, CHECKPOINT)
+        self.stages.append(StageResult(CHECKPOINT, self.culprit is None, compared, differing))
+        if self.culprit is not None and self.repro is not None:
+            names = [layer.x for layer in self.oracle.layers.values()]
+            wanted = {name: value.numpy() for name, value in values.items()}
+            target = next((layer.x for layer in self.oracle.layers.values() if layer.name == first), "")
+            self.files = write_layer(
+                self.repro, self.model, self.feeds, names, target, self._text(), expected=wanted.get(target)
             )
-            if not ok:
-                self._blame(snapshot, judged)
-                return
 
-    def _blame(self, snapshot: Snapshot, judged: Judged) -> None:
-        finding = judged.finding
-        if finding is None:
+    def _writer_of(self, value: str, reader: str) -> str:
+        """The layer that wrote what `reader` reads; `reader` where no layer did."""
+        producers = {name: node for node in self.model.graph.node for name in node.output}
+        layers = self.oracle.layers
+        while (node := producers.get(value)) is not None:
+            if node.name in layers:
+                return str(node.name)
+            value = next((name for name in node.input if name in producers), "")
+        return reader
+
+    def _outputs(self, got: Mapping[str, Array], origin: str) -> None:
+        if self.culprit is not None:
             return
-        notes = tuple(note.reason for note in snapshot.notes if note.site == finding.node)
-        self.culprit = Culprit(
-            snapshot.stage, snapshot.name, finding.node, finding.difference.what, finding.difference, notes
-        )
-        if self.repro is not None:
-            part, inputs = extract(judged.values.model, finding.value, judged.good, judged.values.values)
-            expected: dict[str, Array] = {"expected": finding.expected, "found": finding.found}
-            expected["bound"] = np.array(
-                finding.difference.bound if finding.expected.dtype != np.bool_ else 0.5
-            )
-            self.files = write_repro(self.repro, part, inputs, expected, self._text())
+        for name, gap in differences(self.interface, got, self.expected.outputs).items():
+            if gap > allowed(self.interface.output(name), exact=True):
+                self.culprit = Culprit(origin, name, f"output {name}: off by {gap:.3g}")
+                return
 
     def through_program(self, manifest: Mapping[str, Any]) -> None:
         """Every step of the compiled program against model.onnx."""
         from bhpe_compile.runtime import open_session
         from bhpe_compile.targets import PRESETS, restore_target
 
-        self.tick("ONNX Runtime")
-        oracle = run_oracle(self.path / "model.onnx", self.feeds)
         self.tick("lower again")
         target = restore_target(manifest["target"], PRESETS)
-        if target is not None:
-            described = lowered_again(self.path, target)
-        else:
-            described = {}
+        if target is None:
             self.remarks.append(
                 f"target {manifest['target']['name']} is another one now: the constants are not compared"
             )
-        self.tick("program")
-        model = onnx.load(self.path / "model.onnx")
         with open_session(self.path) as session:
-            judged = judge_program(session, oracle, model, self.feeds, described)
-        self.stages.append(
-            StageResult(
-                "artefact", "program", judged.wrong is None, judged.compared, judged.flips, judged.signs
-            )
-        )
-        if judged.wrong is not None:
-            self._blame_step(judged.wrong, model)
+            described = {} if target is None else lowered_again(self.path, target, session)
+            self.tick("program")
+            wrong = wrong_constant(session, described, self.feeds)
+            found = self._first_wrong(session)
+            if wrong is not None:
+                step, why = wrong
+            elif found is not None:
+                step, what = found
+                why = blame(step, described.get(step.index), session, self.feeds, what)
+            else:
+                return
+        self.stages[-1] = replace(self.stages[-1], ok=False)
+        self._blame_step(step, why)
 
-    def _blame_step(self, wrong: Wrong, model: onnx.ModelProto) -> None:
-        note = f"step {wrong.step.index}, kernel {wrong.step.symbol}"
-        self.culprit = Culprit("artefact", wrong.origin, wrong.layer, wrong.what, wrong.difference, (note,))
-        if self.repro is not None:
-            self.files = write_step(self.repro, wrong, model, self.feeds, self._text())
+    def _first_wrong(self, session: Session) -> tuple[StepInfo, str] | None:
+        """The step that wrote the first sign, level or output that differs; adds the stage."""
+        watched = watched_steps(session, self.oracle)
+        taps = [(step.index, step.argument("x")) for step in watched]
+        run = session.execute(self.feeds, taps=taps)
+        writers = session.writers()
+        compared = differing = 0
+        first: tuple[StepInfo, str] | None = None
+        for step, place in zip(watched, taps, strict=True):
+            want = self.expected.reads[step.layer]
+            got = self.oracle.layers[step.layer].of_memory(run.taps[place], want.shape)
+            differ = int((got != want).sum())
+            compared, differing = compared + want.size, differing + differ
+            if differ and first is None:
+                index = writers[step.args[place[1]]][0] if step.args[place[1]] in writers else step.index
+                first = self._layer_step(session, index), _told(step.layer, differ, want.size)
+        for tensor in session.outputs:
+            gap = differences(
+                self.interface,
+                {tensor.name: run.outputs[tensor.name]},
+                {tensor.name: self.expected.outputs[tensor.name]},
+            )[tensor.name]
+            if first is None and gap > allowed(self.interface.output(tensor.name), exact=True):
+                index = writers[tensor.id][0] if tensor.id in writers else len(session.steps) - 1
+                first = session.steps[index], f"output {tensor.name}: off by {gap:.3g}"
+        self.stages.append(StageResult(PROGRAM, first is None, compared, differing))
+        return first
+
+    @staticmethod
+    def _layer_step(session: Session, index: int) -> StepInfo:
+        """The step itself, or the layer in front of a Quantize or a conversion, which only passes values on."""
+        writers = session.writers()
+        step = session.steps[index]
+        while step.kind in ("Quantize", "PackBits", "TransposeChannels", "ConvertFloats", "MaxPool2d"):
+            tensor = step.args[step.argument("x")]
+            if tensor not in writers:
+                return step
+            step = session.steps[writers[tensor][0]]
+        return step
+
+    def _blame_step(self, step: StepInfo, why: Blame) -> None:
+        notes = (f"step {step.index}, kernel {step.symbol}",)
+        self.culprit = Culprit(why.origin, step.layer or step.symbol, why.what, notes)
+        if self.repro is None:
+            return
+        names = [layer.x for layer in self.oracle.layers.values()]
+        node = next((one for one in self.model.graph.node if one.name == step.layer), None)
+        target = node.output[0] if node is not None else self.model.graph.output[0].name
+        self.files = write_layer(
+            self.repro, self.model, self.feeds, names, target, self._text(), step=why.arguments
+        )
 
     def _text(self) -> str:
         return describe(self.culprit, self.path) if self.culprit is not None else ""
+
+
+def _told(layer: str, differ: int, size: int) -> str:
+    return f"what {layer} reads: {differ} of {size} signs or levels differ"
 
 
 def describe(culprit: Culprit, path: Path) -> str:
@@ -216,20 +289,9 @@ def describe(culprit: Culprit, path: Path) -> str:
     lines = [
         "# First difference",
         "",
-        f"`{path.name}`: after `{culprit.pass_name}` ({culprit.stage}), at `{culprit.node}`: {culprit.what}.",
+        f"`{path.name}`: {culprit.origin}, at `{culprit.node}`: {culprit.what}.",
         "",
-    ]
-    if culprit.difference is not None:
-        gap = culprit.difference
-        lines += [
-            f"- {gap.beyond} of {gap.elements} elements beyond {gap.bound:.4g}, the first at {gap.first}",
-            f"- largest difference {gap.largest:.6g}, root mean square {gap.rms:.6g}",
-            f"- expected {gap.expected_range[0]:.6g} .. {gap.expected_range[1]:.6g}, "
-            f"found {gap.found_range[0]:.6g} .. {gap.found_range[1]:.6g}",
-            f"- {gap.flips} signs differ ({gap.flip_rate:.2e})",
-        ]
-    lines += [f"- {note}" for note in culprit.notes]
-    lines += [
+        *(f"- {note}" for note in culprit.notes),
         "",
         "`python run.py` runs `model.onnx` on `inputs.npz` and compares with `expected.npz`.",
         "Where there is a `step.py`, `python step.py ARTEFACT` runs the step of the compiled program that is wrong;",

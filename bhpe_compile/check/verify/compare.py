@@ -19,6 +19,14 @@ RELATIVE = ("coefficients", "logits", "heat-map", "simcc", "tensor")
 """Kinds whose differences count as a part of the largest value, where that is above 1."""
 
 
+BEHIND = 1e-5
+"""Of outputs behind the last level: float32 operations that two libraries may round another way (sine, arc tangent,
+sums over features). Rotations move by at most 1e-5 of a matrix entry."""
+
+SCALE = {"camera": 100.0, "keypoints": 100.0}
+"""Metres and cells reach about a hundred; float32 is relative."""
+
+
 def rotation_matrices(vectors: NDArray[Any]) -> NDArray[np.float64]:
     """Axis-angle [..., 3k] in radians -> rotation matrices [n, 3, 3] (Rodrigues' formula).
 
@@ -48,9 +56,10 @@ def difference(output: Output, got: NDArray[Any], want: NDArray[Any]) -> float:
         return float("inf")
     if output.kind == "axis-angle":
         got, want = rotation_matrices(got), rotation_matrices(want)
-    gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
-    if output.kind in RELATIVE:
-        gap /= max(1.0, np.abs(want).max(initial=0.0))
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
+        if output.kind in RELATIVE:
+            gap /= max(1.0, np.abs(want).max(initial=0.0))
     return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0))
 
 
@@ -59,6 +68,13 @@ def differences(
 ) -> dict[str, float]:
     """`difference` of every output of `want`."""
     return {name: difference(interface.output(name), got[name], want[name]) for name in want}
+
+
+def allowed(output: Output, exact: bool) -> float:
+    """The largest difference that passes, in the output's unit. exact: all that it is computed from is equal."""
+    if not exact:
+        return output.bound
+    return 0.0 if output.kind == "boxes" else BEHIND * SCALE.get(output.kind, 1.0)
 
 
 def beyond(interface: Interface, gaps: Mapping[str, float]) -> dict[str, float]:

@@ -1,85 +1,92 @@
-"""ONNX Runtime on the artefact's own model.onnx, with the signs of every binary layer brought out.
-
-The same file with its Q/DQ and cast pairs taken out is the network before 8-bit and float16 rounding: what these
-choices cost is the difference between the two.
-"""
+"""ONNX Runtime on the artefact's own model.onnx, with what every layer reads brought out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.check.verify.integers import BinaryLayer, Int8Layer, binary_layers, int8_layers
-from bhpe_compile.exchange.onnx_runtime import runtime
+from bhpe_compile.check.verify.layers import Layer, layers_of
+from bhpe_compile.exchange.runtime import runtime
+from bhpe_compile.networks.interface import Interface
+
+Array = NDArray[Any]
+
+EXACT = frozenset(
+    """
+    Abs Add And ArgMax ArgMin Cast Ceil Clip Concat Constant ConstantOfShape ConvInteger
+    DequantizeLinear Div Equal Expand Flatten Floor Gather GlobalMaxPool Greater GreaterOrEqual Identity
+    LeakyRelu Less LessOrEqual MatMulInteger Max MaxPool Min Mul Neg Not Or PRelu Pad QuantizeLinear
+    ReduceMax ReduceMin Relu Reshape Round Shape Sign Slice Split Sqrt Squeeze Sub Tile Transpose
+    Unsqueeze Where
+    """.split()  # noqa: SIM905 (a list is fifty lines)
+)
+"""Operations of ONNX whose result IEEE 754 settles. The others are sums in no written order, or functions that every
+library computes its own way."""
 
 
 @dataclass(frozen=True)
 class OracleRun:
-    """Outputs by name; the signs each binary layer read, bool [N, H, W, C]; the levels each 8-bit layer read."""
+    """Outputs by name, and what each layer read (see `layers.Layer`)."""
 
-    outputs: dict[str, NDArray[np.float32]]
-    signs: dict[str, NDArray[np.bool_]]
-    levels: dict[str, NDArray[np.uint8]]
-    layers: dict[str, BinaryLayer]
-    int8: dict[str, Int8Layer]
+    outputs: dict[str, Array]
+    reads: dict[str, Array]
 
 
-def run_oracle(model_path: Path, inputs: Mapping[str, NDArray[np.float32]]) -> OracleRun:
-    """Run model.onnx unchanged except for extra outputs in front of the binary layers."""
-    return _run(onnx.load(model_path), inputs)
+class Oracle:
+    """model.onnx, open in ONNX Runtime. `float_parts` are in front of a layer's signs or levels, or of a box."""
+
+    def __init__(self, model: onnx.ModelProto, interface: Interface) -> None:
+        self.layers: dict[str, Layer] = layers_of(model)
+        self.outputs = [value.name for value in model.graph.output]
+        self.boxes = [name for name in self.outputs if interface.output(name).kind == "boxes"]
+        reads = [layer.x for layer in self.layers.values()]
+        self.float_parts = float_parts(model, [*reads, *self.boxes])
+        self._session = _open(model, reads)
+        self._names = [value.name for value in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> OracleRun:
+        """On inputs by name."""
+        found = dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True)) | dict(feeds)
+        reads = {name: layer.of_value(found[layer.x]) for name, layer in self.layers.items()}
+        return OracleRun({name: found[name] for name in self.outputs}, reads)
 
 
-def run_without_rounding(model_path: Path, inputs: Mapping[str, NDArray[np.float32]]) -> OracleRun | None:
-    """Run model.onnx with float32 in place of 8-bit and float16 values; None when it has none."""
-    model = onnx.load(model_path)
-    return _run(model, inputs) if remove_rounding(model) else None
+def run_values(model: onnx.ModelProto, feeds: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+    """The values called `names` of a model, and its inputs."""
+    session = _open(model, names)
+    values = session.run(None, dict(feeds))
+    return dict(zip([value.name for value in session.get_outputs()], values, strict=True)) | dict(feeds)
 
 
-def remove_rounding(model: onnx.ModelProto) -> bool:
-    """Take Q/DQ pairs and casts to float16 and back out of a model, in place; whether there were any."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    pairs = {"DequantizeLinear": "QuantizeLinear", "Cast": "Cast"}
-    origin: dict[str, str] = {}
-    for node in model.graph.node:
-        before = producers.get(node.input[0]) if node.op_type in pairs else None
-        if before is not None and before.op_type == pairs[node.op_type] and _returns(node, before):
-            origin[node.output[0]] = before.input[0]
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            while name in origin:
-                name = origin[name]
-            node.input[index] = name
-    return bool(origin)
-
-
-def _returns(node: onnx.NodeProto, before: onnx.NodeProto) -> bool:
-    if node.op_type != "Cast":
-        return True
-    kinds = [onnx.helper.get_attribute_value(n.attribute[0]) for n in (before, node)]
-    return kinds == [onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT]
-
-
-def _run(model: onnx.ModelProto, inputs: Mapping[str, NDArray[np.float32]]) -> OracleRun:
-    layers, int8 = binary_layers(model), int8_layers(model)
-    names = [o.name for o in model.graph.output]
-    for name in dict.fromkeys(
-        [la.x_name for la in layers.values()] + [la.levels_name for la in int8.values()]
-    ):
-        if name not in names:
-            model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+def _open(model: onnx.ModelProto, extra: Iterable[str]) -> Any:
+    """A session on a copy of `model` with further outputs."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    produced = {name for node in whole.graph.node for name in node.output}
+    produced -= {value.name for value in whole.graph.output}
+    for name in dict.fromkeys(name for name in extra if name in produced):
+        whole.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     options = runtime().SessionOptions()
     options.log_severity_level = 3
-    session = runtime().InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-    values = dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(inputs)), strict=True))
-    signs = {}
-    for layer in layers.values():
-        x = values[layer.x_name]
-        last = np.moveaxis(x, 1, -1) if x.ndim == 4 else x[:, None, None, :]
-        signs[layer.name] = last >= layer.threshold
-    levels = {name: np.moveaxis(values[layer.levels_name], 1, -1) for name, layer in int8.items()}
-    return OracleRun({name: values[name] for name in names}, signs, levels, layers, int8)
+    return runtime().InferenceSession(whole.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def float_parts(model: onnx.ModelProto, values: Iterable[str]) -> tuple[str, ...]:
+    """Names of the nodes in front of `values` whose float result depends on who computes it, in graph order."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    waiting, seen = list(values), set[str]()
+    found = set[str]()
+    while waiting:
+        name = waiting.pop()
+        node = producers.get(name)
+        if node is None or name in seen:
+            continue
+        seen.add(name)
+        if node.domain == "" and node.op_type not in EXACT:
+            found.add(node.name or node.output[0])
+        waiting += node.input
+    return tuple(n for node in model.graph.node if (n := node.name or node.output[0]) in found)

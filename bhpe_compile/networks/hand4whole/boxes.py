@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bhpe_compile.networks.layers import roi_align as _roi_align  # noqa: F401 (registers torch.ops.bhpe.roi_align)
+from bhpe_compile.networks.layers import crop as _crop  # noqa: F401 (registers torch.ops.bhpe.crop)
 from bhpe_compile.networks.layers.binary import NEUTRAL
+from bhpe_compile.networks.layers.grids import BOX, LARGEST, SMALLEST
 from bhpe_compile.networks.layers.resnet import ResNet
 from bhpe_compile.networks.layers.sampling import sample_features, soft_argmax_2d
 from bhpe_compile.networks.layers.trunk import Size, Trunk
@@ -68,15 +69,17 @@ def restore_boxes(
     """Boxes in heat-map cells -> (x0, y0, x1, y1) in pixels of `image`, [N, B, 4].
 
     centres, sizes [N, B, 2] (x, y). For each of the B boxes the shorter side grows until width / height is its
-    aspect, then both sides grow by its `enlarge`.
+    aspect, then both sides grow by its `enlarge`. Centres and half the sides are rounded to 1/16 pixel, half a width
+    is 0.5 to 512 pixels.
     """
     factor = centres.new_tensor((image[1] / cells[1], image[0] / cells[0]))
     aspect, margin = centres.new_tensor(aspects), centres.new_tensor(enlarge)
     width, height = sizes[:, :, 0] * factor[0], sizes[:, :, 1] * factor[1]
-    width = torch.maximum(width, height * aspect)
-    half = torch.stack((width, width / aspect), 2) * (margin / 2)[:, None]
-    middle = centres * factor
-    return torch.cat((middle - half, middle + half), 2)
+    half = torch.maximum(width, height * aspect) * (margin * (BOX / 2))  # of the width, in 1/16 pixel
+    half = torch.clamp(half, SMALLEST, LARGEST)
+    halves = torch.round(torch.stack((half, half / aspect), 2))
+    middle = torch.round(centres * (factor * BOX))
+    return torch.cat((middle - halves, middle + halves), 2) / BOX
 
 
 class RoiNet(nn.Module):
@@ -89,8 +92,7 @@ class RoiNet(nn.Module):
 
     def crop(self, image: Tensor, boxes: Tensor) -> Tensor:
         """image [N, 3, H, W], one box [N, 4] each -> [N, 3, *size]."""
-        index = torch.arange(boxes.shape[0], device=image.device)
-        out: Tensor = torch.ops.bhpe.roi_align(image, boxes, index, self.size[0], self.size[1])
+        out: Tensor = torch.ops.bhpe.crop(image, boxes, self.size[0], self.size[1])
         return out
 
     def forward(self, crops: Tensor) -> Tensor:

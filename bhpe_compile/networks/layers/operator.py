@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, library
@@ -21,3 +21,30 @@ def operator(function: F) -> F:
     library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
     library.impl(name, "default", function)
     return cast(F, getattr(torch.ops.bhpe, function.__name__))
+
+
+def gradient_of(name: str, formula: Callable[..., Tensor]) -> None:
+    """Let `bhpe::<name>` have the gradient of `formula`, a function of the same arguments that torch differentiates.
+
+    It is for operators that round: their own derivative is 0 almost everywhere.
+    """
+
+    def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.others = [None if isinstance(one, Tensor) else one for one in inputs]
+        ctx.places = [place for place, one in enumerate(inputs) if isinstance(one, Tensor)]
+        ctx.save_for_backward(*(inputs[place] for place in ctx.places))
+
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        arguments = list(ctx.others)
+        for place, tensor in zip(ctx.places, ctx.saved_tensors, strict=True):
+            arguments[place] = tensor.detach().requires_grad_(ctx.needs_input_grad[place])
+        wanted = [place for place in ctx.places if ctx.needs_input_grad[place]]
+        with torch.enable_grad():
+            result = formula(*arguments)
+        gradients: list[Tensor | None] = [None] * len(arguments)
+        found = torch.autograd.grad(result, [arguments[place] for place in wanted], g, allow_unused=True)
+        for place, gradient in zip(wanted, found, strict=True):
+            gradients[place] = gradient
+        return tuple(gradients)
+
+    library.register_autograd(f"bhpe::{name}", backward, setup_context=save)

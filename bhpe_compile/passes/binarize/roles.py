@@ -59,7 +59,7 @@ _LINEAR_FUNCTIONS = {
     "dropout",
     "batch_norm",
 }
-_SAMPLERS = {"roi_align", "grid_sample", "grid_sampler"}
+_SAMPLERS = {"crop", "roi_align", "grid_sample", "grid_sampler", "sample_points"}
 """Operations whose values are those of their first argument; the others say where."""
 
 

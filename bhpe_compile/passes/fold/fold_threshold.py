@@ -29,7 +29,7 @@ class FoldThreshold(Pass[ir.Model]):
 
     name: ClassVar[str] = "fold-threshold"
     summary: ClassVar[str] = "turn affine and activation between two signs into an integer threshold"
-    requires: ClassVar[tuple[str, ...]] = ("folded norms",)
+    requires: ClassVar[tuple[str, ...]] = ("folded norms", "rounded constants")
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from bhpe_compile.exchange.functions import PACKED
+from bhpe_compile.exchange.functions import INT8, PACKED
 from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_packed, new_value, shape_of
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.half_maps import Kind, rounded_uses
@@ -22,7 +22,7 @@ Use = tuple[ir.Node, int]
 
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(PACKED, "binary"),
-    **dict.fromkeys(CONVOLUTIONS, "dense"),
+    **dict.fromkeys((*CONVOLUTIONS, *INT8), "dense"),
     **dict.fromkeys(("ChannelAffine", "Relu"), "norm"),
     **{"RPReLU": "rprelu", "Add": "sum", "MaxPool": "pool", "Cast": "half"},
 }

@@ -1,14 +1,16 @@
 """Convolutions that are not binary compute with 8-bit integers; linear layers keep 8-bit weights.
 
-    Conv(x, w)   ->   Conv(DQ(Q(x)), DQ(Q(w)))
-    Gemm(x, w)   ->   Gemm(x, DQ(Q(w)))
+    ChannelAffine(Conv(x, w), k, b)   ->   Int8Conv2d(x, step_x, zero, levels of w, step_x step_w k, b)
+    Conv(x, w) [+ bias]               ->   the same with k = 1
+    of a group for each channel       ->   Int8DepthwiseConv2d, else the same
+    Gemm(x, w)                        ->   Gemm(x, DQ(Q(w)))
 
     x   one step and zero point for the tensor, from its calibrated range [low, high]:
         step = (high - low) / 255,  zero = round(-low / step),  levels 0 .. 255
     w   one step for each output channel o: max |w_o| / 127, levels -127 .. 127, zero point 0
 
-The file keeps the float weights in front of Q, and means the same in ONNX Runtime: take Q and DQ away and the
-float network is back. Linear layers add up float inputs: they take next to no time and write the results.
+The scale is a product of float64 numbers, stored as float32 once. Linear layers add up float inputs: they take next to
+no time and write the results.
 """
 
 from __future__ import annotations
@@ -19,17 +21,24 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
 from bhpe_compile.exchange.nodes import (
     array_of,
     constant,
+    detach,
+    float_constant,
     has_quantized_weights,
     integer,
     integers,
     layer_of,
     new_value,
+    only_use,
+    set_layer,
     shape_of,
+    substitute,
 )
 from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.fold.round_constants import settled
 
 if TYPE_CHECKING:
     from bhpe_compile.networks.layers.rounding import Ranges
@@ -39,7 +48,7 @@ LARGEST_WEIGHT_LEVEL = 127
 
 
 class QuantizeDense(Pass[ir.Model]):
-    """Q and DQ in front of both inputs of every Conv and ConvTranspose that has a range, and of Gemm's weights."""
+    """Conv and ConvTranspose that have a range -> Int8...; Q and DQ in front of Gemm's weights."""
 
     name: ClassVar[str] = "quantize-dense"
     summary: ClassVar[str] = "compute the convolutions that are not binary with 8-bit integers"
@@ -54,7 +63,10 @@ class QuantizeDense(Pass[ir.Model]):
             for node in self.visit(list(graph.graph))
             if node.domain == "" and node.op_type in CHANNEL_AXIS and not has_quantized_weights(node)
         ]
-        return PassResult(graph, any(n.applied for n in notes), tuple(notes))
+        modified = any(n.applied for n in notes)
+        if modified:
+            attach_bodies(graph)
+        return PassResult(graph, modified, tuple(notes))
 
     def _quantize(self, graph: ir.Graph, node: ir.Node) -> Note:
         name = node.name or ""
@@ -79,9 +91,64 @@ class QuantizeDense(Pass[ir.Model]):
             return self.refused(name, "its input was 0 in all calibration pictures")
         step = np.float32((high - low) / 255)
         zero = np.uint8(np.clip(np.rint(-low / step), 0, 255))
-        self._pair(graph, node, 0, np.array(step), np.array(zero), {})
-        self._quantize_weights(graph, node, weight)
+        why = self._replace(graph, node, weight, step, zero)
+        if why:
+            return self.refused(name, why)
         return self.applied(name, f"8-bit: inputs {low:.4g} .. {high:.4g} in 255 steps")
+
+    @staticmethod
+    def _replace(
+        graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic], step: np.float32, zero: np.uint8
+    ) -> str:
+        """Put an Int8 node in the place of `node` and the affine behind it; "" or why not."""
+        last, y = node, node.outputs[0]
+        channels = shape_of(y)[1]
+        k, shift = np.ones(channels), np.zeros(channels)
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        affine = only_use(y)
+        if bias is not None:
+            own = array_of(bias)
+            if own is None:
+                return "its bias is computed at run time"
+            shift = own.astype(np.float64)
+        elif affine is not None and affine.domain == DOMAIN and affine.op_type == "ChannelAffine":
+            parameters = [array_of(value) for value in affine.inputs[1:]]
+            if any(one is None for one in parameters):
+                return "the affine behind it is computed at run time"
+            k, shift = (np.asarray(one, np.float64).reshape(-1) for one in parameters)
+            last = affine
+        axis = CHANNEL_AXIS[node.op_type]
+        steps = weight_steps(weight, axis)
+        along = [-1 if index == axis else 1 for index in range(weight.ndim)]
+        levels = np.rint(weight.astype(np.float32) / steps.reshape(along)).astype(np.int8)
+        scale = np.float64(step) * steps.astype(np.float64) * k
+        name = node.name
+        inputs = [
+            node.inputs[0],
+            constant(graph, f"{name}.step", np.array(step)),
+            constant(graph, f"{name}.zero", np.array(zero)),
+            constant(graph, f"{name}.weight_levels", levels),
+            float_constant(graph, f"{name}.scale", settled(scale)),
+            float_constant(graph, f"{name}.shift", settled(shift)),
+        ]
+        attributes = [
+            ir.AttrInt64s("strides", integers(node, "strides", (1, 1))),
+            ir.AttrInt64s("pads", integers(node, "pads", (0, 0, 0, 0))),
+        ]
+        old = last.outputs[0]
+        out = new_value(f"{old.name}_int8", shape_of(old))
+        kind, group = f"Int8{node.op_type}2d", integer(node, "group", 1)
+        if group > 1:
+            kind = "Int8DepthwiseConv2d"
+            attributes.append(ir.AttrInt64("group", group))
+        new = ir.Node(DOMAIN, kind, inputs, attributes, outputs=[out], name=name)
+        layer = layer_of(node)
+        if layer is not None:
+            set_layer(new, layer)
+        substitute(graph, last, new, {old: out})
+        if last is not node:
+            detach(graph, node)
+        return ""
 
     def _quantize_weights(self, graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic]) -> None:
         axis = CHANNEL_AXIS[node.op_type]
@@ -137,6 +204,8 @@ def no_kernel(node: ir.Node) -> str | None:
         return "of groups only those of one channel each have an 8-bit kernel"
     if any(step != 1 for step in integers(node, "dilations", (1, 1))):
         return "dilated windows have no 8-bit kernel"
+    if any(integers(node, "output_padding", ())):
+        return "output padding has no 8-bit kernel"
     plain = (
         integers(node, "strides", (1, 1)),
         integers(node, "pads", (0,) * 4),

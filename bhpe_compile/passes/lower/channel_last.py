@@ -99,11 +99,14 @@ class ChannelLast(Pass[ir.Model]):
                 operands[role] = _last(graph, value, node)
             else:
                 operands[role] = value
-        if node.op_type == "SamplePoints":
-            self._sample_points(graph, node, operands, facts)
-            return
         old = node.outputs[0]
         shape = g.shape_of(old)
+        if not flat and len(shape) != 4:  # rows, which have no layout
+            out = g.new_value(f"{old.name}_rows", shape)
+            g.substitute(
+                graph, node, g.kernel_node(node.op_type, layer, operands, {"out": out}, facts), {old: out}
+            )
+            return
         nhwc = _as_map(shape) if flat else _permuted(shape, TO_LAST)
         out = g.new_value(f"{old.name}_nhwc", nhwc)
         new = g.kernel_node(node.op_type, layer, operands, {"out": out}, facts)
@@ -113,21 +116,6 @@ class ChannelLast(Pass[ir.Model]):
             if flat
             else _transpose(out, TO_FIRST, f"{old.name}_nchw")
         )
-        g.substitute(graph, node, back, {old: back.outputs[0]})
-
-    @staticmethod
-    def _sample_points(
-        graph: ir.Graph, node: ir.Node, operands: dict[str, ir.Value], facts: dict[str, g.AttributeValue]
-    ) -> None:
-        """Grid [N, H, W, 2] and result [N, C, H, W] become points [N, H*W, 2] and rows [N, H*W, C]."""
-        old, layer = node.outputs[0], g.text(node, "layer")
-        batch, channels, height, width = g.shape_of(old)
-        points = (batch, height * width, 2)
-        operands["grid"] = _reshape(graph, node, operands["grid"], points, f"{layer}.points")
-        out = g.new_value(f"{old.name}_rows", (batch, height * width, channels))
-        graph.insert_before(node, g.kernel_node(node.op_type, layer, operands, {"out": out}, facts))
-        rows = _reshape(graph, node, out, (batch, height, width, channels), f"{old.name}_nhwc")
-        back = _transpose(rows, TO_FIRST, f"{old.name}_nchw")
         g.substitute(graph, node, back, {old: back.outputs[0]})
 
     @staticmethod

@@ -198,25 +198,36 @@ def _pack_bits(node: ir.Node) -> Kernel:
     return k.PackBits(batch=batch, height=height, width=width, channels=channels, border=border)
 
 
-def _roi_align(node: ir.Node) -> Kernel:
+def _map_sizes(node: ir.Node) -> dict[str, int]:
+    sizes = g.shape_of(g.operands_of(node)["x"])
+    return dict(zip(("batch", "height", "width", "channels"), sizes, strict=True))
+
+
+def _crop(node: ir.Node) -> Kernel:
+    size = {name: g.integer(node, name) for name in ("out_height", "out_width")}
+    return k.Crop(**_map_sizes(node), **size)
+
+
+def _fixed_point_split(node: ir.Node) -> Kernel:
+    return k.FixedPointSplit(*g.shape_of(g.operands_of(node)["x"]))
+
+
+def _fixed_point_linear(node: ir.Node) -> Kernel:
     operands = g.operands_of(node)
-    batch, height, width, channels = g.shape_of(operands["x"])
-    return k.RoiAlign(
-        batch=batch,
-        height=height,
-        width=width,
-        channels=channels,
-        boxes=g.shape_of(operands["boxes"])[0],
-        out_height=g.integer(node, "out_height"),
-        out_width=g.integer(node, "out_width"),
-    )
+    out_features, features = g.shape_of(operands["weight"])
+    return k.FixedPointLinear(g.shape_of(operands["x"])[0], features, out_features)
+
+
+def _heat_map(node: ir.Node) -> Kernel:
+    return k.HeatMap(**_map_sizes(node), depth=g.integer(node, "depth"))
 
 
 def _sample_points(node: ir.Node) -> Kernel:
-    operands = g.operands_of(node)
-    batch, height, width, channels = g.shape_of(operands["x"])
-    points = g.shape_of(operands["grid"])[1]
-    return k.SamplePoints(batch=batch, height=height, width=width, channels=channels, points=points)
+    return k.SamplePoints(**_map_sizes(node), count=g.shape_of(g.operands_of(node)["points"])[1])
+
+
+def _soft_argmax(node: ir.Node) -> Kernel:
+    return k.SoftArgmax(**_map_sizes(node), depth=g.integer(node, "depth"), axes=g.integer(node, "axes"))
 
 
 def _transpose(node: ir.Node) -> Kernel:
@@ -237,17 +248,21 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "BinaryConv2d": _binary_conv,
     "BinaryConvTranspose2d": _binary_deconv,
     "ConvertFloats": _convert,
+    "Crop": _crop,
     "DenseConv2d": _dense_conv,
     "DenseConvTranspose2d": _dense_deconv,
     "DepthwiseConv2d": _depthwise,
+    "FixedPointLinear": _fixed_point_linear,
+    "FixedPointSplit": _fixed_point_split,
+    "HeatMap": _heat_map,
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
     "Int8DepthwiseConv2d": _int8_depthwise,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,
     "Quantize": _quantize,
-    "RoiAlign": _roi_align,
     "SamplePoints": _sample_points,
+    "SoftArgmax": _soft_argmax,
     "TransposeChannels": _transpose,
 }
 

@@ -2,8 +2,8 @@
 
     v = dot * scale + bias          scale, bias of ChannelAffine: scale' = s * scale, bias' = s * bias + b
     v = v + residual(r)             local residual, any form of residual_match
-    v = activation(v)               Relu or RPReLU; what RPReLU subtracts first, gamma, joins the bias; it is "leaky"
-                                    where no slope is above 1
+    v = activation(v)               Relu or RPReLU, whose gamma fold-shift took away; it is "leaky" where no slope
+                                    is above 1
     y = v + shortcut                block residual
 
 Each value is then written once. Binary convolutions choose first: theirs is the longer chain.
@@ -131,16 +131,15 @@ def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
     operands = g.operands_of(node)
     if g.text(node, "activation") != "none" or "shortcut" in operands:
         return "a second activation"
-    layer = g.text(node, "layer")
-    bias, *parameters = (g.array_of(value) for value in (operands["bias"], *follower.inputs[1:]))
-    if bias is None or any(array is None for array in parameters):
+    gamma, beta, zeta = (g.array_of(value) for value in follower.inputs[1:])
+    if gamma is None or beta is None or zeta is None:
         return "the activation's parameters are computed at run time"
-    gamma, beta, zeta = (np.asarray(array, np.float32).reshape(-1) for array in parameters)
-    operands["bias"] = g.float_constant(graph, f"{layer}.bias", bias.astype(np.float64) - gamma)
-    operands["beta"] = g.float_constant(graph, f"{layer}.beta", beta)
-    operands["zeta"] = g.float_constant(
-        graph, f"{layer}.zeta", zeta + np.float32(0)
-    )  # no -0: see kernels/epilogue.py
+    if gamma.any():
+        return "the activation subtracts what no bias took over"
+    slope, shift = follower.inputs[2:4]
+    if slope is None or shift is None:
+        return "the activation has no slope or shift"
+    operands |= {"beta": slope, "zeta": shift}
     activation = "leaky" if np.all(beta <= 1) else "rprelu"
     return _merge(graph, node, follower, operands, {"activation": activation})
 

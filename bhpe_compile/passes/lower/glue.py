@@ -2,11 +2,17 @@
 
 The pipeline stops before any runtime builtin appears: `main` is then one straight block of allocations,
 kernel calls in destination-passing style, reshapes, tuples and aliases, which `emit` turns into tables.
+
+Every product is rounded by itself, as ONNX Runtime and torch round it: TVM lets LLVM make one fused multiply-add of
+a product and an addition, on targets that have one, and the sum would be another number there.
 """
 
 from __future__ import annotations
 
+import math
+
 import tvm
+import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import IRModule
 
@@ -34,7 +40,29 @@ def lower_glue(module: IRModule, target: tvm.target.Target) -> IRModule:
         t.DeadCodeElimination(),  # drops the PrimFuncs that became reshapes
     ]
     with target:
-        return tvm.transform.Sequential(passes)(module)
+        lowered = tvm.transform.Sequential(passes)(module)
+    for variable, func in list(lowered.functions.items()):
+        if isinstance(func, tirx.PrimFunc):
+            lowered.update_func(variable, rounded_products(func))
+    return lowered
+
+
+def rounded_products(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """`func` with a fence around each float product that is not exact, so that no addition takes it in."""
+    body = tvm_ffi.structural_map(func.body, (tirx.Mul, _fenced))
+    return func.with_body(body)
+
+
+def _fenced(product: tirx.Mul) -> tirx.Expr:
+    dtype = str(product.ty)
+    if not dtype.startswith("float") or any(_is_power_of_two(one) for one in (product.a, product.b)):
+        return product
+    return tirx.call_llvm_pure_intrin(dtype, "llvm.arithmetic.fence", product)
+
+
+def _is_power_of_two(factor: tirx.Expr) -> bool:
+    """Whether a product with `factor` is exact (but for underflow)."""
+    return isinstance(factor, tirx.FloatImm) and math.frexp(abs(factor.value))[0] == 0.5
 
 
 def iterations(func: tirx.PrimFunc) -> int:

@@ -47,7 +47,8 @@ class QuantizeActivations(Pass[ir.Model]):
             kernel, strides, padding = (extents(node, name) for name in ("kernel", "stride", "padding"))
             _, left, _, right = four(padding)
             border = max(four(padding))
-            if kernel == 1 and border == 0 and isinstance(strides, int):
+            whole = node.op_type == "Int8Conv2d" and kernel == 1 and border == 0
+            if whole and isinstance(strides, int):
                 stride = strides
                 facts["stride"] = 1
             columns = -(-width // stride)

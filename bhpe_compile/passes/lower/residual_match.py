@@ -2,8 +2,8 @@
 
     same        y = x
     repeat      y = Concat(x, x, ..., axis=1)
-    group_mean  y = ReduceMean(Reshape(x, [N, k, C/k, H, W]), axis=1)
-    pool        y = AveragePool(x, 2x2, stride 2), before a repeat or a group mean
+    group_mean  y = (..(x_0 + x_1) + ..) * (1 / k), x_0, x_1, .. = Split(x, axis=1) into k equal parts
+    pool        y = AveragePool2x2(x), before a repeat or a group mean
     clip        y = Clip(x, -1, 1), innermost
 
 The kernel reads x itself and does the rest in registers.
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from bhpe_compile.exchange.functions import DOMAIN
 from bhpe_compile.passes.lower import graph as g
 
 
@@ -65,29 +66,35 @@ def _repeat(value: ir.Value) -> ir.Value | None:
 
 
 def _group_mean(value: ir.Value) -> ir.Value | None:
-    node = _producer(value, "ReduceMean")
-    if node is None or len(node.inputs) < 2 or node.inputs[0] is None or g.integer(node, "keepdims", 1):
+    mean = _producer(value, "Mul")
+    share = g.array_of(mean.inputs[1]) if mean is not None else None
+    if mean is None or share is None or share.size != 1:
         return None
-    axes = g.array_of(node.inputs[1])
-    if axes is None or axes.tolist() not in ([1], 1):
+    terms: list[ir.Value] = []
+    total = mean.inputs[0]
+    while total is not None and (node := _producer(total, "Add")) is not None:
+        last = node.inputs[1]
+        if last is None:
+            return None
+        terms.insert(0, last)
+        total = node.inputs[0]
+    if total is None:
         return None
-    reshape = _producer(node.inputs[0], "Reshape")
-    if reshape is None or reshape.inputs[0] is None:
+    terms.insert(0, total)
+    split = _producer(total, "Split")
+    if split is None or g.integer(split, "axis") != 1 or list(split.outputs) != terms:
         return None
-    before, split = g.shape_of(reshape.inputs[0]), g.shape_of(node.inputs[0])
-    fits = len(before) == 4 and len(split) == 5 and split[1] * split[2] == before[1]
-    return reshape.inputs[0] if fits and split[3:] == before[2:] and split[0] == before[0] else None
+    channels = {g.shape_of(term)[1] for term in terms}
+    return split.inputs[0] if len(channels) == 1 and share == np.float32(1 / len(terms)) else None
 
 
 def _average_pool(value: ir.Value) -> ir.Value | None:
-    node = _producer(value, "AveragePool")
-    if node is None or g.integers(node, "kernel_shape", ()) != (2, 2):
-        return None
-    if g.integers(node, "strides", (1, 1)) != (2, 2) or any(g.integers(node, "pads", (0,))):
-        return None
-    source = node.inputs[0]
-    # odd sizes would read beyond the edge in the kernel's 2x2 windows
-    return source if source is not None and all(d % 2 == 0 for d in g.shape_of(source)[2:]) else None
+    node = value.producer()
+    return (
+        node.inputs[0]
+        if node is not None and (node.domain, node.op_type) == (DOMAIN, "AveragePool2x2")
+        else None
+    )
 
 
 def clipped(value: ir.Value) -> ir.Value | None:

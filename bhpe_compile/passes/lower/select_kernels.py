@@ -6,8 +6,10 @@
     Conv, a group for each channel           -> DepthwiseConv2d
     Gemm of DQ(Q(w))                         -> DenseConv2d       with 8-bit weights, their steps in the affine
     ConvTranspose                            -> DenseConvTranspose2d
-    Conv, ConvTranspose of DQ(Q(x)), DQ(Q(w)) -> Int8Conv2d, Int8DepthwiseConv2d, Int8ConvTranspose2d
-    MaxPool, RoiAlign, GridSample            -> MaxPool2d, RoiAlign, SamplePoints
+    Int8Conv2d, Int8ConvTranspose2d          -> the kernels of that name; so does Int8DepthwiseConv2d
+    MaxPool                                  -> MaxPool2d
+    operators between heat maps and crops    -> kernels of their own (`select_maps.py`)
+    FixedPointLinear                         -> FixedPointSplit, FixedPointLinear (`select_linear.py`)
 
 TVM's default schedules are far slower than any library's; a binary layer without a kernel is an error.
 Layouts are still those of ONNX (channels second); `channel_last` changes them.
@@ -24,15 +26,16 @@ from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.exchange.functions import PACKED
-from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_packed
+from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_int8, is_packed
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.select_linear import linear_kernel
+from bhpe_compile.passes.lower.select_maps import map_kernel
 
 BINARY = dict(zip(PACKED, (*g.BINARY_KINDS, "BinaryConv2d"), strict=True))
 Facts = dict[str, g.AttributeValue]
 
 DENSE = {"Conv": "DenseConv2d", "ConvTranspose": "DenseConvTranspose2d", "Gemm": "DenseConv2d"}
-INT8 = {"Conv": "Int8Conv2d", "ConvTranspose": "Int8ConvTranspose2d"}
 
 POINT: Facts = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
 """The geometry of a linear layer."""
@@ -44,15 +47,6 @@ class QuantizedWeight:
 
     levels: NDArray[np.int8]
     steps: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class QuantizedInput:
-    """What DQ(Q(x)) in front of a layer says: x, its step and its zero point."""
-
-    x: ir.Value
-    step: float
-    zero: int
 
 
 def quantized_weight(node: ir.Node) -> QuantizedWeight | None:
@@ -68,15 +62,6 @@ def quantized_weight(node: ir.Node) -> QuantizedWeight | None:
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     levels = np.clip(np.rint(weight / steps.reshape(shape)), -128, 127).astype(np.int8)
     return QuantizedWeight(levels, steps.reshape(-1))
-
-
-def quantized_input(node: ir.Node) -> QuantizedInput | None:
-    """The quantization of the input of `node`, or None where there is none."""
-    source = _quantize_behind(node.inputs[0])
-    if source is None:
-        return None
-    x, step, zero = _parameters(source)
-    return QuantizedInput(x, float(step), int(zero)) if step.size == 1 else None
 
 
 def _quantize_behind(value: ir.Value | None) -> ir.Node | None:
@@ -137,7 +122,7 @@ class SelectKernels(Pass[ir.Model]):
 
     name: ClassVar[str] = "select-kernels"
     summary: ClassVar[str] = "give every convolution, linear layer, pooling and sampling its own kernel"
-    requires: ClassVar[tuple[str, ...]] = ("packed weights", "explicit padding")
+    requires: ClassVar[tuple[str, ...]] = ("packed weights", "explicit padding", "written means")
     ensures: ClassVar[tuple[str, ...]] = ("kernels",)
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
@@ -160,24 +145,20 @@ class SelectKernels(Pass[ir.Model]):
         key = node.op_type
         if is_packed(node):
             return self._binary(node)
+        if is_int8(node):
+            return self._int8(graph, node)
         if node.domain not in ("", "ai.onnx"):
-            return None
+            return map_kernel(node) or linear_kernel(graph, node)
         if key in (*DENSE, "MaxPool") and node.outputs[0].dtype not in (None, ir.DataType.FLOAT):
             raise NoKernelError("its numbers are no float32")
         if key in DENSE:
-            weight, x = quantized_weight(node), quantized_input(node)
-            if key in INT8 and weight is not None and x is not None:
-                return self._int8(graph, node, x, weight)
+            weight = quantized_weight(node)
             if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):
                 return self._dense(graph, node, weight)
         if key in CONVOLUTIONS:
             raise NoKernelError("its weights are computed at run time")
         if key == "MaxPool":
             return self._max_pool(node)
-        if key == "RoiAlign":
-            return self._roi_align(node)
-        if key == "GridSample":
-            return self._sample_points(node)
         return None
 
     @staticmethod
@@ -262,31 +243,33 @@ class SelectKernels(Pass[ir.Model]):
         kind = g.DEPTHWISE if depthwise else DENSE[node.op_type]
         return g.kernel_node(kind, node.name or "", operands, {"out": out}, facts)
 
-    def _int8(self, graph: ir.Graph, node: ir.Node, x: QuantizedInput, weight: QuantizedWeight) -> ir.Node:
-        channels = g.shape_of(x.x)[1]
-        depthwise = is_depthwise(node, channels)
-        window = weight.levels.shape[2:]
-        facts = window_facts(node, window) if depthwise else self._geometry(node, node.inputs[1])
-        if facts["dilation"] != 1:
-            raise NoKernelError("dilated windows have no 8-bit kernel")
+    def _int8(self, graph: ir.Graph, node: ir.Node) -> ir.Node:
+        x, step, zero, weight, scale, bias = node.inputs
+        name = node.name
+        step_of, zero_of = g.array_of(step), g.array_of(zero)
+        if None in (x, weight, scale, bias) or step_of is None or zero_of is None:
+            raise InputError(f"layer {name}: its step or zero point is computed at run time")
+        depthwise = node.op_type == "Int8DepthwiseConv2d"
+        try:
+            facts = window_facts(node, g.shape_of(weight)[2:]) if depthwise else self._geometry(node, weight)
+        except NoKernelError as reason:
+            raise InputError(f"layer {name}: {reason}; 8-bit layers need a kernel") from None
         facts |= {
             "flat": 0,
-            "channels": channels,
+            "channels": g.shape_of(x)[1],
             "activation": "none",
         }
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        scale = (x.step * weight.steps.astype(np.float64)).astype(np.float32)
-        name = node.name
+        quantization = np.array([step_of.item(), zero_of.item()], np.float32)
         operands = {
-            "x": x.x,
-            "quantization": g.constant(graph, f"{name}.quantization", np.array([x.step, x.zero], np.float32)),
-            "weight": g.constant(graph, f"{name}.weight_levels", weight.levels),
-            "zero": g.constant(graph, f"{name}.zero", np.array(x.zero, np.int32)),
-            "scale": g.float_constant(graph, f"{name}.scale", scale),
-            "bias": bias or g.float_constant(graph, f"{name}.bias", np.zeros(len(scale), np.float32)),
+            "x": x,
+            "quantization": g.constant(graph, f"{name}.quantization", quantization),
+            "weight": weight,
+            "zero": g.constant(graph, f"{name}.zero", zero_of.astype(np.int32)),
+            "scale": scale,
+            "bias": bias,
         }
-        kind = "Int8DepthwiseConv2d" if depthwise else INT8[node.op_type]
-        return g.kernel_node(kind, name or "", operands, {"out": self._out(node)}, facts)
+        present = {role: value for role, value in operands.items() if value is not None}
+        return g.kernel_node(node.op_type, name or "", present, {"out": self._out(node)}, facts)
 
     def _max_pool(self, node: ir.Node) -> ir.Node:
         if len(node.outputs) > 1:
@@ -298,30 +281,3 @@ class SelectKernels(Pass[ir.Model]):
             raise NoKernelError("its windows are dilated, or may lie outside of the map")
         operands = {"x": node.inputs[0]} if node.inputs[0] is not None else {}
         return g.kernel_node("MaxPool2d", node.name or "", operands, {"out": self._out(node)}, facts)
-
-    def _roi_align(self, node: ir.Node) -> ir.Node:
-        mode = g.text(node, "coordinate_transformation_mode")
-        scale = node.attributes["spatial_scale"].as_float() if "spatial_scale" in node.attributes else 1.0
-        plain = (
-            g.text(node, "mode", "avg") == "avg" and scale == 1.0 and not g.integer(node, "sampling_ratio")
-        )
-        if mode != "output_half_pixel" or not plain:
-            raise NoKernelError("only RoiAlign avg, output_half_pixel, adaptive, scale 1 has a kernel")
-        facts: dict[str, g.AttributeValue] = {
-            "out_height": g.integer(node, "output_height", 1),
-            "out_width": g.integer(node, "output_width", 1),
-        }
-        operands = {
-            r: v for r, v in zip(("x", "boxes", "batch_index"), node.inputs, strict=True) if v is not None
-        }
-        return g.kernel_node("RoiAlign", node.name or "", operands, {"out": self._out(node)}, facts)
-
-    def _sample_points(self, node: ir.Node) -> ir.Node:
-        if len(g.shape_of(node.inputs[0])) != 4:
-            raise NoKernelError("only maps along two axes are sampled by a kernel")
-        mode = g.text(node, "mode", "linear")
-        padding = g.text(node, "padding_mode", "zeros")
-        if mode not in ("linear", "bilinear") or padding != "zeros" or not g.integer(node, "align_corners"):
-            raise NoKernelError("only bilinear GridSample, zeros, align_corners has a kernel")
-        operands = {r: v for r, v in zip(("x", "grid"), node.inputs, strict=True) if v is not None}
-        return g.kernel_node("SamplePoints", node.name or "", operands, {"out": self._out(node)}, {})

@@ -2,11 +2,12 @@
 
     an artefact              one row: compiled
     a checkpoint             one row: full precision, or binarized where it is binary already
-    a checkpoint, stages     full precision -> binarized -> compiled, each from the same weights; a binary checkpoint
-                             has no full precision
+    a checkpoint, stages     full precision -> binarized -> frozen -> compiled, each from the same weights; a binary
+                             checkpoint has no full precision
 
-The binarized network is what the compiler starts from: weights frozen as they will be stored. The compiled one is a
-real artefact, written to a temporary folder, run here or under emulation.
+Binarized: binary layers, the remainder in float32; what 8 bits and float16 cost is seen against it. Frozen: the network
+as it ships, model.onnx in torch. Compiled: a real artefact, written to a temporary folder, run here or under emulation.
+Frozen and compiled compute the same (docs/exactness.md).
 """
 
 from __future__ import annotations
@@ -21,13 +22,20 @@ from typing import TYPE_CHECKING
 from bhpe_compile.compiler.progress import Observer
 from bhpe_compile.errors import UsageError
 from bhpe_compile.evaluate.people import require_body
-from bhpe_compile.evaluate.subjects import PUBLIC, CompiledSubject, Subject, TorchSubject, open_artifact
+from bhpe_compile.evaluate.subjects import (
+    PUBLIC,
+    CompiledSubject,
+    FrozenSubject,
+    Subject,
+    TorchSubject,
+    open_artifact,
+)
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.frontends.imported import Imported
 
-FULL, BINARIZED, COMPILED = "full precision", "binarized", "compiled"
+FULL, BINARIZED, FROZEN, COMPILED = "full precision", "binarized", "frozen", "compiled"
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ def _open_checkpoint(
     stack: ExitStack,
     network: str | None,
 ) -> Source:
-    from bhpe_compile.compiler.pipeline import compile_model
+    from bhpe_compile.compiler.pipeline import Compilation, finish
+    from bhpe_compile.compiler.progress import Progress
     from bhpe_compile.frontends.checkpoint import load_model
 
     loaded = load_model(path, network)
@@ -96,7 +105,11 @@ def _open_checkpoint(
         subjects.append(binarized(loaded, options, prefix + BINARIZED))
     if options is not None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bhpe-eval-")))
-        compile_model(path, folder / "model", options, observer=observer)
+        compilation = Compilation.of_loaded(loaded, options, Progress(observer))
+        finish(compilation, folder / "model")
+        subjects.append(
+            FrozenSubject(prefix + FROZEN, compilation.frozen_outputs, loaded.interface, relative)
+        )
         subjects.append(stack.enter_context(open_artifact(folder / "model", prefix + COMPILED)))
     assert all(subject.relative_hands == relative for subject in subjects)
     return Source(path, tuple(subjects))
@@ -108,14 +121,9 @@ def full_precision(loaded: Imported, name: str = FULL) -> TorchSubject:
 
 
 def binarized(loaded: Imported, options: CompileOptions | None, name: str = BINARIZED) -> TorchSubject:
-    """The network that a compilation starts from; `options` None: as a binary checkpoint was made.
-
-    It computes with the rounding of the compiled network where it was trained with it.
-    """
+    """The network that a compilation starts from; `options` None: as a binary checkpoint was made."""
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.compiler.pipeline import Compilation
-    from bhpe_compile.compiler.rounding import with_rounding
 
     compilation = Compilation.of_loaded(loaded, options or CompileOptions(target=""))
-    graph = with_rounding(compilation.graph, loaded, compilation.options)
-    return TorchSubject(name, graph, loaded.interface, loaded.layout == PUBLIC)
+    return TorchSubject(name, compilation.graph, loaded.interface, loaded.layout == PUBLIC)

@@ -1,102 +1,82 @@
-"""The oracle reads folded models as ONNX Runtime computes them: layers, signs and integers, exactly."""
+"""The oracle: model.onnx in ONNX Runtime with what its layers read, and which of its parts no two programs agree on."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from bhpe_compile.check.verify.integers import binary_layers
-from bhpe_compile.check.verify.oracle import run_oracle
-from tests.passes.lower.graphs import Builder, pack_words, small_network
+from bhpe_compile.check.verify.oracle import EXACT, Oracle, float_parts, run_values
+from bhpe_compile.networks.interface import Interface, Output
+from tests.check.artefacts import SIZE, exact_network
+from tests.passes.lower.graphs import Builder, small_network
 
 
-def parameters(b: Builder, name: str, channels: int, words: np.ndarray) -> list[str]:
-    """Scale 1 and bias 0: the layer's output is its accumulator."""
-    out = len(words)
-    return [
-        b.constant(f"{name}.threshold", b.normal(channels, std=0.3)),
-        b.constant(f"{name}.weight", words),
-        b.constant(f"{name}.scale", np.ones(out, np.float32)),
-        b.constant(f"{name}.bias", np.zeros(out, np.float32)),
-    ]
+def image(seed: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
 
 
-def one_layer(kind: str, channels: int, stride: int) -> ir.Model:
-    b = Builder(channels)
-    if kind == "PackedBinaryLinear":
-        x = b.input("image", (3, channels))
-        words, facts = pack_words(b.rng.random((5, channels)) < 0.5), {}
-    else:
-        x = b.input("image", (2, channels, 6, 4))
-        k = 4 if "Transpose" in kind else 3
-        words = pack_words(b.rng.random((5, channels, k, k)) < 0.5)
-        facts = {"strides": [stride] * 2, "pads": [1] * 4}
-    return b.build(
-        b.add(kind, [x, *parameters(b, "one", channels, words)], "one", "bhpe", channels=channels, **facts)
-    )
-
-
-@pytest.mark.parametrize("channels", [8, 24, 40])
-@pytest.mark.parametrize(
-    ("kind", "stride"),
-    [
-        ("PackedBinaryConv2d", 1),
-        ("PackedBinaryConv2d", 2),
-        ("PackedBinaryConvTranspose2d", 2),
-        ("PackedBinaryLinear", 1),
-    ],
-)
-def test_integers_equal_onnx_runtime(tmp_path: Path, kind: str, stride: int, channels: int) -> None:
-    model = one_layer(kind, channels, stride)
-    path = tmp_path / "model.onnx"
-    onnx.save(ir.to_proto(model), path)
-    shape = [int(d) for d in model.graph.inputs[0].shape or ()]
-    image = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
-    run = run_oracle(path, {"image": image})
-    assert list(run.outputs) == ["one.y"]
-    layer = run.layers["one"]
-    dot = layer.accumulate(np.where(run.signs["one"], 1, -1).astype(np.float32))
-    want = np.moveaxis(run.outputs["one.y"], 1, -1)
-    np.testing.assert_array_equal(dot.reshape(want.shape), want)
-
-
-def test_signs_of_a_network_are_those_in_front_of_its_layers(tmp_path: Path) -> None:
-    model = small_network()
-    path = tmp_path / "model.onnx"
-    onnx.save(ir.to_proto(model), path)
-    image = np.random.default_rng(2).standard_normal((1, 3, 16, 12)).astype(np.float32)
-    run = run_oracle(path, {"image": image})
-    session = onnxruntime.InferenceSession(path)
-    names = [o.name for o in session.get_outputs()]
-    assert list(run.outputs) == names  # the values brought out besides are not outputs
-    for name, value in zip(names, session.run(None, {"image": image}), strict=True):
+def test_outputs_are_those_of_the_file_and_reads_those_of_its_values() -> None:
+    model = ir.to_proto(exact_network())
+    oracle = Oracle(model, Interface())
+    feeds = {"image": image()}
+    run = oracle.run(feeds)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    names = [value.name for value in session.get_outputs()]
+    assert list(run.outputs) == names == oracle.outputs  # the values brought out besides are no outputs
+    for name, value in zip(names, session.run(None, feeds), strict=True):
         np.testing.assert_array_equal(run.outputs[name], value)
-    assert list(run.layers) == ["block.conv1", "block.conv2", "down.conv1"]
-    assert run.signs["block.conv1"].shape == (1, 4, 3, 16)
-    assert run.signs["down.conv1"].shape == (1, 4, 3, 64)
-    wide = np.moveaxis(run.outputs["block.sum.y"], 1, -1) >= run.layers["down.conv1"].threshold
-    np.testing.assert_array_equal(run.signs["down.conv1"], wide)
+    assert list(run.reads) == list(oracle.layers)
+    values = run_values(model, feeds, [layer.x for layer in oracle.layers.values()])
+    for name, layer in oracle.layers.items():
+        np.testing.assert_array_equal(run.reads[name], layer.of_value(values[layer.x]))
+    np.testing.assert_array_equal(run.reads["stem"], oracle.layers["stem"].of_value(feeds["image"]))
 
 
-def test_layers_are_read_from_the_file_alone() -> None:
-    b = Builder()
-    x = b.input("image", (1, 40, 4, 4))
-    model = ir.to_proto(b.build(b.binary_conv(x, "one", 40, 8, 3, 2, 1)))
-    words = next(onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name == "one.weight")
-    layer = binary_layers(model)["one"]
-    assert (layer.channels, layer.stride, layer.padding, layer.transposed) == (40, 2, 1, False)
-    assert layer.weight.shape == (8, 40, 3, 3)
-    for channel in (0, 31, 32, 39):
-        bit = words[:, channel // 32] >> (channel % 32) & 1
-        np.testing.assert_array_equal(layer.weight[:, channel] > 0, bit == 1)
+def test_one_session_runs_many_pictures() -> None:
+    oracle = Oracle(ir.to_proto(exact_network()), Interface())
+    first, second, again = (oracle.run({"image": image(seed)}) for seed in (1, 2, 1))
+    for name, read in first.reads.items():
+        np.testing.assert_array_equal(read, again.reads[name])
+    assert any((first.reads[name] != second.reads[name]).any() for name in first.reads)
 
 
-def test_a_float_model_has_no_binary_layers() -> None:
-    b = Builder()
-    model = b.build(b.dense_conv(b.input("image", (1, 8, 4, 4)), "dense", 8, 8))
-    assert binary_layers(ir.to_proto(model)) == {}
+def test_boxes_are_the_outputs_that_are_called_so() -> None:
+    model = ir.to_proto(exact_network())
+    name = model.graph.output[0].name
+    assert Oracle(model, Interface(outputs=(Output(name, kind="boxes"),))).boxes == [name]
+    assert Oracle(model, Interface()).boxes == []
+
+
+def test_a_network_of_binary_and_8_bit_layers_has_no_float_parts() -> None:
+    assert Oracle(ir.to_proto(exact_network()), Interface()).float_parts == ()
+
+
+def test_float_layers_in_front_of_signs_are_named_in_order() -> None:
+    oracle = Oracle(ir.to_proto(small_network(height=SIZE, width=SIZE)), Interface())
+    assert oracle.float_parts == ("stem", "block.shortcut")
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [("Softmax", {"axis": 1}), ("Sigmoid", {}), ("GlobalAveragePool", {}), ("Atan", {}), ("HardSwish", {})],
+)
+@pytest.mark.parametrize("behind", [False, True])
+def test_only_what_a_layer_reads_counts(op: str, attributes: dict[str, int], behind: bool) -> None:
+    assert op not in EXACT
+    b = Builder(3)
+    x = b.input("image", (1, 8, 4, 4))
+    y = x if behind else b.add("Mul", [x, b.add(op, [x], "part", **attributes)], "weighed")
+    y = b.binary_conv(y, "layer", 8, 8)
+    model = ir.to_proto(b.build(b.add(op, [y], "part", **attributes) if behind else y))
+    assert Oracle(model, Interface()).float_parts == (() if behind else ("part",))
+
+
+def test_what_is_in_front_of_a_box_counts() -> None:
+    b = Builder(3)
+    y = b.add("Softmax", [b.input("image", (1, 8))], "part", axis=1)
+    model = ir.to_proto(b.build(y))
+    assert Oracle(model, Interface()).float_parts == ()
+    assert Oracle(model, Interface(outputs=(Output(y, kind="boxes"),))).float_parts == ("part",)
+    assert float_parts(model, ["image"]) == ()

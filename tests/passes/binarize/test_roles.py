@@ -109,13 +109,13 @@ def test_what_reads_constants_alone_is_no_stem() -> None:
 
 def test_a_crop_reads_its_first_argument_only() -> None:
     """Boxes come from a network, pixels from the picture: the second trunk begins at the picture."""
-    from bhpe_compile.networks.layers.roi_align import roi_align
+    from bhpe_compile.networks.layers.crop import crop as cut
 
     def forward(net: nn.Module, x: Tensor) -> dict[str, Tensor]:
         features = torch.relu(net.first(x))
         boxes = net.boxes(features.mean((2, 3)))
-        crop = roi_align(x, boxes, (4, 4))
-        again = roi_align(features, boxes, (4, 4))
+        crop = cut(x, boxes, 4, 4)
+        again = cut(features, boxes, 4, 4)
         return {"a": net.second(crop), "b": net.third(again)}
 
     net = one_input(

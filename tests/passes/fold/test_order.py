@@ -10,8 +10,12 @@ ORDER = {
     "explicit-padding": ((), ("explicit padding",)),
     "drop-dead-hardtanh": ((), ()),
     "fold-batch-norm": ((), ("folded norms",)),
-    "fold-threshold": (("folded norms",), ()),
+    "fold-shift": (("folded norms",), ("folded shifts",)),
+    "write-out-means": (("explicit padding",), ("written means",)),
+    "round-constants": (("folded norms", "folded shifts"), ("rounded constants",)),
+    "fold-threshold": (("folded norms", "rounded constants"), ()),
     "pack-weights": (("folded norms",), ("packed weights",)),
+    "quantize-linear": (("folded norms",), ()),
     "quantize-dense": (("folded norms", "explicit padding"), ()),
     "half-residuals": (("packed weights",), ()),
     "clean-up": ((), ()),
@@ -22,7 +26,7 @@ ORDER = {
 def test_names_needs_and_promises() -> None:
     assert {one.name: (one.requires, one.ensures) for one in fold_passes({}, half=True)} == ORDER
     assert [one.name for one in fold_passes({}, half=True)] == list(ORDER)
-    rounding = {"quantize-dense", "half-residuals"}
+    rounding = {"quantize-linear", "quantize-dense", "half-residuals"}
     assert [one.name for one in fold_passes()] == [name for name in ORDER if name not in rounding]
 
 

@@ -1,40 +1,115 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from bhpe_compile.exchange.nodes import layer_of
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense, weight_steps
 from tests.passes.fold.graphs import Array, Builder, array, node_named, op_types, run, text
 
 RANGES = {"layer": (-2.0, 3.1)}
 
 
-def layer(*, transposed: bool = False, channels: int = 5, out: int = 4, seed: int = 1) -> ir.Model:
+def layer(
+    *,
+    transposed: bool = False,
+    channels: int = 5,
+    out: int = 4,
+    seed: int = 1,
+    bias: bool = False,
+    affine: bool = False,
+) -> ir.Model:
+    """A convolution with its own bias, or an affine behind it, or neither."""
     b = Builder(seed)
-    x = b.input("x", (1, channels, 5, 6))
-    return b.build(b.dense(x, "layer", out, transposed=transposed))
+    y = b.dense(b.input("x", (1, channels, 5, 6)), "layer", out, transposed=transposed, bias=bias)
+    if affine:
+        shape = [int(d) for d in y.shape or ()]  # type: ignore[arg-type]
+        scale, shift = (b.constant(f"affine.{r}", b.normal(out, 1, 1)) for r in ("scale", "bias"))
+        y = b.add("ChannelAffine", [y, scale, shift], "affine", shape, "bhpe")
+    return b.build(y)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-def test_both_inputs_are_quantized(transposed: bool) -> None:
-    model = layer(transposed=transposed)
-    weight = array(node_named(model, "layer").inputs[1])
+KINDS = [
+    pytest.param({"transposed": False}, id="conv"),
+    pytest.param({"transposed": True, "bias": True}, id="deconv with bias"),
+    pytest.param({"affine": True}, id="conv with affine"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layer_of_levels_with_every_constant_computed_once(kind: dict[str, bool]) -> None:
+    model = layer(**kind)
+    node, output = node_named(model, "layer"), model.graph.outputs[0].name
+    weight = array(node.inputs[1])
+    k, shift = np.ones(4), np.zeros(4)
+    if kind.get("bias"):
+        shift = array(node.inputs[2])
+    if kind.get("affine"):
+        k, shift = (array(one).reshape(-1) for one in node_named(model, "affine").inputs[1:])
     result = QuantizeDense(RANGES)(model)
-    assert op_types(model) == [
-        *("QuantizeLinear", "DequantizeLinear") * 2,
-        node_named(model, "layer").op_type,
-    ]
+    transposed = int(kind.get("transposed", False))
+    assert op_types(model) == ["Int8ConvTranspose2d" if transposed else "Int8Conv2d"]
     reason = "8-bit: inputs -2 .. 3.1 in 255 steps"
     assert [(n.site, n.applied, n.reason) for n in result.notes] == [("layer", True, reason)]
-    x, w = node_named(model, "layer.x.q"), node_named(model, "layer.w.q")
-    np.testing.assert_allclose(array(x.inputs[1]), 5.1 / 255, rtol=1e-6)
-    assert array(x.inputs[2]) == np.uint8(100)
-    np.testing.assert_array_equal(array(w.inputs[0]), weight)  # the float weights stay in the file
-    assert w.attributes["axis"].as_int() == int(transposed)
-    np.testing.assert_array_equal(array(w.inputs[1]), weight_steps(weight, int(transposed)))
+    new = node_named(model, "layer")
+    assert (new.domain, layer_of(new), model.graph.outputs[0].name) == ("bhpe", "layer", output)
+    step, zero, levels, scale, bias = (array(value) for value in new.inputs[1:])
+    assert (step.dtype, zero.dtype, levels.dtype) == (np.float32, np.uint8, np.int8)
+    assert step == np.float32(5.1 / 255)
+    assert zero == 100
+    steps = weight_steps(weight, transposed)
+    along = [-1 if axis == transposed else 1 for axis in range(4)]
+    np.testing.assert_array_equal(levels, np.rint(weight / steps.reshape(along)))
+    np.testing.assert_array_equal(scale, (np.float64(step) * steps.astype(np.float64) * k).astype(np.float32))
+    np.testing.assert_array_equal(bias, shift.astype(np.float32))
+    assert [list(new.attributes[word].as_ints()) for word in ("strides", "pads")] == (
+        [[2, 2], [1] * 4] if transposed else [[1, 1], [1] * 4]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "role", "reason"),
+    [
+        ({"bias": True}, "layer.bias", "its bias is computed at run time"),
+        ({"affine": True}, "affine.scale", "the affine behind it is computed at run time"),
+    ],
+)
+def test_constants_computed_at_run_time_keep_it_float(kind: dict[str, bool], role: str, reason: str) -> None:
+    model = layer(**kind)
+    model.graph.initializers[role].const_value = None
+    result = QuantizeDense(RANGES)(model)
+    assert [(n.site, n.applied, n.reason) for n in result.notes] == [("layer", False, reason)]
+    assert not result.modified
+
+
+@pytest.mark.parametrize("facts", [{"dilations": [2, 2]}, {"dilations": [1, 2]}, {"group": 2}])
+def test_groups_and_dilations_stay_float(facts: dict[str, Any]) -> None:
+    """An 8-bit layer says neither: it would compute something else."""
+    b = Builder(7)
+    weight = b.constant("layer.weight", b.normal(4, 4 // facts.get("group", 1), 3, 3))
+    model = b.build(b.layer("Conv", [b.input("x", (1, 4, 7, 7)), weight], "layer", (1, 4, 3, 3), **facts))
+    before = text(model)
+    result = QuantizeDense(RANGES)(model)
+    assert (result.modified, text(model)) == (False, before)
+    assert [n.reason for n in result.notes] == ["groups, dilations and output padding have no 8-bit kernel"]
+
+
+def test_an_affine_that_others_read_past_stays() -> None:
+    """Then the layer's own value is needed as it is."""
+    b = Builder(1)
+    y = b.dense(b.input("x", (1, 5, 5, 6)), "layer", 4)
+    scale, shift = (b.constant(f"affine.{r}", b.normal(4, 1, 1)) for r in ("scale", "bias"))
+    z = b.add("ChannelAffine", [y, scale, shift], "affine", (1, 4, 5, 6), "bhpe")
+    model = b.build(z, b.add("Relu", [y], "other", (1, 4, 5, 6)))
+    QuantizeDense(RANGES)(model)
+    assert op_types(model) == ["Int8Conv2d", "ChannelAffine", "Relu"]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +188,18 @@ def test_a_shared_layer_uses_the_range_of_its_path() -> None:
     assert QuantizeDense(RANGES)(model).modified
 
 
-def quantized_by_hand(x: Array, low: float, high: float) -> Array:
-    step = np.float32((high - low) / 255)
-    zero = np.rint(-low / step)
-    return (np.clip(np.rint(x / step) + zero, 0, 255) - zero) * step
+def by_hand(x: Array, node: ir.Node) -> Array:
+    """The layer by its definition: whole numbers in int64, then one product and one sum in float32."""
+    step, zero, levels, scale, bias = (array(value) for value in node.inputs[1:])
+    values = torch.from_numpy(
+        np.clip(np.rint(x / step) + np.float32(zero), 0, 255).astype(np.int64) - int(zero)
+    )
+    weight, pads = torch.from_numpy(levels.astype(np.int64)), node.attributes["pads"].as_ints()
+    convolve = functional.conv_transpose2d if "Transpose" in node.op_type else functional.conv2d
+    stride = list(node.attributes["strides"].as_ints())
+    dot = convolve(values.double(), weight.double(), None, stride, list(pads[:2])).numpy()
+    column = (1, -1, 1, 1)
+    return np.asarray(dot.astype(np.float32) * scale.reshape(column) + bias.reshape(column))
 
 
 @settings(max_examples=40, deadline=None)
@@ -126,29 +209,35 @@ def quantized_by_hand(x: Array, low: float, high: float) -> Array:
     out=st.integers(1, 9),
     low=st.floats(-4, 0),
     high=st.floats(0.01, 4),
+    behind=st.sampled_from(["nothing", "bias", "affine"]),
     seed=st.integers(0, 99),
 )
 def test_equivalence_and_second_run(
-    transposed: bool, channels: int, out: int, low: float, high: float, seed: int
+    transposed: bool, channels: int, out: int, low: float, high: float, behind: str, seed: int
 ) -> None:
-    """The same as the float layer on quantized values; a second run changes nothing."""
-    model = layer(transposed=transposed, channels=channels, out=out, seed=seed)
-    x = Builder(seed + 1).normal(1, channels, 5, 6)
-    plain = layer(transposed=transposed, channels=channels, out=out, seed=seed)
-    node = node_named(plain, "layer")
-    weight = array(node.inputs[1])
-    axis = int(transposed)
-    shape = [-1 if i == axis else 1 for i in range(4)]
-    steps = weight_steps(weight, axis).reshape(shape)
-    rounded = (np.rint(weight / steps) * steps).astype(np.float32)
-    rounding = np.spacing(np.abs(weight).max())  # of step times level, and of their difference
-    assert np.abs(rounded - weight).max() <= steps.max() / 2 + rounding
-    assert node.inputs[1] is not None
-    node.inputs[1].const_value = ir.tensor(rounded, name=node.inputs[1].name)
+    """ONNX Runtime computes the layer's definition, bit for bit, and the float layer up to the rounding of levels; a
+    second run changes nothing."""
+    model = layer(
+        transposed=transposed,
+        channels=channels,
+        out=out,
+        seed=seed,
+        bias=behind == "bias",
+        affine=behind == "affine",
+    )
+    x = np.clip(Builder(seed + 1).normal(1, channels, 5, 6), low, high)
+    plain = run(model, x)[0]
+    weight = array(node_named(model, "layer").inputs[1])
+    factor = np.abs(array(node_named(model, "affine").inputs[1])).max() if behind == "affine" else 1
     assert QuantizeDense({"layer": (low, high)})(model).modified
-    expected = run(plain, quantized_by_hand(x, low, high).astype(np.float32))[0]
-    # the same numbers in float32, summed in another order
-    np.testing.assert_allclose(run(model, x)[0], expected, rtol=1e-5, atol=1e-5)
+    node = node_named(model, "layer")
+    got = run(model, x)[0]
+    np.testing.assert_array_equal(got, by_hand(x, node))
+    # half a step of x against every weight that an output meets, half a step of each weight against the largest x
+    step, steps = float(array(node.inputs[1])), weight_steps(weight, int(transposed))
+    one = 0.51 * step * np.abs(weight).max() + 0.51 * steps.max() * (max(-low, high) + step)
+    bound = factor * channels * (4 if transposed else 9) * one
+    np.testing.assert_allclose(got, plain, rtol=0, atol=bound + 1e-5)
     after = text(model)
     assert not QuantizeDense({"layer": (low, high)})(model).modified
     assert text(model) == after

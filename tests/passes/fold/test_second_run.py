@@ -15,7 +15,7 @@ from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from tests.passes.fold.graphs import Builder, op_types, run, text
 
-STEPS = ("pad", "clip", "norm", "rprelu", "identity", "residual", "conv", "up", "dense")
+STEPS = ("pad", "clip", "norm", "rprelu", "identity", "residual", "conv", "up", "dense", "pool", "groups")
 
 
 def network(steps: list[str], seed: int) -> ir.Model:
@@ -39,6 +39,15 @@ def network(steps: list[str], seed: int) -> ir.Model:
             y = b.add("Add", [y, y], name, shape)
         elif step == "conv":
             y = b.binary("BinaryConv2d", y, name, 4)
+        elif step == "pool":
+            half = [*shape[:2], shape[2] // 2, shape[3] // 2]
+            y = b.add("AveragePool", [y], name, half, kernel_shape=[2, 2], strides=[2, 2]) if min(half) else y
+        elif step == "groups":
+            parts = b.constant(f"{name}.parts", np.array([1, 2, 2, *shape[2:]], np.int64))
+            split = b.add("Reshape", [y, parts], f"{name}.split", (1, 2, 2, *shape[2:]))
+            axes = b.constant(f"{name}.axes", np.array([1], np.int64))
+            mean = b.add("ReduceMean", [split, axes], f"{name}.mean", [1, 2, *shape[2:]], keepdims=0)
+            y = b.add("Concat", [mean, mean], name, shape, axis=1)
         elif step == "up":
             y = b.binary("BinaryConvTranspose2d", y, name, 4)
         else:

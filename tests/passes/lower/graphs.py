@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bhpe_compile.exchange.functions import attach_bodies
 from bhpe_compile.exchange.nodes import set_layers_of_file
 from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.fold.round_constants import round_to
 from bhpe_compile.passes.lower import graph as g
 
 FLOAT = TensorProto.FLOAT
@@ -71,7 +72,9 @@ class Builder:
             x,
             self.constant(f"{name}.threshold", self.normal(channels, std=thresholds)),
             self.constant(f"{name}.weight", pack_words(bits)),
-            self.constant(f"{name}.scale", (self.normal(out) / np.sqrt(size)).astype(np.float32)),
+            self.constant(
+                f"{name}.scale", round_to(self.normal(out) / np.sqrt(size), 24 - size.bit_length())
+            ),
             self.constant(f"{name}.bias", self.normal(out, std=0.3)),
         ]
         attributes = {"strides": [stride] * 2, "pads": [padding] * 4, "channels": channels}
@@ -89,12 +92,11 @@ class Builder:
         return self.add("ChannelAffine", [y, scale, bias], f"{name}.affine", "bhpe")
 
     def rprelu(self, x: str, name: str, channels: int, slope: float = 0.0, shift: float = 0.0) -> str:
-        """Parameters around 0, beta around `slope`; a `shift` other than 0 (it may be -0) is every zeta."""
+        """gamma 0 (or `shift`: what no bias took over), beta around `slope`, zeta around 0."""
         shape = (channels, 1, 1)
         values = {r: self.normal(*shape, std=0.2) for r in ("gamma", "beta", "zeta")}
+        values["gamma"][:] = shift
         values["beta"] += np.float32(slope)
-        if shift or np.signbit(shift):
-            values["zeta"][:] = shift
         inputs = [x] + [self.constant(f"{name}.{role}", value) for role, value in values.items()]
         return self.add("RPReLU", inputs, name, "bhpe")
 
@@ -103,21 +105,26 @@ class Builder:
         high = self.constant(f"{name}.high", np.float32(1))
         return self.add("Clip", [x, low, high], name)
 
-    def residual(self, x: str, name: str, channels: int, out: int, stride: int, size: tuple[int, int]) -> str:
+    def pool2x2(self, x: str, name: str) -> str:
+        return self.add("AveragePool2x2", [x], name, "bhpe")
+
+    def group_mean(self, x: str, name: str, groups: int, channels: int) -> str:
+        """(..(x_0 + x_1) + ..) / k of k groups of `channels`."""
+        sizes = self.constant(f"{name}.sizes", np.full(groups, channels, np.int64))
+        parts = [f"{name}.part{k}" for k in range(groups)]
+        self.nodes.append(helper.make_node("Split", [x, sizes], parts, f"{name}.split", axis=1))
+        total = parts[0]
+        for k, part in enumerate(parts[1:]):
+            total = self.add("Add", [total, part], f"{name}.add{k}")
+        return self.add("Mul", [total, self.constant(f"{name}.share", np.float32(1 / groups))], name)
+
+    def residual(self, x: str, name: str, channels: int, out: int, stride: int) -> str:
         """The local residual of a BiDRB: pooled, repeated or group-averaged as sizes demand."""
-        height, width = size
         if stride == 2:
-            x = self.add("AveragePool", [x], f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2])
-            height, width = height // 2, width // 2
+            x = self.pool2x2(x, f"{name}.pool")
         if out > channels:
             return self.add("Concat", [x] * (out // channels), f"{name}.repeat", axis=1)
-        if out < channels:
-            k = channels // out
-            split = self.constant(f"{name}.split", np.array([1, k, out, height, width], np.int64))
-            x = self.add("Reshape", [x, split], f"{name}.groups")
-            axes = self.constant(f"{name}.axes", np.array([1], np.int64))
-            return self.add("ReduceMean", [x, axes], f"{name}.mean", keepdims=0)
-        return x
+        return self.group_mean(x, f"{name}.mean", channels // out, out) if out < channels else x
 
     def build(self, *outputs: str) -> ir.Model:
         """An onnx-ir model; every value's shape is what ONNX Runtime computes."""
@@ -144,11 +151,11 @@ class Builder:
         return model
 
 
-def bidrb(b: Builder, x: str, name: str, channels: int, out: int, stride: int, size: tuple[int, int]) -> str:
+def bidrb(b: Builder, x: str, name: str, channels: int, out: int, stride: int) -> str:
     """conv -> + residual(clip(x)) -> RPReLU, for any of the four kinds."""
     kernel = 3 if stride == 2 or channels == out else 1
     y = b.binary_conv(x, name, channels, out, kernel, stride, kernel // 2)
-    r = b.residual(b.clip(x, f"{name}.clip"), f"{name}.res", channels, out, stride, size)
+    r = b.residual(b.clip(x, f"{name}.clip"), f"{name}.res", channels, out, stride)
     return b.rprelu(b.add("Add", [y, r], f"{name}.add"), f"{name}.act", out)
 
 
@@ -158,14 +165,13 @@ def small_network(channels: int = 16, height: int = 16, width: int = 12, seed: i
     x = b.input("image", (1, 3, height, width))
     stem = b.dense_conv(x, "stem", 3, channels, 7, 2, 3)
     pool = b.add("MaxPool", [stem], "pool", kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-    size = (height // 4, width // 4)
-    y = bidrb(b, pool, "block.conv1", channels, channels, 1, size)
-    y = bidrb(b, y, "block.conv2", channels, 4 * channels, 1, size)
+    y = bidrb(b, pool, "block.conv1", channels, channels, 1)
+    y = bidrb(b, y, "block.conv2", channels, 4 * channels, 1)
     shortcut = b.dense_conv(pool, "block.shortcut", channels, 4 * channels)
     total = b.add("Add", [y, shortcut], "block.sum")
-    down = bidrb(b, total, "down.conv1", 4 * channels, 2 * channels, 1, size)
+    down = bidrb(b, total, "down.conv1", 4 * channels, 2 * channels, 1)
     if height % 8 == 0 and width % 8 == 0:
-        down = bidrb(b, down, "down.conv2", 2 * channels, 2 * channels, 2, size)
+        down = bidrb(b, down, "down.conv2", 2 * channels, 2 * channels, 2)
     return b.build(down, total)
 
 

@@ -165,7 +165,7 @@ def test_a_value_that_two_kernels_read_is_transposed_once() -> None:
 def test_residuals_and_shortcuts_are_transposed_as_well() -> None:
     b = Builder()
     x = b.input("image", (1, 8, 4, 6))
-    y = b.add("Add", [bidrb(b, x, "block", 8, 8, 1, (4, 6)), x], "sum")
+    y = b.add("Add", [bidrb(b, x, "block", 8, 8, 1), x], "sum")
     model = lowered(b.build(y))
     assert chain(model) == [IN, "BinaryConv2d", OUT]
     kernel = model.graph.node(1)
@@ -220,28 +220,25 @@ def test_a_reshape_that_is_a_result_stays() -> None:
     assert chain(model).count("Reshape") == 2
 
 
-def test_points_and_regions() -> None:
-    """The grid of GridSample becomes points, its result rows; boxes are left as they are."""
+def test_points_heat_maps_and_crops() -> None:
+    """Rows have no layout; heat maps are maps; points and boxes are left as they are."""
     b = Builder()
     x = image_of(b)
-    grid = b.constant("grid", b.normal(1, 3, 2, 2, std=0.5))
-    boxes = [
-        b.constant("boxes", np.array([[0, 0, 3, 2]], np.float32)),
-        b.constant("batch", np.zeros(1, np.int64)),
-    ]
-    facts = {"output_height": 3, "output_width": 2, "coordinate_transformation_mode": "output_half_pixel"}
+    points = b.constant("places", b.normal(1, 5, 2))
+    box = b.constant("box", np.array([[0, 0, 3, 2]], np.float32))
     outputs = [
-        b.add("GridSample", [x, grid], "points", align_corners=1),
-        b.add("RoiAlign", [x, *boxes], "regions", **facts),
+        b.add("SamplePoints", [x, points], "points", "bhpe"),
+        b.add("HeatMap", [x], "heat", "bhpe", depth=2),
+        b.add("SoftArgmax", [x], "place", "bhpe", depth=2, axes=3),
+        b.add("Crop", [x, box], "crop", "bhpe", height=3, width=2),
     ]
     model = b.build(*outputs)
     check_equal(model)
     found = {n.op_type: n for n in model.graph if g.is_kernel(n)}
-    points = found["SamplePoints"]
-    assert g.shape_of(g.operand(points, "grid")) == (1, 6, 2)
-    assert g.text(points, "layer") == "points"
-    assert g.shape_of(points.outputs[0]) == (1, 6, 6)
-    assert [g.shape_of(o) for o in model.graph.outputs] == [(1, 6, 3, 2), (1, 6, 3, 2)]
+    assert g.text(found["SamplePoints"], "layer") == "points"
+    shapes = [g.shape_of(found[kind].outputs[0]) for kind in ("SamplePoints", "HeatMap", "SoftArgmax")]
+    assert shapes == [(1, 5, 6), (1, *SIZE, 6), (1, 3, 3)]
+    assert [g.shape_of(o) for o in model.graph.outputs] == [(1, 5, 6), (1, 6, *SIZE), (1, 3, 3), (1, 6, 3, 2)]
     assert chain(model).count(IN) == 1
 
 

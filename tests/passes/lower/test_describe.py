@@ -102,11 +102,17 @@ def test_quantize(dtype: ir.DataType, word: Any) -> None:
 
 def test_the_others() -> None:
     assert describe(node("PackBits", {"x": value(2, 5, 7, 6)}, MAP, border=3)) == k.PackBits(2, 5, 7, 6, 3)
-    operands = {"x": value(2, 5, 7, 6), "boxes": value(9, 4), "batch_index": value(9)}
-    found = describe(node("RoiAlign", operands, MAP, out_height=3, out_width=8))
-    assert found == k.RoiAlign(2, 5, 7, 6, 9, 3, 8)
-    found = describe(node("SamplePoints", {"x": value(2, 5, 7, 6), "grid": value(2, 11, 2)}, MAP))
+    operands = {"x": value(2, 5, 7, 6), "boxes": value(2, 4)}
+    found = describe(node("Crop", operands, MAP, out_height=3, out_width=8))
+    assert found == k.Crop(2, 5, 7, 6, 3, 8)
+    found = describe(node("SamplePoints", {"x": value(2, 5, 7, 6), "points": value(2, 11, 2)}, MAP))
     assert found == k.SamplePoints(2, 5, 7, 6, 11)
+    assert describe(node("HeatMap", {"x": value(2, 5, 7, 6)}, MAP, depth=3)) == k.HeatMap(2, 5, 7, 6, 3)
+    found = describe(node("SoftArgmax", {"x": value(2, 5, 7, 6)}, MAP, depth=3, axes=2))
+    assert found == k.SoftArgmax(2, 5, 7, 6, 3, 2)
+    assert describe(node("FixedPointSplit", {"x": value(2, 9)}, MAP)) == k.FixedPointSplit(2, 9)
+    operands = {"x": value(2, 3, 9, dtype=BYTE), "weight": value(5, 9)}
+    assert describe(node("FixedPointLinear", operands, MAP)) == k.FixedPointLinear(2, 9, 5)
     found = describe(node("TransposeChannels", {"x": value(2, 5, 7, 6)}, MAP, to_last=1))
     assert found == k.TransposeChannels(batch=2, channels=5, height=7, width=6, to_last=True)
     found = describe(node("TransposeChannels", {"x": value(2, 5, 7, 6)}, MAP, to_last=0))

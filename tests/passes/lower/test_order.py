@@ -10,7 +10,7 @@ from tests.passes.lower.graphs import small_network
 
 ORDER = {
     "slice-gathers": ((), ()),
-    "select-kernels": (("packed weights", "explicit padding"), ("kernels",)),
+    "select-kernels": (("packed weights", "explicit padding", "written means"), ("kernels",)),
     "fuse-epilogue": (("kernels",), ("fused epilogues",)),
     "expand-affines": (("fused epilogues",), ()),
     "channel-last": (("fused epilogues",), ("channel last",)),
@@ -30,8 +30,10 @@ def test_names_needs_and_promises() -> None:
 
 
 def test_they_run_on_what_folding_establishes() -> None:
-    manager = PassManager(lower_passes(), {"packed weights", "explicit padding"})
+    manager = PassManager(lower_passes(), {"packed weights", "explicit padding", "written means"})
     manager.run(small_network())
     assert [record.name for record in manager.records] == list(ORDER)
-    with pytest.raises(PassOrderError, match="select-kernels needs packed weights, explicit padding"):
+    with pytest.raises(
+        PassOrderError, match="select-kernels needs packed weights, explicit padding, written means"
+    ):
         PassManager(lower_passes()).run(small_network())

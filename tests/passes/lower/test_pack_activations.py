@@ -137,15 +137,11 @@ def test_a_second_threshold_gets_a_kernel_of_its_own() -> None:
 
 
 def test_a_kernel_that_writes_no_map_of_ours_cannot_write_bits() -> None:
-    """Regions are cut by a kernel without an epilogue."""
+    """Crops are made by a kernel without an epilogue."""
     b = Builder()
-    boxes = [
-        b.constant("boxes", np.array([[0, 0, 4, 4]], np.float32)),
-        b.constant("batch", np.zeros(1, np.int64)),
-    ]
+    box = b.constant("box", np.array([[0, 0, 4, 4]], np.float32))
     x = b.input("image", (1, 16, *SIZE))
-    facts = {"output_height": 4, "output_width": 3, "coordinate_transformation_mode": "output_half_pixel"}
-    cut = b.add("RoiAlign", [x, *boxes], "cut", **facts)
+    cut = b.add("Crop", [x, box], "cut", "bhpe", height=4, width=3)
     model = unpacked(b.build(b.binary_conv(cut, "conv", 16, 16)))
     (note,) = PackActivations()(model).notes
     assert (note.site, note.applied) == ("conv", False)
@@ -211,8 +207,8 @@ def test_thresholds_computed_at_run_time_are_refused() -> None:
 )
 def test_channels_that_fill_no_byte(channels: int, out: int, reason: str) -> None:
     b = Builder(3)
-    first = bidrb(b, b.input("image", (1, channels, *SIZE)), "first", channels, out, 1, SIZE)
-    model = b.build(bidrb(b, first, "second", out, out, 1, SIZE))
+    first = bidrb(b, b.input("image", (1, channels, *SIZE)), "first", channels, out, 1)
+    model = b.build(bidrb(b, first, "second", out, out, 1))
     notes = check_equal(b, model, channels)
     assert notes[1][0] == "second"
     assert not notes[1][1]
@@ -223,11 +219,11 @@ def test_channels_that_fill_no_byte(channels: int, out: int, reason: str) -> Non
 def test_a_mean_of_channels_that_fill_no_byte_is_no_obstacle() -> None:
     """Only repeated channels are read byte by byte."""
     b = Builder(3)
-    first = bidrb(b, b.input("image", (1, 24, *SIZE)), "first", 24, 8, 1, SIZE)
+    first = bidrb(b, b.input("image", (1, 24, *SIZE)), "first", 24, 8, 1)
     model = b.build(b.binary_conv(first, "second", 8, 8))
     assert check_equal(b, model, 24)[1] == ("first", True, "also writes the bits of second")
     b = Builder(3)
-    first = bidrb(b, b.input("image", (1, 8, *SIZE)), "first", 8, 24, 1, SIZE)
+    first = bidrb(b, b.input("image", (1, 8, *SIZE)), "first", 8, 24, 1)
     model = b.build(b.binary_conv(first, "second", 24, 8))
     assert check_equal(b, model, 8)[1] == ("first", True, "also writes the bits of second")
 

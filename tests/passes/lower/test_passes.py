@@ -40,14 +40,13 @@ def test_equivalence_and_idempotence(channels: int, out: int, stride: int, heigh
         out = channels
     b = Builder(seed)
     x = b.input("image", (1, channels, height, 6))
-    y = bidrb(b, x, "conv", channels, out, stride, (height, 6))
+    y = bidrb(b, x, "conv", channels, out, stride)
     model = b.build(y)
     image = b.normal(1, channels, height, 6)
     expected = reference(model, image)
     run(model, *lower_passes())
     (got,) = evaluate(model, {"image": image})
-    # float32 sums in another order: a few ulps of values near 10
-    np.testing.assert_allclose(got, expected[0], atol=2e-5, rtol=1e-5)
+    np.testing.assert_array_equal(got, expected[0])
     before = text(model)
     again = [one(model).modified for one in lower_passes()]
     assert not any(again)
@@ -68,7 +67,7 @@ def test_whole_small_network_is_equivalent() -> None:
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 99))
 def test_rounded_network_is_equivalent(seed: int) -> None:
-    """With 8-bit dense layers and float16 residuals."""
+    """With 8-bit dense layers and float16 residuals nothing is left in float: every bit is the same."""
     model = small_network(seed=seed)
     QuantizeDense(dict.fromkeys(("stem", "block.shortcut"), (-3.0, 3.0)))(model)
     HalfResiduals()(model)
@@ -76,5 +75,4 @@ def test_rounded_network_is_equivalent(seed: int) -> None:
     expected = reference(model, image)
     got = evaluate(run(model, *lower_passes()), {"image": image})
     for value, want in zip(got, expected, strict=True):
-        # the stem's sums differ in the last bits, which may move a level, a float16 rounding or a sign
-        assert (np.abs(value - want) > 2e-2).mean() <= 0.02
+        np.testing.assert_array_equal(value, want)

@@ -83,7 +83,7 @@ class Samples(Dataset[Arrays]):
 def _crops(image: Pixels, boxes: NDArray[np.float32], preset: Preset) -> list[Pixels]:
     """Left hand, right hand and face at `boxes` [3, 4]: one bilinear sample in the middle of every cell.
 
-    The network's RoIAlign computes the same while cells are at most a pixel, and averages in larger ones.
+    The network's crop computes the same while cells are at most a pixel, and averages in larger ones.
     """
     picture = Image.fromarray(image)
     crops = []

@@ -9,10 +9,9 @@ import os
 import tempfile
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 VARIABLE = "TMPDIR"
 
@@ -34,20 +33,21 @@ def runtime() -> Any:
 
 
 class Runner:
-    """A serialised model in ONNX Runtime, on `threads` threads. Raises what ONNX Runtime raises."""
+    """A serialised model in ONNX Runtime, to be run again and again; `threads`: None, as ONNX Runtime has it."""
 
-    def __init__(self, model: bytes, threads: int = 1) -> None:
+    def __init__(self, content: bytes, threads: int | None = None) -> None:
         options = runtime().SessionOptions()
         options.log_severity_level = 4
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        self._session = runtime().InferenceSession(model, options, ["CPUExecutionProvider"])
+        if threads is not None:
+            options.intra_op_num_threads = options.inter_op_num_threads = threads
+        self._session = runtime().InferenceSession(content, options, ["CPUExecutionProvider"])
         self._names = [one.name for one in self._session.get_outputs()]
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """The outputs by name."""
-        return dict(zip(self._names, self._session.run(None, dict(inputs)), strict=True))
+        return dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True))
 
 
-def run_onnx(model: bytes, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What a serialised model computes from `inputs`: its outputs by name."""
-    return Runner(model).run(inputs)
+def run_model(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The outputs of a model, by name, from its inputs by name."""
+    return Runner(content).run(feeds)
