@@ -184,6 +184,10 @@ def _refuse(path: Path, proto: ModelProto) -> None:
             raise InputError(
                 f"{path}: node {describe_node(node)}: smoothing while it scales down has no kernel"
             )
+        if node.op_type == "RoiAlign" and any(
+            one.name == "mode" and one.s == b"max" for one in node.attribute
+        ):
+            raise InputError(f"{path}: node {describe_node(node)}: only the mean of its samples is computed")
         if any(one.name == "training_mode" and one.i for one in node.attribute):
             raise InputError(
                 f"{path}: node {describe_node(node)}: is in training mode; export the model in eval mode"

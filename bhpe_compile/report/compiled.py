@@ -72,7 +72,7 @@ def _layer(node: ir.Node, places: Places) -> Layer:
     x, y = _shape(node.inputs[0]), _shape(node.outputs[0])
     count = weight[0] * node.attributes["channels"].as_int() * prod(weight[2:]) if binary else prod(weight)
     positions = x[0] * prod(x[2:]) if kind == TRANSPOSED else y[0] * prod(y[2:])
-    rows, columns = weight[2:] or (1, 1)
+    *rows, columns = weight[2:] or (1, 1)
     return Layer(
         name=node.name or "",
         kind=kind,
@@ -81,7 +81,7 @@ def _layer(node: ir.Node, places: Places) -> Layer:
         macs=count * positions,
         in_channels=x[1],
         out_channels=y[1],
-        kernel=(rows, columns),
+        kernel=(prod(rows), columns),
         inputs=prod(x),
         outputs=prod(y),
         trained=binary or layer_of(node) is not None,
