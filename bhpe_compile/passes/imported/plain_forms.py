@@ -4,6 +4,9 @@ Tile(x, r), r constant          -> Reshape, Expand, Reshape
 Dropout(x)                      -> x                           its mask, where it is read, is refused
 ConvTranspose with output_shape -> with pads and output_padding
 Pow(x, e), e constant integers  -> Pow(x, float(e))
+Softplus(x), Mish(x)            -> max(x, 0) + log1p(exp(-|x|)); log1p(u) = log(w) u / (w - 1), w = 1 + u, and u where
+                                   w = 1, so that small values are not lost; Mish is x tanh(softplus(x))
+Resize by a scale that gives no whole number of pixels is refused: its positions would be others
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ class PlainForms(Pass[ir.Model]):
                 notes.append(self._dropout(graph.graph, node))
             elif is_standard(node, "ConvTranspose") and "output_shape" in node.attributes:
                 notes.append(self._output_shape(node))
+            elif is_standard(node, "Softplus", "Mish") and node.outputs[0].dtype == ir.DataType.FLOAT:
+                notes.append(self._softplus(graph.graph, node))
+            elif is_standard(node, "Resize"):
+                _check_scales(node)
             elif is_standard(node, "Pow"):
                 notes += self._pow(graph.graph, node)
         return PassResult(graph, any(note.applied for note in notes), tuple(notes))
@@ -98,6 +105,32 @@ class PlainForms(Pass[ir.Model]):
         node.attributes["output_padding"] = ir.AttrInt64s("output_padding", more)
         return self.applied(node.name or "", f"its size by pads {pads}")
 
+    def _softplus(self, graph: ir.Graph, node: ir.Node) -> Note:
+        name, x = node.name or "softplus", node.inputs[0]
+        shape = shape_of(x)
+        nothing, one = (constant(graph, f"{name}.{value}", np.array(value, np.float32)) for value in (0, 1))
+        count = 0
+
+        def emit(kind: str, *inputs: ir.Value | None, dtype: ir.DataType = ir.DataType.FLOAT) -> ir.Value:
+            nonlocal count
+            count += 1
+            out = new_value(f"{name}.v{count}", shape, dtype)
+            graph.insert_before(node, ir.Node("", kind, list(inputs), outputs=[out], name=f"{name}.v{count}"))
+            return out
+
+        u = emit("Exp", emit("Neg", emit("Abs", x)))
+        w = emit("Add", one, u)
+        lost = emit("Equal", w, one, dtype=ir.DataType.BOOL)
+        apart = emit("Where", lost, one, emit("Sub", w, one))
+        small = emit("Where", lost, u, emit("Div", emit("Mul", emit("Log", w), u), apart))
+        value = emit("Add", emit("Max", x, nothing), small)
+        if node.op_type == "Mish":
+            value = emit("Mul", x, emit("Tanh", value))
+        out = new_value(f"{name}.same", shape)
+        same = ir.Node("", "Identity", [value], outputs=[out], name=name)
+        substitute(graph, node, same, {node.outputs[0]: out})
+        return self.applied(name, "written so that small values are not lost")
+
     def _pow(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
         exponent, x = array_of(node.inputs[1]), node.inputs[0]
         if exponent is None or exponent.dtype.kind not in "iu" or x is None or x.dtype != ir.DataType.FLOAT:
@@ -105,3 +138,16 @@ class PlainForms(Pass[ir.Model]):
         name = node.name or "pow"
         node.replace_input_with(1, constant(graph, f"{name}.exponent", exponent.astype(np.float32)))
         return [self.applied(name, "its exponents as floats")]
+
+
+def _check_scales(node: ir.Node) -> None:
+    """InputError for a Resize whose scales do not give its size exactly."""
+    scales = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    if scales is None or not scales.size or "axes" in node.attributes:
+        return
+    x, y = shape_of(node.inputs[0]), shape_of(node.outputs[0])
+    if any(round(extent * float(scale), 4) != out for extent, scale, out in zip(x, scales, y, strict=True)):
+        raise InputError(
+            f"node Resize ({node.name}): its scales {scales.tolist()} do not give whole numbers of pixels; "
+            "export it with sizes"
+        )
