@@ -214,7 +214,8 @@ class OnnxCompilation(Compilation):
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of the file and the options."""
-        return describe_imported(self.network, self.options, self.rounding.source)
+        facts = describe_imported(self.network, self.options, self.rounding.source)
+        return {**facts, "against_file": _relative(self.frozen_outputs(self.inputs), self.computed)}
 
     def places(self) -> Places:
         """Nothing tells the parts of a network that is a file."""
@@ -222,13 +223,26 @@ class OnnxCompilation(Compilation):
 
         return NOWHERE
 
-    def reference(self) -> dict[str, NDArray[Any]]:
-        """What ONNX Runtime was given, and what it computed of the file."""
-        return {**self.inputs, **self.computed}
+    def frozen_outputs(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime computes of model.onnx, by output."""
+        from bhpe_compile.exchange.runtime import run_model
+
+        return run_model(self.onnx_bytes, feeds)
 
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _relative(got: Mapping[str, NDArray[Any]], want: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Largest difference of every output, as a part of its largest value."""
+    import numpy as np
+
+    return {
+        name: float(np.abs(np.subtract(got[name], array, dtype=np.float64)).max(initial=0))
+        / max(float(np.abs(array.astype(np.float64)).max(initial=0)), 1e-30)
+        for name, array in want.items()
+    }
 
 
 def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:

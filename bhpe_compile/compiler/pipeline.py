@@ -417,7 +417,7 @@ class Compilation:
                 self.target,
                 self.onnx_bytes,
                 report,
-                self.reference(),
+                {**self.inputs, **self.frozen_outputs(self.inputs)},
                 {**facts, "passes": passes_run(self.records), "versions": versions()},
                 force,
                 static=STATIC in options.forms,
@@ -434,10 +434,6 @@ class Compilation:
         from bhpe_compile.report.places import Places
 
         return Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
-
-    def reference(self) -> dict[str, NDArray[Any]]:
-        """The inputs it was run on, and what it computed from them, by name."""
-        return dict(self.run.arrays())
 
     # ---- shared by the stages -----------------------------------------------------------------------------
 

@@ -236,7 +236,7 @@ def test_8_bits(tmp_path: Path) -> None:
     gap = np.abs(got["points"] - want["points"]).max() / np.abs(want["points"]).max()
     assert 1e-6 < gap < 0.2  # levels, and no more than they cost a network with drawn weights
     found = verify(tmp_path / "out")
-    assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 3)
+    assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 3), found.first_difference
     (refused,) = [note for note in notes if note.pass_name == "quantize-dense" and not note.applied]
     assert (refused.site, refused.reason[:9]) == ("groups", "of groups")
 
