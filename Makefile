@@ -46,11 +46,11 @@ define make_environment
 endef
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(VENV),dev$(COMMA)docs$(COMMA)emulate$(COMMA)rpc$(COMMA)eval$(COMMA)train)
+	$(call make_environment,$(VENV),dev$(COMMA)docs$(COMMA)emulate$(COMMA)rpc$(COMMA)eval$(COMMA)train$(COMMA)video$(COMMA)mesh)
 	touch $@
 
 $(BENCH_VENV)/installed: pyproject.toml constraints.txt
-	$(call make_environment,$(BENCH_VENV),bench$(COMMA)emulate)
+	$(call make_environment,$(BENCH_VENV),bench$(COMMA)emulate$(COMMA)video$(COMMA)mesh)
 	touch $@
 
 system:

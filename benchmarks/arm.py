@@ -93,7 +93,7 @@ def executed(target: Target, code: bytes) -> Counter[int]:
         folder = Path(name)
         (folder / "kernel.o").write_bytes(code)
         source = str(Path(__file__).with_suffix(".c").resolve())
-        words = [*target.zig_driver, "-O1", *defines, source, "kernel.o", "-o", "program"]
+        words = [*target.zig_driver, "-O1", "-s", *defines, source, "kernel.o", "-o", "program"]
         zig_cc(words, folder)
         once, twice = _run(folder, 1), _run(folder, 2)
     return twice - once

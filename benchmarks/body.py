@@ -110,7 +110,7 @@ def compile_ours(model: Body, picture: Array, folder: Path) -> dict[str, tuple[P
                 "verify": {
                     "binary_layers": found.binary_layers,
                     "max_abs_error": found.max_abs_error,
-                    "flip_rate": found.flip_rate,
+                    "equal": found.equal,
                 },
             },
         )

@@ -9,14 +9,17 @@
     tiny    the tiny network, AVX2                      whole_network.py --preset tiny --target x86
     time    where the time of the full network goes     where_time_goes.py, draws docs/images/where-time-goes.svg
     arm     the inner loops on AArch64, by analysis     arm.py
+    web     the tiny network in Chromium                web.py
+    people  five people in a picture against one        people.py
+    films   speed, memory and identities in films       films.py (not in --quick)
 
 Each part runs in a process of its own, one after the other, on an otherwise idle machine if the figures are to mean
 anything: `disturbed` names what others slowed down (its median is over 1.15 times its fastest run).
 
-The results are merged into one JSON file: `ratios` (how many times faster we are, the only figures that carry over to
-another machine), `arm`, `missing` (peers that were not installed), and everything measured in `details`. With --only,
-the other parts keep the figures, the date and the versions they had. A part that fails is named, the others go on,
-and the exit status is 1.
+The results are merged into one JSON file: `ratios` (how many times faster we are, and what five people cost: the only
+figures that carry over to another machine), `arm`, `missing` (peers that were not installed), and everything measured
+in `details`. With --only, the other parts keep the figures, the date and the versions they had. A part that fails is
+named, the others go on, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -52,6 +55,8 @@ RATIOS = {
     ),
     "body": ("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
+    "web": ("web_vs_ort_web_fp32", "web_vs_ort_web_int8"),
+    "people": ("five_people_vs_one",),
 }
 """The ratios of each part that stand at the top of the results; the rest stays in its details."""
 
@@ -113,6 +118,9 @@ def parts(quick: bool, artefacts: Path, figure: Path = FIGURE) -> dict[str, Call
         "tiny": lambda: network("tiny", "x86"),
         "time": time,
         "arm": arm,
+        "web": lambda: script("web.py", *rounds(60)),
+        "people": lambda: script("people.py", *rounds(25)),
+        "films": lambda: script("films.py"),
     }
 
 
@@ -136,7 +144,9 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     names = list(parts(False, Path()))
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--only", default="", help=f"parts, separated by commas: {','.join(names)}")
-    made.add_argument("--quick", action="store_true", help="fewer rounds, and not the full network for x86")
+    made.add_argument(
+        "--quick", action="store_true", help="fewer rounds; not the full network for x86, no films"
+    )
     made.add_argument("--results", type=Path, default=RESULTS, help="the JSON file to merge into")
     made.add_argument("--figure", type=Path, default=FIGURE, help="the drawing of the part `time`")
     args = made.parse_args(words)
@@ -144,7 +154,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     unknown = sorted(set(args.only) - set(names))
     if unknown:
         made.error(f"unknown part {', '.join(unknown)}: known are {', '.join(names)}")
-    args.only = args.only or [name for name in names if not (args.quick and name == "x86")]
+    args.only = args.only or [name for name in names if not (args.quick and name in ("x86", "films"))]
     return args
 
 

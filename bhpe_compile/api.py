@@ -113,7 +113,7 @@ def compile_model(
     residual: Literal["fp16", "fp32"] = "fp16",
     calibrate: Sequence[AnyPath] = (),
     tiles: AnyPath | None = None,
-    forms: Sequence[Literal["folder", "static", "wheel"]] = (),
+    forms: Sequence[Literal["folder", "static", "wheel", "web"]] = (),
     force: bool = False,
     progress: Callable[[str, str, float], None] | None = None,
 ) -> Artifact:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -68,6 +69,10 @@ def tracked(python: list[str], environment: dict[str, str]) -> Iterator[str]:
     here = python_command("-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port))
     there = [*python, "tvm.exec.rpc_server", "--host", "127.0.0.1", "--tracker", address, "--key", KEY]
     processes = []
+    # TVM imports torch where it can and needs it nowhere
+    without = tempfile.TemporaryDirectory(prefix="no-torch-")
+    (Path(without.name) / "torch.py").write_text("raise ImportError\n")
+    environment = {"PYTHONPATH": without.name} | environment
     try:
         for command in ([*here, "--port-end", str(port + 1)], there):
             processes.append(
@@ -85,6 +90,7 @@ def tracked(python: list[str], environment: dict[str, str]) -> Iterator[str]:
         for process in processes:  # workers of theirs outlive the first signal
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        without.cleanup()
 
 
 def wait_for(address: str) -> None:

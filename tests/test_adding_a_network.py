@@ -242,9 +242,9 @@ def test_torch_and_every_stage_agree_on_another_picture(followed: Followed, arte
     answer = inside("verify", *words, "--picture", folder / "demo" / "person.png")
     assert answer.code == 0, answer.stderr
     told = json.loads(answer.stdout)
-    assert told["ok"]
-    assert told["tolerances"]["camera"] == 0.05
-    assert told["max_abs_error_torch"] is not None
+    assert (told["ok"], told["equal"], told["float_parts"]) == (True, True, [])
+    assert told["pictures"] == 1
+    assert told["tolerances"]["camera"] == pytest.approx(1e-3)  # its own is for float layers in front
 
 
 def test_bisecting_compares_every_stage(followed: Followed) -> None:
@@ -279,7 +279,7 @@ def test_a_changed_description_and_pictures_of_the_user(followed: Followed, tmp_
     assert interface.output("camera").bound == 0.02
     answer = inside("verify", out, "--model", folder / "boxpose.pt", "--format", "json")
     assert answer.code == 0, answer.stderr
-    assert json.loads(answer.stdout)["tolerances"]["camera"] == 0.02
+    assert json.loads(answer.stdout)["equal"]
 
 
 @pytest.mark.parametrize(

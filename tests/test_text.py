@@ -16,7 +16,7 @@ from bhpe_compile.evaluate import junit
 from bhpe_compile.report.figures import render_markdown
 from bhpe_compile.targets import get_target
 from bhpe_compile.text import printable, printable_lines
-from tests.command import ROOT, bhpe
+from tests.command import ROOT, inside
 
 EVIL = "a\x1b[31mred\x07\r\u202etxt\x9b1m\nb"
 
@@ -69,5 +69,8 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"sound-\xff.pt")
     shutil.copy(ROOT / "bhpe_compile" / "data" / "model.pt", path)
     for style in ("table", "json", "md"):
-        outcome = bhpe("report", path, "--format", style)
+        outcome = inside("report", path, "--format", style)
         assert outcome.code == 0, outcome.stderr
+    page = tmp_path / os.fsdecode(b"page-\xff.html")
+    assert main(["report", str(path), "--format", "html", "-o", str(page)]) == 0
+    assert "sound-\\udcff.pt" in page.read_text()

@@ -7,6 +7,7 @@ relative names in a fresh folder, so the same program gives the same bytes every
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,10 @@ from bhpe_compile.targets.target import Target
 
 CSRC = files("bhpe_compile.artifact") / "csrc"
 
-EXECUTOR = ("executor.c", "create.c", "pool.c", "cpu.c", "weights.c", "embedded.c", "frame.c", "tables.c")
+EXECUTOR = (
+    *("executor.c", "create.c", "pool.c", "cpu.c", "weights.c", "checksum.c", "embedded.c", "frame.c"),
+    "tables.c",
+)
 """What every form of a compiled model is made of, besides its kernels."""
 
 EXPORTS = "{ global: bhpe_*; local: *; };\n"
@@ -36,14 +40,27 @@ SHARED_OBJECT = (
     *("-shared", "-fPIC", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"),
     *("-Wl,-soname,model.so", "-Wl,--version-script=exports.map"),
 )
-WEB_MODULE = (
-    *("-mexec-model=reactor", "-Wl,--export-dynamic"),
-    *(f"-Wl,--export={name}" for name in ("malloc", "aligned_alloc", "free")),
-)
-"""A WebAssembly module that a host calls into; it needs a way to put weights and pictures in its memory."""
+NEEDS_FILES = ("bhpe_create_from_path",)
+"""Functions that a WebAssembly module does not export: with them it would ask its host for a file system."""
 
-MODULES = {"model.so": SHARED_OBJECT, "model.wasm": WEB_MODULE}
-"""How a library of each name is linked."""
+
+def declared() -> list[str]:
+    """The functions of the C interface, as bhpe.h declares them."""
+    return re.findall(r"^BHPE_API .*?\b(bhpe_\w+)\(", (CSRC / "bhpe.h").read_text(), re.MULTILINE)
+
+
+def web_module() -> tuple[str, ...]:
+    """How a WebAssembly module is linked that a host calls into: it imports nothing, and exports the C interface and
+    what puts weights and pictures into its memory. A run takes some kilobytes of stack."""
+    exported = [name for name in declared() if name not in NEEDS_FILES]
+    exports = (f"-Wl,--export={name}" for name in (*exported, "malloc", "aligned_alloc", "free"))
+    return "-mexec-model=reactor", "-Wl,-z,stack-size=1048576", *exports
+
+
+def module_kind(name: str) -> tuple[str, ...]:
+    """How a library of this name is linked."""
+    return web_module() if name == "model.wasm" else SHARED_OBJECT
+
 
 ONE_THREAD = ("-DBHPE_ONE_THREAD",)
 
@@ -105,6 +122,6 @@ def link(program: Program, target: Target, *, embed: bool = False) -> Linked:
             return (folder / output).read_bytes()
 
         with ThreadPoolExecutor(2) as pool:
-            module = pool.submit(build, target.module, target.zig, MODULES[target.module], EXECUTOR)
+            module = pool.submit(build, target.module, target.zig, module_kind(target.module), EXECUTOR)
             driver = pool.submit(build, "driver", target.zig_driver, (), (*EXECUTOR, "session.c", "driver.c"))
             return Linked(module.result(), driver.result(), weights, model_id(program).hex())

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from bhpe_compile.cli.log import LOG
 from bhpe_compile.errors import InputError, UsageError, near
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NPY = ".npy"
+    from bhpe_compile.runtime.board import Board
+
+NPY, NPZ = ".npy", ".npz"
 
 
 def own_names(manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -70,3 +75,45 @@ def describe_inputs(manifest: Mapping[str, Any]) -> str:
         f"--input {own.get(port['name'], port['name'])}=FILE.npy ({port['dtype']} {port['shape']})"
         for port in manifest["inputs"]
     )
+
+
+def run_arrays(
+    artifact: Path,
+    words: Sequence[str],
+    picture: str | None,
+    output: Path | None,
+    threads: int,
+    board: Board | None,
+    *,
+    quiet: bool,
+) -> None:
+    """One run on arrays, and on a picture for the inputs that are left; the outputs go to an .npz, or out as JSON."""
+    import json
+    import time
+
+    from bhpe_compile.archive import npz_bytes
+    from bhpe_compile.artifact import load_manifest
+    from bhpe_compile.cli.files import write_files
+    from bhpe_compile.runtime import load_picture, make_feeds, open_session
+    from bhpe_compile.runtime.results import to_lists
+
+    manifest = load_manifest(artifact)
+    feeds: Mapping[str, NDArray[Any]] = read_inputs(words, manifest)
+    if picture is None and len(feeds) < len(manifest["inputs"]):
+        raise UsageError(f"give every input as an array: {describe_inputs(manifest)}")
+    with open_session(artifact, threads=threads, board=board) as session:
+        if picture is not None:
+            feeds = make_feeds(session.interface, load_picture(picture), feeds)
+        start = time.perf_counter()
+        outputs = session.execute(feeds).outputs
+        spent, executed = time.perf_counter() - start, session.executed
+    names = own_names(manifest)
+    named = {names.get(name, name): array for name, array in sorted(outputs.items())}
+    if output is not None and output.suffix == NPZ:
+        write_files({output: npz_bytes(named)})
+    elif output is not None:
+        write_files({output: (json.dumps(to_lists(named)) + "\n").encode()})
+    else:
+        click.echo(json.dumps(to_lists(named)))
+    if not quiet:
+        LOG.message(f"ran {executed} in {spent * 1000:.0f} ms" + (f"; wrote {output}" if output else ""))

@@ -33,6 +33,7 @@ from bhpe_compile.compiler.options import (
     FORMS,
     INT8,
     STATIC,
+    WEB,
     WHEEL,
     CompileOptions,
     default_output,
@@ -116,7 +117,8 @@ FORMER_FORMATS = (STATIC, WHEEL)
     multiple=True,
     type=click.Choice(FORMS),
     help="What is built. folder: always. static: libmodel.a in it, to link into a program, with a CMake package. "
-    "wheel: a Python package beside it, which needs NumPy alone.  [repeatable]",
+    "wheel: a Python package beside it, which needs NumPy alone. web: a package for browsers and Node in it, "
+    "with a page that `serve` shows (wasm32).  [repeatable]",
 )
 @click.option(
     "--embed-weights", is_flag=True, help="Put the weights into the library as well: bhpe_create_embedded."
@@ -180,6 +182,7 @@ def compile_command(
     are taken over, not trained again. That is measured and said; --scheme bidrn says that it is meant. --max-drop
     keeps layers in 8 bits until the loss is allowed; it exits with 5, and writes nothing, where that is not enough.
     """
+    from bhpe_compile.artifact.web import check_web_family
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
     from bhpe_compile.compiler.doors import door_of, kind_of_compilation
@@ -206,6 +209,8 @@ def compile_command(
         forms, style = (*forms, style), "table"
     if WHEEL in forms:
         check_family(resolved.family)
+    if WEB in forms:
+        check_web_family(resolved.family)
     destination = output if output is not None else default_output(model, resolved.name)
     options = replace(options, forms=forms, embed_weights=embed_weights)
     dump.check(options, imported)

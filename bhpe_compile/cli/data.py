@@ -95,6 +95,64 @@ def synth_command(
         click.echo(f"{folder}: {count} people of the {split} split in {seconds:.1f} s")
 
 
+@data_command.command("film", short_help="Draw a film of people who walk and pass each other.")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--frames", metavar="N", type=click.IntRange(1, 100_000), default=300, show_default=True, help="How long."
+)
+@click.option(
+    "--people", metavar="K", type=click.IntRange(1, 20), default=2, show_default=True, help="How many."
+)
+@click.option(
+    "--seed",
+    metavar="S",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Which people.",
+)
+@click.option(
+    "--body",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A body in the SMPL-X layout [default: an open one, built once].",
+)
+@quiet_option
+def film_command(path: Path, frames: int, people: int, seed: int, body: Path | None, quiet: bool) -> None:
+    """Draw a film (.mp4, .mkv, .mov, .webm) of K people, 640x480, 30 frames a second, to try `run` with.
+
+    Beside it stands where everybody is, under the same name with .txt: MOT lines frame,id,x,y,w,h,1,1,1, as
+    `run --boxes` reads them.
+    """
+    from bhpe_compile.cli.files import write_files
+    from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.evaluate.default_body import resolve_body
+    from bhpe_compile.evaluate.synth.film import RATE, draw_film
+    from bhpe_compile.evaluate.threads import one_thread
+    from bhpe_compile.runtime.film import FilmWriter
+
+    lines = []
+    with one_thread(), Console((), quiet=quiet, verbose=False, first_stage="") as console:
+        model = BodyModel.load(resolve_body(body, lambda step, fraction: console("body", step, 0.0)))
+        writer = FilmWriter(path, RATE)
+        tick = counted(console, "frames", frames)
+        try:
+            for number, scene in enumerate(draw_film(model, frames, people, seed), 1):
+                writer.write(scene.rgb)
+                lines += [
+                    f"{number},{who},{','.join(map(str, box))},1,1,1\n"
+                    for who, box in enumerate(scene.boxes, 1)
+                    if box is not None
+                ]
+                tick(1)
+        finally:
+            writer.close()
+    boxes = path.with_suffix(".txt")
+    write_files({boxes: "".join(lines).encode()})
+    if not quiet:
+        click.echo(f"{path}: {frames} frames of {people} people; {boxes}: where they are")
+
+
 @data_command.command("check", short_help="Compare a set's files with their hashes.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @format_option

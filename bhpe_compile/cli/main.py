@@ -34,6 +34,7 @@ from bhpe_compile.cli.passes import passes_command
 from bhpe_compile.cli.report import report_command
 from bhpe_compile.cli.run import run_command
 from bhpe_compile.cli.sensitivity import sensitivity_command
+from bhpe_compile.cli.serve import serve_command
 from bhpe_compile.cli.signals import interruptible
 from bhpe_compile.cli.targets import targets_command
 from bhpe_compile.cli.train import train_command
@@ -86,7 +87,7 @@ def cli(context: click.Context, config: Path | None, no_config: bool) -> None:
     \b
     bhpe-compile example demo                              small trained models and pictures to try
     bhpe-compile demo/model-bidrn.pt --target x86          compile: writes dist/model-bidrn-x86/
-    bhpe-compile run dist/model-bidrn-x86 demo/drawn.png   the pose as JSON
+    bhpe-compile run dist/model-bidrn-x86 demo/drawn.jpg   the pose as JSON
     bhpe-compile bench dist/model-bidrn-x86 --per-layer    how long it takes here
 
     Networks are described by packages: `bhpe-compile networks` lists those that are there.
@@ -119,6 +120,7 @@ for command in (
     report_command,
     run_command,
     sensitivity_command,
+    serve_command,
     targets_command,
     train_command,
     tune_command,

@@ -23,6 +23,7 @@ from bhpe_compile.cli.options import (
 from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.reading import MalformedError, read_json
+from bhpe_compile.text import to_utf8
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
@@ -111,7 +112,7 @@ def report_command(
     if output is None:
         click.echo(text, nl=False)
     else:
-        write_files({output: text.encode()})
+        write_files({output: to_utf8(text)})
 
 
 def refuse_given(*names: str) -> None:
@@ -183,10 +184,12 @@ def draw(source: Path, picture: Path) -> bytes:
     import io
 
     from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
+    from bhpe_compile.runtime.results import check_finite
 
     loaded = load_picture(existing_file(picture, "picture"))
     with open_session(source, threads=1) as session:
         outputs = session.execute(make_feeds(session.interface, loaded)).outputs
+        check_finite(outputs)
         interface = session.interface
     stream = io.BytesIO()
     draw_overlay(loaded, outputs, interface).save(stream, "PNG")

@@ -1,34 +1,23 @@
-"""`bhpe-compile run ARTEFACT IMAGE`: one picture through a compiled model."""
+"""`bhpe-compile run ARTEFACT PICTURE...`: pictures, a film or a camera through a compiled model."""
 
 from __future__ import annotations
 
-import io
-import json
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from bhpe_compile.archive import npz_bytes
-from bhpe_compile.cli.arrays import describe_inputs, own_names, read_inputs
-from bhpe_compile.cli.files import write_files
-from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import board_options, existing, existing_file, threads_option
-from bhpe_compile.cli.tables import to_indented_json
-from bhpe_compile.compiler.options import ARRAYS
+from bhpe_compile.cli.arrays import describe_inputs, run_arrays
+from bhpe_compile.cli.options import OutwardOption, board_options, existing, existing_file, threads_option
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from bhpe_compile.networks.interface import Interface
-    from bhpe_compile.runtime import Picture
     from bhpe_compile.runtime.board import Board
 
 Box = tuple[float, float, float, float]
+
+LINES = (".jsonl", ".ndjson")
+"""Suffixes of files that get an object a line, even of one picture."""
 
 
 def parse_box(context: click.Context, parameter: click.Parameter, value: str | None) -> Box | None:
@@ -42,9 +31,22 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
     return x, y, width, height
 
 
-@click.command("run", short_help="Run a compiled model on a picture.")
+def parse_pair(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[float, float] | None:
+    """`cutoff,speed` -> two numbers."""
+    if value is None:
+        return None
+    try:
+        cutoff, speed = map(float, value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not two numbers CUTOFF,SPEED") from None
+    return cutoff, speed
+
+
+@click.command("run", short_help="Run a compiled model on pictures, a film or a camera.")
 @click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
-@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.argument("images", metavar="[PICTURE|FOLDER|PATTERN|FILM]...", nargs=-1)
 @click.option(
     "--input",
     "arrays",
@@ -53,18 +55,58 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
     help="An input as an array, of a network that does not take a picture alone.  [repeatable]",
 )
 @click.option(
+    "--camera",
+    cls=OutwardOption,
+    metavar="N",
+    help="Read a camera of this machine: its number, or its device. Ctrl-C ends it.",
+)
+@click.option("--frames", metavar="N", type=click.IntRange(1), help="Stop after N frames.")
+@click.option(
     "--box",
     metavar="X,Y,W,H",
     callback=parse_box,
     help="Where the person is, in pixels.  [default: the whole picture]",
 )
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="Write the pose there.  [default: stdout]"
+    "--boxes",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where people are: COCO results or annotations, MOT lines, or a JSON list of boxes for each picture.",
+)
+@click.option("--track", is_flag=True, help="Follow people from frame to frame by their own joints.")
+@click.option("--smooth", is_flag=True, help="Smooth joints and rotations of a film (one-euro filter).")
+@click.option(
+    "--smooth-by",
+    metavar="CUTOFF,SPEED",
+    callback=parse_pair,
+    help="The filter's two constants: hertz at rest, and how much speed adds.  [default: 1.5,1]",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Write the pose there; of several pictures JSON Lines, an object a frame.  [default: stdout]",
 )
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path),
-    help="Write the picture there with joints and boxes drawn on it (PNG).",
+    help="Write the picture there with what was found drawn on it (PNG); of several a folder or a film (.mp4).",
+)
+@click.option(
+    "--draw",
+    type=click.Choice(["skeleton", "mesh"]),
+    help="What --overlay draws.  [default: skeleton]",
+)
+@click.option(
+    "--mesh",
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path),
+    help="Write the people's meshes: .glb, .obj, .ply; of a film a folder, or one .glb that moves.",
+)
+@click.option(
+    "--body",
+    metavar="FILE|open",
+    help="The body that is posed for meshes: a licensed file of the network's family, or the open body.",
 )
 @threads_option
 @board_options
@@ -74,83 +116,98 @@ def parse_box(context: click.Context, parameter: click.Parameter, value: str | N
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def run_command(
     artifact: Path,
-    image: Path | None,
+    images: tuple[str, ...],
     arrays: tuple[str, ...],
+    camera: str | None,
+    frames: int | None,
     box: Box | None,
+    boxes: Path | None,
+    track: bool,
+    smooth: bool,
+    smooth_by: tuple[float, float] | None,
     output: Path | None,
     overlay: Path | None,
+    draw: str | None,
+    mesh: Path | None,
+    body: str | None,
     threads: int,
     board: Board | None,
     raw: bool,
     quiet: bool,
 ) -> None:
-    """Run a compiled model on one picture of one person and print the pose as JSON.
+    """Run a compiled model on pictures of people and print their poses as JSON.
 
-    
+    \b
     bhpe-compile run dist/model-x86 person.png -o pose.json --overlay pose.png
     bhpe-compile run dist/model-x86 person.png -o outputs.npz
+    bhpe-compile run dist/model-x86 photos/ --boxes detections.json -o poses.jsonl --overlay drawn/
+    bhpe-compile run dist/model-x86 walk.mp4 --track --smooth -o poses.jsonl --overlay walk-poses.mp4
+    bhpe-compile run dist/model-x86 --camera 0 --track
     bhpe-compile run dist/network-x86 --input image=picture.npy -o outputs.npz
 
-    The JSON lists people (one, where the box is), each with the box that was used, joints by name and the boxes of
+    The JSON of one picture lists people, each with the box that was used, joints by name and the boxes of
     hands and face in pixels of the photograph, rotations by joint as axis-angle, the camera in the picture; units
     stand beside. A file that ends in .npz gets the network's outputs as arrays instead, by the names that the model's
-    file has for them; so does, without a picture, what is printed. A model for another CPU runs
-    under emulation, or with --ssh or --rpc on a board.
+    file has for them; with --input that, or the arrays as JSON, is what there is. Of several pictures, a
+    film or a camera, there is one such object a line, with the frame's number and its file or time. A model for
+    another CPU runs under emulation, or with --ssh or --rpc on a board.
     """
     from bhpe_compile.artifact import load_manifest
-    from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
-    from bhpe_compile.runtime.results import to_lists
+    from bhpe_compile.cli.running import Request, run_frames, run_picture
+    from bhpe_compile.runtime.film import is_film
+    from bhpe_compile.runtime.frames import find_inputs
+    from bhpe_compile.runtime.smooth import Constants
 
-    manifest = load_manifest(existing(artifact, "artefact"))
-    given = read_inputs(arrays, manifest)
-    picture = None
-    if image is not None:
-        picture = load_picture(existing_file(image, "picture"), box)
-    elif box is not None or overlay is not None:
-        raise UsageError(f"{'--box' if box is not None else '--overlay'} is for a picture: name one")
-    elif len(given) < len(manifest["inputs"]):
-        raise UsageError(f"IMAGE is missing; or give every input as an array: {describe_inputs(manifest)}")
-    if picture is not None and picture.cut is not None:
-        used = "{:g},{:g},{:g},{:g}".format(*picture.asked_box)
-        LOG.warning(
-            "box {:g},{:g},{:g},{:g} sticks out of the picture: it was cut to {used}".format(
-                *picture.cut, used=used
+    existing(artifact, "artefact")
+    if arrays:
+        pictures = (box, boxes, overlay, mesh, camera, smooth_by) != (None,) * 6 or track or smooth
+        if pictures or len(images) > 1:
+            raise UsageError(
+                "--input is for one run on arrays, with one picture at most: leave the others out"
             )
+        run_arrays(artifact, arrays, images[0] if images else None, output, threads, board, quiet=quiet)
+        return
+    if camera is not None and images:
+        raise UsageError(f"--camera {camera} and {images[0]}: run on the one or on the other")
+    if camera is None and not images:
+        raise UsageError(
+            "name a picture, a folder, a film, or --camera N; or give every input as an array: "
+            + describe_inputs(load_manifest(artifact))
         )
-    with open_session(artifact, threads=threads, board=board) as session:
-        start = time.perf_counter()
-        feeds = given if picture is None else make_feeds(session.interface, picture, given)
-        outputs = session.execute(feeds).outputs
-        spent = time.perf_counter() - start
-        executed, interface = session.executed, session.interface
-    if output is not None and output.suffix == ARRAYS:
-        names = own_names(manifest)
-        content = npz_bytes({names.get(name, name): array for name, array in sorted(outputs.items())})
-    elif picture is None:
-        content = (json.dumps(to_lists(outputs), sort_keys=True) + "\n").encode()
+    if box is not None and boxes is not None:
+        raise UsageError("--box and --boxes: give one of them")
+    constants = (
+        Constants() if smooth and smooth_by is None else None if smooth_by is None else Constants(*smooth_by)
+    )
+    for name, given, needs in (("--draw", draw, overlay), ("--body", body, mesh or (draw == "mesh" or None))):
+        if given is not None and needs is None:
+            raise UsageError(
+                f"{name} is for {'--overlay' if name == '--draw' else '--mesh and --draw mesh'}: add it"
+            )
+    request = Request(
+        artifact=artifact,
+        camera=camera,
+        frames=frames,
+        box=box,
+        boxes=boxes,
+        track=track,
+        smooth=constants,
+        output=output,
+        overlay=overlay,
+        mesh=mesh,
+        draw_mesh=draw == "mesh",
+        body=body,
+        threads=threads,
+        board=board,
+        raw=raw,
+        quiet=quiet,
+    )
+    single = len(images) == 1 and Path(images[0]).is_file() and not is_film(Path(images[0]))
+    if camera is None and len(images) == 1 and not single:
+        word = Path(images[0])
+        if not word.is_dir() and not any(letter in images[0] for letter in "*?["):
+            existing_file(word, "film" if is_film(word) else "picture")
+    if single and not track and constants is None and (output is None or output.suffix not in LINES):
+        run_picture(request, Path(images[0]))
     else:
-        content = describe(picture, outputs, interface, raw).encode()
-    files: dict[Path, bytes] = {}
-    if output is not None:
-        files[output] = content
-    if overlay is not None and picture is not None:
-        stream = io.BytesIO()
-        draw_overlay(picture, outputs, interface).save(stream, "PNG")
-        files[overlay] = stream.getvalue()
-    write_files(files)
-    if output is None:
-        click.echo(content.decode(), nl=False)
-    if not quiet:
-        written = f"; wrote {', '.join(map(str, files))}" if files else ""
-        LOG.message(f"ran {executed} in {spent * 1000:.0f} ms{written}")
-
-
-def describe(picture: Picture, outputs: Mapping[str, NDArray[Any]], interface: Interface, raw: bool) -> str:
-    """The JSON: what the outputs say of the person, or, `raw`, the outputs themselves."""
-    from bhpe_compile.runtime.people import describe_person, pose_document
-    from bhpe_compile.runtime.results import to_lists
-
-    if raw:
-        return json.dumps(to_lists(outputs), sort_keys=True) + "\n"
-    person = describe_person(picture, outputs, interface)
-    return to_indented_json(pose_document([person], interface))
+        run_frames(request, find_inputs(images, request.told) if camera is None else ())

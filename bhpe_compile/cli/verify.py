@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import board_options, existing, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_duration, render_pairs
-from bhpe_compile.errors import UsageError, VerificationError
+from bhpe_compile.errors import InputError, UsageError, VerificationError
 from bhpe_compile.files import find_pictures
+from bhpe_compile.reading import MalformedError, parse_json
 
 if TYPE_CHECKING:
     from bhpe_compile.check.verify import VerificationResult
@@ -169,7 +169,11 @@ def announce_emulation(artifact: Path, runs: int) -> None:
     manifest = load_manifest(artifact)
     if REPORT not in manifest["files"]:
         return
-    seconds = emulated_seconds(manifest, json.loads(read_file(artifact, manifest, REPORT)))
+    try:
+        report = parse_json(read_file(artifact, manifest, REPORT))
+    except MalformedError as error:
+        raise InputError(f"{artifact / REPORT}: damaged ({error}); compile the model again") from None
+    seconds = emulated_seconds(manifest, report)
     if seconds is not None and runs * seconds >= WORTH_SAYING:
         LOG.message(
             f"{artifact} is for another CPU and is emulated: about {render_duration(runs * seconds)} "

@@ -35,7 +35,7 @@ Outputs = Mapping[str, Array]
 KINDS = ("joints", "rotations", "boxes", "camera", "coefficients", "classes", "maps", "values")
 """In the order in which they are told."""
 
-AT_MOST = 4
+AT_MOST = 8
 """Pictures that are compared; the full network takes about two seconds for each."""
 
 PIXELS = "pixels of the input"

@@ -24,9 +24,10 @@ SCHEMES = (*BINARY_SCHEMES, INT8, FLOAT)
 ARRAYS = ".npz"
 """The suffix of files that hold arrays."""
 
-FOLDER, STATIC, WHEEL = "folder", "static", "wheel"
-FORMS = (FOLDER, STATIC, WHEEL)
-"""What can be built: the folder, always; a library to link into a program in it; a Python package beside it."""
+FOLDER, STATIC, WHEEL, WEB = "folder", "static", "wheel", "web"
+FORMS = (FOLDER, STATIC, WHEEL, WEB)
+"""What can be built: the folder, always; a library to link into a program in it; a Python package beside it; a package
+for browsers and Node in it, with a page."""
 
 
 @dataclass(frozen=True)

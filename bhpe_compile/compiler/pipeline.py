@@ -10,6 +10,7 @@ A `Compilation` is one model on that way. The passes of a stage are listed in th
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
-from bhpe_compile.compiler.options import STATIC, WHEEL, CompileOptions
+from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
 from bhpe_compile.compiler.progress import Inspector, Observer, Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
@@ -148,13 +149,13 @@ class Compilation:
         """From the model.onnx of an artefact, whose hashes are checked, for any target."""
         import onnx_ir
 
-        from bhpe_compile.artifact.load import check_artifact
+        from bhpe_compile.artifact.load import check_artifact, load_onnx
         from bhpe_compile.passes.base import ensured_by
         from bhpe_compile.passes.fold import fold_passes
 
         check_artifact(folder)
         compilation = cls(CompileOptions(target.name), progress=progress)
-        compilation.folded = onnx_ir.load(folder / "model.onnx")
+        compilation.folded = onnx_ir.from_proto(load_onnx(folder / "model.onnx"))
         compilation.target = target
         compilation._ensured = ensured_by(fold_passes())
         return compilation
@@ -238,13 +239,14 @@ class Compilation:
 
         from bhpe_compile.compiler.described import check_finite_inputs, check_outputs, refused_inputs
         from bhpe_compile.exchange.export import run
+        from bhpe_compile.passes.binarize.round_storage import kept_maps
 
         graph, interface = self.graph, self.interface
         check_finite_inputs(self.inputs)
         inputs = {name: torch.from_numpy(array) for name, array in self.inputs.items()}
         with self.progress.stage("reference"), one_thread():
             try:
-                done = run(graph, inputs)
+                done = run(graph, inputs, kept_maps(graph) if self.options.keeps_half else ())
             except (RuntimeError, TypeError) as error:
                 refused = refused_inputs(interface, graph, inputs, error) if interface.network else None
                 if refused is None:
@@ -263,7 +265,10 @@ class Compilation:
         graph, inputs = self.run.graph, self.inputs  # a network that does not run is refused there
         trained = self._trained if self._checkpoint is None else self._checkpoint.ranges
         with self.progress.stage("reference"), one_thread():
-            return choose_rounding(graph, self.interface, self.options, inputs, self.progress, trained)
+            largest = self.run.largest
+            return choose_rounding(
+                graph, self.interface, self.options, inputs, self.progress, trained, largest
+            )
 
     @cached_property
     def agreement(self) -> dict[str, Movement]:
@@ -285,7 +290,9 @@ class Compilation:
         if not options.is_binary and rounding.ranges is None:
             return {}
         with self.progress.stage("reference"), one_thread():
-            storage = RoundStorage(rounding.ranges, dense=rounding.ranges is not None, half=rounding.half)
+            storage = RoundStorage(
+                rounding.ranges, dense=rounding.ranges is not None, half=rounding.half, wide=rounding.wide
+            )
             rounded = storage(copy.deepcopy(graph)).graph
             shown = options if options.calibrate else replace(options, calibrate=self.watched)
             examples = examples_for(self.interface, shown, self.inputs)
@@ -319,8 +326,23 @@ class Compilation:
 
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
-            self._rewrite(fold_passes(rounding.ranges, rounding.half), model)
+            half, wide = self._half_maps(model)
+            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
         return model
+
+    def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:
+        """Whether residuals of `model` are float16, and the values that stay float32, with their magnitudes."""
+        rounding = self.rounding
+        if not rounding.half or not rounding.wide:
+            return rounding.half, {}
+        wide = {self.run.values.get(node, ""): size for node, size in rounding.wide.items()}
+        known = wide.keys() <= {value.name for node in model.graph for value in node.outputs}
+        # torch's exporter gives other names: then it cannot be told which values they are
+        which = f"{len(wide)} feature maps" if known else "residuals"
+        node, size = max(rounding.wide.items(), key=lambda item: abs(math.log2(item[1])))
+        reason = f"{which} stay float32: {node} reaches {size:.3g}, beyond float16"
+        self.notes.append(Note("half-residuals", "", False, reason))
+        return known, wide if known else {}
 
     @cached_property
     def frozen(self) -> Frozen | None:
@@ -382,11 +404,14 @@ class Compilation:
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
         from bhpe_compile.artifact import check_output
+        from bhpe_compile.artifact.web import check_web_family
         from bhpe_compile.artifact.wheel import check_family
 
         self.target.measured_tiles()  # an unknown target, a damaged table
         if WHEEL in self.options.forms:
             check_family(self.target.family)
+        if WEB in self.options.forms:
+            check_web_family(self.target.family)
         if self.source is not None and not self.source.exists():
             raise UsageError(f"{self.source}: no such file")
         check_output(output, force)
@@ -422,6 +447,7 @@ class Compilation:
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
+                web=WEB in options.forms,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
 

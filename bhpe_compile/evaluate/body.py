@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bhpe_compile.errors import InputError, ToolchainError
-from bhpe_compile.evaluate.body_file import read_body_file
+from bhpe_compile.evaluate.body_file import SMPL_X, read_body_file
 from bhpe_compile.evaluate.skeleton import (
     BODY_KEYPOINTS,
     FIRST_FINGER,
@@ -77,12 +77,13 @@ class BodyModel:
     joint_names = JOINT_NAMES
 
     @classmethod
-    def load(cls, path: Path) -> BodyModel:
-        """Read a body in the SMPL-X npz layout: the default body, or a licensed SMPLX_*.npz as it is.
+    def load(cls, path: Path, family: str = SMPL_X) -> BodyModel:
+        """Read a body in the SMPL-X npz layout: the default body, or a licensed SMPLX_*.npz as it is; or one of SMPL,
+        which has 24 joints in the place of 55 and no expression (E = 0), an .npz or a licensed .pkl.
 
         Raises UsageError where there is no file and InputError with one line for anything else that is wrong.
         """
-        file = read_body_file(path)
+        file = read_body_file(path, family)
         directions = np.concatenate([file.shape_dirs, file.expression_dirs], axis=2)
         J = file.joint_regressor
         return cls(
@@ -90,13 +91,15 @@ class BodyModel:
             faces=torch.from_numpy(file.faces),
             shape_dirs=_float(file.shape_dirs),
             expression_dirs=_float(file.expression_dirs),
-            pose_dirs=None if file.pose_dirs is None else _float(file.pose_dirs.reshape(-1, 486).T),
+            pose_dirs=None
+            if file.pose_dirs is None
+            else _float(file.pose_dirs.reshape(J.shape[1] * 3, -1).T),
             joint_regressor=_float(J),
             weights=_float(file.weights),
             joint_template=_float(J @ file.template),
             joint_dirs=_float(np.tensordot(J, directions, 1)),
             hands_mean=_float(file.hands_mean),
-            regions=_regions(file.weights),
+            regions=_regions(file.weights) if family == SMPL_X else {},
             parents=file.parents,
             source=path,
             landmarks=file.landmarks,

@@ -8,6 +8,7 @@ the bodies in `functions.py`. It runs on the CPU: a GPU's convolutions are not e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators
     heat_maps,
     ops,
     sample_points,
+    written_torch,
 )
 from bhpe_compile.networks.layers.fixed_point import fixed_point_linear
 
@@ -65,7 +67,7 @@ class Frozen(nn.Module):
             if array is not None:
                 self.constants[name] = _tensor(array)
         for node in self.nodes:
-            if (node.domain, node.op_type) not in TABLE:
+            if (node.domain, node.op_type) not in TABLE or not _plain_attributes(node):
                 raise UnsupportedNodeError(f"node {node.name}: {node.op_type} has no form in torch here")
 
     @torch.no_grad()
@@ -82,6 +84,17 @@ class Frozen(nn.Module):
             results = found if isinstance(found, (tuple, list)) else (found,)
             values |= {out.name or "": result for out, result in zip(node.outputs, results, strict=True)}
         return values
+
+
+def _plain_attributes(node: ir.Node) -> bool:
+    """Whether `node` does what its entry of TABLE computes: none of them dilates, or pads one side alone."""
+    top, left, bottom, right = integers(node, "pads", (0, 0, 0, 0))
+    factors = (node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes)
+    return (
+        (top, left) == (bottom, right)
+        and all(one == 1 for one in (*integers(node, "dilations", ()), *factors))
+        and not any(integer(node, name) for name in ("ceil_mode", "transA"))
+    )
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
@@ -116,9 +129,7 @@ def _int8(node: ir.Node, given: Values) -> Tensor:
 
 
 def _padding(node: ir.Node) -> tuple[int, int]:
-    top, left, bottom, right = integers(node, "pads", (0, 0, 0, 0))
-    if (top, left) != (bottom, right):
-        raise UnsupportedNodeError(f"node {node.name}: one-sided padding has no form in torch here")
+    top, left, _, _ = integers(node, "pads", (0, 0, 0, 0))
     return top, left
 
 
@@ -251,6 +262,9 @@ TABLE: dict[tuple[str, str], Emit] = {
     **{(DOMAIN, kind): _int8 for kind in ("Int8Conv2d", "Int8ConvTranspose2d")},
     (DOMAIN, "AveragePool2x2"): _pool2x2,
     (DOMAIN, "ChannelAffine"): _plain(lambda x, scale, bias: x * scale + bias),
+    (DOMAIN, "CellMean"): _plain(torch.ops.bhpe.cell_mean),
+    (DOMAIN, "Logistic"): _plain(torch.ops.bhpe.logistic),
+    (DOMAIN, "RotationVector"): _plain(torch.ops.bhpe.rotation_vector),
     (DOMAIN, "Crop"): lambda node, given: torch.ops.bhpe.crop(
         *given, integer(node, "height"), integer(node, "width")
     ),
@@ -277,9 +291,9 @@ TABLE: dict[tuple[str, str], Emit] = {
     ("", "Identity"): _plain(lambda x: x),
     ("", "Less"): _plain(torch.lt),
     ("", "MatMul"): _plain(torch.matmul),
-    ("", "Max"): _plain(torch.maximum),
+    ("", "Max"): lambda _, given: reduce(torch.maximum, given),
     ("", "MaxPool"): _max_pool,
-    ("", "Min"): _plain(torch.minimum),
+    ("", "Min"): lambda _, given: reduce(torch.minimum, given),
     ("", "Mul"): _plain(torch.mul),
     ("", "Neg"): _plain(torch.neg),
     ("", "QuantizeLinear"): _quantize,
@@ -293,9 +307,13 @@ TABLE: dict[tuple[str, str], Emit] = {
     ("", "Slice"): _slice,
     ("", "Softmax"): lambda node, given: torch.softmax(given[0], integer(node, "axis", -1)),
     ("", "Split"): _split,
-    ("", "Sqrt"): _plain(torch.sqrt),
+    ("", "Sqrt"): lambda _, given: torch.sqrt(given[0].double()).to(
+        given[0].dtype
+    ),  # float32's is an ulp off
     ("", "Sub"): _plain(torch.sub),
-    ("", "Transpose"): lambda node, given: given[0].permute(integers(node, "perm", ())),
+    ("", "Transpose"): lambda node, given: given[0].permute(
+        integers(node, "perm", range(given[0].ndim)[::-1])
+    ),
     ("", "Unsqueeze"): _unsqueeze,
     ("", "Where"): _plain(torch.where),
 }

@@ -16,7 +16,8 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
 
 A body says what the kernels compute, operation by operation and in their order, so that both give the same bits.
 
-Those between heat maps and crops stand in `map_bodies.py`, linear layers in `linear_body.py`.
+Those between heat maps and crops stand in `map_bodies.py`, linear layers in `linear_body.py`,
+what is behind the last level in `written_bodies.py`.
 
 Bodies are flat: ONNX Runtime infers wrong shapes through functions that call functions. No torch here.
 """
@@ -32,6 +33,7 @@ from onnx_ir.tape import Tape
 
 from bhpe_compile.exchange.linear_body import LINEAR_OPERATORS
 from bhpe_compile.exchange.map_bodies import MAP_OPERATORS
+from bhpe_compile.exchange.written_bodies import WRITTEN_OPERATORS
 
 DOMAIN = "bhpe"
 VERSION = 1
@@ -263,6 +265,7 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),
     **LINEAR_OPERATORS,
     **MAP_OPERATORS,
+    **WRITTEN_OPERATORS,
 }
 
 OPERATORS = tuple(_OPERATORS)

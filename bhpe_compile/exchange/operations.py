@@ -19,6 +19,7 @@ from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators
     heat_maps,
     ops,
     sample_points,
+    written_torch,
 )
 
 
@@ -306,8 +307,11 @@ TABLE: dict[str, Callable[..., None]] = {
     "bhpe.binary_conv2d.default": _bhpe_conv("BinaryConv2d"),
     "bhpe.binary_conv_transpose2d.default": _bhpe_conv("BinaryConvTranspose2d"),
     "bhpe.binary_linear.default": _bhpe("BinaryLinear", 5),
+    "bhpe.cell_mean.default": _bhpe("CellMean", 1),
     "bhpe.crop.default": _crop,
     "bhpe.heat_map.default": _heat_map,
+    "bhpe.logistic.default": _bhpe("Logistic", 1),
+    "bhpe.rotation_vector.default": _bhpe("RotationVector", 1),
     "bhpe.rprelu.default": _bhpe("RPReLU", 4),
     "bhpe.sample_points.default": _bhpe("SamplePoints", 2),
     "bhpe.soft_argmax.default": _soft_argmax,

@@ -26,6 +26,7 @@ from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators
     heat_maps,
     ops,
     sample_points,
+    written_torch,
 )
 
 _BHPE = values.Opset(DOMAIN, VERSION)
@@ -59,6 +60,9 @@ _CONV = _bare("BinaryConv2d", _FIVE, ("strides", "pads"))
 _CONV_TRANSPOSE = _bare("BinaryConvTranspose2d", _FIVE, ("strides", "pads"))
 _LINEAR = _bare("BinaryLinear", _FIVE)
 _RPRELU = _bare("RPReLU", ("x", "gamma", "beta", "zeta"))
+_CELL_MEAN = _bare("CellMean", ("x",))
+_LOGISTIC = _bare("Logistic", ("x",))
+_ROTATION_VECTOR = _bare("RotationVector", ("x",))
 _CROP = _bare("Crop", ("x", "boxes"), numbers=("height", "width"))
 _HEAT_MAP = _bare("HeatMap", ("x",), numbers=("depth",))
 _SAMPLE_POINTS = _bare("SamplePoints", ("x", "points"))
@@ -116,6 +120,18 @@ def _soft_argmax(logits: Any, depth: int, axes: int) -> Any:
     return _SOFT_ARGMAX(logits, depth=depth, axes=axes)
 
 
+def _cell_mean(x: Any) -> Any:
+    return _CELL_MEAN(x)
+
+
+def _logistic(x: Any) -> Any:
+    return _LOGISTIC(x)
+
+
+def _rotation_vector(x: Any) -> Any:
+    return _ROTATION_VECTOR(x)
+
+
 def _crop(x: Any, boxes: Any, height: int, width: int) -> Any:
     return _CROP(x, boxes, height=height, width=width)
 
@@ -127,7 +143,10 @@ def _table() -> dict[Callable[..., Any], Callable[..., Any]]:
         bhpe.binary_conv_transpose2d.default: _binary_conv_transpose2d,
         bhpe.binary_linear.default: _binary_linear,
         bhpe.rprelu.default: _rprelu,
+        bhpe.cell_mean.default: _cell_mean,
         bhpe.crop.default: _crop,
+        bhpe.logistic.default: _logistic,
+        bhpe.rotation_vector.default: _rotation_vector,
         bhpe.heat_map.default: _heat_map,
         bhpe.sample_points.default: _sample_points,
         bhpe.soft_argmax.default: _soft_argmax,

@@ -1,11 +1,10 @@
 """What a compiled model is made of: TIR generators, each with its argument list and a NumPy reference.
 
-Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`,
-`DenseConvTranspose2d`, `DepthwiseConv2d`, `HeatMap`, `Int8Conv2d`, `Int8ConvTranspose2d`, `Int8DepthwiseConv2d`,
-`MaxPool2d`, `PackBits`, `Quantize`, `Crop`, `FixedPointSplit`, `FixedPointLinear`, `SamplePoints`, `SoftArgmax`,
-`TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1 convolution); their parts
-`Epilogue`, `Residual`, `Parameter`; the base class `Kernel`;
-`PASS_CONFIG` to compile them under.
+Exported: the kernel descriptions `BinaryConv2d`, `BinaryConvTranspose2d`, `DenseConv2d`, `DenseConvTranspose2d`,
+`DepthwiseConv2d`, `HeatMap`, `Int8Conv2d`, `Int8ConvTranspose2d`, `Int8DepthwiseConv2d`, `MaxPool2d`, `PackBits`,
+`Quantize`, `Crop`, `FixedPointSplit`, `FixedPointLinear`, `CellMean`, `Logistic`, `RotationVector`, `SamplePoints`,
+`SoftArgmax`, `TransposeChannels`, `ConvertFloats`; `binary_linear` (a binary dense layer as a 1x1 convolution); their
+parts `Epilogue`, `Residual`, `Parameter`; the base class `Kernel`; `PASS_CONFIG` to compile them under.
 
 Float activations are NHWC, float32 or, where a kernel says so, float16.
 Packed bits are uint8 [N, H+2b, W+2b, 4*ceil(C/32)]: channel c is bit c%8
@@ -36,11 +35,13 @@ from bhpe_compile.kernels.quantize import Quantize
 from bhpe_compile.kernels.sample_points import SamplePoints
 from bhpe_compile.kernels.tir import PASS_CONFIG
 from bhpe_compile.kernels.transpose_channels import TransposeChannels
+from bhpe_compile.kernels.written import CellMean, Logistic, RotationVector
 
 __all__ = [
     "PASS_CONFIG",
     "BinaryConv2d",
     "BinaryConvTranspose2d",
+    "CellMean",
     "ConvertFloats",
     "Crop",
     "DenseConv2d",
@@ -54,11 +55,13 @@ __all__ = [
     "Int8ConvTranspose2d",
     "Int8DepthwiseConv2d",
     "Kernel",
+    "Logistic",
     "MaxPool2d",
     "PackBits",
     "Parameter",
     "Quantize",
     "Residual",
+    "RotationVector",
     "SamplePoints",
     "SoftArgmax",
     "TransposeChannels",

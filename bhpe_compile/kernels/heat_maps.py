@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import Expr, Share, T, function, local, store
+from bhpe_compile.kernels.tir import Expr, Share, T, function, local, nearest, store
 from bhpe_compile.networks.layers.grids import CELL, LOWEST, OCTAVES, STEPS_PER_NAT, TABLE, TABLE_BITS
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -69,10 +69,10 @@ class _Logits(Kernel):
             store(top, 0, 1, T.max(x[at], top[0]))
 
     @staticmethod
-    def exponential(table: Any, difference: Expr, steps: Any) -> Expr:
+    def exponential(isa: VectorIsa, table: Any, difference: Expr, steps: Any) -> Expr:
         """2^30 exp(difference), uint32; `steps` is room for one int32."""
         found = T.max(difference * T.float32(float(STEPS_PER_NAT)), T.float32(float(LOWEST)))
-        store(steps, 0, 1, T.Cast("int32", T.nearbyint(found)) - T.int32(int(LOWEST)))
+        store(steps, 0, 1, T.Cast("int32", nearest(found, 1, isa)) - T.int32(int(LOWEST)))
         entry = table[T.bitwise_and(steps[0], T.int32((1 << TABLE_BITS) - 1))]
         shift = T.int32(OCTAVES) - T.shift_right(steps[0], T.int32(TABLE_BITS))
         return T.shift_right(entry, T.Cast("uint32", T.min(shift, T.int32(31))))  # entries are below 2^31
@@ -111,7 +111,7 @@ class HeatMap(_Logits):
                 self.largest(x, joint, top)
                 store(total, 0, 1, T.int64(0))
                 with self.places(joint) as (at, *_):
-                    found = T.Cast("int32", self.exponential(table, x[at] - top[0], steps))
+                    found = T.Cast("int32", self.exponential(isa, table, x[at] - top[0], steps))
                     store(steps, 1, 1, found)
                     store(total, 0, 1, total[0] + T.Cast("int64", steps[1]))
                     store(out, at, 1, T.Cast("float32", steps[1]))
@@ -152,7 +152,7 @@ class SoftArgmax(_Logits):
                 for axis in range(self.axes):
                     store(sums, axis, 1, T.int64(0))
                 with self.places(joint) as (at, *place):
-                    store(held, 0, 1, T.Cast("int64", self.exponential(table, x[at] - top[0], steps)))
+                    store(held, 0, 1, T.Cast("int64", self.exponential(isa, table, x[at] - top[0], steps)))
                     store(total, 0, 1, total[0] + held[0])
                     for axis in range(self.axes):
                         store(sums, axis, 1, sums[axis] + held[0] * T.Cast("int64", place[axis]))

@@ -47,35 +47,50 @@ def added(step: MultiplyAdd | None, total: Expr, lanes: int, *factors: Expr) -> 
 
 @dataclass(frozen=True)
 class GroupProducts:
-    """All products of a word in one step."""
+    """All products of a word in one step, or one step for each register of a vector."""
 
     use: Int8Instruction
     x: Any
     weights: Any
 
+    @property
+    def sums(self) -> int:
+        """Sums that one step makes."""
+        step = self.use.step
+        return self.use.lanes if step is None or step.sums is None else step.sums
+
     def activations(self, base: Expr, count: int) -> list[Expr]:
-        use = self.use
+        use, sums = self.use, self.sums
         values = self.x[ramp(base, use.group * count)]
         if use.group == 1:
-            return [cast(use.operand, use.lanes, splat(values, use.lanes))]
+            return [cast(use.operand, sums, splat(values, sums))]
         words = T.reinterpret(dtype_of("int32", count), values)
-        kind = dtype_of(use.operand, use.lanes * use.group)
+        kind = dtype_of(use.operand, sums * use.group)
         if count == 1:
-            return [T.reinterpret(kind, splat(words, use.lanes))]
+            return [T.reinterpret(kind, splat(words, sums))]
         held = local(count, "int32")
         store(held, 0, count, words)
-        return [T.reinterpret(kind, splat(held[i], use.lanes)) for i in range(count)]
+        return [T.reinterpret(kind, splat(held[i], sums)) for i in range(count)]
 
-    def weight(self, index: Expr) -> Expr:
-        size = self.use.lanes * self.use.group
-        value = self.weights[ramp(index * size, size)]
+    def weight(self, index: Expr) -> list[Expr]:
+        size = self.sums * self.use.group
+        base = index * (self.use.lanes * self.use.group)
+        return [self._widened(base + first * self.use.group, size) for first in self._registers()]
+
+    def _widened(self, base: Expr, size: int) -> Expr:
+        value = self.weights[ramp(base, size)]
         for wider in WIDENED[self.use.operand]:
             value = cast(wider, size, value)
         return value
 
-    def accumulate(self, sums: Any, first: int, activation: Expr, weight: Expr) -> None:
-        at = ramp(first, self.use.lanes)
-        T.buffer_store(sums, added(self.use.step, sums[at], self.use.lanes, activation, weight), [at])
+    def accumulate(self, sums: Any, first: int, activation: Expr, weight: list[Expr]) -> None:
+        for register, part in zip(self._registers(), weight, strict=True):
+            at = ramp(first + register, self.sums)
+            T.buffer_store(sums, added(self.use.step, sums[at], self.sums, activation, part), [at])
+
+    def _registers(self) -> range:
+        """The first lane of each."""
+        return range(0, self.use.lanes, self.sums)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,14 @@ from bhpe_compile.kernels.tir import (
     load_floats,
     maximum,
     minimum,
+    nearest_int,
     splat,
     store,
 )
 from bhpe_compile.targets.isa import VectorIsa
+
+FAR = 512.0
+"""A level that no zero point brings back into 0 .. 255."""
 
 UNROLLED_VECTORS = 8
 """Vectors of one run handled by straight-line code; more become a loop."""
@@ -95,12 +99,19 @@ class Quantize(Kernel):
             shift = zero if use.shift is None else T.float32(use.shift)
 
             def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
-                value = load_floats(buffers["x"], base_in, lanes, isa)
-                level = T.nearbyint(value / splat(step, lanes)) + splat(zero, lanes)
-                level = maximum(level, f32(0, lanes), lanes, isa)
-                level = minimum(level, f32(255, lanes), lanes, isa) - splat(shift, lanes)
-                # int32 first: a conversion every vector unit has
-                store(out, base_out, lanes, cast(use.dtype, lanes, cast("int32", lanes, level)))
+                value = load_floats(buffers["x"], base_in, lanes, isa) / splat(step, lanes)
+                if isa.rounds:
+                    level = T.nearbyint(value) + splat(zero, lanes)
+                    level = maximum(level, f32(0, lanes), lanes, isa)
+                    level = minimum(level, f32(255, lanes), lanes, isa) - splat(shift, lanes)
+                    # int32 first: a conversion every vector unit has
+                    whole = cast("int32", lanes, level)
+                else:  # beyond these it is level 0 or 255 anyway
+                    value = minimum(maximum(value, f32(-FAR, lanes), lanes, isa), f32(FAR, lanes), lanes, isa)
+                    moved = nearest_int(value, lanes) + splat(T.Cast("int32", zero), lanes)
+                    moved = T.min(T.max(moved, splat(T.int32(0), lanes)), splat(T.int32(255), lanes))
+                    whole = moved - splat(T.Cast("int32", shift), lanes)
+                store(out, base_out, lanes, cast(use.dtype, lanes, whole))
 
             def run(base_in: Expr, base_out: Expr, count: int) -> None:
                 """`count` values in a row."""

@@ -162,6 +162,39 @@ def minimum(a: Expr, b: Expr, lanes: int, isa: VectorIsa) -> Expr:
     return T.min(a, b)
 
 
+TO_WHOLE = 1.5 * 2**23
+"""A float32 of this size has no fraction: adding to it rounds to a whole number, ties to even."""
+
+TO_WHOLE_BITS = 0x4B400000
+"""Its bits."""
+
+
+def nearest(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The nearest whole number, ties to even, of float32 values up to 2^22."""
+    if isa.rounds:
+        return T.nearbyint(value)
+    whole = f32(TO_WHOLE, lanes)
+    # the second fence keeps TVM from taking the constants for nothing
+    return uncontracted(uncontracted(value, lanes) + whole, lanes) - whole
+
+
+def nearest_of_all(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The nearest whole number, ties to even, of any float32."""
+    if isa.rounds:
+        return T.nearbyint(value)
+    size = T.max(value, f32(0, lanes) - value)
+    unit = f32(2.0**23, lanes)  # from here on a float32 has no fraction
+    small = uncontracted(uncontracted(size, lanes) + unit, lanes) - unit
+    found = T.Select(size < unit, small, size)
+    return T.Select(value < f32(0, lanes), f32(0, lanes) - found, found)
+
+
+def nearest_int(value: Expr, lanes: int) -> Expr:
+    """The same as int32, on every CPU and without a conversion: it is read off the bits of the sum."""
+    bits = T.reinterpret(dtype_of("int32", lanes), uncontracted(value, lanes) + f32(TO_WHOLE, lanes))
+    return bits - splat(T.int32(TO_WHOLE_BITS), lanes)
+
+
 def uncontracted(value: Expr, lanes: int) -> Expr:
     """A float32 product that is rounded by itself.
 

@@ -6,16 +6,18 @@ size and scaled down, which smooths their edges; every line has a dark rim, so i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface, Skeleton
-from bhpe_compile.runtime.picture import Picture
+from bhpe_compile.runtime.picture import Picture, View
 
 COLOURS: dict[str, Colour] = {
     "left": (255, 150, 40),
@@ -30,43 +32,103 @@ Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """A "disc", "line" or "frame" between two corners, in pixels of the picture, or a "text" that begins at the first.
+    `fill` is premultiplied; `width` is a line's, or a text's height."""
+
+    kind: str
+    start: Point
+    end: Point
+    fill: tuple[int, int, int, int]
+    width: float = 0.0
+    text: str = ""
+
+
 class _Canvas:
-    """A transparent layer over a picture, drawn in the picture's coordinates."""
+    """A transparent layer over a picture, drawn in the picture's coordinates. It is as large as what is drawn needs."""
 
     def __init__(self, width: int, height: int) -> None:
-        pixels = width * height
-        self._factor = 3 if pixels < 1_500_000 else 2 if pixels < 8_000_000 else 1
         self._size = (width, height)
-        self._layer = Image.new("RGBA", (width * self._factor, height * self._factor))
-        self._draw = ImageDraw.Draw(self._layer)
-
-    def _at(self, point: Sequence[float]) -> Point:
-        return (point[0] + 0.5) * self._factor, (point[1] + 0.5) * self._factor
+        self._shapes: list[_Shape] = []
 
     def disc(self, centre: Sequence[float], radius: float, colour: Colour) -> None:
-        x, y = self._at(centre)
-        r = radius * self._factor
-        self._draw.ellipse((x - r, y - r, x + r, y + r), fill=(*colour, 255))
+        x, y = centre[0] + 0.5, centre[1] + 0.5
+        start, end = (x - radius, y - radius), (x + radius, y + radius)
+        self._shapes.append(_Shape("disc", start, end, (*colour, 255)))
 
     def line(self, start: Sequence[float], end: Sequence[float], width: float, colour: Colour) -> None:
         """With round ends."""
-        pixels = max(1, round(width * self._factor))
-        self._draw.line((self._at(start), self._at(end)), fill=(*colour, 255), width=pixels)
+        ends = ((start[0] + 0.5, start[1] + 0.5), (end[0] + 0.5, end[1] + 0.5))
+        self._shapes.append(_Shape("line", *ends, (*colour, 255), width))
         for point in (start, end):
             self.disc(point, width / 2, colour)
 
     def frame(self, box: Sequence[float], width: float, colour: Colour, opacity: int) -> None:
-        (left, top), (right, bottom) = self._at(box[:2]), self._at(box[2:])
-        self._draw.rounded_rectangle(
-            (left, top, max(left, right), max(top, bottom)),
-            radius=3 * width * self._factor,
-            outline=(*colour, opacity),
-            width=max(1, round(width * self._factor)),
-        )
+        left, top, right, bottom = (value + 0.5 for value in box)
+        red, green, blue = (value * opacity // 255 for value in colour)
+        corners = ((left, top), (max(left, right), max(top, bottom)))
+        self._shapes.append(_Shape("frame", *corners, (red, green, blue, opacity), width))
 
-    def over(self, image: Image.Image) -> Image.Image:
-        layer = self._layer if self._factor == 1 else self._layer.resize(self._size, Image.Resampling.BOX)
-        return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+    def text(self, corner: Sequence[float], height: float, text: str) -> None:
+        """Light letters in a dark rim."""
+        x, y = corner[0], corner[1]
+        shape = _Shape("text", (x, y), (x + height * len(text), y + height), (*FRAME, 255), height, text)
+        self._shapes.append(shape)
+
+    def over(self, rgb: NDArray[np.uint8]) -> Image.Image:
+        """The picture, uint8 [H, W, 3], under the layer."""
+        region = self._region()
+        if region is None:
+            return Image.fromarray(rgb)
+        left, top, right, bottom = region
+        layer = self._drawn(left, top, right - left, bottom - top)
+        part = rgb[top:bottom, left:right].astype(np.uint16) * (255 - layer[..., 3:]).astype(np.uint16)
+        result = rgb.copy()
+        result[top:bottom, left:right] = np.minimum(layer[..., :3] + (part + 127) // 255, 255)
+        return Image.fromarray(result)
+
+    def _region(self) -> tuple[int, int, int, int] | None:
+        """The part of the picture that shapes touch: left, top, right, bottom."""
+        edges = [
+            (
+                min(one.start[0], one.end[0]) - one.width,
+                min(one.start[1], one.end[1]) - one.width,
+                max(one.start[0], one.end[0]) + one.width,
+                max(one.start[1], one.end[1]) + one.width,
+            )
+            for one in self._shapes
+        ]
+        if not edges:
+            return None
+        low, high = np.min(edges, axis=0)[:2], np.max(edges, axis=0)[2:]
+        left, top = (max(0, math.floor(value) - 1) for value in low)
+        right, bottom = (
+            min(most, math.ceil(value) + 1) for most, value in zip(self._size, high, strict=True)
+        )
+        return None if right <= left or bottom <= top else (left, top, right, bottom)
+
+    def _drawn(self, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        """uint8 [height, width, 4]: colours times coverage, and coverage."""
+        pixels = width * height
+        factor = 3 if pixels < 200_000 else 2 if pixels < 8_000_000 else 1
+        layer = Image.new("RGBa", (width * factor, height * factor))
+        draw = ImageDraw.Draw(layer)
+        for one in self._shapes:
+            x0, y0 = (one.start[0] - left) * factor, (one.start[1] - top) * factor
+            x1, y1 = (one.end[0] - left) * factor, (one.end[1] - top) * factor
+            thick = max(1, round(one.width * factor))
+            if one.kind == "disc":
+                draw.ellipse((x0, y0, x1, y1), fill=one.fill)
+            elif one.kind == "text":
+                font = ImageFont.load_default(thick)
+                draw.text((x0, y0), one.text, one.fill, font, stroke_width=factor, stroke_fill=(*RIM, 255))
+            elif one.kind == "line":
+                draw.line((x0, y0, x1, y1), fill=one.fill, width=thick)
+            else:
+                radius = 3 * one.width * factor
+                draw.rounded_rectangle((x0, y0, x1, y1), radius=radius, outline=one.fill, width=thick)
+        return np.asarray(layer if factor == 1 else layer.reduce(factor))
 
 
 def side_of(name: str) -> str:
@@ -81,18 +143,38 @@ def draw_overlay(picture: Picture, outputs: Mapping[str, NDArray[Any]], interfac
     Keypoints that are not finite numbers, or lie far outside the picture, are left out. InputError for a network
     that takes no picture.
     """
+    return draw_people(picture.rgb, [(picture, outputs, "")], interface)
+
+
+def draw_people(
+    rgb: NDArray[np.uint8],
+    people: Iterable[tuple[Picture, Mapping[str, NDArray[Any]], str]],
+    interface: Interface,
+) -> Image.Image:
+    """`draw_overlay` of everybody who was found in `rgb`, uint8 [H, W, 3]: the same picture with each one's box, and
+    what a person is called, "" where that is not known."""
     port = interface.picture
     if port is None:
         raise InputError("this network takes no picture: there is nothing to draw on")
-    view = picture.seen_by(port)
-    height, width = picture.rgb.shape[:2]
-    rows, columns = port.size
+    height, width = rgb.shape[:2]
     canvas = _Canvas(width, height)
+    for picture, outputs, name in people:
+        _person(canvas, picture.seen_by(port), outputs, interface, name)
+    return canvas.over(rgb)
+
+
+def _person(
+    canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], interface: Interface, name: str
+) -> None:
+    height, width = view.picture.rgb.shape[:2]
+    rows, columns = view.port.size
     unit = max(1.0, view.scale * rows / 320)  # lines grow with the person
     region = view.to_picture(np.array([[0, 0], [columns - 1, rows - 1]])).reshape(4)
     limits = np.array([0, 0, width - 1, height - 1])
     region[:2], region[2:] = np.maximum(region[:2], limits[:2]), np.minimum(region[2:], limits[2:])
     _frame(canvas, region, unit, FRAME, 200)
+    if name:
+        canvas.text((region[:2] + 4 * unit).tolist(), 14 * unit, name)
     for output in interface.outputs:
         if output.kind == "boxes" and output.name in outputs:
             _frame(canvas, view.box(outputs[output.name]), unit, COLOURS[side_of(output.part)], 255)
@@ -100,7 +182,6 @@ def draw_overlay(picture: Picture, outputs: Mapping[str, NDArray[Any]], interfac
     if found is not None and found.name in outputs:
         points = view.keypoints(found, outputs[found.name])
         _skeleton(canvas, points, found.names, interface.skeleton, 2.0 * max(height, width), unit)
-    return canvas.over(Image.fromarray(picture.rgb))
 
 
 def _skeleton(

@@ -13,11 +13,13 @@ from typing import Literal
 @dataclass(frozen=True)
 class MultiplyAdd:
     """An instruction of 8-bit layers by LLVM's name. `adds`: it adds to sums it is given; what others give is added
-    to them. `weight_first`: it takes the weights before the activations."""
+    to them. `weight_first`: it takes the weights before the activations. `sums`: how many it makes, None: one for each
+    lane of a vector; vectors of more lanes are several registers then."""
 
     name: str
     adds: bool
     weight_first: bool = False
+    sums: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Int8Instruction:
     -128 .. 127 and -127 .. 127, which smull and smlal add up, fit 16 bits.
     """
 
-    name: Literal["vpdpbusd", "pmaddwd", "sdot", "smull", "smlal"]
+    name: Literal["vpdpbusd", "pmaddwd", "dot_i16x8", "sdot", "smull", "smlal"]
     dtype: Literal["uint8", "int8", "int16"]
     shift: int | None
     group: int
@@ -90,7 +92,8 @@ class VectorIsa:
     `binary_tile` where sums are so short that most of the work comes after them. `clip_halves`: float16 is clipped as
     integers, before it takes two registers. `widening_doubles`: words become twice as wide and twice as large by one
     instruction. `maximum`: LLVM takes the larger of two floats by one instruction only when asked for IEEE's maximum.
-    `share_repeats`: a tile takes the channels that read the same of a repeated residual.
+    `share_repeats`: a tile takes the channels that read the same of a repeated residual. `rounds`: floats are rounded
+    to whole numbers by an instruction.
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
@@ -119,6 +122,7 @@ class VectorIsa:
     narrow: str | None = None
     share_repeats: bool = False
     depthwise: Depthwise = Depthwise()
+    rounds: bool = True
 
     @property
     def float_registers(self) -> int:
@@ -146,6 +150,14 @@ PMADDWD = Int8Instruction(
     operand="int16",
     step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False),
 )
+DOT_I16X8 = replace(
+    PMADDWD,
+    name="dot_i16x8",
+    tile=(4, 1),
+    step=MultiplyAdd("llvm.wasm.dot", adds=False, sums=4),
+)
+"""The same on WebAssembly, in registers of four sums; the relaxed dot products of bytes saturate."""
+
 SMLAL = Int8Instruction(
     "smlal", dtype="int16", shift=None, group=1, lanes=8, tile=(6, 2), operand="int32", step=None
 )
@@ -184,6 +196,7 @@ MADD512 = Depthwise(lanes=16, step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", a
 MADD256 = Depthwise(lanes=8, step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False))
 
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
+"""One of each layout in memory."""
 
 AVX512 = VectorIsa(
     "avx512",
@@ -246,6 +259,7 @@ NEON32 = replace(
     short_tile=None,
     narrow="llvm.arm.neon.vcvtfp2hf",
     share_repeats=False,
+    rounds=False,
 )
 """ARMv7 NEON: the same 128-bit registers, half as many of them."""
 
@@ -255,7 +269,7 @@ SIMD128 = VectorIsa(
     popcount_lanes=8,
     float_lanes=8,
     binary_tile=(2, 4),
-    int8=replace(SMLAL, tile=(3, 2)),
+    int8=DOT_I16X8,
     dense_tile=(3, 2),
     registers=16,
     counts="byte pairs",
@@ -273,6 +287,7 @@ RVV = VectorIsa(
     int8=SMLAL,
     masks=False,
     half="none",
+    rounds=False,
 )
 """RISC-V vectors of at least 128 bits. Without Zvbb bits are counted by shifts and adds, a register at a time."""
 

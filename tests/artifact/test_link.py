@@ -12,7 +12,7 @@ import pytest
 
 from bhpe_compile.artifact import toolchain
 from bhpe_compile.artifact.layout import HEADER, WEIGHTS_MAGIC, model_id
-from bhpe_compile.artifact.link import CSRC, link, write_sources
+from bhpe_compile.artifact.link import CSRC, NEEDS_FILES, declared, link, write_sources
 from bhpe_compile.artifact.tables import c_string
 from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.errors import BhpeError, ToolchainError
@@ -22,7 +22,7 @@ from tests.artifact.folders import HOST
 from tests.artifact.programs import small_program
 from tests.command import ROOT
 
-DECLARED = set(re.findall(r"^BHPE_API .*?\b(bhpe_\w+)\(", (CSRC / "bhpe.h").read_text(), re.MULTILINE))
+DECLARED = set(declared())
 
 
 def elf_names(library: bytes) -> set[str]:
@@ -40,6 +40,16 @@ def test_twice_gives_the_same_bytes(name: str) -> None:
 def test_library_shows_the_interface_only(name: str) -> None:
     library = link(small_program(get_target(name)), get_target(name)).module
     assert {word for word in elf_names(library) if not word.startswith("bhpe_program")} == DECLARED
+
+
+def test_web_module_needs_nothing_and_shows_the_interface() -> None:
+    wasmtime = pytest.importorskip("wasmtime", reason="the package wasmtime reads the module")
+    target = get_target("wasm32")
+    module = wasmtime.Module(wasmtime.Engine(), link(small_program(target), target).module)
+    assert [one.name for one in module.imports] == []
+    exported = {one.name for one in module.exports}
+    allocation = {"malloc", "aligned_alloc", "free"}
+    assert exported == DECLARED - set(NEEDS_FILES) | allocation | {"memory", "_initialize"}
 
 
 def test_no_path_of_this_machine_is_inside() -> None:

@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from bhpe_compile.artifact import check_artifact, check_output, load_reference, save
-from bhpe_compile.artifact.link import link
 from bhpe_compile.errors import BhpeError, UsageError
 from bhpe_compile.files import exchange
 from bhpe_compile.targets import get_target
-from tests.artifact.folders import HOST, write
+from tests.artifact.folders import HOST, linked, write
 from tests.artifact.programs import expected, small_program, some_input
 from tests.command import FILES, listing
 
@@ -46,6 +45,7 @@ def test_the_driver_can_be_started(arm_artifact: Path) -> None:
 @pytest.mark.parametrize("name", ["x86", "arm"])
 def test_twice_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     first = write(tmp_path / "one", get_target(name))
+    linked.cache_clear()
     second = write(tmp_path / "elsewhere" / "two", get_target(name))
     assert contents(first) == contents(second)
 
@@ -235,8 +235,7 @@ def test_failure_removes_the_folders_it_made(tmp_path: Path, monkeypatch: pytest
     def failing(path: Path, content: bytes) -> int:
         raise KeyboardInterrupt if path.parent.name.endswith(".new") else OSError(5, "not this one")
 
-    linked = link(small_program(HOST), HOST)
-    monkeypatch.setattr(save, "link", lambda *_, **__: linked)
+    linked(HOST.name, 0)
     monkeypatch.setattr(Path, "write_bytes", failing)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "a" / "b" / "model")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.check.artefacts import Small, exact_network
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 from tests.shared import made_once
 
 

@@ -195,8 +195,8 @@ def test_the_former_words_of_forms_still_work(checkpoints: Path, form: str, caps
 
 
 def test_an_unknown_form_is_refused(checkpoints: Path, capsys: Capture) -> None:
-    assert dry_run(checkpoints, "model.pt", "--form", "web") == 2
-    assert "'web' is not one of 'folder', 'static', 'wheel'" in capsys.readouterr().err
+    assert dry_run(checkpoints, "model.pt", "--form", "zip") == 2
+    assert "'zip' is not one of 'folder', 'static', 'wheel', 'web'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

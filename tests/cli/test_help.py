@@ -26,6 +26,7 @@ COMMANDS = (
     "report",
     "run",
     "sensitivity",
+    "serve",
     "targets",
     "train",
     "tune",

@@ -13,7 +13,7 @@ import pytest
 
 from bhpe_compile.cli.main import main
 from bhpe_compile.processes import python_command
-from tests.command import bhpe, environment
+from tests.command import bhpe, environment, inside
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -73,7 +73,7 @@ def test_a_device_is_an_output(tmp_path: Path) -> None:
     assert done.code == 0, done.stderr
     kept = tmp_path / "report.json"
     kept.touch(0o600)
-    assert bhpe(*words, kept).code == 0
+    assert inside(*words, kept).code == 0
     assert kept.read_text() == done.stdout
     assert kept.stat().st_mode & 0o777 == 0o600
 

@@ -10,11 +10,6 @@ import pytest
 from tests.examples import Compiled
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_pair(shared_workers: None) -> None:
-    """What is compiled in this process shares its workers."""
-
-
 @pytest.fixture
 def copy(compiled: Compiled, tmp_path: Path) -> Path:
     """An artefact for x86 that a test may damage."""

@@ -18,6 +18,8 @@ from tests.e2e.test_verify import emulator
 from tests.evaluate.made_up import write_body, write_set
 from tests.examples import Compiled
 
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
+
 MOST = ("backbone.layer[123]*", "hand_roi_net.*", "face_roi_net.*", "box_net.*")
 """Kept in full precision, so that three layers are left to decide about."""
 
@@ -65,12 +67,13 @@ def test_stages_of_a_checkpoint(example: Path, people: Path) -> None:
     outcome = evaluate(people, example / "model.pt", "--target", "x86", "--count", "2")
     assert outcome.code == 0, outcome.stderr
     document = json.loads(outcome.stdout)
-    assert document["order"] == ["full precision", "binarized", "compiled"]
+    assert document["order"] == ["full precision", "binarized", "frozen", "compiled"]
+    assert document["rows"]["frozen"]["figures"] == document["rows"]["compiled"]["figures"]
     figures = {name: row["figures"]["mpvpe"] for name, row in document["rows"].items()}
     gaps = {(gap["against"], gap["row"]): gap["difference"] for gap in document["differences"]}
     for (before, after), gap in gaps.items():
         assert gap == pytest.approx(figures[after] - figures[before], abs=1e-9)
-    assert len(gaps) == 2
+    assert len(gaps) == 3
     assert "compile" in outcome.stderr or "lower" in outcome.stderr
 
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import bhpe_compile
-from bhpe_compile.processes import python_command
-from tests.command import ROOT, environment, inside
+from tests.command import ROOT, inside
 from tests.examples import Compiled
 
 
-def test_the_example_script(example: Path, tmp_path: Path) -> None:
+def test_the_example_script(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = shutil.copytree(example, tmp_path / "demo")
-    done = subprocess.run(
-        python_command(ROOT / "docs" / "examples" / "compile_and_run.py", folder),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "verified: True" in done.stdout
-    assert "body pose: (1, 63)" in done.stdout
-    assert "backbone.conv1 is int8 because: " in done.stdout
-    assert "left wrist: " in done.stdout
+    script = str(ROOT / "docs" / "examples" / "compile_and_run.py")
+    monkeypatch.setattr(sys, "argv", [script, str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(script, run_name="__main__")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "verified: True" in shown
+    assert "body pose: (1, 63)" in shown
+    assert "backbone.conv1 is int8 because: " in shown
+    assert "left wrist: " in shown
 
 
 def test_an_artefact_is_what_the_commands_say(compiled: Compiled) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.command import Outcome, bhpe, inside, listing
+from tests.command import Outcome, inside, listing
 
 
 def assert_one_error(outcome: Outcome, code: int, *says: str) -> None:
@@ -105,7 +105,7 @@ def test_damaged_model(write: Callable[[Path, Path], None], example: Path, tmp_p
 
 def test_wrong_architecture_names_keys(example: Path, tmp_path: Path) -> None:
     wrong_architecture(tmp_path / "bad.pt", example)
-    outcome = bhpe("bad.pt", "--target", "x86", cwd=tmp_path)
+    outcome = inside("bad.pt", "--target", "x86", cwd=tmp_path)
     assert_one_error(outcome, 3, "network: module.features.0.weight", "hand4whole")
 
 
@@ -183,4 +183,4 @@ def test_truncated_picture(copy: Path, example: Path, tmp_path: Path) -> None:
 
 
 def test_missing_picture(copy: Path) -> None:
-    assert_one_error(bhpe("run", copy, "gone.png"), 2, "gone.png")
+    assert_one_error(inside("run", copy, "gone.png"), 2, "gone.png")

@@ -10,12 +10,12 @@ import pytest
 
 from bhpe_compile.runtime import Model
 from bhpe_compile.runtime.timing import Spread, time_model
-from tests.command import bhpe, inside
+from tests.command import inside
 from tests.examples import Compiled
 
 
 def test_table(compiled: Compiled) -> None:
-    outcome = bhpe("bench", compiled.folder, "--rounds", "3", "--per-layer", "--all", "-q")
+    outcome = inside("bench", compiled.folder, "--rounds", "3", "--per-layer", "--all", "-q")
     assert outcome.code == 0, outcome.stderr
     assert outcome.stderr == ""
     lines = outcome.stdout.splitlines()

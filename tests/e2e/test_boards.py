@@ -17,7 +17,7 @@ pytestmark = on_host
 
 def test_verify(compiled: Compiled, ssh_config: Path) -> None:
     words = ("verify", compiled.folder, "--ssh", BOARD, "--ssh-config", ssh_config, "--format", "json")
-    outcome = bhpe(*words)
+    outcome = inside(*words)
     assert outcome.code == 0, outcome.stderr
     found = json.loads(outcome.stdout)
     assert (found["executed"], found["ok"]) == (f"{BOARD} (ssh)", True)
@@ -53,7 +53,7 @@ def test_rpc(compiled: Compiled, tracker: str) -> None:
     )
     assert outcome.code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["cpu"] == f"{KEY} (rpc)"
-    unknown = bhpe("verify", compiled.folder, "--rpc", tracker, "--key", "pi")
+    unknown = inside("verify", compiled.folder, "--rpc", tracker, "--key", "pi")
     assert (unknown.code, f"there are: {KEY}" in unknown.stderr) == (2, True)
 
 

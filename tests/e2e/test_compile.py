@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize
-from tests.command import COMMAND, FILES, environment, inside, listing
-from tests.examples import Compiled, KeptWorkers
+from tests.command import COMMAND, FILES, bhpe, environment, inside, listing
+from tests.examples import Compiled
 
 
 @pytest.mark.parametrize("target", ["compiled", "compiled_arm"])
@@ -54,11 +55,10 @@ def test_options_come_first_on_stderr(compiled: Compiled) -> None:
 
 
 def test_twice_gives_the_same_bytes_and_force_replaces(
-    compiled: Compiled, foreign: Path, example: Path, kept_workers: KeptWorkers
+    compiled: Compiled, foreign: Path, example: Path
 ) -> None:
-    """In another process than the first time."""
-    kept_workers.forget()
-    outcome = inside(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
+    """In a process of its own, as a user calls it."""
+    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
     assert outcome.code == 0, outcome.stderr
     assert listing(foreign) == FILES
     assert listing(foreign.parent) == [foreign.name, *(f"{foreign.name}/{name}" for name in FILES)]
@@ -163,12 +163,13 @@ def test_dry_run_refuses_what_the_real_run_refuses(example: Path, tmp_path: Path
             assert says in outcome.stderr.splitlines()[-1]
 
 
-def test_kept_layers_stay_float_and_a_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
+def test_a_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
     """stderr is a real pseudo terminal; stdout stays clean data."""
     reader, writer = pty.openpty()
-    options = ["--target", "x86", "--keep-float", "box_net.*", "--format", "json"]
+    last = list_passes()[-1].name
     with subprocess.Popen(
-        [*COMMAND, example / "model.pt", "-o", tmp_path / "out", *options],
+        [*COMMAND, example / "model.pt", "--target", "x86", "--stop-after", last],
+        cwd=tmp_path,
         env=environment(TERM="xterm", COLUMNS="100"),
         stdout=subprocess.PIPE,
         stderr=writer,
@@ -188,7 +189,17 @@ def test_kept_layers_stay_float_and_a_terminal_gets_a_progress_bar(example: Path
     assert "━".encode() in shown
     for stage in (b"export", b"fold", b"lower"):
         assert stage in shown
-    assert json.loads(data)["output"] == str(tmp_path / "out")
+    (graph,) = data.decode().splitlines()
+    assert (tmp_path / graph).is_file()
+    assert graph.endswith(f"_{last}.txt")
+
+
+@pytest.mark.usefixtures("kernel_by_kernel")
+def test_kept_layers_stay_float(example: Path, tmp_path: Path) -> None:
+    words = ("--target", "x86", "-o", tmp_path / "out", "--keep-float", "box_net.*", "--format", "json")
+    outcome = inside(example / "model.pt", *words)
+    assert outcome.code == 0, outcome.stderr
+    assert json.loads(outcome.stdout)["output"] == str(tmp_path / "out")
     layers = json.loads((tmp_path / "out" / "report.json").read_text())["layers"]
     boxes = {layer["precision"] for layer in layers if layer["name"].startswith("box_net.")}
     assert boxes == {"int8"}

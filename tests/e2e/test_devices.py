@@ -1,7 +1,7 @@
 """Both embedded models for every kind of CPU, executed: integers exactly, floats within the tolerance of `verify`.
 
 A model is folded once, by the command that compiles it for x86; for each CPU its model.onnx is lowered, compiled and
-linked, as the command does from there on.
+linked, as the command does from there on. The binary one for WebAssembly is that of the tests in a browser.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import pytest
 
 from bhpe_compile.artifact import write_artifact
 from bhpe_compile.check.verify import verify
-from bhpe_compile.passes.base import PassManager
+from bhpe_compile.passes.base import PassManager, ensured_by
+from bhpe_compile.passes.fold import fold_passes
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.targets import Target, get_target
-from tests.examples import Compiled, KeptWorkers
+from tests.examples import Compiled
+from tests.kept import KeptWorkers
+
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
 
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""
@@ -38,7 +42,7 @@ def for_target(artefact: Path, target: Target, folder: Path, workers: KeptWorker
     source = artefact / "model.onnx"
     model = ir.load(source)
     passes = lower_passes(target.measured_tiles(), target.isa)
-    PassManager(passes, {"packed weights", "explicit padding"}).run(model)
+    PassManager(passes, ensured_by(fold_passes())).run(model)
     program = generate(model, target, workers).program
     reference = dict(np.load(artefact / "reference.npz"))
     options = json.loads((artefact / "manifest.json").read_text())["options"]
@@ -58,8 +62,12 @@ def test_compiled_and_executed(
 ) -> None:
     target = get_target(name)
     skip_without(target.emulator)
-    one: Compiled = request.getfixturevalue(model)
-    found = verify(for_target(one.folder, target, tmp_path / "out", kept_workers))
+    if (name, model) == ("wasm32", "compiled_bidrn"):
+        folder = request.getfixturevalue("compiled_web").folder
+    else:
+        one: Compiled = request.getfixturevalue(model)
+        folder = for_target(one.folder, target, tmp_path / "out", kept_workers)
+    found = verify(folder)
     assert found.executed == target.emulator
     assert found.ok
     assert found.binary_exact

@@ -85,4 +85,4 @@ def test_half_an_example_never_stands(tmp_path: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert listing(folder) == []
-    assert bhpe("example", folder).code == 0
+    assert inside("example", folder).code == 0

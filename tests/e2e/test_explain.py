@@ -9,12 +9,12 @@ import onnx
 import pytest
 
 from bhpe_compile.compiler.plan import POINTS, list_passes
-from tests.command import bhpe, inside, listing
+from tests.command import inside, listing
 from tests.examples import Compiled
 
 
 def test_every_layer_is_explained_down_to_its_kernel(compiled: Compiled) -> None:
-    outcome = bhpe("explain", compiled.folder, "--format", "json")
+    outcome = inside("explain", compiled.folder, "--format", "json")
     assert outcome.code == 0, outcome.stderr
     found = json.loads(outcome.stdout)
     report = json.loads((compiled.folder / "report.json").read_text())

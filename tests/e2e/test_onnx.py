@@ -132,7 +132,7 @@ def test_a_description_in_the_metadata(folder: Path, tmp_path: Path) -> None:
         (("--input", "image=gone.npy"), 2, "gone.npy: no such file"),
         (("--input", "image=flat.npy"), 3, "must be float32 [1, 3, 32, 24], not float32 [4]"),
         (("--input", "image=flat.npy", "--input", "image=flat.npy"), 3, "must be float32"),
-        (("--box", "0,0,9,9"), 2, "--box is for a picture"),
+        (("--input", "image=flat.npy", "--box", "0,0,9,9"), 2, "--input is for one run on arrays"),
     ],
 )
 def test_inputs_that_do_not_fit(words: tuple[str, ...], code: int, says: str, folder: Path) -> None:

@@ -82,7 +82,7 @@ def test_json_and_csv(compiled: Compiled) -> None:
     assert sum(part["bytes"] for part in data["bytes"]["parts"]) == sum(on_disk(compiled.folder).values())
     assert data["latency"] is None
     assert data["notes"]
-    rows = list(csv.DictReader(io.StringIO(bhpe("report", compiled.folder, "--format", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(inside("report", compiled.folder, "--format", "csv").stdout)))
     assert [row["name"] for row in rows] == [layer["name"] for layer in data["layers"]]
     assert sum(int(row["bytes"]) for row in rows) == data["bytes"]["layers"]
 

@@ -10,6 +10,8 @@ import pytest
 from bhpe_compile.runtime import Model
 from tests.command import inside
 
+pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
+
 
 def kinds(folder: Path) -> set[str]:
     with Model(folder) as model:
@@ -17,7 +19,7 @@ def kinds(folder: Path) -> set[str]:
 
 
 def test_everything_in_float(example: Path, tmp_path: Path) -> None:
-    words = ("--dense", "fp32", "--residual", "fp32", "--target", "native", "-o", tmp_path / "a")
+    words = ("--dense", "fp32", "--residual", "fp32", "--target", "x86", "-o", tmp_path / "a")
     outcome = inside(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "dense layers  fp32" in outcome.stderr
@@ -26,7 +28,13 @@ def test_everything_in_float(example: Path, tmp_path: Path) -> None:
     assert report["options"] | {"dense": "fp32", "residual": "fp32"} == report["options"]
     assert (report["calibration"], report["weights"]["int8"]) == (None, 0)
     verified = json.loads(inside("verify", tmp_path / "a", "--format", "json").stdout)
-    assert (verified["ok"], verified["int8_layers"], verified["rounding"]) == (True, 0, None)
+    assert (verified["ok"], verified["equal"], verified["int8_layers"]) == (True, False, 0)
+    assert len(verified["float_parts"]) > 1
+    shown = inside("verify", tmp_path / "a").stdout
+    assert f"float layers        {verified['float_parts'][0]} and " in shown
+    bisected = inside("verify", tmp_path / "a", "--bisect")
+    assert bisected.code == 3
+    assert "is computed in float and feeds signs or levels" in bisected.stderr
 
 
 def test_pictures_of_the_user(example: Path, tmp_path: Path) -> None:
@@ -34,7 +42,7 @@ def test_pictures_of_the_user(example: Path, tmp_path: Path) -> None:
     pictures.mkdir()
     (pictures / "one.png").write_bytes((example / "person.png").read_bytes())
     (pictures / "notes.txt").write_text("no picture")
-    words = ("--calibrate", pictures, "--target", "native", "-o", tmp_path / "a", "--format", "json")
+    words = ("--calibrate", pictures, "--target", "x86", "-o", tmp_path / "a", "--format", "json")
     outcome = inside(example / "model.pt", *words)
     assert outcome.code == 0, outcome.stderr
     assert "int8, calibrated on 1 picture\n" in outcome.stderr
@@ -60,7 +68,7 @@ def test_what_is_refused(
     (tmp_path / "empty").mkdir()
     for name in ("person.png", "model.pt"):
         (tmp_path / name).write_bytes((example / name).read_bytes())
-    outcome = inside("model.pt", *words, "--target", "native", "-o", "a", "-q")
+    outcome = inside("model.pt", *words, "--target", "x86", "-o", "a", "-q")
     assert outcome.code in (2, 3)
     assert message in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1

@@ -93,7 +93,7 @@ def test_overlay_is_the_picture_with_marks(pose: Path, example: Path) -> None:
 
 
 def test_stdout_without_a_file(pose: Path, compiled: Compiled, example: Path) -> None:
-    outcome = bhpe("run", compiled.folder, example / "person.png")
+    outcome = inside("run", compiled.folder, example / "person.png")
     assert outcome.code == 0, outcome.stderr
     assert json.loads(outcome.stdout) == json.loads((pose / "pose.json").read_text())
 

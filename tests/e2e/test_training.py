@@ -56,13 +56,13 @@ def test_a_student_is_distilled_evaluated_and_compiled(people: Path, model: Path
         "distill", model, "--images", people / "set", *body, "-o", student, *SMALL, "--samples", "8", "-q"
     )
     assert (outcome.code, outcome.stdout, outcome.stderr) == (0, "", "")
-    outcome = bhpe(
+    outcome = inside(
         "eval", model, student, "--data", people / "set", *body, "--no-mean-pose", "--format", "json"
     )
     assert outcome.code == 0, outcome.stderr
     rows = json.loads(outcome.stdout)["rows"]
     assert sorted(rows) == ["model.pt: full precision", "student.pt: binarized"]
-    outcome = bhpe(student, "--target", "x86", "-o", tmp_path / "compiled", "--dry-run")
+    outcome = inside(student, "--target", "x86", "-o", tmp_path / "compiled", "--dry-run")
     assert outcome.code == 0, outcome.stderr
     assert "binary" in outcome.stdout
 
@@ -73,7 +73,7 @@ def distill_words(people: Path, model: Path, output: Path) -> tuple[str | Path, 
 
 
 def distilled(people: Path, model: Path, output: Path, *more: str | Path) -> Outcome:
-    return bhpe(*distill_words(people, model, output), *more)
+    return inside(*distill_words(people, model, output), *more)
 
 
 def test_a_student_goes_on(people: Path, model: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_a_student_cannot_go_on_from(
 
 def test_full_precision_goes_on_in_its_own_crops(people: Path, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "more.pt"
-    outcome = bhpe(*train(people, output, "--samples", "4", "--from", str(model), "--own-boxes", "1"))
+    outcome = inside(*train(people, output, "--samples", "4", "--from", str(model), "--own-boxes", "1"))
     assert outcome.code == 0, outcome.stderr
     assert "own boxes   100% of the crops" in outcome.stderr
     (kept,) = (tmp_path / "more.pt.training").glob("boxes-*.npy")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bhpe_compile.cli import console
 from bhpe_compile.errors import InputError, ToolchainError, UsageError
 from bhpe_compile.evaluate.dataset import SynthDataset
 from bhpe_compile.evaluate.open import open_dataset
@@ -17,7 +18,7 @@ from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.generate import generate
 from bhpe_compile.evaluate.synth.render import open_context
 from bhpe_compile.processes import python_command
-from tests.command import bhpe, environment
+from tests.command import environment, inside
 
 pytest.importorskip("moderngl")
 try:
@@ -202,34 +203,36 @@ def test_a_full_disk_is_one_clear_line(
         generate(tmp_path, body_path, 1, SEED, "test")
 
 
-def test_the_commands(body_path: Path, tmp_path: Path) -> None:
+def test_the_commands(body_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 1e9)  # a busy machine would get more lines
     folder = tmp_path / "set"
     arguments = ("data", "synth", "--count", 3, "--seed", 9, "--body", body_path, "-o", folder)
-    made = bhpe(*map(str, arguments), "--format", "json")
+    made = inside(*map(str, arguments), "--format", "json")
     assert made.code == 0
     assert "3, train split, seed 9" in made.stderr
     assert made.stderr.count("people: ") == 1  # a log gets one line a stage
     told = json.loads(made.stdout)
     assert (told["count"], told["seed"], told["split"], told["shard"]) == (3, 9, "train", store.SHARD)
-    checked = bhpe("data", "check", folder, "--format", "json")
+    checked = inside("data", "check", folder, "--format", "json")
     assert checked.code == 0
     assert json.loads(checked.stdout)["ok"] is True
-    assert bhpe("data", "check", folder, "-q").stdout == ""
-    other = bhpe("data", "synth", "--count", "4", "--seed", "9", "--body", body_path, "-o", folder)
+    assert inside("data", "check", folder, "-q").stdout == ""
+    other = inside("data", "synth", "--count", "4", "--seed", "9", "--body", body_path, "-o", folder)
     assert other.code == 2
     assert other.stderr.startswith("error: ")
     assert other.stderr.count("\n") == 1
     flip(folder / "images" / "000001.jpg")
-    damaged = bhpe("data", "check", folder)
+    damaged = inside("data", "check", folder)
     assert damaged.code == 3
     assert "000001.jpg" in damaged.stderr
 
 
 def test_commands_refuse_what_is_no_set(tmp_path: Path) -> None:
-    assert bhpe("data", "check", tmp_path).code == 2
-    assert bhpe("data", "synth", "--count", "0", "-o", tmp_path / "x").code == 2
+    assert inside("data", "check", tmp_path).code == 2
+    assert inside("data", "synth", "--count", "0", "-o", tmp_path / "x").code == 2
     assert (
-        bhpe("data", "synth", "--count", "1", "--body", tmp_path / "none.npz", "-o", tmp_path / "x").code == 2
+        inside("data", "synth", "--count", "1", "--body", tmp_path / "none.npz", "-o", tmp_path / "x").code
+        == 2
     )
     assert not (tmp_path / "x").exists()
     assert list(tmp_path.iterdir()) == []

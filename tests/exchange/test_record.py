@@ -113,8 +113,11 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "bhpe.binary_linear.default": lambda x, m: torch.ops.bhpe.binary_linear(
         x[:, :, 0, 0], m.vector, m.square, m.vector, m.vector
     ),
+    "bhpe.cell_mean.default": lambda x, m: torch.ops.bhpe.cell_mean(x),
     "bhpe.crop.default": lambda x, m: torch.ops.bhpe.crop(x.abs(), boxes(x), 3, 2),
     "bhpe.heat_map.default": lambda x, m: torch.ops.bhpe.heat_map(x * 3, 2),
+    "bhpe.logistic.default": lambda x, m: torch.ops.bhpe.logistic(x * 3),
+    "bhpe.rotation_vector.default": lambda x, m: torch.ops.bhpe.rotation_vector(x[:, 0, :, 0]),
     "bhpe.rprelu.default": lambda x, m: torch.ops.bhpe.rprelu(x, m.vector, m.vector, m.vector),
     "bhpe.sample_points.default": lambda x, m: torch.ops.bhpe.sample_points(x, x[:, 0, :3, :2].abs()),
     "bhpe.soft_argmax.default": lambda x, m: torch.ops.bhpe.soft_argmax(x * 3, 2, 3),

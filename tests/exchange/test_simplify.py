@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from bhpe_compile.exchange import simplify as module
 from bhpe_compile.exchange.nodes import layer_of, weight_of
-from bhpe_compile.exchange.simplify import simplify
+from bhpe_compile.exchange.simplify import Simplifier, simplify
 from tests.passes.fold.graphs import Builder, node_named, op_types, run, text
+
+
+@pytest.fixture(autouse=True)
+def _a_process_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Simplifier", Simplifier)  # the tests of other files share one
 
 
 def foldable() -> tuple[ir.Model, NDArray[np.float32]]:

@@ -19,7 +19,8 @@ from bhpe_compile.kernels import Kernel
 from bhpe_compile.kernels.kernel import Array
 from bhpe_compile.passes.lower.codegen import build_object
 from bhpe_compile.processes import python_command
-from bhpe_compile.runtime.emulate import emulator_command
+from bhpe_compile.runtime.emulate import WASM, emulator_command
+from bhpe_compile.runtime.wasi import wasi_runner
 from bhpe_compile.targets import Target
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -74,7 +75,9 @@ CODES = {"i": 0, "u": 1, "f": 2}
 
 def skip_without_emulator(target: Target) -> None:
     """Skip, saying why, where its code cannot be linked or run."""
-    if shutil.which(target.emulator or "") is None:
+    if target.emulator == WASM:
+        pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
+    elif shutil.which(target.emulator or "") is None:
         pytest.skip(f"{target.emulator} is not installed: {target.name} kernels are compiled but not run")
     pytest.importorskip("ziglang", reason="the ziglang package links executables for other CPUs")
 
@@ -83,14 +86,14 @@ def run_all(
     folder: Path, cases: list[tuple[Kernel, dict[str, Array]]], target: Target
 ) -> list[dict[str, Array]]:
     """Outputs by role of each kernel on its arrays, run in one process."""
-    isa, command = target.isa, emulator_command(target.emulator or "")
-    assert command is not None
+    isa = target.isa
     functions = {kernel.symbol(): kernel.prim_func(isa) for kernel, _ in cases}
     code, _ = build_object(functions, tvm.target.Target(dict(target.llvm)), scheduled=True)
     (folder / "kernels.o").write_bytes(code)
     (folder / "main.c").write_text(_source([kernel for kernel, _ in cases], isa))
     program = folder / "program"
-    zig = python_command("-m", "ziglang", "cc", *target.zig_driver, "-O1")
+    # stripped, as a driver is: zig builds a C library for each way of linking
+    zig = python_command("-m", "ziglang", "cc", *target.zig_driver, "-O1", "-s")
     _check([*zig, str(folder / "main.c"), str(folder / "kernels.o"), "-lm", "-o", str(program)])
     with (folder / "in.bin").open("wb") as file:
         for kernel, arrays in cases:
@@ -98,7 +101,7 @@ def run_all(
                 if not p.is_output:
                     assert arrays[p.role].shape == p.shape, p
                     file.write(np.ascontiguousarray(arrays[p.role], p.dtype).tobytes())
-    _check([*command, str(program), str(folder / "in.bin"), str(folder / "out.bin")])
+    _run(program, "in.bin", "out.bin", emulator=target.emulator or "")
     data, at, results = (folder / "out.bin").read_bytes(), 0, []
     for kernel, _ in cases:
         outputs: dict[str, Array] = {}
@@ -110,6 +113,17 @@ def run_all(
         results.append(outputs)
     assert at == len(data)
     return results
+
+
+def _run(program: Path, *arguments: str, emulator: str) -> None:
+    """Run it in its folder."""
+    if emulator == WASM:
+        problem = wasi_runner()(program.parent, program.name, arguments).problem
+        assert not problem, problem
+        return
+    command = emulator_command(emulator)
+    assert command is not None
+    _check([*command, str(program), *arguments], program.parent)
 
 
 def _source(kernels: list[Kernel], isa: VectorIsa) -> str:
@@ -140,6 +154,6 @@ def _source(kernels: list[Kernel], isa: VectorIsa) -> str:
     return "\n".join(lines)
 
 
-def _check(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _check(command: list[str], folder: Path | None = None) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command[0]} failed: {done.stderr[-2000:]}"

@@ -13,9 +13,10 @@ import pytest
 import tvm
 from numpy.typing import NDArray
 
-from bhpe_compile.kernels import PASS_CONFIG, BinaryConv2d, BinaryConvTranspose2d, Kernel
+from bhpe_compile.kernels import BinaryConv2d, BinaryConvTranspose2d, Kernel
 from bhpe_compile.kernels.kernel import Parameter, pack_bits
 from bhpe_compile.passes.fold.round_constants import round_to
+from bhpe_compile.passes.lower.codegen import build_library
 from bhpe_compile.targets import get_target
 from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
 
@@ -49,15 +50,14 @@ EVERY = [AVX512, AVX2, NEON]
 
 
 def compiled(kernel: Kernel, isa: VectorIsa) -> Any:
-    """The compiled module of one kernel."""
-    with tvm.transform.PassContext(config=PASS_CONFIG):
-        module = tvm.IRModule({kernel.symbol(): kernel.prim_func(isa)})
-        return tvm.compile(module, target=tvm.target.Target(TARGETS[isa.name]))
+    """The module of one kernel, compiled as a user's is."""
+    target = tvm.target.Target(TARGETS[isa.name])
+    return build_library({kernel.symbol(): kernel.prim_func(isa)}, target, scheduled=True)[0]
 
 
 def assembly(kernel: Kernel, isa: VectorIsa) -> str:
     """The assembly of one kernel."""
-    return str(compiled(kernel, isa).mod.inspect_source("asm"))
+    return str(compiled(kernel, isa).inspect_source("asm"))
 
 
 def run(kernel: Kernel, isa: VectorIsa, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -67,7 +67,7 @@ def run(kernel: Kernel, isa: VectorIsa, arrays: dict[str, Array]) -> dict[str, A
     written by two of them.
     """
     parameters = kernel.parameters(isa)
-    function = compiled(kernel, isa).jit()[kernel.symbol()]
+    function = compiled(kernel, isa)[kernel.symbol()]
 
     def call(*scalars: tuple[int, int], junk: int = 0x5A) -> dict[str, Array]:
         tensors = []

@@ -13,7 +13,7 @@ from bhpe_compile.report.advice import WASTED, Advice
 from bhpe_compile.report.compare import Limits, Subject, compare
 from bhpe_compile.report.html import MOST_BYTES, compare_page, report_page
 from bhpe_compile.report.report import report_network
-from tests.report.conftest import PATIENCE
+from tests.browsers import PATIENCE
 from tests.report.made_up import HOSTILE, hostile_report
 
 Open = Callable[..., Any]

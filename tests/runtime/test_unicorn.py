@@ -20,7 +20,7 @@ def build(folder: Path, code: str) -> None:
     """A static AArch64 program from C."""
     static = get_target("arm").zig_driver
     (folder / "p.c").write_text("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n" + code)
-    zig_cc([*static, "-O2", "p.c", "-o", "p"], folder)
+    zig_cc([*static, "-O2", "-s", "p.c", "-o", "p"], folder)
 
 
 def test_arguments_files_and_stderr(tmp_path: Path) -> None:

@@ -16,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.kernels.int8_layout import stored
 from bhpe_compile.runtime.session import Session, StepInfo
+from bhpe_compile.targets import Target
 
 if TYPE_CHECKING:
     from bhpe_compile.kernels.kernel import Kernel
-    from bhpe_compile.targets import Target
 
 Array = NDArray[Any]
 
 WEIGHTS, CODE, LOWERING = "weights.bin", "code generation", "lower"
 """Where a wrong step comes from."""
+
+PASSING = frozenset({"Quantize", "PackBits", "TransposeChannels", "ConvertFloats", "MaxPool2d"})
+"""Kernels that pass values on: where they are right, what they read was wrong already."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,11 @@ class Described:
 
 @dataclass(frozen=True)
 class Blame:
-    """A wrong step: where the fault lies, in what, and what the step reads and should write (see `repro`)."""
+    """A wrong step: where the fault lies, in what, and (where it is a kernel) the contents of step.npz (`repro`)."""
 
     origin: str
+    step: StepInfo
     what: str
-    expected: Array | None = None
-    found: Array | None = None
     arguments: Mapping[str, Array] | None = None
 
 
@@ -54,73 +57,85 @@ def lowered_again(artifact: Path, target: Target, session: Session) -> dict[int,
     from bhpe_compile.passes.lower.describe import ARRAY_ROLES, describe
 
     found: dict[tuple[str, str], deque[Described]] = defaultdict(deque)
-    for node in Compilation.of_artifact(artifact, target).kernels.graph:
-        if not g.is_kernel(node):
-            continue
+    for node in filter(g.is_kernel, Compilation.of_artifact(artifact, target).kernels.graph):
         kernel = describe(node)
         operands = g.operands_of(node)
         arrays = {r: a for r, v in operands.items() if r in ARRAY_ROLES and (a := g.array_of(v)) is not None}
         constants = kernel.constants(target.isa, arrays)
         found[g.text(node, "layer"), node.op_type].append(Described(kernel, constants))
-    steps = [step for step in session.steps if found.get((step.layer, step.kind))]
     return {
-        step.index: found[step.layer, step.kind].popleft() for step in steps if found[step.layer, step.kind]
+        step.index: waiting.popleft()
+        for step in session.steps
+        if (waiting := found.get((step.layer, step.kind)))
     }
 
 
-def wrong_constant(
-    session: Session, described: Mapping[int, Described], feeds: Mapping[str, Array]
-) -> tuple[StepInfo, Blame] | None:
-    """The first step with a constant that is not what lowering packs."""
-    places = [
-        (step.index, k)
-        for step in session.steps
-        if step.index in described
-        for k, argument in enumerate(step.arguments)
-        if argument.constant and argument.name in described[step.index].constants
-    ]
-    taps = session.execute(feeds, taps=places).taps
-    for index, k in places:
-        step = session.steps[index]
-        role = step.arguments[k].name
-        want, got = described[index].constants[role], taps[index, k]
-        if want.tobytes() != got.tobytes():
-            blame = Blame(WEIGHTS, f"{role} of {step.layer}", want, got)
-            return step, _with_arguments(blame, step, described[index], session, feeds)
-    return None
+class Steps:
+    """Every step of a program that ran once, with all that it read and wrote; `outputs` are the program's."""
 
+    def __init__(
+        self,
+        session: Session,
+        feeds: Mapping[str, Array],
+        target: Target | None,
+        described: Mapping[int, Described],
+    ) -> None:
+        run = session.execute(
+            feeds, taps=[(step.index, k) for step in session.steps for k in range(len(step.arguments))]
+        )
+        self.steps, self.writers = session.steps, session.writers()
+        self.outputs, self.contents = run.outputs, run.taps
+        self.target, self.described = target, described
 
-def blame(
-    step: StepInfo, described: Described | None, session: Session, feeds: Mapping[str, Array], what: str
-) -> Blame:
-    """Who is to blame for a step whose result differs."""
-    if described is None:
-        return Blame(CODE, what)
-    places = [(step.index, k) for k in range(len(step.arguments))]
-    taps = session.execute(feeds, taps=places).taps
-    arrays = {a.name: taps[step.index, k] for k, a in enumerate(step.arguments) if k not in step.results}
-    wanted = described.kernel.reference(**arrays)
-    right = all(
-        step.arguments[k].dtype
-        != str(wanted[step.arguments[k].name].dtype)  # levels, in the target's own form
-        or np.array_equal(wanted[step.arguments[k].name], taps[step.index, k])
-        for k in step.results
-    )
-    return _with_arguments(Blame(LOWERING if right else CODE, what), step, described, session, feeds)
+    def wrong_constant(self) -> Blame | None:
+        """The first constant that is not what lowering packs."""
+        for index, one in self.described.items():
+            step = self.steps[index]
+            for k, argument in enumerate(step.arguments):
+                want = one.constants.get(argument.name) if argument.constant else None
+                if want is not None and want.tobytes() != self.contents[index, k].tobytes():
+                    return Blame(WEIGHTS, step, f"{argument.name} of {step.layer}", self._arguments(step))
+        return None
 
+    def blame(self, tensor: int, what: str) -> Blame:
+        """Who is to blame for the contents of a tensor: its writer, or where that passes values on, an earlier one."""
+        step = writer = self.steps[self.writers[tensor][0]]
+        while (right := self._is_right(step)) and step.kind in PASSING:
+            tensor = step.args[step.argument("x")]
+            if tensor not in self.writers:  # all the way from an input
+                step = writer
+                break
+            step = self.steps[self.writers[tensor][0]]
+        return Blame(LOWERING if right else CODE, step, what, self._arguments(step))
 
-def _with_arguments(
-    found: Blame, step: StepInfo, described: Described, session: Session, feeds: Mapping[str, Array]
-) -> Blame:
-    from dataclasses import replace
+    def _is_right(self, step: StepInfo) -> bool:
+        """Whether a step wrote what its kernel makes of what it read; generated code, which has none, is not."""
+        if step.index not in self.described:
+            return False
+        wanted = self._results(step, {})
+        return all(np.array_equal(wanted[step.roles[k]], self.contents[step.index, k]) for k in step.results)
 
-    places = [(step.index, k) for k in range(len(step.arguments))]
-    taps = session.execute(feeds, taps=places).taps
-    given = {k: taps[step.index, k] for k in range(len(step.arguments))}
-    arrays = {a.name: described.constants.get(a.name, given[k]) for k, a in enumerate(step.arguments)}
-    inputs = {name: arrays[name] for k, name in enumerate(step.roles) if k not in step.results}
-    result = step.results[-1]
-    expected = described.kernel.reference(**inputs)[step.roles[result]]
-    free = {f"argument{k}": given[k] for k, a in enumerate(step.arguments) if not a.constant}
-    arguments = free | {"expected": expected, "step": np.array(step.index), "result": np.array(result)}
-    return replace(found, arguments=arguments)
+    def _results(self, step: StepInfo, constants: Mapping[str, Array]) -> dict[str, Array]:
+        """What the kernel of a step makes of what it read, `constants` in the place of its own."""
+        read = {r: self.contents[step.index, k] for k, r in enumerate(step.roles) if k not in step.results}
+        found: dict[str, Array] = self.described[step.index].kernel.reference(**{**read, **constants})
+        if step.kind == "Quantize" and self.target is not None:
+            found = {"out": stored(found["out"], int(read["quantization"][1]), self.target.isa.int8)}
+        return found
+
+    def _arguments(self, step: StepInfo) -> Mapping[str, Array] | None:
+        if step.index not in self.described:
+            return None
+        constants = {r: a for r, a in self.described[step.index].constants.items() if r in step.roles}
+        every = self._results(step, constants)
+        wanted = {k: every[step.roles[k]] for k in step.results}
+        result = next(
+            (k for k, a in wanted.items() if not np.array_equal(a, self.contents[step.index, k])),
+            step.results[-1],
+        )
+        free = {
+            f"argument{k}": self.contents[step.index, k]
+            for k, a in enumerate(step.arguments)
+            if not a.constant
+        }
+        return free | {"expected": wanted[result], "step": np.array(step.index), "result": np.array(result)}

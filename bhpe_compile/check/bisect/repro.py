@@ -11,18 +11,21 @@ README.md      what was found, and the command
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper
+from onnx.utils import Extractor
 
 from bhpe_compile.archive import npz_bytes
 from bhpe_compile.check.verify.oracle import run_values
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.text import to_utf8
 
 Array = NDArray[Any]
 
@@ -87,7 +90,7 @@ def write_repro(
         "inputs.npz": npz_bytes(feeds),
         "expected.npz": npz_bytes(expected),
         "run.py": SCRIPT.encode(),
-        "README.md": text.encode(),
+        "README.md": to_utf8(text),
     }
     if step is not None:
         contents |= {"step.npz": npz_bytes(step), "step.py": STEP_SCRIPT.encode()}
@@ -103,47 +106,31 @@ def write_repro(
 
 
 def extract(
-    model: onnx.ModelProto, target: str, stops: Iterable[str], values: Mapping[str, Array]
+    model: onnx.ModelProto, target: str, values: Mapping[str, Array]
 ) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """The part of `model` that computes `target` from values in `stops`, and those values.
-
-    Every value of `stops` has to be in `values`; graph inputs always stop.
-    """
-    known = (set(stops) | {value.name for value in model.graph.input}) - {target}
-    producers = {name: k for k, node in enumerate(model.graph.node) for name in node.output}
-    constants = {tensor.name for tensor in model.graph.initializer}
-    nodes: set[int] = set()
-    used: set[str] = set()
+    """The part of `model` that computes `target` from `values`, and those of them that it reads."""
+    producers = {name: node for node in model.graph.node for name in node.output}
     inputs: dict[str, Array] = {}
-    waiting = [target]
+    waiting, seen = [target], set[str]()
     while waiting:
         name = waiting.pop()
-        if not name or name in used:
+        if name in seen:
             continue
-        used.add(name)
-        if name in known and name in values:
+        seen.add(name)
+        if name in values and name != target:
             inputs[name] = values[name]
-        elif name not in constants and name in producers:
-            nodes.add(producers[name])
-            waiting += model.graph.node[producers[name]].input
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    del part.graph.node[:], part.graph.initializer[:], part.graph.input[:], part.graph.output[:]
-    del part.graph.value_info[:], part.metadata_props[:]
-    part.graph.node.extend(model.graph.node[k] for k in sorted(nodes))
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
-    part.graph.input.extend(
-        onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-        )
-        for name, array in inputs.items()
+        elif name in producers:
+            waiting += producers[name].input
+    described = onnx.ModelProto()
+    described.CopyFrom(model)
+    del described.graph.value_info[:], described.metadata_props[:]
+    known = {value.name for value in (*described.graph.input, *described.graph.output)}
+    described.graph.value_info.extend(
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in (inputs | {target: values[target]}).items()
+        if name not in known
     )
-    part.graph.output.append(onnx.helper.make_empty_tensor_value_info(target))
-    kinds = {(node.domain, node.op_type) for node in part.graph.node}
-    bodies = [body for body in part.functions if (body.domain, body.name) in kinds]
-    del part.functions[:]
-    part.functions.extend(bodies)
-    return part, {name: np.asarray(array) for name, array in inputs.items()}
+    return Extractor(described).extract_model(list(inputs), [target]), inputs
 
 
 def write_layer(
@@ -154,12 +141,16 @@ def write_layer(
     target: str,
     text: str,
     *,
-    expected: Array | None = None,
+    found: Mapping[str, Array] | None = None,
     step: Mapping[str, Array] | None = None,
 ) -> tuple[Path, ...]:
-    """The part of `model` between the values `stops` and `target`, what it reads and what is expected: `expected`, or
-    what `model` computes. step: a wrong step of a program, what it really read and should write."""
+    """The part of `model` between the values `stops` and `target`, what it reads, and what is expected: what `model`
+    computes, or where `found` has the values of another one, what that computes from values that are equal in both.
+    step: a wrong step of a program, what it really read and should write."""
     values = run_values(model, feeds, [*stops, target])
-    part, inputs = extract(model, target, stops, values)
-    wanted = {"expected": values[target] if expected is None else expected}
-    return write_repro(folder, part, inputs, wanted, text, step)
+    expected = values[target]
+    if found is not None:
+        expected = found[target]
+        values = {n: a for n, a in values.items() if n == target or np.array_equal(a, found[n])}
+    part, inputs = extract(model, target, values)
+    return write_repro(folder, part, inputs, {"expected": expected}, text, step)

@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bhpe_compile.check.bisect.blame import Blame, blame, lowered_again, wrong_constant
+from bhpe_compile.artifact.load import load_onnx
+from bhpe_compile.check.bisect.blame import Steps, lowered_again
 from bhpe_compile.check.bisect.remake import options_of, remake
 from bhpe_compile.check.bisect.repro import check_folder, write_layer
 from bhpe_compile.check.verify.compare import allowed, differences
@@ -26,7 +28,7 @@ from bhpe_compile.check.verify.oracle import Oracle, OracleRun
 from bhpe_compile.check.verify.verify import watched_steps
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
-from bhpe_compile.runtime.session import Session, StepInfo
+from bhpe_compile.runtime.session import Session
 
 Array = NDArray[Any]
 Tick = Callable[[str], None]
@@ -133,7 +135,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.tick("ONNX Runtime")
-        self.model = onnx.load(self.path / "model.onnx")
+        self.model = load_onnx(self.path / "model.onnx")
         self.oracle = Oracle(self.model, self.interface)
         if self.oracle.float_parts:
             raise InputError(
@@ -154,31 +156,20 @@ class _Search:
         if content != (self.path / "model.onnx").read_bytes():
             self.remarks.append("model.onnx is not what the checkpoint and the recorded options give now")
         feeds = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
-        values = Frozen(folded).run(feeds)
+        arrays = {name: value.numpy() for name, value in Frozen(folded).run(feeds).items()}
         compared = differing = 0
-        first = ""
         for name, layer in layers_of(onnx.load_from_string(content)).items():
-            want, got = layer.of_value(values[layer.x].numpy()), self.expected.reads.get(name)
-            compared += want.size
-            differ = want.size
-            if got is not None and got.shape == want.shape:
-                differ = int((got != want).sum())
-            differing += differ
-            if differ and not first:
-                first = name
-                self.culprit = Culprit(
-                    CHECKPOINT, self._writer_of(layer.x, name), _told(name, differ, want.size)
-                )
-        outputs = {name: values[name].numpy() for name in self.expected.outputs}
-        self._outputs(outputs, CHECKPOINT)
+            want, got = layer.of_value(arrays[layer.x]), self.expected.reads.get(name)
+            fits = got is not None and got.shape == want.shape
+            differ = int(np.count_nonzero(got != want)) if fits else want.size
+            compared, differing = compared + want.size, differing + differ
+            if differ and self.culprit is None:
+                what = _told(name, differ, want.size)
+                self.culprit = Culprit(CHECKPOINT, self._writer_of(layer.x, name), what)
+                if name in self.oracle.layers:
+                    self._write(self.oracle.layers[name].x, found=arrays)
+        self._outputs(arrays)
         self.stages.append(StageResult(CHECKPOINT, self.culprit is None, compared, differing))
-        if self.culprit is not None and self.repro is not None:
-            names = [layer.x for layer in self.oracle.layers.values()]
-            wanted = {name: value.numpy() for name, value in values.items()}
-            target = next((layer.x for layer in self.oracle.layers.values() if layer.name == first), "")
-            self.files = write_layer(
-                self.repro, self.model, self.feeds, names, target, self._text(), expected=wanted.get(target)
-            )
 
     def _writer_of(self, value: str, reader: str) -> str:
         """The layer that wrote what `reader` reads; `reader` where no layer did."""
@@ -190,13 +181,11 @@ class _Search:
             value = next((name for name in node.input if name in producers), "")
         return reader
 
-    def _outputs(self, got: Mapping[str, Array], origin: str) -> None:
-        if self.culprit is not None:
-            return
+    def _outputs(self, got: Mapping[str, Array]) -> None:
         for name, gap in differences(self.interface, got, self.expected.outputs).items():
-            if gap > allowed(self.interface.output(name), exact=True):
-                self.culprit = Culprit(origin, name, f"output {name}: off by {gap:.3g}")
-                return
+            if self.culprit is None and gap > allowed(self.interface.output(name), exact=True):
+                self.culprit = Culprit(CHECKPOINT, name, f"output {name}: off by {gap:.3g}")
+                self._write(name, found=got)
 
     def through_program(self, manifest: Mapping[str, Any]) -> None:
         """Every step of the compiled program against model.onnx."""
@@ -212,72 +201,51 @@ class _Search:
         with open_session(self.path) as session:
             described = {} if target is None else lowered_again(self.path, target, session)
             self.tick("program")
-            wrong = wrong_constant(session, described, self.feeds)
-            found = self._first_wrong(session)
-            if wrong is not None:
-                step, why = wrong
-            elif found is not None:
-                step, what = found
-                why = blame(step, described.get(step.index), session, self.feeds, what)
-            else:
-                return
+            steps = Steps(session, self.feeds, target, described)
+            first = self._first_difference(session, steps)
+        found = steps.wrong_constant() or (steps.blame(*first) if first is not None else None)
+        if found is None:
+            return
         self.stages[-1] = replace(self.stages[-1], ok=False)
-        self._blame_step(step, why)
+        step = found.step
+        notes = (f"step {step.index}, kernel {step.symbol}",)
+        self.culprit = Culprit(found.origin, step.layer or step.symbol, found.what, notes)
+        if self.repro is not None:
+            node = next((one for one in self.model.graph.node if one.name == step.layer), None)
+            target_value = node.output[0] if node is not None else self.model.graph.output[0].name
+            self._write(target_value, step=found.arguments)
 
-    def _first_wrong(self, session: Session) -> tuple[StepInfo, str] | None:
-        """The step that wrote the first sign, level or output that differs; adds the stage."""
-        watched = watched_steps(session, self.oracle)
-        taps = [(step.index, step.argument("x")) for step in watched]
-        run = session.execute(self.feeds, taps=taps)
-        writers = session.writers()
+    def _first_difference(self, session: Session, steps: Steps) -> tuple[int, str] | None:
+        """The first tensor of which a sign, a level or an output differs, and what does; adds the stage."""
         compared = differing = 0
-        first: tuple[StepInfo, str] | None = None
-        for step, place in zip(watched, taps, strict=True):
-            want = self.expected.reads[step.layer]
-            got = self.oracle.layers[step.layer].of_memory(run.taps[place], want.shape)
+        first: tuple[int, str] | None = None
+        for step in watched_steps(session, self.oracle):
+            want, x = self.expected.reads[step.layer], step.argument("x")
+            got = self.oracle.layers[step.layer].of_memory(steps.contents[step.index, x], want.shape)
             differ = int((got != want).sum())
             compared, differing = compared + want.size, differing + differ
             if differ and first is None:
-                index = writers[step.args[place[1]]][0] if step.args[place[1]] in writers else step.index
-                first = self._layer_step(session, index), _told(step.layer, differ, want.size)
-        for tensor in session.outputs:
-            gap = differences(
-                self.interface,
-                {tensor.name: run.outputs[tensor.name]},
-                {tensor.name: self.expected.outputs[tensor.name]},
-            )[tensor.name]
-            if first is None and gap > allowed(self.interface.output(tensor.name), exact=True):
-                index = writers[tensor.id][0] if tensor.id in writers else len(session.steps) - 1
-                first = session.steps[index], f"output {tensor.name}: off by {gap:.3g}"
+                first = step.args[x], _told(step.layer, differ, want.size)
+        for name, gap in differences(self.interface, steps.outputs, self.expected.outputs).items():
+            if first is None and gap > allowed(self.interface.output(name), exact=True):
+                tensor = next(one.id for one in session.outputs if one.name == name)
+                first = tensor, f"output {name}: off by {gap:.3g}"
         self.stages.append(StageResult(PROGRAM, first is None, compared, differing))
         return first
 
-    @staticmethod
-    def _layer_step(session: Session, index: int) -> StepInfo:
-        """The step itself, or the layer in front of a Quantize or a conversion, which only passes values on."""
-        writers = session.writers()
-        step = session.steps[index]
-        while step.kind in ("Quantize", "PackBits", "TransposeChannels", "ConvertFloats", "MaxPool2d"):
-            tensor = step.args[step.argument("x")]
-            if tensor not in writers:
-                return step
-            step = session.steps[writers[tensor][0]]
-        return step
-
-    def _blame_step(self, step: StepInfo, why: Blame) -> None:
-        notes = (f"step {step.index}, kernel {step.symbol}",)
-        self.culprit = Culprit(why.origin, step.layer or step.symbol, why.what, notes)
-        if self.repro is None:
-            return
-        names = [layer.x for layer in self.oracle.layers.values()]
-        node = next((one for one in self.model.graph.node if one.name == step.layer), None)
-        target = node.output[0] if node is not None else self.model.graph.output[0].name
-        self.files = write_layer(
-            self.repro, self.model, self.feeds, names, target, self._text(), step=why.arguments
-        )
-
-    def _text(self) -> str:
-        return describe(self.culprit, self.path) if self.culprit is not None else ""
+    def _write(
+        self,
+        target: str,
+        *,
+        found: Mapping[str, Array] | None = None,
+        step: Mapping[str, Array] | None = None,
+    ) -> None:
+        if self.repro is not None and self.culprit is not None:
+            stops = [layer.x for layer in self.oracle.layers.values()]
+            text = describe(self.culprit, self.path)
+            self.files = write_layer(
+                self.repro, self.model, self.feeds, stops, target, text, found=found, step=step
+            )
 
 
 def _told(layer: str, differ: int, size: int) -> str:

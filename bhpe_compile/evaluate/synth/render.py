@@ -21,10 +21,14 @@ from bhpe_compile.evaluate.synth.shaders import FRAGMENT, VERTEX
 if TYPE_CHECKING:
     import moderngl
 
-DRAWN = (WIDTH * 3 // 2, HEIGHT * 3 // 2)
-"""Size that is drawn."""
+Size = tuple[int, int]
+"""Width, height."""
 
 NEAR, FAR = 0.1, 50.0
+"""Metres from the camera between which something is drawn."""
+
+DEPTH = 0.5
+"""Metres before and behind a body that are drawn as well."""
 
 HINT = "install moderngl (pip install '.[eval]') and Debian's libegl1 and libgl1-mesa-dri"
 
@@ -42,7 +46,7 @@ def open_context() -> moderngl.Context:
 
 
 class Renderer:
-    """Draws bodies of one topology at 384x512."""
+    """Draws bodies of one topology, at 384x512 where nothing else is said."""
 
     def __init__(
         self, faces: NDArray[np.int64], rest: NDArray[np.float32], part: NDArray[np.float32]
@@ -55,9 +59,7 @@ class Renderer:
         context.enable(moderngl.DEPTH_TEST)
         context.front_face = "ccw"
         self._program = context.program(vertex_shader=VERTEX, fragment_shader=FRAGMENT)
-        self._target = context.framebuffer(
-            [context.renderbuffer(DRAWN, 4)], context.depth_renderbuffer(DRAWN)
-        )
+        self._target = self._framebuffer((WIDTH, HEIGHT))
         count = len(rest)
         fixed = np.hstack([rest, part]).astype("f4")
         self._moving = context.buffer(reserve=count * 24)
@@ -82,21 +84,25 @@ class Renderer:
         view: View,
         look: Appearance,
         skirt: tuple[NDArray[np.float32], NDArray[np.int32]] | None = None,
+        size: Size | None = None,
     ) -> NDArray[np.uint8]:
-        """uint8 [512, 384, 4]: colours times coverage, and coverage, of a body in camera space.
+        """uint8 [H, W, 4]: colours times coverage, and coverage, of a body in camera space.
 
-        `skirt`: [N, 9] positions, normals and places on the T-pose, and triangles.
+        `skirt`: [N, 9] positions, normals and places on the T-pose, and triangles. `size`: (W, H); with one the body
+        may be at any depth.
         """
+        width, height = size or (WIDTH, HEIGHT)
         program = self._program
         for name, value in look.uniforms.items():
             self._set(name, value)
         f, (cx, cy) = view.focal, view.principal + 0.5  # pixel centres have integer coordinates
-        self._set("camera", (2 * f / WIDTH, 2 * f / HEIGHT, 2 * cx / WIDTH - 1, 2 * cy / HEIGHT - 1))
-        self._set("planes", (NEAR, FAR))
+        self._set("camera", (2 * f / width, 2 * f / height, 2 * cx / width - 1, 2 * cy / height - 1))
+        self._set("planes", (NEAR, FAR) if size is None else _planes(vertices))
         self._set("extra", 0)
         self._moving.write(np.hstack([vertices, normals]).astype("f4"))
-        self._target.use()
-        self._target.clear(0.0, 0.0, 0.0, 0.0)
+        target = self._target_of((width, height))
+        target.use()
+        target.clear(0.0, 0.0, 0.0, 0.0)
         self._context.enable(self._cull)
         self._body.render()
         if skirt is not None:
@@ -113,15 +119,40 @@ class Renderer:
             array.render()
             for used in (array, *buffers):
                 used.release()
-        pixels = self._target.read(components=4)
+        pixels = target.read(components=4)
+        drawn = _drawn((width, height))
         large = Image.frombuffer(
-            "RGBa", DRAWN, pixels, "raw", "RGBa", 0, -1
+            "RGBa", drawn, pixels, "raw", "RGBa", 0, -1
         )  # OpenGL's first row is the lowest
-        return np.asarray(large.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
+        return np.asarray(large.resize((width, height), Image.Resampling.BOX))
+
+    def _target_of(self, size: Size) -> moderngl.Framebuffer:
+        """What is drawn into; the one of the last size is kept."""
+        if self._target.size != _drawn(size):
+            self._target.release()
+            self._target = self._framebuffer(size)
+        return self._target
+
+    def _framebuffer(self, size: Size) -> moderngl.Framebuffer:
+        drawn = _drawn(size)
+        return self._context.framebuffer(
+            [self._context.renderbuffer(drawn, 4)], self._context.depth_renderbuffer(drawn)
+        )
 
     def _set(self, name: str, value: Any) -> None:
         if name in self._program:  # the compiler drops what no shader uses
             self._program[name].value = value  # type: ignore[union-attr]
+
+
+def _drawn(size: Size) -> Size:
+    """Size that is drawn."""
+    return size[0] * 3 // 2, size[1] * 3 // 2
+
+
+def _planes(vertices: NDArray[np.float32]) -> tuple[float, float]:
+    """The depths between which a body is, and some more."""
+    depth = vertices[:, 2]
+    return max(NEAR, float(depth.min()) - DEPTH), float(depth.max()) + DEPTH
 
 
 def driver() -> str:

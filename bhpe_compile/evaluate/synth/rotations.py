@@ -68,4 +68,5 @@ def axis_angle(rotation: Matrix) -> NDArray[np.float64]:
     q = np.where(q[..., :1] < 0, -q, q)
     sine = np.linalg.norm(q[..., 1:], axis=-1, keepdims=True)
     angle = 2 * np.arctan2(sine, q[..., :1])
-    return np.asarray(np.where(sine > 1e-9, q[..., 1:] / np.maximum(sine, 1e-9), 0.0) * angle)
+    # the angle is twice its sine where that is small
+    return np.asarray(np.where(sine > 1e-9, q[..., 1:] / np.maximum(sine, 1e-9) * angle, 2 * q[..., 1:]))

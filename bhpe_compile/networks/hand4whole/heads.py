@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bhpe_compile.networks.layers import written_torch as _  # noqa: F401 (registers torch.ops.bhpe.cell_mean)
 from bhpe_compile.networks.layers.sampling import sample_features
 
 BODY_JOINTS, HAND_JOINTS = 25, 20
@@ -68,7 +69,7 @@ class BodyRotationNet(nn.Module):
         right_mcp: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return root [N, 6], body [N, 126], shape [N, 10], camera [N, 3]."""
-        pooled = body.mean((2, 3))
+        pooled = torch.ops.bhpe.cell_mean(body)
         rows = torch.cat(
             (
                 _joint_rows(self.body_conv(body), body_joints),
@@ -110,5 +111,5 @@ class FaceRegressor(nn.Module):
         self.jaw_pose_out = nn.Sequential(nn.Linear(in_channels, 6))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = features.mean((2, 3))
+        pooled = torch.ops.bhpe.cell_mean(features)
         return self.expr_out(pooled), self.jaw_pose_out(pooled)

@@ -169,7 +169,7 @@ class Hand4Whole(nn.Module):
         )
         face = self.face_roi_net(face_crop)
         expression, jaw = self.face_regressor(face)  # 12
-        depth = torch.sigmoid(camera[:, 2:]) * CAMERA_DEPTH  # 13
+        depth = torch.ops.bhpe.logistic(camera[:, 2:]) * CAMERA_DEPTH  # 13
         return {
             "hand_features": hands,
             "face_features": face,

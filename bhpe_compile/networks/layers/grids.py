@@ -55,3 +55,6 @@ FIXED_OFFSET = 0x808080
 """What makes the digits balanced; the numbers go from -0x808080 to 0x7F7F7F."""
 
 PLANES = 3
+
+MEAN = 4096
+"""Means over cells add up whole numbers of 1/4096, in float64."""

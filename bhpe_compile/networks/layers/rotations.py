@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bhpe_compile.networks.layers import written_torch as _  # noqa: F401 (registers the operator)
+from bhpe_compile.networks.layers.operator import gradient_of
+
 TINY_SQUARE = 1e-12
 
 
@@ -81,6 +84,14 @@ def quaternion_to_axis_angle(quaternion: Tensor) -> Tensor:
     return v * torch.where(w < 0, -factor, factor)
 
 
+def _float_formula(x: Tensor) -> Tensor:
+    return quaternion_to_axis_angle(matrix_to_quaternion(rotation_6d_to_matrix(x.float())))
+
+
+gradient_of("rotation_vector", _float_formula)
+
+
 def rotation_6d_to_axis_angle(x: Tensor) -> Tensor:
-    """[n, 6] -> axis-angle [n, 3] in radians; finite for any finite input."""
-    return quaternion_to_axis_angle(matrix_to_quaternion(rotation_6d_to_matrix(x)))
+    """[n, 6] -> axis-angle float32 [n, 3] in radians, in a written order; finite for any finite input."""
+    found: Tensor = torch.ops.bhpe.rotation_vector(x)
+    return found

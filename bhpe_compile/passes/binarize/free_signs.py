@@ -20,7 +20,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from bhpe_compile.networks.layers import sample_points as _  # noqa: F401 (registers the operator)
+from bhpe_compile.networks.layers import sample_points, written_torch  # noqa: F401 (register the operators)
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.residual import LocalResidual
 from bhpe_compile.passes.base import Note, Pass, PassResult
@@ -44,6 +44,7 @@ _KEEPS_SIGN_FUNCTIONS = {
     functional.avg_pool2d,
     functional.grid_sample,
     functional.max_pool2d,
+    torch.ops.bhpe.cell_mean,
     torch.ops.bhpe.sample_points,
 }
 _KEEPS_SIGN_METHODS = {

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 LARGEST_WEIGHT_LEVEL = 127
+SMALLEST_STEP = float(np.finfo(np.float32).tiny)
+"""Between levels: one divided by it is a number."""
 
 
 class QuantizeDense(Pass[ir.Model]):
@@ -87,9 +89,9 @@ class QuantizeDense(Pass[ir.Model]):
         if span is None:
             return self.refused(name, "no range of its input was measured")
         low, high = span
-        if low == high:
-            return self.refused(name, "its input was 0 in all calibration pictures")
         step = np.float32((high - low) / 255)
+        if step < SMALLEST_STEP:
+            return self.refused(name, "its input was 0 in all calibration pictures")
         zero = np.uint8(np.clip(np.rint(-low / step), 0, 255))
         why = self._replace(graph, node, weight, step, zero)
         if why:
@@ -145,7 +147,9 @@ class QuantizeDense(Pass[ir.Model]):
         layer = layer_of(node)
         if layer is not None:
             set_layer(new, layer)
+        kept = old.name
         substitute(graph, last, new, {old: out})
+        out.name = kept  # the value is the same, but for its rounding
         if last is not node:
             detach(graph, node)
         return ""
@@ -217,7 +221,7 @@ def no_kernel(node: ir.Node) -> str | None:
 
 
 def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:
-    """One step for each output channel; 1 for channels of zeros."""
+    """One step for each output channel; 1 for channels of zeros, or next to it."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight.astype(np.float64)).max(axis=others)
-    return np.where(largest > 0, largest / LARGEST_WEIGHT_LEVEL, 1).astype(np.float32)
+    steps = np.abs(weight.astype(np.float64)).max(axis=others) / LARGEST_WEIGHT_LEVEL
+    return np.where(steps >= SMALLEST_STEP, steps, 1).astype(np.float32)

@@ -18,7 +18,6 @@ from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.choose_tiles import ChooseTiles
 from bhpe_compile.passes.lower.describe import describe
-from bhpe_compile.passes.lower.expand_affines import ExpandAffines
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
@@ -27,6 +26,7 @@ from bhpe_compile.passes.lower.select_conversions import SelectConversions
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
+from bhpe_compile.passes.lower.write_out_operators import WriteOutOperators
 from bhpe_compile.targets.tile import NO_TILES, Tiles
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ PARTS = 8
 def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[Pass[ir.Model]]:
     """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
-        *(SliceGathers(), SelectKernels(), FuseEpilogue(), ExpandAffines(), ChannelLast()),
+        *(SliceGathers(), SelectKernels(), FuseEpilogue(), WriteOutOperators(), ChannelLast()),
         *(PackActivations(), QuantizeActivations(), NarrowStorage(), SelectTransposes(), SelectConversions()),
         ChooseTiles(tiles, isa),
     ]

@@ -203,6 +203,18 @@ def _map_sizes(node: ir.Node) -> dict[str, int]:
     return dict(zip(("batch", "height", "width", "channels"), sizes, strict=True))
 
 
+def _cell_mean(node: ir.Node) -> Kernel:
+    return k.CellMean(**_map_sizes(node))
+
+
+def _logistic(node: ir.Node) -> Kernel:
+    return k.Logistic(g.shape_of(g.operands_of(node)["x"]))
+
+
+def _rotation_vector(node: ir.Node) -> Kernel:
+    return k.RotationVector(g.shape_of(g.operands_of(node)["x"])[0])
+
+
 def _crop(node: ir.Node) -> Kernel:
     size = {name: g.integer(node, name) for name in ("out_height", "out_width")}
     return k.Crop(**_map_sizes(node), **size)
@@ -247,6 +259,7 @@ def _convert(node: ir.Node) -> Kernel:
 DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "BinaryConv2d": _binary_conv,
     "BinaryConvTranspose2d": _binary_deconv,
+    "CellMean": _cell_mean,
     "ConvertFloats": _convert,
     "Crop": _crop,
     "DenseConv2d": _dense_conv,
@@ -258,9 +271,11 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
     "Int8DepthwiseConv2d": _int8_depthwise,
+    "Logistic": _logistic,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,
     "Quantize": _quantize,
+    "RotationVector": _rotation_vector,
     "SamplePoints": _sample_points,
     "SoftArgmax": _soft_argmax,
     "TransposeChannels": _transpose,

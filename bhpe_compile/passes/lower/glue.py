@@ -1,4 +1,4 @@
-"""TVM's part: what is not a kernel of ours (heat-map softmax, box arithmetic, rotations) becomes loops.
+"""TVM's part: what is not a kernel of ours (box arithmetic, reshapes, concatenations) becomes loops.
 
 The pipeline stops before any runtime builtin appears: `main` is then one straight block of allocations,
 kernel calls in destination-passing style, reshapes, tuples and aliases, which `emit` turns into tables.

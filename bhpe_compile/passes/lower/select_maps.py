@@ -1,6 +1,7 @@
-"""Kernel nodes of the operators between heat maps and crops.
+"""Kernel nodes of the operators between heat maps and crops, and behind the last level.
 
-HeatMap, SoftArgmax, SamplePoints   -> the kernels of the same names
+An operator becomes the kernel of the same name: HeatMap, SoftArgmax, SamplePoints, Crop; CellMean, Logistic,
+RotationVector.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def _heat_map(node: ir.Node) -> dict[str, g.AttributeValue]:
     return {"depth": g.integer(node, "depth")}
 
 
-def _sample_points(_: ir.Node) -> dict[str, g.AttributeValue]:
+def _nothing(_: ir.Node) -> dict[str, g.AttributeValue]:
     return {}
 
 
@@ -30,9 +31,10 @@ def _soft_argmax(node: ir.Node) -> dict[str, g.AttributeValue]:
 
 
 _KINDS: dict[str, tuple[tuple[str, ...], Callable[[ir.Node], dict[str, g.AttributeValue]]]] = {
+    **dict.fromkeys(("CellMean", "Logistic", "RotationVector"), (("x",), _nothing)),
     "Crop": (("x", "boxes"), _crop),
     "HeatMap": (("x",), _heat_map),
-    "SamplePoints": (("x", "points"), _sample_points),
+    "SamplePoints": (("x", "points"), _nothing),
     "SoftArgmax": (("x",), _soft_argmax),
 }
 """Operator -> the roles of its inputs, what its kernel has to know."""

@@ -23,7 +23,7 @@ from bhpe_compile.networks.interface import Input, Interface, Output
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from tests.check.artefacts import SHORTCUT, SIZE, STEM, Here, Small, damaged, recorded_image, signed_again
 from tests.command import ROOT
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 from tests.passes.lower.graphs import small_network
 
 DRAWN, PERSON = (ROOT / "bhpe_compile" / "data" / name for name in ("drawn.jpg", "person.png"))
@@ -133,7 +133,7 @@ def another_bias(content: bytes) -> bytes:
     array = numpy_helper.to_array(bias).copy()
     array[0] += np.float32(0.25)
     bias.CopyFrom(numpy_helper.from_array(array, bias.name))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def test_another_network_in_the_artefact(small: Small, right: Path, tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ def test_rotation_about_an_axis(axis: int, angle: float) -> None:
     vector = np.zeros((1, 3))
     vector[0, axis] = angle
     got = rotation_6d_to_axis_angle(six(rotation_matrices(vector)))
-    np.testing.assert_allclose(got.numpy(), vector, atol=1e-9)  # float64 throughout
+    np.testing.assert_allclose(got.numpy(), vector, atol=2e-6)  # float32
 
 
 @given(st.lists(st.floats(-1.8, 1.8), min_size=3, max_size=3))
 def test_round_trip(values: list[float]) -> None:
     vector = np.array([values])  # shorter than pi: the axis-angle is unique
     got = rotation_6d_to_axis_angle(six(rotation_matrices(vector)))
-    np.testing.assert_allclose(got.numpy(), vector, atol=1e-7)
+    np.testing.assert_allclose(got.numpy(), vector, atol=2e-6)  # float32
 
 
 @given(st.lists(st.floats(-3, 3, width=32), min_size=6, max_size=6))

@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from bhpe_compile.networks.layers.binary import BinaryLayer
+from bhpe_compile.passes import binarize as package
 from bhpe_compile.passes.base import Note, PassManager, PassOrderError, PassRecord
 from bhpe_compile.passes.binarize import (
     BIDRN,
@@ -26,6 +27,11 @@ from bhpe_compile.passes.binarize import (
     trace,
 )
 from tests.passes.binarize.nets import Whole, picture, randomise
+
+
+def test_what_is_offered_is_there() -> None:
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
 
 LAYERS = [
     name

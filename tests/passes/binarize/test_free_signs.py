@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import methodcaller
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bhpe_compile.networks.layers.binary import BinaryConv2d, BinaryLayer
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
@@ -100,6 +104,39 @@ def test_leaves_relus_that_reach_no_sign() -> None:
     (note,) = result.notes
     assert not note.applied
     assert "reaches no sign" in note.reason
+
+
+METHODS = (
+    *("contiguous", "flatten", "flip", "mean", "permute", "reshape", "squeeze", "transpose"),
+    *("unflatten", "unsqueeze", "view"),
+)
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "getitem": lambda x: x[:, 1:],
+    "flatten": lambda x: torch.flatten(x, 2),
+    "mean": torch.mean,
+    "avg_pool2d": lambda x: functional.avg_pool2d(x, 2),
+    "grid_sample": lambda x: functional.grid_sample(x, x, align_corners=False),
+    "max_pool2d": lambda x: functional.max_pool2d(x, 2),
+} | {f".{name}": methodcaller(name) for name in METHODS}
+"""What of a tensor that is not negative gives another one; a name with a dot is a method's."""
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "neg", ".neg"])
+def test_what_keeps_a_tensor_from_being_negative(name: str) -> None:
+    """The graph alone counts, so shapes need not fit."""
+
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = binary()
+
+        def forward(self, x: Tensor) -> Tensor:
+            between = FUNCTIONS.get(name) or (methodcaller("neg") if name == ".neg" else torch.neg)
+            return self.conv(between(torch.relu(x)))  # type: ignore[no-any-return]
+
+    graph = trace(Between())
+    assert FreeSigns()(graph).modified == (name in FUNCTIONS)
+    assert any("relu" in line for line in lines(graph)) == (name not in FUNCTIONS)
 
 
 class Sums(nn.Module):

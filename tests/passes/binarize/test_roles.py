@@ -124,10 +124,18 @@ def test_a_crop_reads_its_first_argument_only() -> None:
     assert roles(net) == {"first.0": "stem", "boxes": "head", "second.0": "stem", "third.0": "core"}
 
 
-def test_a_sampled_picture_is_a_picture() -> None:
+@pytest.mark.parametrize(
+    "sample",
+    [
+        lambda x, grid: functional.grid_sample(x, grid, align_corners=False),
+        lambda x, grid: torch.grid_sampler(x, grid, 0, 0, False),
+    ],
+    ids=["grid_sample", "grid_sampler"],
+)
+def test_a_sampled_picture_is_a_picture(sample: Callable[[Tensor, Tensor], Tensor]) -> None:
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         grid = net.where(torch.relu(net.first(x)).mean((2, 3))).reshape(-1, 4, 4, 2)
-        return net.second(functional.grid_sample(x, grid, align_corners=False))
+        return net.second(sample(x, grid))
 
     net = one_input(forward, first=normed(3, 8), where=nn.Linear(8, 32), second=normed(3, 8))
     assert roles(net) == {"first.0": "stem", "where": "head", "second.0": "stem"}
@@ -147,10 +155,25 @@ def test_a_sampled_picture_is_a_picture() -> None:
         ),
         (lambda net, x: net.short(functional.avg_pool2d(x, 3, 1, 1)), {"short": conv(8, 16, 1)}),
         (lambda net, x: net.short(functional.max_pool2d(x, 3, 1, 1)), {"short": conv(8, 16, 1)}),
+        (lambda net, x: net.short(functional.adaptive_avg_pool2d(x, 8)), {"short": conv(8, 16, 1)}),
         (lambda net, x: functional.interpolate(net.short(x), scale_factor=1.0), {"short": conv(8, 16, 1)}),
+        (lambda net, x: functional.dropout(net.short(x), 0.1), {"short": conv(8, 16, 1)}),
+        (
+            lambda net, x: functional.batch_norm(net.short(x), None, None, training=True),
+            {"short": conv(8, 16, 1)},
+        ),
         (lambda net, x: net.drop(net.short(x)), {"short": conv(8, 16, 1), "drop": nn.Dropout(0.1)}),
     ],
-    ids=["bare", "normed", "pooled", "mean by a function", "maximum by a function", "enlarged", "dropped"],
+    ids=[
+        *("bare", "normed", "pooled", "mean by a function", "maximum by a function"),
+        *(
+            "mean of all by a function",
+            "enlarged",
+            "dropped by a function",
+            "normed by a function",
+            "dropped",
+        ),
+    ],
 )
 def test_a_path_without_activation_beside_one_with_it(
     path: Callable[[nn.Module, Tensor], Tensor], layers: dict[str, nn.Module]
@@ -176,6 +199,24 @@ def test_an_activation_on_the_path_makes_it_core(activation: nn.Module) -> None:
     assert roles(net) == TRUNK | {"other.0": "core"}
 
 
+@pytest.mark.parametrize("name", ["relu", "relu_", "sigmoid", "tanh", "softmax"])
+def test_an_activation_by_a_method_makes_it_core(name: str) -> None:
+    net = block(lambda net, x: getattr(net.other(x), name)(), other=normed(8, 16, 1))
+    assert roles(net) == TRUNK | {"other.0": "core"}
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_", "sigmoid", "tanh", "softmax"])
+def test_a_path_beside_an_activation_by_a_method(name: str) -> None:
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        x = torch.relu(net.stem(x))
+        return net.out((getattr(net.first(x), name)() + net.short(x)).mean((2, 3)))
+
+    net = one_input(
+        forward, stem=normed(3, 8), first=normed(8, 8), short=normed(8, 8, 1), out=nn.Linear(8, 4)
+    )
+    assert roles(net)["short.0"] == "shortcut"
+
+
 def test_two_linear_paths_are_both_core() -> None:
     """A sum of two convolutions of one tensor: neither has an activation, so neither goes around one."""
 
@@ -185,6 +226,18 @@ def test_two_linear_paths_are_both_core() -> None:
 
     net = one_input(forward, stem=normed(3, 8), a=normed(8, 8, 1), b=normed(8, 8))
     assert roles(net) == {"stem.0": "stem", "a.0": "core", "b.0": "core"}
+
+
+def test_an_activation_before_both_paths_begin_does_not_count() -> None:
+    """They begin at a sum; what stands before it is on neither path."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        x = x + torch.relu(net.first(x))
+        return torch.relu(net.a(x) + net.b(x))
+
+    net = one_input(forward, stem=normed(3, 8), first=normed(8, 8), a=normed(8, 8, 1), b=normed(8, 8))
+    assert roles(net) == {"stem.0": "stem", "first.0": "core", "a.0": "core", "b.0": "core"}
 
 
 def test_exchange_between_branches_is_core() -> None:

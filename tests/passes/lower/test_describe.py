@@ -110,6 +110,9 @@ def test_the_others() -> None:
     assert describe(node("HeatMap", {"x": value(2, 5, 7, 6)}, MAP, depth=3)) == k.HeatMap(2, 5, 7, 6, 3)
     found = describe(node("SoftArgmax", {"x": value(2, 5, 7, 6)}, MAP, depth=3, axes=2))
     assert found == k.SoftArgmax(2, 5, 7, 6, 3, 2)
+    assert describe(node("CellMean", {"x": value(2, 5, 7, 6)}, MAP)) == k.CellMean(2, 5, 7, 6)
+    assert describe(node("Logistic", {"x": value(2, 5)}, MAP)) == k.Logistic((2, 5))
+    assert describe(node("RotationVector", {"x": value(9, 6)}, MAP)) == k.RotationVector(9)
     assert describe(node("FixedPointSplit", {"x": value(2, 9)}, MAP)) == k.FixedPointSplit(2, 9)
     operands = {"x": value(2, 3, 9, dtype=BYTE), "weight": value(5, 9)}
     assert describe(node("FixedPointLinear", operands, MAP)) == k.FixedPointLinear(2, 9, 5)

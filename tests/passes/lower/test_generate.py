@@ -18,7 +18,7 @@ from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.runtime import open_session
 from bhpe_compile.targets import get_target
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 from tests.passes.lower.graphs import Builder, bidrb, pack_words, small_network
 
 NEEDS_QEMU = pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")

@@ -120,6 +120,18 @@ def test_a_value_no_kernel_writes_keeps_its_cast() -> None:
     assert second_run(NarrowStorage(), model) == (False, False)
 
 
+def test_a_rounded_value_that_is_an_output_stays() -> None:
+    b = Builder(4)
+    twice = b.add("Mul", [b.input("image", SHAPE), b.constant("two", np.float32(2))], "twice")
+    _, rounded = half(b, twice, "made")
+    model = before(b.build(rounded))
+    assert [applied for _, applied, _ in notes_of(model)] == [False]
+    assert kinds(model)["Cast"] == 2
+    producer = model.graph.outputs[0].producer()
+    assert producer is not None
+    assert producer.op_type == "Cast"
+
+
 def test_a_kernel_that_writes_no_float16() -> None:
     """Crops are float32."""
     b = Builder(4)

@@ -12,7 +12,7 @@ ORDER = {
     "slice-gathers": ((), ()),
     "select-kernels": (("packed weights", "explicit padding", "written means"), ("kernels",)),
     "fuse-epilogue": (("kernels",), ("fused epilogues",)),
-    "expand-affines": (("fused epilogues",), ()),
+    "write-out-operators": (("fused epilogues",), ("standard operations",)),
     "channel-last": (("fused epilogues",), ("channel last",)),
     "pack-activations": (("channel last",), ("packed activations",)),
     "quantize-activations": (("channel last",), ("quantized activations",)),

@@ -15,7 +15,7 @@ pytest.importorskip("accelerate")
 
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
-from bhpe_compile.compiler.rounding import with_rounding
+from bhpe_compile.distill import engine
 from bhpe_compile.distill.curve import draw
 from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
@@ -30,7 +30,7 @@ from bhpe_compile.networks.hand4whole.training.student import Start, distill, go
 from bhpe_compile.networks.hand4whole.training.train import Trained
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import RoundedInput
-from bhpe_compile.passes.binarize import BinarizeOptions, binarize, get_scheme, trace
+from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize, get_scheme, trace
 from tests.distill.people import People
 
 PEOPLE = People()
@@ -79,10 +79,13 @@ def test_the_student_is_compiled_as_it_ended(student: tuple[Path, Hand4Whole, Tr
     assert torch.equal(stem, trained["backbone.conv1"].weight.half().float())
 
 
-def test_features_and_outputs_come_nearer(tmp_path: Path, body: BodyModel) -> None:
+def test_features_and_outputs_come_nearer(
+    tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOG_EVERY", 10)
     torch.set_num_threads(1)
     teacher = initialise(Hand4Whole(TINY), 1)
-    recipe = Recipe(images=160, batch=4, micro_batch=4, precision="fp32", learning_rate=1e-3)
+    recipe = Recipe(images=80, batch=4, micro_batch=4, precision="fp32", learning_rate=1e-3)
     place = Place(tmp_path / "work", workers=0)
     log = distill(teacher, PEOPLE, body, BinarizeOptions(), recipe, place, tmp_path / "s.pt", {}).log
     assert log[-1]["features"] < log[0]["features"]
@@ -127,14 +130,15 @@ def test_a_student_brings_what_compiling_rounds(
     """Ranges of all convolutions of the compiled network, which are those of its own picture's 8 bits."""
     loaded = load_model(student[0] / "student.pt")
     assert loaded.ranges is not None
-    graph = Compilation.of_loaded(loaded, CompileOptions(target="")).graph
-    rounded = with_rounding(graph, loaded, CompileOptions(target=""))
+    compilation = Compilation.of_loaded(loaded, CompileOptions(target=""))
+    rounding = compilation.rounding
+    assert rounding.source == {"source": "training"}
+    rounded = RoundStorage(rounding.ranges, half=rounding.half)(compilation.graph).graph
     spans = {path: m.span for path, m in rounded.named_modules() if isinstance(m, RoundedInput)}
     assert spans == loaded.ranges
     assert all(low < high for low, high in spans.values())
-    exact = Compilation.of_loaded(loaded, CompileOptions(target="")).graph
-    plain = replace(loaded, ranges=None)
-    assert with_rounding(exact, plain, CompileOptions(target="")) is exact
+    plain = Compilation.of_loaded(replace(loaded, ranges=None), CompileOptions(target="")).rounding
+    assert plain.source == {"source": "embedded example", "pictures": 2}
 
 
 @pytest.fixture
