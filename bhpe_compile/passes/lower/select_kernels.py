@@ -222,6 +222,8 @@ class SelectKernels(Pass[ir.Model]):
             facts = self._geometry(node, weight)
         array = g.array_of(weight)
         exact = array is None or np.array_equal(array, array.astype(np.float16).astype(np.float32))
+        if node.op_type == "ConvTranspose" and not exact:
+            raise NoKernelError("its weights are no float16 numbers, in which its kernel has them")
         facts |= {
             "flat": int(flat),
             "channels": channels,

@@ -125,7 +125,13 @@ def computed_weight(b: Builder, x: str) -> str:
     return b.add("Conv", [x, weight], "odd", kernel_shape=[3, 3])
 
 
+def float_deconv(b: Builder, x: str) -> str:
+    weight = b.constant("odd.weight", np.full((8, 8, 4, 4), 0.1, np.float32))
+    return b.add("ConvTranspose", [x, weight], "odd", kernel_shape=[4, 4], strides=[2, 2], pads=[1] * 4)
+
+
 LEFT = {
+    "deconv that float16 cannot hold": (float_deconv, "its weights are no float16 numbers"),
     "groups": (conv(group=2), "it has groups"),
     "weights computed": (computed_weight, "its weights are computed at run time"),
     "output padding": (deconv(strides=[2, 2], pads=[1] * 4, output_padding=[1, 1]), "only 4x4, stride 2"),
