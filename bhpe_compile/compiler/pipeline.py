@@ -513,9 +513,8 @@ def compile_model(
 
     observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
     full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
-    compiles such a file (`doors.py` knows). Raises
-    UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported model) or
-    ToolchainError. Nothing is written unless everything succeeded.
+    compiles such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
+    InputError (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     compilation = kind(options, source, progress=Progress(observer, inspector))
     compilation.watched = watched

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from bhpe_compile.api import compile_model
 from tests.command import inside
 from tests.e2e.test_bad_input import assert_one_error
 from tests.onnx_graphs import Net, landmarks, save
@@ -151,6 +152,15 @@ def test_names_of_the_file_are_those_of_arrays(tmp_path: Path) -> None:
         outcome = inside("run", "out", "--input", f"{name}=x.npy", "-o", "y.npz", cwd=tmp_path)
         assert outcome.code == 0, outcome.stderr
     assert list(np.load(tmp_path / "y.npz")) == ["gpu_0/out_0"]
+
+
+def test_from_python(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Softplus", "x", out="y")
+    path = save(net.model({"x": ("N", "M")}, ["y"]), tmp_path / "m.onnx")
+    made = compile_model(path, target="native", output=tmp_path / "out", scheme="float", shapes={"x": (2, 3)})
+    (got,) = made.run({"x": np.zeros((2, 3), np.float32)}).values()
+    np.testing.assert_allclose(got, np.full((2, 3), np.log(2), np.float32), rtol=1e-6)
 
 
 def test_dry_run(folder: Path) -> None:
