@@ -14,8 +14,8 @@ import click
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
-    existing,
     existing_file,
+    existing_subject,
     network_option,
     page_output_option,
     rounds_option,
@@ -114,7 +114,7 @@ def compare_command(
         raise UsageError("--max-latency-ratio needs --measure")
     results = parse_accuracy(accuracy, len(sources))
     for source in sources:
-        existing(source, "model or artefact")
+        existing_subject(source)
     subjects = []
     for letter, source in zip(LETTERS, sources, strict=False):
         file, row = results.get(letter, (None, None))

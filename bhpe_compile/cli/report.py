@@ -14,8 +14,8 @@ from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
     complete_target,
-    existing,
     existing_file,
+    existing_subject,
     network_option,
     page_output_option,
     rounds_option,
@@ -96,7 +96,7 @@ def report_command(
     With the report comes advice: layers that would be cheaper in 8 bits; with --advice all also those that waste
     lanes or move more bytes than they compute.
     """
-    compiled = source is not None and existing(source, "model or artefact").is_dir()
+    compiled = source is not None and existing_subject(source).is_dir()
     for flag, used in (("--measure", measure), ("--verify", verify_too), ("--picture", picture is not None)):
         if used and not compiled:
             raise UsageError(f"{flag} needs a compiled model, the folder that `compile` writes")

@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 from bhpe_compile.archive import npz_bytes
+from bhpe_compile.artifact import load_manifest
+from bhpe_compile.cli.arrays import own_names
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
@@ -144,7 +146,8 @@ def _document(request: Request, people: list[Person], runner: Runner) -> bytes:
             )
         (person,) = people
         if arrays:
-            return npz_bytes(dict(sorted(person.outputs.items())))
+            names = own_names(load_manifest(request.artifact))
+            return npz_bytes({names.get(name, name): one for name, one in sorted(person.outputs.items())})
         return (json.dumps(to_lists(person.outputs), sort_keys=True) + "\n").encode()
     said = [describe(one, runner.interface) for one in people]
     return to_indented_json(pose_document(said, runner.interface)).encode()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.lower import Lowered
+    from bhpe_compile.report.places import Places
     from bhpe_compile.targets import Target
 
     Inputs = Mapping[str, NDArray[np.float32]]
@@ -80,6 +81,9 @@ class Compilation:
     `write` is the last stage. `of_loaded`, `of_graph` and `of_artifact` begin further down. `notes` and `records` tell
     what the passes decided and which ones ran, so far.
     """
+
+    uses_torch: ClassVar[bool] = True
+    attributes: ClassVar[Mapping[str, tuple[str, ...]]] = ATTRIBUTES
 
     def __init__(
         self,
@@ -158,7 +162,7 @@ class Compilation:
 
     def until(self, stage: str) -> Compilation:
         """Run everything up to the end of `stage`; returns this compilation."""
-        for attribute in ATTRIBUTES[stage]:
+        for attribute in self.attributes[stage]:
             getattr(self, attribute)
         return self
 
@@ -392,6 +396,7 @@ class Compilation:
             else:
                 with Workers() as workers:
                     lowered = generate(kernels, self.target, workers, progress.step)
+            self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
@@ -425,12 +430,11 @@ class Compilation:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
         from bhpe_compile.report.compiled import compile_report
-        from bhpe_compile.report.places import Places
 
         agreement, lowered, options = self.agreement, self.lowered, self.options
         with self.progress.stage("write"):
-            facts = describe(self._checkpoint, options, self.rounding.source, agreement)
-            places = Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
+            facts = self.facts()
+            places = self.places()
             report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles, places)
             write_artifact(
                 output,
@@ -446,6 +450,16 @@ class Compilation:
                 web=WEB in options.forms,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
+
+    def facts(self) -> dict[str, Any]:
+        """What manifest and report tell of model and options."""
+        return describe(self._checkpoint, self.options, self.rounding.source, self.agreement)
+
+    def places(self) -> Places:
+        """Where the layers belong."""
+        from bhpe_compile.report.places import Places
+
+        return Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
 
     # ---- shared by the stages -----------------------------------------------------------------------------
 
@@ -493,15 +507,16 @@ def compile_model(
     inspector: Inspector | None = None,
     teacher: Path | None = None,
     watched: tuple[Path, ...] = (),
+    kind: type[Compilation] = Compilation,
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
     observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
-    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. Raises
-    UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported model) or
-    ToolchainError. Nothing is written unless everything succeeded.
+    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
+    compiles such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
+    InputError (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
     """
-    compilation = Compilation(options, source, progress=Progress(observer, inspector))
+    compilation = kind(options, source, progress=Progress(observer, inspector))
     compilation.watched = watched
     if teacher is not None:
         from bhpe_compile.frontends.checkpoint import load_model
@@ -533,6 +548,6 @@ def compile_graph(
 def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
     """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
-    with Tools.start() as tools:
+    with Tools.start(torch=compilation.uses_torch) as tools:
         compilation.tools = tools
         return compilation.write(output, force)

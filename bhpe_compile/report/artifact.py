@@ -63,7 +63,7 @@ class Artifact:
     """A compiled model as a report sees it.
 
     `memory`: bytes of the arena, the workspace and the weights while it runs. `notes`: decisions of passes. `network`,
-    `preset`: what it was compiled from, None for a bare graph. `llvm`: TVM's dictionary of its target.
+    `preset`: what it was compiled from, None for a bare graph or an ONNX file. `llvm`: TVM's dictionary of its target.
     """
 
     path: Path
@@ -138,8 +138,8 @@ def _artifact(path: Path, manifest: Manifest, report: dict[str, Any]) -> Artifac
         parts=tuple(parts),
         memory={str(name): int(size) for name, size in sorted(manifest.get("memory", {}).items())},
         notes=tuple(dict(note) for note in report.get("notes", [])),
-        network=str(model["network"]) if model else None,
-        preset=str(model["preset"]) if model else None,
+        network=str(model["network"]) if "network" in model else None,
+        preset=str(model["preset"]) if "preset" in model else None,
         llvm={str(name): str(value) for name, value in manifest["target"].get("llvm", {}).items()},
     )
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.exchange import calibrate as module
-from bhpe_compile.exchange.calibrate import SAMPLES, SHRINKS, Calibration, best_range, calibrate
+from bhpe_compile.exchange import ranges as module
+from bhpe_compile.exchange.calibrate import Calibration, calibrate
+from bhpe_compile.exchange.ranges import SAMPLES, SHRINKS, best_range
 
 
 def squared_error(samples: NDArray[np.float32], low: float, high: float) -> float:

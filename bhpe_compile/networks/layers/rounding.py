@@ -19,13 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bhpe_compile.networks.levels import INPUT_LEVELS
+
 Range = tuple[float, float]
 """(low, high), low <= 0 <= high."""
 
 Ranges = Mapping[str, Range]
 """By the layer's path."""
 
-INPUT_LEVELS = 255
 WEIGHT_LEVELS = 127
 
 
