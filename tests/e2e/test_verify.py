@@ -30,10 +30,13 @@ EQUAL: dict[str, Any] = {"ok": True, "equal": True, "binary_exact": True, "int8_
 """What `verify --format json` says of Hand4Whole, unless it was compiled with float layers."""
 
 
+BIDRN, INT8 = {"binary": 38, "int8": 28}, {"binary": 0, "int8": 60}
 LAYERS = {
     "compiled": {"binary": 46, "int8": 20},
-    **{key: {"binary": 38, "int8": 28} for key in ("compiled_bidrn", "compiled_bidrn_arm")},
-    **{key: {"binary": 0, "int8": 60} for key in ("compiled_int8", "compiled_int8_armv7")},
+    "compiled_bidrn": BIDRN,
+    "compiled_bidrn_arm": BIDRN,
+    "compiled_int8": INT8,
+    "compiled_int8_armv7": INT8,
 }
 
 
