@@ -3,6 +3,7 @@
 # make lint    formatting and types
 # make bench   speed, size and memory against ONNX Runtime and OpenVINO on this machine, in an environment of its own
 # make docs    the Python interface as HTML, in build/docs; a warning is an error
+# make node-tests ONNX's own node tests through the door: pass, refused, wrong (half an hour); NODE_ARGS="--only relu"
 # make mutants a sample of small changes to the passes and the kernels' layouts: which ones does no test notice? (an hour)
 # make train   the embedded models from nothing (hours): people, training, distillation, accuracy; see docs/training.md
 # make clean   remove what demo and compile wrote, and the benchmarks' environment (not .venv)
@@ -29,7 +30,7 @@ BENCH_VENV := .venv-bench
 DEMO := demo
 COMMA := ,
 
-.PHONY: help install system demo test lint bench docs mutants train clean
+.PHONY: help install system demo test lint bench docs mutants node-tests train clean
 .DEFAULT_GOAL := help
 
 help:
@@ -81,6 +82,9 @@ docs: install
 mutants: install
 	$(BIN)/pip install -q -c constraints.txt -e '.[mutants]'
 	nice $(BIN)/python scripts/mutants $(MUTANTS_ARGS)
+
+node-tests: install
+	$(BIN)/python scripts/node-tests $(NODE_ARGS)
 
 train: install system
 	BIN=$(BIN) scripts/train

@@ -85,7 +85,9 @@ def compile_ours(folder: Path, checkpoint: Path, target: str) -> tuple[Path, dic
         "compile": {"seconds": round(compiled.seconds, 1), "peak_mb": round(compiled.peak_mb)},
         "bytes": {**size, "library_and_weights": sum(size.values())},
         "footprint": footprint("bhpe", artefact),
-        "verify": {key: verified[key] for key in ("ok", "equal", "binary_exact", "int8_exact", "max_abs_error")},
+        "verify": {
+            key: verified[key] for key in ("ok", "equal", "binary_exact", "int8_exact", "max_abs_error")
+        },
     }
 
 

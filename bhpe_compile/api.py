@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bhpe_compile.compiler.options import WHEEL, CompileOptions, default_output, is_former_int8
+from bhpe_compile.compiler.options import INT8, WHEEL, CompileOptions, default_output, is_former_int8
 from bhpe_compile.errors import InputError
 from bhpe_compile.files import find_pictures
 from bhpe_compile.reading import MalformedError, parse_json
@@ -113,28 +113,34 @@ def compile_model(
     residual: Literal["fp16", "fp32"] = "fp16",
     calibrate: Sequence[AnyPath] = (),
     tiles: AnyPath | None = None,
+    network: AnyPath | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
     forms: Sequence[Literal["folder", "static", "wheel", "web"]] = (),
     force: bool = False,
     progress: Callable[[str, str, float], None] | None = None,
 ) -> Artifact:
-    """Compile a checkpoint and return the artefact; the options are those of `bhpe-compile compile`.
+    """Compile a checkpoint or an ONNX file and return the artefact; the options are those of `bhpe-compile compile`.
 
     output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet", "int8" or "float"; None is
-    "bidrn", and warns where the checkpoint was not trained in its binary form.
-    calibrate: pictures, or folders of them. forms: what is built besides the folder. progress: called with (stage,
-    step, fraction of the work done). Raises UsageError, InputError or ToolchainError; nothing is written then.
+    "bidrn", and warns where the checkpoint was not trained in its binary form; of an ONNX file "int8".
+    calibrate: pictures, or folders of them, or .npz files of an ONNX file's inputs. network: NAME[:PRESET], or a
+    description (TOML). shapes: of inputs that an ONNX file leaves open. forms: what is built besides the folder.
+    progress: called with (stage, step, fraction of the work done). Raises UsageError, InputError or ToolchainError;
+    nothing is written then.
     """
     from bhpe_compile.artifact.wheel import write_wheel
-    from bhpe_compile.compiler.pipeline import compile_model as compile_checkpoint
+    from bhpe_compile.compiler.doors import door_of, kind_of_compilation
+    from bhpe_compile.compiler.pipeline import compile_model as compile_file
+    from bhpe_compile.frontends.kinds import ONNX
 
-    said = scheme or "bidrn"
+    source = Path(model)
+    said = scheme or (INT8 if door_of(source) == ONNX else "bidrn")
     if is_former_int8(said, dense):
         warnings.warn(
             'scheme="float" with dense="int8" is scheme="int8" now; the next version knows that only',
             DeprecationWarning,
             stacklevel=2,
         )
-    source = Path(model)
     folder = Path(output) if output is not None else default_output(source, target)
     options = CompileOptions(
         target=target,
@@ -146,9 +152,12 @@ def compile_model(
         residual=residual,
         calibrate=find_pictures(Path(path) for path in calibrate),
         tiles=Path(tiles) if tiles is not None else None,
+        network=None if network is None else os.fspath(network),
+        shapes=tuple((name, tuple(shape)) for name, shape in (shapes or {}).items()),
         forms=tuple(forms),
     )
-    result = compile_checkpoint(source, folder, options, force=force, observer=progress)
+    kind = kind_of_compilation(source)
+    result = compile_file(source, folder, options, force=force, observer=progress, kind=kind)
     if result.untrained and scheme is None:
         from bhpe_compile.compiler.agreement import describe
 

@@ -2,7 +2,7 @@
 
 A file is opened only if it is a regular one: a FIFO or a device could be waited for without end. JSON and TOML are
 bounded in size, depth and the range of their numbers, so that what follows meets ordinary values. Arrays and archives
-are read by `reading_arrays.py`.
+are read by `reading_arrays.py`, ONNX files by `reading_onnx.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 import tomllib
 from io import BufferedReader
@@ -20,7 +21,11 @@ from typing import Any
 MOST_BYTES = 256 << 20
 """Of a JSON file; the largest that is written here, a report of a full network, has 2 MB."""
 
-MOST_TOML = 4 << 20
+MOST_TOML = 1 << 20
+"""Bytes of a TOML file."""
+
+LONGEST_KEY = 20
+"""Names with dots between them that make one key of TOML: tomllib's time grows with their square."""
 
 DEEPEST = 100
 """Lists and objects within each other."""
@@ -108,12 +113,16 @@ def read_json(path: Path, *, finite: bool = True) -> Any:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML text; raises as `parse_json`."""
+    if KEY_TOO_LONG.search(text):
+        raise MalformedError(f"more than {LONGEST_KEY} names with dots between them")
     try:
         value = tomllib.loads(text)
     except RecursionError:
         raise MalformedError(TOO_DEEP) from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise MalformedError(str(error)) from None
+    except ValueError:  # of int(), for thousands of digits
+        raise MalformedError("a number does not fit into 64 bits") from None
     _check_depth(value, numbers=True)
     return value
 
@@ -126,6 +135,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise MalformedError(f"no UTF-8: {error.reason} at byte {error.start}") from None
 
+
+KEY_TOO_LONG = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{LONGEST_KEY}}}"""
+)
+"""That many names, each with a dot behind it; also inside a text, where nobody has written them yet."""
 
 TOO_DEEP = f"more than {DEEPEST} lists and objects within each other"
 

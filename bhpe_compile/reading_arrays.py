@@ -1,4 +1,5 @@
-"""Archives and arrays that others wrote: every byte is compared with its checksum, every declared size with the file.
+"""Archives, arrays and safetensors that others wrote: every checksum is compared, every declared size held against
+the file.
 
 Nothing is allocated that the file cannot fill, and nothing is unpickled.
 """
@@ -13,22 +14,38 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bhpe_compile.reading import MalformedError, open_regular, read_regular
+from bhpe_compile.reading import MalformedError, open_regular, parse_json, read_regular
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-EXPANSION = 1100
-"""Bytes that one byte of deflate can become at most, and some."""
+EXPANSION = 64
+"""Bytes that one byte of an archive may become where all entries together have more than `SMALL`."""
+
+SMALL = 256 << 20
+"""Bytes that an archive may always hold: deflate makes up to 1,032 of one."""
 
 ENCRYPTED = 1
 """The flag of an entry that is encrypted."""
 
 CHUNK = 1 << 22
+
+MOST_HEADER = 64 << 20
+"""Bytes of the header of a safetensors file."""
+
+MOST_AXES = 64
+
+SAFETENSORS_BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+"""Bits of one number, by the name of its kind."""
 
 
 class Archive:
@@ -47,7 +64,7 @@ class Archive:
                 raise MalformedError(
                     f"{entry.filename!r} is compressed by method {entry.compress_type}, not by deflate"
                 )
-            most = size if entry.compress_type == zipfile.ZIP_STORED else EXPANSION * size
+            most = size if entry.compress_type == zipfile.ZIP_STORED else max(SMALL, EXPANSION * size)
             totals[entry.compress_type] += entry.file_size
             if entry.file_size < 0 or totals[entry.compress_type] > most:  # entries may overlap
                 raise MalformedError(f"{entry.filename!r} says it has {entry.file_size} bytes")
@@ -128,6 +145,53 @@ def parse_npy(content: bytes, kinds: str = "biuf") -> NDArray[Any]:
         raise MalformedError(f"has {there} bytes of numbers, shape {list(shape)} needs {wanted}")
     flat = np.frombuffer(content, dtype, math.prod(shape), stream.tell()) if wanted else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def check_safetensors(path: Path) -> dict[str, str]:
+    """The words beside the tensors of a safetensors file, whose header is checked against the file: nothing that it
+    declares is larger than what is there, and no two tensors share bytes.
+
+    OSError where it cannot be read, MalformedError for anything else.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        count = int.from_bytes(file.read(8), "little")
+        if size < 8 or count > min(size - 8, MOST_HEADER):
+            raise MalformedError(f"says that its header has {count} bytes, the file has {size}")
+        header = parse_json(file.read(count))
+    if not isinstance(header, dict):
+        raise MalformedError("its header is no table of tensors")
+    words = header.pop("__metadata__", {})
+    if not isinstance(words, dict) or not all(isinstance(word, str) for word in words.values()):
+        raise MalformedError("its header has words of another kind beside the tensors")
+    spans = sorted(_safetensors_span(name, entry) for name, entry in header.items())
+    ends = [0, *(end for _, end, _ in spans)]
+    for (begin, _, name), before in zip(spans, ends, strict=False):
+        if begin != before:
+            raise MalformedError(f"{name!r} does not begin where the tensor before it ends")
+    if ends[-1] != size - 8 - count:
+        raise MalformedError(f"has {size - 8 - count} bytes of numbers, its header says {ends[-1]}")
+    return words
+
+
+def _safetensors_span(name: str, entry: object) -> tuple[int, int, str]:
+    """Where the numbers of a tensor begin and end, and its name."""
+    facts = entry if isinstance(entry, dict) else {}
+    bits = SAFETENSORS_BITS.get(str(facts.get("dtype")))
+    shape, span = facts.get("shape"), facts.get("data_offsets")
+    if not (_are_sizes(shape) and _are_sizes(span)) or bits is None or len(span) != 2:
+        raise MalformedError(f"{name!r} has no type, shape or place that is known")
+    if span[1] - span[0] != math.prod(shape) * bits // 8:
+        raise MalformedError(f"{name!r} has {span[1] - span[0]} bytes, shape {shape} needs others")
+    return span[0], span[1], name
+
+
+def _are_sizes(value: object) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list)
+        and len(value) <= MOST_AXES
+        and all(type(one) is int and one >= 0 for one in value)
+    )
 
 
 @contextmanager

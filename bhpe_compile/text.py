@@ -15,3 +15,8 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """The same line by line."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def to_utf8(text: str) -> bytes:
+    r"""UTF-8 for a file; half characters, of names that are not UTF-8, as \udcff."""
+    return text.encode(errors="backslashreplace")

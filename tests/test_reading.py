@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
 import struct
 import zipfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from bhpe_compile.reading import (
     DEEPEST,
@@ -23,7 +25,7 @@ from bhpe_compile.reading import (
     read_regular,
     read_toml,
 )
-from bhpe_compile.reading_arrays import open_archive, parse_npy, read_npy, read_npz
+from bhpe_compile.reading_arrays import SMALL, check_safetensors, open_archive, parse_npy, read_npy, read_npz
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,7 @@ def test_json_that_is_read() -> None:
         "a = " + "[" * 100_000 + "]" * 100_000,
         "a = " + "[" * (DEEPEST + 1) + "]" * (DEEPEST + 1),
         "a = 18446744073709551616",
+        "a = " + "9" * 10_000,
         "a = nan",
         "a = [1, -inf]",
         "a = ",
@@ -77,6 +80,21 @@ def test_toml_that_is_refused(text: str) -> None:
     with pytest.raises(MalformedError) as caught:
         parse_toml(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a." * 200_000 + "b = 1", "[" + "a." * 200_000 + "b]", "x = {" + "'a' . \"b\"." * 50_000 + "c = 1}"],
+)
+def test_keys_of_many_names_do_not_take_hours(text: str) -> None:
+    with pytest.raises(MalformedError, match="more than 20 names"):
+        parse_toml(text)
+
+
+def test_words_with_many_dots_are_no_keys() -> None:
+    text = "x" * 100_000 + "=1" + "\n"
+    text += f'a = "{"." * 1000}, {"one two. " * 100}"\n' + "".join(f"b.c.d.e{n} = 1\n" for n in range(100))
+    assert len(parse_toml(text)["b"]["c"]["d"]) == 100
 
 
 def test_toml_is_utf8(tmp_path: Path) -> None:
@@ -191,3 +209,75 @@ def test_entries_that_overlap_are_not_read(tmp_path: Path) -> None:
         archive.writestr("end.npy", b"")
     with pytest.raises(MalformedError, match=r"'a01.npy' says it has 100000 bytes"), open_archive(path):
         pass
+
+
+SAFE = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros((0, 2), np.int8)}
+
+
+def header(**changes: Any) -> bytes:
+    """A safetensors file of one tensor a, float32 [2, 3]."""
+    entry = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24], **changes}
+    words = json.dumps({"a": entry}).encode()
+    return struct.pack("<Q", len(words)) + words + bytes(24)
+
+
+def test_safetensors_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors.numpy.save(SAFE, {"facts": "{}"}))
+    assert check_safetensors(path) == {"facts": "{}"}
+    path.write_bytes(header())
+    assert check_safetensors(path) == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 7,
+        struct.pack("<Q", 2**62) + b"{}",
+        struct.pack("<Q", 3) + b"{}",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 40_000) + b"[" * 40_000,
+        header(shape=[10**12]),
+        header(shape=[2, 3], data_offsets=[0, 4 * 10**12]),
+        header(data_offsets=[8, 32]),
+        header(data_offsets=[24, 0]),
+        header(data_offsets=[0, 24, 48]),
+        header(dtype="F128"),
+        header(dtype=["F32"]),
+        header(shape=[-2, -3]),
+        header(shape=[2.0, 3]),
+        header(shape=[True, 6]),
+        header(shape=[1] * 100 + [6]),
+        header() + b"\0",
+        header()[:-1],
+        header().replace(b'"a"', b'"__metadata__"'),
+    ],
+)
+def test_safetensors_that_are_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(MalformedError) as caught:
+        check_safetensors(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    one = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+    words = json.dumps({"a": one, "b": one}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(words)) + words + bytes(24))
+    with pytest.raises(MalformedError, match="'b' does not begin where"):
+        check_safetensors(tmp_path / "a.safetensors")
+
+
+def test_a_small_archive_does_not_become_gigabytes(tmp_path: Path) -> None:
+    """Deflate makes 300 MB of 300 kB; small ones may be as dense as they like."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+        for _ in range(SMALL // (1 << 20) + 1):
+            file.write(bytes(1 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(MalformedError, match="says it has"):
+        read_npz(path)
+    np.savez_compressed(path, a=np.zeros(1 << 20, np.float32))
+    assert read_npz(path)["a"].size == 1 << 20

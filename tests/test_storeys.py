@@ -25,7 +25,17 @@ STOREYS = (
     ("kernels", "runtime"),
     ("artifact",),
     ("networks", "targets"),
-    ("archive", "errors", "files", "processes", "reading", "reading_arrays", "text", "__version__"),
+    (
+        "archive",
+        "errors",
+        "files",
+        "processes",
+        "reading",
+        "reading_arrays",
+        "reading_onnx",
+        "text",
+        "__version__",
+    ),
 )
 """The uppermost first; parts of one storey may import each other. The longest name that fits says where a module is."""
 

@@ -71,3 +71,6 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     for style in ("table", "json", "md"):
         outcome = inside("report", path, "--format", style)
         assert outcome.code == 0, outcome.stderr
+    page = tmp_path / os.fsdecode(b"page-\xff.html")
+    assert main(["report", str(path), "--format", "html", "-o", str(page)]) == 0
+    assert "sound-\\udcff.pt" in page.read_text()

@@ -43,14 +43,9 @@ window.prepared = async (peers) => {
   return { found, memory: ours.memoryBytes };
 };
 
-/** Milliseconds of every model, in turns, after `warm` rounds that browsers optimize the code in. */
-window.timed = async (warm, rounds) => {
-  const ms = Object.fromEntries(Object.keys(models).map((name) => [name, []]));
-  for (let i = 0; i < warm + rounds; i++)
-    for (const [name, { run }] of Object.entries(models)) {
-      const begun = performance.now();
-      await run();
-      if (i >= warm) ms[name].push(performance.now() - begun);
-    }
-  return ms;
+/** Run a model `count` times; milliseconds. */
+window.turn = async (name, count) => {
+  const begun = performance.now();
+  for (let i = 0; i < count; i++) await models[name].run();
+  return performance.now() - begun;
 };

@@ -1,8 +1,9 @@
 """The bytes of weights.bin, the identity of a model, and what must hold before either is written.
 
 weights.bin, little-endian: 8 bytes magic "BHPEWTS\\0", u32 format version, u32 header size (64), u64 payload size,
-32 bytes model id, 8 bytes 0, then the payload, which every weight slot points into. The id is the SHA-256 of the
-payload, of the tables and of the object code: a library refuses weights that were written for another one.
+32 bytes model id, two u32 CRC-32 of the payload's halves, then the payload, which every weight slot points into. The
+id is the SHA-256 of the payload, of the tables and of the object code: a library refuses weights that were written for
+another one. The checksums find damaged bytes where nothing else is at hand (`bhpe_set_checks`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+import zlib
 
 import numpy as np
 
@@ -17,9 +19,9 @@ from bhpe_compile.artifact.program import ALIGNMENT, Program, TensorSlot
 from bhpe_compile.errors import BhpeError
 
 WEIGHTS_MAGIC = b"BHPEWTS\0"
-WEIGHTS_VERSION = 1
+WEIGHTS_VERSION = 2
 
-HEADER = struct.Struct("<8sIIQ32s8x")
+HEADER = struct.Struct("<8sIIQ32sII")
 
 DTYPES = (
     "bool",
@@ -90,7 +92,21 @@ def model_id(program: Program) -> bytes:
 
 def weights_header(program: Program) -> bytes:
     """The 64 bytes in front of the payload."""
-    return HEADER.pack(WEIGHTS_MAGIC, WEIGHTS_VERSION, HEADER.size, len(program.weights), model_id(program))
+    return HEADER.pack(
+        WEIGHTS_MAGIC,
+        WEIGHTS_VERSION,
+        HEADER.size,
+        len(program.weights),
+        model_id(program),
+        *checksums(program.weights),
+    )
+
+
+def checksums(payload: bytes) -> tuple[int, int]:
+    """CRC-32 of the first half of the payload (a multiple of 8 bytes) and of the rest, as checksum.c computes them."""
+    half = len(payload) // 16 * 8
+    view = memoryview(payload)
+    return zlib.crc32(view[:half]), zlib.crc32(view[half:])
 
 
 def weights_file(program: Program) -> bytes:

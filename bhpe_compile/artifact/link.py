@@ -23,7 +23,10 @@ from bhpe_compile.targets.target import Target
 
 CSRC = files("bhpe_compile.artifact") / "csrc"
 
-EXECUTOR = ("executor.c", "create.c", "pool.c", "cpu.c", "weights.c", "embedded.c", "frame.c", "tables.c")
+EXECUTOR = (
+    *("executor.c", "create.c", "pool.c", "cpu.c", "weights.c", "checksum.c", "embedded.c", "frame.c"),
+    "tables.c",
+)
 """What every form of a compiled model is made of, besides its kernels."""
 
 EXPORTS = "{ global: bhpe_*; local: *; };\n"

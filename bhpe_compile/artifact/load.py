@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -16,6 +16,9 @@ from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.reading import MalformedError, open_regular, read_regular
 from bhpe_compile.reading_arrays import open_archive
+
+if TYPE_CHECKING:
+    import onnx
 
 REFERENCE = "reference.npz"
 
@@ -63,6 +66,18 @@ def read_file(path: Path, manifest: Manifest, name: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != manifest["files"].get(name, {}).get("sha256"):
         raise InputError(f"{path / name}: was changed after it was compiled; compile the model again")
     return content
+
+
+def load_onnx(file: Path) -> onnx.ModelProto:
+    """The model.onnx of an artefact; InputError where it cannot be read or is damaged."""
+    from bhpe_compile.reading_onnx import read_onnx
+
+    try:
+        return read_onnx(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); compile the model again") from None
+    except MalformedError as error:
+        raise InputError(f"{file}: damaged ({error}); compile the model again") from None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from bhpe_compile.targets.target import Target
 MANIFEST = "manifest.json"
 FORMAT = "bhpe-artifact"
 FORMAT_VERSION = 2
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 WEIGHTS = "weights.bin"
 LIBRARIES = ("model.so", "model.wasm")
@@ -101,6 +101,20 @@ def load_manifest(path: Path) -> Manifest:
     if problem is not None:
         raise InputError(f"{file}: {problem}")
     return dict(manifest)
+
+
+def listed_files(path: Path) -> frozenset[str] | None:
+    """The files of the artefact folder `path`, of whatever version it is; None where it is none."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except (OSError, MalformedError):
+        return None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return None
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(_is_file_entry(name, entry) for name, entry in files.items()):
+        return None
+    return frozenset(files)
 
 
 def library_name(manifest: Manifest) -> str:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from bhpe_compile.archive import npz_bytes
 from bhpe_compile.artifact.link import headers, link
 from bhpe_compile.artifact.load import REFERENCE, check_artifact
-from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, dump_json, load_manifest, make_manifest
+from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, dump_json, listed_files, make_manifest
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.artifact.static import static_files
 from bhpe_compile.artifact.web import web_files
-from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.errors import UsageError
 from bhpe_compile.files import beside, exchange, sweep
 from bhpe_compile.targets.target import Target
 
@@ -122,12 +122,12 @@ def _check_replaceable(directory: Path, real: Path, force: bool) -> None:
         raise UsageError(f"{directory}: is or holds the working or home folder; choose another folder")
     if force or not any(real.iterdir()):
         return
-    try:
-        known = {MANIFEST, *load_manifest(real)["files"]}
-    except InputError:
+    listed = listed_files(real)
+    if listed is None:
         raise UsageError(
             f"{directory}: exists and is not a compiled model; choose another folder, or --force to replace it"
-        ) from None
+        )
+    known = {MANIFEST, *listed}
     others = sorted(path.name for path in real.iterdir() if path.name not in known)
     if others:
         raise UsageError(

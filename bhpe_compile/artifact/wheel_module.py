@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["CTensor", "Frame", "FrameModel", "Model", "ModelError"]
 
 HERE = Path(__file__).parent
-ABI = 4
+ABI = 5
+CHECKS = 3  # BHPE_CHECK_WEIGHTS + BHPE_CHECK_OUTPUTS
 TYPES = {
     (0, 8): "i1",
     (0, 32): "i4",
@@ -191,6 +192,7 @@ class Model(FrameModel):
         if self._library.abi_version() != ABI:
             raise ModelError("the library has another interface than this package; install it again")
         self._check(self._library.create_from_path(bytes(HERE / "weights.bin"), ctypes.byref(self._handle)))
+        self._check(self._library.set_checks(self._handle, ctypes.c_int32(CHECKS)))
         self._check(self._library.set_threads(self._handle, ctypes.c_int32(threads)))
 
     def run(self, rgb: NDArray[np.uint8], box: Sequence[float] | None = None) -> dict[str, NDArray[Any]]:

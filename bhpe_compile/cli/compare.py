@@ -14,8 +14,8 @@ import click
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
-    existing,
     existing_file,
+    existing_subject,
     network_option,
     page_output_option,
     rounds_option,
@@ -23,6 +23,7 @@ from bhpe_compile.cli.options import (
 from bhpe_compile.cli.report import plain
 from bhpe_compile.cli.tables import to_json_text
 from bhpe_compile.errors import BudgetError, UsageError
+from bhpe_compile.text import to_utf8
 
 if TYPE_CHECKING:
     from bhpe_compile.report.compare import Comparison, Subject
@@ -113,7 +114,7 @@ def compare_command(
         raise UsageError("--max-latency-ratio needs --measure")
     results = parse_accuracy(accuracy, len(sources))
     for source in sources:
-        existing(source, "model or artefact")
+        existing_subject(source)
     subjects = []
     for letter, source in zip(LETTERS, sources, strict=False):
         file, row = results.get(letter, (None, None))
@@ -125,7 +126,7 @@ def compare_command(
     if output is None:
         click.echo(text, nl=False)
     else:
-        write_files({output: text.encode()})
+        write_files({output: to_utf8(text)})
     for line in comparison.missed:
         LOG.event("error", f"error: {line}", text=line, exit_code=BudgetError.exit_code)
     if comparison.missed:

@@ -11,7 +11,7 @@ import click
 from bhpe_compile.cli.accuracy import max_drop_option
 from bhpe_compile.cli.agreement import scheme_was_said, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
-from bhpe_compile.cli.compiling import compile_options
+from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.distilling import (
     check_distill,
@@ -26,7 +26,18 @@ from bhpe_compile.cli.options import complete_target, existing_file
 from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json, render_bytes, render_count, render_pairs, render_table
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
-from bhpe_compile.compiler.options import FOLDER, FORMS, STATIC, WEB, WHEEL, CompileOptions, default_output
+from bhpe_compile.compiler.options import (
+    ARRAYS,
+    FLOAT,
+    FOLDER,
+    FORMS,
+    INT8,
+    STATIC,
+    WEB,
+    WHEEL,
+    CompileOptions,
+    default_output,
+)
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
@@ -153,10 +164,12 @@ def compile_command(
 ) -> None:
     """Compile MODEL for one CPU.
 
-    MODEL is a checkpoint of a network that `bhpe-compile networks` lists: as its authors publish it, or a .pt or
-    .safetensors of ours, in full precision or already binary. The word `compile` may be left out.
+    MODEL is an ONNX file of any convolutional network, or a checkpoint of a network that `bhpe-compile networks` lists:
+    as its authors publish it, or a .pt or .safetensors of ours, in full precision or already binary. The word `compile`
+    may be left out.
 
     \b
+    bhpe-compile network.onnx --target arm --calibrate pictures/ --network network.toml
     bhpe-compile model.pt --target x86 --scheme int8        8 bits: accurate without training
     bhpe-compile model.pt --target x86 --distill pictures/  binary: trains it first, without labels
     bhpe-compile model-bidrn.pt --target arm -o board/pose  binary: a network that `distill` trained
@@ -172,7 +185,9 @@ def compile_command(
     from bhpe_compile.artifact.web import check_web_family
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
-    from bhpe_compile.compiler.pipeline import Compilation, compile_model
+    from bhpe_compile.compiler.doors import door_of, kind_of_compilation
+    from bhpe_compile.compiler.pipeline import compile_model
+    from bhpe_compile.frontends.kinds import ONNX
     from bhpe_compile.targets import get_target
 
     if dump.print_passes:
@@ -183,7 +198,9 @@ def compile_command(
         raise click.MissingParameter(
             "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
         )
-    existing_file(model, "model or command")
+    imported = door_of(existing_file(model, "model or command")) == ONNX
+    options = for_door(options, imported)
+    kind = kind_of_compilation(model)
     if not options.target:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(options.target)
@@ -196,7 +213,7 @@ def compile_command(
         check_web_family(resolved.family)
     destination = output if output is not None else default_output(model, resolved.name)
     options = replace(options, forms=forms, embed_weights=embed_weights)
-    dump.check(options)
+    dump.check(options, imported)
     dumper = dump.dumper(destination)
     if max_drop and dumper is not None:
         raise UsageError("--max-drop compiles several times; leave out the options that dump or stop")
@@ -204,15 +221,22 @@ def compile_command(
         raise UsageError("--minutes says how long to distill: add --distill PICTURES")
     if distill_pictures is not None:
         check_distill(distill_pictures, minutes, options, bool(max_drop))
+    if imported and (max_drop or distill_pictures is not None):
+        said = "--max-drop" if max_drop else "--distill"
+        raise UsageError(f"{said} is for checkpoints, {model} is an ONNX file: leave it out")
     if dry_run:
         from bhpe_compile.evaluate.gate import Allowance
 
         for text in max_drop:
             Allowance.parse(text)
-        compilation = Compilation(options, model)
+        compilation = kind(options, model)
         compilation.rehearse(destination, force)
-        loaded, options = compilation.loaded, compilation.options
+        options = compilation.options
         described = describe_options(model, destination, resolved.summary, options)
+        if imported:
+            plan(described, options, style, imported=True)
+            return
+        loaded = compilation.loaded
         plan([*described, *describe_model(loaded)], options, style)
         if options.is_binary and loaded.binarization is None and distill_pictures is None:
             warn_untrained(model, options, {}, meant=bool(max_drop) or scheme_was_said())
@@ -222,7 +246,7 @@ def compile_command(
     source, teacher = model, None
     watched: tuple[Path, ...] = ()
     if distill_pictures is not None:
-        Compilation(options, model).check(destination, force)
+        kind(options, model).check(destination, force)
         distilled = distill_first(model, destination, options, distill_pictures, minutes, quiet=quiet)
         source, teacher, watched = distilled.student, model, distilled.pictures
         options = replace(options, keep_float=())  # the student was made with them
@@ -243,6 +267,7 @@ def compile_command(
                     inspector=dumper,
                     teacher=teacher,
                     watched=watched,
+                    kind=kind,
                 )
     except Stopped as stopped:
         report_stop(stopped, style, quiet)
@@ -276,6 +301,26 @@ def compile_command(
         click.echo(("" if quiet else "\n") + render_explanations(explained))
     if verified:
         require_verified(destination, verified)
+
+
+def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
+    """The options for a checkpoint, or for an ONNX file, whose scheme is int8 where nothing else is said.
+
+    UsageError for options that are for the other.
+    """
+    if not imported:
+        if options.shapes:
+            raise UsageError("--shape is for ONNX files: leave it out")
+        arrays = next((path for path in options.calibrate if path.suffix == ARRAYS), None)
+        if arrays is not None:
+            raise UsageError(f"--calibrate {arrays}: arrays are for ONNX files; name pictures")
+        return options
+    wrong = given("keep_float", "binarize", "residual_tap", "residual")
+    if wrong:
+        raise UsageError(f"{wrong[0]} is for checkpoints: leave it out")
+    if scheme_was_said():
+        return options
+    return replace(options, scheme=FLOAT if options.dense == "fp32" else INT8)
 
 
 def describe_options(
@@ -323,11 +368,13 @@ def describe_model(loaded: Imported) -> list[tuple[str, str]]:
     ]
 
 
-def plan(described: list[tuple[str, str]], options: CompileOptions, style: str) -> None:
+def plan(
+    described: list[tuple[str, str]], options: CompileOptions, style: str, *, imported: bool = False
+) -> None:
     """Print the resolved options and the passes that would run."""
     from bhpe_compile.compiler.plan import list_passes
 
-    passes = [(one.stage, one.name, one.summary) for one in list_passes(options)]
+    passes = [(one.stage, one.name, one.summary) for one in list_passes(options, imported)]
     if style == "json":
         print_json(
             {
@@ -361,8 +408,9 @@ def file_sizes(folder: Path) -> dict[str, int]:
 def render_result(result: CompileResult) -> str:
     """The table printed last: counts, files, seconds."""
     weights, macs = result.report["weights"], result.report["macs"]
+    floats = weights["float16"] + weights.get("float32", 0)
     counts = [
-        ("weights", *(render_count(weights[kind]) for kind in ("binary", "int8", "float16"))),
+        ("weights", *map(render_count, (weights["binary"], weights["int8"], floats))),
         ("multiply-accumulates", *(render_count(macs[kind]) for kind in ("binary", "int8", "float"))),
     ]
     moved = [(kind, str(movement)) for kind, movement in result.agreement.items()]

@@ -65,8 +65,15 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         multiple=True,
         metavar="PICTURES",
         type=click.Path(path_type=Path),
-        help="A picture, or a folder of them, that shows what 8-bit layers will read.  [repeatable; default: what the "
-        "model was trained with, or else an embedded photograph]",
+        help="A picture, or a folder of them, that shows what 8-bit layers will read; for an ONNX file also an .npz of "
+        "its inputs.  [repeatable; default: what the model was trained with, or else an embedded photograph]",
+    ),
+    "shapes": click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1,3,H,W",
+        help="The size of an input that an ONNX file leaves open.  [repeatable]",
     ),
     "tiles": click.option(
         "--tiles",
@@ -111,6 +118,10 @@ def make_options(target: str | None, said: dict[str, Any]) -> CompileOptions:
         said["calibrate"] = find_pictures(said["calibrate"], LOG.message)
     if said.get("tiles") is not None:
         said["tiles"] = existing_file(said["tiles"], "table of tiles")
+    if said.get("shapes"):
+        from bhpe_compile.frontends.shapes import parse_shape
+
+        said["shapes"] = tuple(parse_shape(text) for text in said["shapes"])
     options = CompileOptions(target=target or "", **said)
     if options.calibrate and not options.computes_int8:
         wrong = "--scheme float" if options.scheme == FLOAT else "--dense fp32"

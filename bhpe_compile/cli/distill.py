@@ -11,6 +11,7 @@ import click
 from bhpe_compile.cli.compiling import OPTIONS
 from bhpe_compile.cli.options import (
     checkpoint_option,
+    existing_checkpoint,
     existing_file,
     format_option,
     network_option,
@@ -111,12 +112,13 @@ def distill_command(
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
+    existing_checkpoint(model)
     from bhpe_compile.distill.engine import CHECKPOINT
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     place = make_place(values, output)
-    loaded = load_model(existing_file(model, "model"), network)
+    loaded = load_model(model, network)
     trainer = require_trainer(loaded.network)
     recipe = make_recipe(values, trainer.weights)
     if loaded.binarization is not None:

@@ -55,13 +55,13 @@ class DumpOptions:
     stop: str | None
     print_passes: bool
 
-    def check(self, options: CompileOptions) -> None:
+    def check(self, options: CompileOptions, imported: bool = False) -> None:
         """UsageError for unknown passes, with near names, and for options that ask for nothing."""
         from bhpe_compile.check.inspect.dumper import ALL
         from bhpe_compile.compiler.plan import check_points
 
         wanted = tuple(name for name in self.after if name != ALL)
-        check_points((*wanted, *((self.stop,) if self.stop is not None else ())), options)
+        check_points((*wanted, *((self.stop,) if self.stop is not None else ())), options, imported)
         if not self.after and self.stop is None and (self.folder is not None or self.onnx):
             raise UsageError(
                 "--dump-dir and --dump-onnx are for --dump-ir-after or --stop-after: name a pass"

@@ -20,7 +20,7 @@ from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
-from bhpe_compile.cli.options import complete_target, existing
+from bhpe_compile.cli.options import complete_target, existing_subject
 from bhpe_compile.cli.tables import print_json, render_markdown, render_table
 from bhpe_compile.errors import UsageError
 
@@ -107,13 +107,13 @@ def eval_command(
     compares the last stage of a checkpoint with the first. Millimetres of the open set and its body never belong
     beside published figures of other sets.
     """
+    for path in models:
+        existing_subject(path)
     from bhpe_compile.evaluate.data import EMULATED_COUNT
     from bhpe_compile.evaluate.evaluate import evaluate
     from bhpe_compile.evaluate.gate import Allowance, read_baseline, require
     from bhpe_compile.search.layers.stages import open_sources
 
-    for path in models:
-        existing(path, "model or artefact")
     chosen = _stage_options(models, stages, options)
     allowances = [Allowance.parse(text) for text in max_drop or (DEFAULT_DROP,)]
     _check_request(models, chosen, save_baseline, baseline, bool(max_drop))

@@ -58,7 +58,7 @@ def explain_compiled(artifact: Path, patterns: Sequence[str]) -> list[Explanatio
     return [explainer.explain(name) for name in dict.fromkeys(names)]
 
 
-PRECISION = {"int8": "8-bit", "float16": "float"}
+PRECISION = {"int8": "8-bit", "float16": "float", "float32": "float"}
 """How a layer computes, in the words of the reports."""
 
 

@@ -201,7 +201,7 @@ def complete_pass(
     """Names of passes, and of the points between them, for the shell's completion."""
     from bhpe_compile.compiler.plan import POINTS, list_passes
 
-    names = ["all", *POINTS, *(one.name for one in list_passes())]
+    names = ["all", *POINTS, *(one.name for one in list_passes(imported=True))]
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
@@ -222,3 +222,19 @@ def existing_file(path: Path, what: str) -> Path:
     if kind is not None:
         raise UsageError(f"{path}: is {kind}, not a {what}")
     return path
+
+
+def existing_checkpoint(path: Path, what: str = "model") -> Path:
+    """`path` if it is a checkpoint by its content; else a UsageError or InputError, before anything heavy is
+    imported."""
+    from bhpe_compile.frontends.kinds import CHECKPOINT, require_door
+
+    require_door(existing_file(path, what), CHECKPOINT)
+    return path
+
+
+def existing_subject(path: Path) -> Path:
+    """`path` if it is a folder, which may be an artefact, or a checkpoint; raises as `existing_checkpoint`."""
+    if existing(path, "model or artefact").is_dir():
+        return path
+    return existing_checkpoint(path, "model or artefact")

@@ -59,7 +59,7 @@ def print_passes(style: str, requires: bool) -> None:
     """The passes in order."""
     from bhpe_compile.compiler.plan import list_passes
 
-    passes = list_passes()
+    passes = list_passes(imported=True)
     if style == "json":
         print_json([asdict(one) for one in passes])
         return

@@ -14,8 +14,8 @@ from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
     complete_target,
-    existing,
     existing_file,
+    existing_subject,
     network_option,
     page_output_option,
     rounds_option,
@@ -23,6 +23,7 @@ from bhpe_compile.cli.options import (
 from bhpe_compile.cli.tables import render_table, to_json_text
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.reading import MalformedError, read_json
+from bhpe_compile.text import to_utf8
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
@@ -95,7 +96,7 @@ def report_command(
     With the report comes advice: layers that would be cheaper in 8 bits; with --advice all also those that waste
     lanes or move more bytes than they compute.
     """
-    compiled = source is not None and existing(source, "model or artefact").is_dir()
+    compiled = source is not None and existing_subject(source).is_dir()
     for flag, used in (("--measure", measure), ("--verify", verify_too), ("--picture", picture is not None)):
         if used and not compiled:
             raise UsageError(f"{flag} needs a compiled model, the folder that `compile` writes")
@@ -111,7 +112,7 @@ def report_command(
     if output is None:
         click.echo(text, nl=False)
     else:
-        write_files({output: text.encode()})
+        write_files({output: to_utf8(text)})
 
 
 def refuse_given(*names: str) -> None:
@@ -183,10 +184,12 @@ def draw(source: Path, picture: Path) -> bytes:
     import io
 
     from bhpe_compile.runtime import draw_overlay, load_picture, make_feeds, open_session
+    from bhpe_compile.runtime.results import check_finite
 
     loaded = load_picture(existing_file(picture, "picture"))
     with open_session(source, threads=1) as session:
         outputs = session.execute(make_feeds(session.interface, loaded)).outputs
+        check_finite(outputs)
         interface = session.interface
     stream = io.BytesIO()
     draw_overlay(loaded, outputs, interface).save(stream, "PNG")

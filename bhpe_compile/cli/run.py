@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bhpe_compile.cli.arrays import describe_inputs, run_arrays
 from bhpe_compile.cli.options import OutwardOption, board_options, existing, existing_file, threads_option
 from bhpe_compile.errors import UsageError
 
@@ -46,6 +47,13 @@ def parse_pair(
 @click.command("run", short_help="Run a compiled model on pictures, a film or a camera.")
 @click.argument("artifact", metavar="ARTEFACT", type=click.Path(path_type=Path))
 @click.argument("images", metavar="[PICTURE|FOLDER|PATTERN|FILM]...", nargs=-1)
+@click.option(
+    "--input",
+    "arrays",
+    multiple=True,
+    metavar="NAME=FILE.npy",
+    help="An input as an array, of a network that does not take a picture alone.  [repeatable]",
+)
 @click.option(
     "--camera",
     cls=OutwardOption,
@@ -109,6 +117,7 @@ def parse_pair(
 def run_command(
     artifact: Path,
     images: tuple[str, ...],
+    arrays: tuple[str, ...],
     camera: str | None,
     frames: int | None,
     box: Box | None,
@@ -134,23 +143,37 @@ def run_command(
     bhpe-compile run dist/model-x86 photos/ --boxes detections.json -o poses.jsonl --overlay drawn/
     bhpe-compile run dist/model-x86 walk.mp4 --track --smooth -o poses.jsonl --overlay walk-poses.mp4
     bhpe-compile run dist/model-x86 --camera 0 --track
+    bhpe-compile run dist/network-x86 --input image=picture.npy -o outputs.npz
 
     The JSON of one picture lists people, each with the box that was used, joints by name and the boxes of
     hands and face in pixels of the photograph, rotations by joint as axis-angle, the camera in the picture; units
-    stand beside. A file that ends in .npz gets the network's outputs as arrays instead. Of several pictures, a
+    stand beside. A file that ends in .npz gets the network's outputs as arrays instead, by the names that the model's
+    file has for them; with --input that, or the arrays as JSON, is what there is. Of several pictures, a
     film or a camera, there is one such object a line, with the frame's number and its file or time. A model for
     another CPU runs under emulation, or with --ssh or --rpc on a board.
     """
+    from bhpe_compile.artifact import load_manifest
     from bhpe_compile.cli.running import Request, run_frames, run_picture
     from bhpe_compile.runtime.film import is_film
     from bhpe_compile.runtime.frames import find_inputs
     from bhpe_compile.runtime.smooth import Constants
 
     existing(artifact, "artefact")
+    if arrays:
+        pictures = (box, boxes, overlay, mesh, camera, smooth_by) != (None,) * 6 or track or smooth
+        if pictures or len(images) > 1:
+            raise UsageError(
+                "--input is for one run on arrays, with one picture at most: leave the others out"
+            )
+        run_arrays(artifact, arrays, images[0] if images else None, output, threads, board, quiet=quiet)
+        return
     if camera is not None and images:
         raise UsageError(f"--camera {camera} and {images[0]}: run on the one or on the other")
     if camera is None and not images:
-        raise UsageError("name a picture, a folder, a film, or --camera N")
+        raise UsageError(
+            "name a picture, a folder, a film, or --camera N; or give every input as an array: "
+            + describe_inputs(load_manifest(artifact))
+        )
     if box is not None and boxes is not None:
         raise UsageError("--box and --boxes: give one of them")
     constants = (

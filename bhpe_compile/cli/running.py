@@ -17,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 from bhpe_compile.archive import npz_bytes
+from bhpe_compile.artifact import load_manifest
+from bhpe_compile.cli.arrays import own_names
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
@@ -144,7 +146,8 @@ def _document(request: Request, people: list[Person], runner: Runner) -> bytes:
             )
         (person,) = people
         if arrays:
-            return npz_bytes(dict(sorted(person.outputs.items())))
+            names = own_names(load_manifest(request.artifact))
+            return npz_bytes({names.get(name, name): one for name, one in sorted(person.outputs.items())})
         return (json.dumps(to_lists(person.outputs), sort_keys=True) + "\n").encode()
     said = [describe(one, runner.interface) for one in people]
     return to_indented_json(pose_document(said, runner.interface)).encode()
@@ -267,8 +270,9 @@ class Results:
         if self._lines is None:
             click.echo(line)
         else:
-            self._lines.write(line + "\n")
-            self._lines.flush()
+            with self._writing():
+                self._lines.write(line + "\n")
+                self._lines.flush()
         if self._paint is not None:
             self._draw(frame, self._paint(frame.rgb, people))
         if self._meshes is not None:
@@ -278,10 +282,8 @@ class Results:
     def _begin(self) -> None:
         request = self._request
         if request.output is not None:
-            try:
+            with self._writing():
                 self._lines = request.output.open("w", encoding="utf-8")
-            except OSError as error:
-                raise UsageError(f"{request.output}: cannot be written ({error.strerror})") from error
             self.files.append(request.output)
         if request.overlay is not None:
             if self._as_film:
@@ -312,9 +314,20 @@ class Results:
         Image.fromarray(drawn).save(stream, "PNG", compress_level=PNG_LEVEL)
         write_files({path: stream.getvalue()})
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """UsageError where the lines cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(f"{self._request.output}: cannot be written ({error.strerror})") from error
+
     def close(self) -> None:
         """Finish every file; what was written is whole."""
         with ExitStack() as stack:
-            for one in (self._lines, self._film, self._meshes):
+            for one in (self._meshes, self._film):
                 if one is not None:
                     stack.callback(one.close)
+            if self._lines is not None:
+                stack.enter_context(self._writing())
+                self._lines.close()

@@ -10,7 +10,7 @@ import click
 from bhpe_compile.cli.accuracy import data_options, describe_data, open_data
 from bhpe_compile.cli.compiling import BINARIZING, compile_options
 from bhpe_compile.cli.console import Console
-from bhpe_compile.cli.options import existing_file, format_option
+from bhpe_compile.cli.options import existing_checkpoint, format_option
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
 
@@ -60,10 +60,10 @@ def sensitivity_command(
     again: one evaluation a layer (64 people unless --count says otherwise). Nothing is trained, so this tells where to
     look and what to give to `compile --keep-float` first, not what a trained binary network loses.
     """
+    existing_checkpoint(model)
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.search.layers.sensitivity import rank, require_float
 
-    existing_file(model, "model")
     if not options.is_binary:
         raise UsageError(f"--scheme {options.scheme} makes no layer binary: there is nothing to rank")
     with Console([], quiet=quiet, verbose=True) as console:

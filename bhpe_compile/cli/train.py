@@ -9,7 +9,7 @@ import click
 
 from bhpe_compile.cli.options import (
     checkpoint_option,
-    existing_file,
+    existing_checkpoint,
     format_option,
     network_option,
 )
@@ -86,7 +86,7 @@ def train_command(
     if start is None and was_given("own_boxes"):
         raise UsageError("--own-boxes: a network that begins at random sees no boxes; name one with --from")
     place = make_place(values, output)
-    loaded = None if start is None else load_model(existing_file(start, "checkpoint"), network)
+    loaded = None if start is None else load_model(existing_checkpoint(start, "checkpoint"), network)
     choice = choose(network or FIRST)
     kind = loaded.network if loaded else choice.network
     trainer = require_trainer(kind)

@@ -13,6 +13,7 @@ from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.options import OutwardOption, complete_target, existing, format_option
 from bhpe_compile.cli.tables import print_json, render_table
 from bhpe_compile.errors import UsageError
+from bhpe_compile.text import to_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +91,7 @@ def tune_command(
     described = [("target", options.target), ("output", str(destination)), ("rounds", str(rounds))]
     with Console(described, quiet=quiet, verbose=True, first_stage="") as console:
         measured, text = measure(models, options, rounds, rpc, key, console)
-    write_files({destination: text.encode()})
+    write_files({destination: to_utf8(text)})
     if style == "json":
         print_json([row(one) for one in measured])
     elif not quiet:

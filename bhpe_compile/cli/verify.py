@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import board_options, existing, existing_file, format_option
 from bhpe_compile.cli.tables import print_json, render_duration, render_pairs
-from bhpe_compile.errors import UsageError, VerificationError
+from bhpe_compile.errors import InputError, UsageError, VerificationError
 from bhpe_compile.files import find_pictures
+from bhpe_compile.reading import MalformedError, parse_json
 
 if TYPE_CHECKING:
     from bhpe_compile.check.verify import VerificationResult
@@ -169,7 +169,11 @@ def announce_emulation(artifact: Path, runs: int) -> None:
     manifest = load_manifest(artifact)
     if REPORT not in manifest["files"]:
         return
-    seconds = emulated_seconds(manifest, json.loads(read_file(artifact, manifest, REPORT)))
+    try:
+        report = parse_json(read_file(artifact, manifest, REPORT))
+    except MalformedError as error:
+        raise InputError(f"{artifact / REPORT}: damaged ({error}); compile the model again") from None
+    seconds = emulated_seconds(manifest, report)
     if seconds is not None and runs * seconds >= WORTH_SAYING:
         LOG.message(
             f"{artifact} is for another CPU and is emulated: about {render_duration(runs * seconds)} "
@@ -197,8 +201,10 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
     largest = f"{result.max_abs_error:.2g}{of}"
     if result.equal:
         boxes = f", {result.boxes} boxes" if result.boxes else ""
-        same = sum(gap == 0 for gap in result.outputs.values())
-        text = f"all {layers} layers{boxes}, {same} of {len(result.outputs)} outputs"
+        same, count = sum(gap == 0 for gap in result.outputs.values()), len(result.outputs)
+        if same == count:
+            return [("equal", f"all {layers} layers{boxes}, {count} outputs: every value, bit for bit")]
+        text = f"all {layers} layers{boxes}, {same} of {count} outputs"
         return [("equal", f"{text}; largest difference of what follows the last level {largest}")]
     differ = f"{result.differing} of {result.values} signs and levels"
     if not result.float_parts:
@@ -206,17 +212,17 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
     parts = (
         f"{result.float_parts[0]} and {len(result.float_parts) - 1} more"
         if len(result.float_parts) > 1
-        else (result.float_parts[0])
+        else result.float_parts[0]
     )
     return [
         ("float layers", f"{parts}: no two programs compute them to the bit; --scheme int8 or bidrn does"),
-        ("differ", f"{differ}, because of them"),
+        *([("differ", f"{differ}, because of them")] if result.values else []),
         ("largest difference", f"{largest}, with equal signs and levels"),
     ]
 
 
 def _counted(*kinds: tuple[int, str]) -> str:
-    """ "38 binary and 28 8-bit"; kinds of which there are none are left out."""
+    """Like "38 binary and 28 8-bit"; kinds of which there are none are left out."""
     return " and ".join(f"{count} {word}" for count, word in kinds if count) or "0"
 
 

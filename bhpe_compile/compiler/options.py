@@ -13,13 +13,16 @@ from bhpe_compile.errors import UsageError
 if TYPE_CHECKING:
     from bhpe_compile.passes.binarize import BinarizeOptions
 
-MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt"})
+MODEL_SUFFIXES = frozenset({".pt", ".pth", ".tar", ".safetensors", ".ckpt", ".onnx"})
 
 BINARY_SCHEMES = ("bidrn", "bnn", "reactnet")
 """What makes layers binary; `passes/binarize/scheme.py` says how."""
 
 INT8, FLOAT = "int8", "float"
 SCHEMES = (*BINARY_SCHEMES, INT8, FLOAT)
+
+ARRAYS = ".npz"
+"""The suffix of files that hold arrays."""
 
 FOLDER, STATIC, WHEEL, WEB = "folder", "static", "wheel", "web"
 FORMS = (FOLDER, STATIC, WHEEL, WEB)
@@ -36,6 +39,7 @@ class CompileOptions:
     None as the scheme has it: "int8", or "fp32" with the scheme "float". tiles: a table of register tiles that replaces
     the target's own. forms: of `FORMS`, the folder is always built. embed_weights: puts the weights into the libraries,
     too.
+    shapes: of inputs that an ONNX file leaves open, by name.
     network: names the checkpoint's network, None: seen from its keys.
     UsageError for an unknown scheme, and for one that contradicts `dense`.
     """
@@ -53,6 +57,7 @@ class CompileOptions:
     network: str | None = None
     forms: tuple[str, ...] = ()
     embed_weights: bool = False
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:

@@ -10,11 +10,12 @@ A `Compilation` is one model on that way. The passes of a stage are listed in th
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
     from bhpe_compile.passes.lower import Lowered
+    from bhpe_compile.report.places import Places
     from bhpe_compile.targets import Target
 
     Inputs = Mapping[str, NDArray[np.float32]]
@@ -79,6 +81,9 @@ class Compilation:
     `write` is the last stage. `of_loaded`, `of_graph` and `of_artifact` begin further down. `notes` and `records` tell
     what the passes decided and which ones ran, so far.
     """
+
+    uses_torch: ClassVar[bool] = True
+    attributes: ClassVar[Mapping[str, tuple[str, ...]]] = ATTRIBUTES
 
     def __init__(
         self,
@@ -144,20 +149,20 @@ class Compilation:
         """From the model.onnx of an artefact, whose hashes are checked, for any target."""
         import onnx_ir
 
-        from bhpe_compile.artifact.load import check_artifact
+        from bhpe_compile.artifact.load import check_artifact, load_onnx
         from bhpe_compile.passes.base import ensured_by
         from bhpe_compile.passes.fold import fold_passes
 
         check_artifact(folder)
         compilation = cls(CompileOptions(target.name), progress=progress)
-        compilation.folded = onnx_ir.load(folder / "model.onnx")
+        compilation.folded = onnx_ir.from_proto(load_onnx(folder / "model.onnx"))
         compilation.target = target
         compilation._ensured = ensured_by(fold_passes())
         return compilation
 
     def until(self, stage: str) -> Compilation:
         """Run everything up to the end of `stage`; returns this compilation."""
-        for attribute in ATTRIBUTES[stage]:
+        for attribute in self.attributes[stage]:
             getattr(self, attribute)
         return self
 
@@ -234,13 +239,14 @@ class Compilation:
 
         from bhpe_compile.compiler.described import check_finite_inputs, check_outputs, refused_inputs
         from bhpe_compile.exchange.export import run
+        from bhpe_compile.passes.binarize.round_storage import kept_maps
 
         graph, interface = self.graph, self.interface
         check_finite_inputs(self.inputs)
         inputs = {name: torch.from_numpy(array) for name, array in self.inputs.items()}
         with self.progress.stage("reference"), one_thread():
             try:
-                done = run(graph, inputs)
+                done = run(graph, inputs, kept_maps(graph) if self.options.keeps_half else ())
             except (RuntimeError, TypeError) as error:
                 refused = refused_inputs(interface, graph, inputs, error) if interface.network else None
                 if refused is None:
@@ -259,7 +265,10 @@ class Compilation:
         graph, inputs = self.run.graph, self.inputs  # a network that does not run is refused there
         trained = self._trained if self._checkpoint is None else self._checkpoint.ranges
         with self.progress.stage("reference"), one_thread():
-            return choose_rounding(graph, self.interface, self.options, inputs, self.progress, trained)
+            largest = self.run.largest
+            return choose_rounding(
+                graph, self.interface, self.options, inputs, self.progress, trained, largest
+            )
 
     @cached_property
     def agreement(self) -> dict[str, Movement]:
@@ -281,7 +290,9 @@ class Compilation:
         if not options.is_binary and rounding.ranges is None:
             return {}
         with self.progress.stage("reference"), one_thread():
-            storage = RoundStorage(rounding.ranges, dense=rounding.ranges is not None, half=rounding.half)
+            storage = RoundStorage(
+                rounding.ranges, dense=rounding.ranges is not None, half=rounding.half, wide=rounding.wide
+            )
             rounded = storage(copy.deepcopy(graph)).graph
             shown = options if options.calibrate else replace(options, calibrate=self.watched)
             examples = examples_for(self.interface, shown, self.inputs)
@@ -315,8 +326,23 @@ class Compilation:
 
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
-            self._rewrite(fold_passes(rounding.ranges, rounding.half), model)
+            half, wide = self._half_maps(model)
+            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
         return model
+
+    def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:
+        """Whether residuals of `model` are float16, and the values that stay float32, with their magnitudes."""
+        rounding = self.rounding
+        if not rounding.half or not rounding.wide:
+            return rounding.half, {}
+        wide = {self.run.values.get(node, ""): size for node, size in rounding.wide.items()}
+        known = wide.keys() <= {value.name for node in model.graph for value in node.outputs}
+        # torch's exporter gives other names: then it cannot be told which values they are
+        which = f"{len(wide)} feature maps" if known else "residuals"
+        node, size = max(rounding.wide.items(), key=lambda item: abs(math.log2(item[1])))
+        reason = f"{which} stay float32: {node} reaches {size:.3g}, beyond float16"
+        self.notes.append(Note("half-residuals", "", False, reason))
+        return known, wide if known else {}
 
     @cached_property
     def frozen(self) -> Frozen | None:
@@ -370,6 +396,7 @@ class Compilation:
             else:
                 with Workers() as workers:
                     lowered = generate(kernels, self.target, workers, progress.step)
+            self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
@@ -403,12 +430,11 @@ class Compilation:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
         from bhpe_compile.report.compiled import compile_report
-        from bhpe_compile.report.places import Places
 
         agreement, lowered, options = self.agreement, self.lowered, self.options
         with self.progress.stage("write"):
-            facts = describe(self._checkpoint, options, self.rounding.source, agreement)
-            places = Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
+            facts = self.facts()
+            places = self.places()
             report = compile_report(self.folded, lowered.program, self.notes, facts, lowered.tiles, places)
             write_artifact(
                 output,
@@ -424,6 +450,16 @@ class Compilation:
                 web=WEB in options.forms,
             )
         return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
+
+    def facts(self) -> dict[str, Any]:
+        """What manifest and report tell of model and options."""
+        return describe(self._checkpoint, self.options, self.rounding.source, self.agreement)
+
+    def places(self) -> Places:
+        """Where the layers belong."""
+        from bhpe_compile.report.places import Places
+
+        return Places.of(self.graph, self._checkpoint.network if self._checkpoint else None)
 
     # ---- shared by the stages -----------------------------------------------------------------------------
 
@@ -471,15 +507,16 @@ def compile_model(
     inspector: Inspector | None = None,
     teacher: Path | None = None,
     watched: tuple[Path, ...] = (),
+    kind: type[Compilation] = Compilation,
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
     observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
-    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. Raises
-    UsageError (missing file, unknown target, output not ours), InputError (damaged or unsupported model) or
-    ToolchainError. Nothing is written unless everything succeeded.
+    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
+    compiles such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
+    InputError (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
     """
-    compilation = Compilation(options, source, progress=Progress(observer, inspector))
+    compilation = kind(options, source, progress=Progress(observer, inspector))
     compilation.watched = watched
     if teacher is not None:
         from bhpe_compile.frontends.checkpoint import load_model
@@ -511,6 +548,6 @@ def compile_graph(
 def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
     """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
-    with Tools.start() as tools:
+    with Tools.start(torch=compilation.uses_torch) as tools:
         compilation.tools = tools
         return compilation.write(output, force)

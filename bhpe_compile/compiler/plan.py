@@ -31,10 +31,11 @@ class PassInfo:
     ensures: tuple[str, ...]
 
 
-def list_passes(options: CompileOptions | None = None) -> list[PassInfo]:
-    """The passes that run with `options`, in order; None: every pass there is."""
+def list_passes(options: CompileOptions | None = None, imported: bool = False) -> list[PassInfo]:
+    """The passes that run with `options`, in order; None: every one. imported: with those of an ONNX file."""
     from bhpe_compile.passes.binarize import BinarizeOptions, binarize_passes
     from bhpe_compile.passes.fold import fold_passes
+    from bhpe_compile.passes.imported import imported_passes
     from bhpe_compile.passes.lower import lower_passes
 
     binary, int8, half = (
@@ -44,6 +45,7 @@ def list_passes(options: CompileOptions | None = None) -> list[PassInfo]:
     )
     stages: tuple[tuple[str, Any], ...] = (
         ("binarize", binarize_passes(BinarizeOptions()) if binary else ()),
+        ("export", imported_passes() if imported else ()),
         ("fold", fold_passes({} if int8 else None, half)),
         ("lower", lower_passes()),
     )
@@ -54,10 +56,10 @@ def list_passes(options: CompileOptions | None = None) -> list[PassInfo]:
     ]
 
 
-def check_points(names: tuple[str, ...], options: CompileOptions) -> None:
+def check_points(names: tuple[str, ...], options: CompileOptions, imported: bool = False) -> None:
     """UsageError for a name that is no pass or point, with near ones, and for a pass that `options` leave out."""
-    known = [*POINTS, *(one.name for one in list_passes())]
-    planned = {*POINTS, *(one.name for one in list_passes(options))}
+    known = [*POINTS, *(one.name for one in list_passes(imported=True))]
+    planned = {*POINTS, *(one.name for one in list_passes(options, imported))}
     for name in names:
         if name not in known:
             raise UsageError(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bhpe_compile.compiler.agreement import Agreement
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.frontends.imported import Imported
+    from bhpe_compile.frontends.onnx import OnnxNetwork
     from bhpe_compile.passes.base import PassRecord
 
 TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tvm", "ziglang", "numpy")
@@ -46,6 +47,17 @@ def describe(
         "calibration": calibration,
         "trained_binary": loaded.binarization is not None,
         "agreement": to_json(agreement or {}),
+    }
+
+
+def describe_imported(
+    network: OnnxNetwork, options: CompileOptions, calibration: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The same of an ONNX file."""
+    return {
+        "model": {"format": "onnx", "opset": network.opset, "names": dict(network.names)},
+        "options": {**options.to_dict(), "shapes": {name: list(shape) for name, shape in options.shapes}},
+        "calibration": calibration,
     }
 
 

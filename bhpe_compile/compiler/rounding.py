@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.compiler.inputs import picture_inputs
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 class Rounding:
     """Convolutions whose inputs have `ranges` compute in 8 bits; where `half`, residuals are float16.
 
-    `source` says where the ranges are from, None where nothing has 8 bits.
+    `source` says where the ranges are from, None where nothing has 8 bits. `wide`: the feature maps that float16 does
+    not hold, by the names of their nodes, and their largest magnitudes.
     """
 
     ranges: Ranges | None = None
     half: bool = False
     source: dict[str, Any] | None = None
+    wide: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose_rounding(
@@ -38,22 +40,33 @@ def choose_rounding(
     example: Mapping[str, NDArray[np.float32]],
     progress: Progress,
     trained: Ranges | None = None,
+    largest: Mapping[str, float] | None = None,
 ) -> Rounding:
     """What the options ask to be rounded.
+
+    largest: magnitudes of the feature maps that are kept for later, by node, as a first run found them; those of the
+    calibration are added.
 
     The ranges of 8-bit layers are those they were `trained` with. Without these, or where the options name pictures,
     they are measured here: on the pictures, or on `example`, the inputs by name, and its mirror image.
     """
     from bhpe_compile.exchange.calibrate import calibrate
 
-    half = options.keeps_half
+    half, first = options.keeps_half, largest or {}
     if not options.computes_int8:
-        return Rounding(half=half)
+        return Rounding(half=half, wide=_wide(first))
     if trained is not None and not options.calibrate:
-        return Rounding(trained, half, {"source": "training"})
-    found = calibrate(graph, examples_for(interface, options, example), progress.step)
+        return Rounding(trained, half, {"source": "training"}, _wide(first))
+    found = calibrate(graph, examples_for(interface, options, example), progress.step, first)
     source = "user" if options.calibrate else "embedded example"
-    return Rounding(found.ranges(), half, {"source": source, "pictures": found.pictures})
+    every = {name: max(found.largest.get(name, 0.0), size) for name, size in first.items()}
+    return Rounding(found.ranges(), half, {"source": source, "pictures": found.pictures}, _wide(every))
+
+
+def _wide(largest: Mapping[str, float]) -> dict[str, float]:
+    from bhpe_compile.passes.half_maps import does_not_fit
+
+    return {name: size for name, size in largest.items() if does_not_fit(size)}
 
 
 def examples_for(

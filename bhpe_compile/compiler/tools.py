@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,15 @@ class Tools:
 
     @classmethod
     @contextmanager
-    def start(cls) -> Iterator[Tools]:
-        """All of them, ended with the block; meanwhile torch runs on one thread."""
+    def start(cls, *, torch: bool = True) -> Iterator[Tools]:
+        """All of them, ended with the block; meanwhile torch, where it is used at all, runs on one thread."""
         from bhpe_compile.compiler.workers import Workers
 
         with Workers() as workers:
             # not before: importing it would keep the workers waiting
             from bhpe_compile.exchange.simplify import Simplifier
 
-            with Simplifier() as simplifier, one_thread():
+            with Simplifier() as simplifier, one_thread() if torch else nullcontext():
                 yield cls(workers, simplifier)
 
 

@@ -106,15 +106,26 @@ class Workers:
 
             for worker in self.members:
                 give(worker)
-            while selector.get_map():
-                for key, _ in selector.select():
-                    worker = cast(Worker, key.fileobj)
-                    selector.unregister(worker)
-                    results[key.data] = worker.result()
-                    count += 1
-                    done(count)
-                    give(worker)
+            try:
+                while selector.get_map():
+                    for key, _ in selector.select():
+                        worker = cast(Worker, key.fileobj)
+                        results[key.data] = worker.result()
+                        selector.unregister(worker)
+                        count += 1
+                        done(count)
+                        give(worker)
+            except BaseException:
+                # answers of these are on their way, and would be taken for those of the next jobs
+                self._replace([cast(Worker, key.fileobj) for key in selector.get_map().values()])
+                raise
         return results
+
+    def _replace(self, busy: Sequence[Worker]) -> None:
+        """End workers that have not answered, and put new ones in their places."""
+        for worker in busy:
+            worker.close()
+        self.members = [Worker() if worker in busy else worker for worker in self.members]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -16,6 +16,7 @@ from pathlib import Path
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.reading import read_json
 
 PLAN = "plan.json"
 
@@ -58,9 +59,9 @@ def plan_samples(
     file = folder / PLAN
     if file.is_file():
         try:
-            plan = json.loads(file.read_bytes())
+            plan = read_json(file)
             known, samples = float(plan["minutes"]), int(plan["samples"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             raise UsageError(f"{file}: is damaged; remove {folder} to begin anew") from None
         if known != minutes:
             raise UsageError(

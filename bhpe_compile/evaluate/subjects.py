@@ -17,6 +17,7 @@ from bhpe_compile.evaluate.frame import FRAME
 from bhpe_compile.evaluate.people import Outputs, require_body
 from bhpe_compile.networks.interface import BodyOutputs, Interface
 from bhpe_compile.runtime.open import open_session
+from bhpe_compile.runtime.results import check_finite
 from bhpe_compile.runtime.session import Session
 
 Inputs = Mapping[str, NDArray[np.float32]]
@@ -117,6 +118,8 @@ def _one_by_one(compute: Callable[[Inputs], Outputs], inputs: Inputs) -> Outputs
     """The outputs of a batch of pictures, from a function of one."""
     count = len(next(iter(inputs.values())))
     runs = [compute({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+    for run in runs:
+        check_finite(run)
     return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
 

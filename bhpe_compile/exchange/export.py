@@ -7,8 +7,8 @@ that holds the parameter and takes its path as name, and the bodies of the `bhpe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from bhpe_compile.exchange.functions import DOMAIN, attach_bodies
+from bhpe_compile.exchange.magnitudes import Watcher, all_finite, first_not_finite
 from bhpe_compile.exchange.nodes import set_layer, weight_of
 from bhpe_compile.exchange.operations import TABLE
 from bhpe_compile.exchange.record import Recorder
@@ -33,6 +34,10 @@ class Run:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
     recorder: Recorder
+    largest: Mapping[str, float] = field(default_factory=dict)
+    """Magnitudes of the nodes that were watched."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """What the results of these nodes are called in the model; not those that it has not."""
 
     @property
     def refusal(self) -> str | None:
@@ -41,12 +46,16 @@ class Run:
 
     @property
     def broken(self) -> str | None:
-        """The first layer that gave NaN or infinity, else the first such output; None where all is finite."""
+        """The first layer, or else operation, that made NaN or infinity of finite numbers; None where all is finite.
+
+        Operations without a parameter count where an output is not finite: some hide what they may not look at
+        behind infinity.
+        """
         if self.recorder.broken is not None:
             return f"layer {self.recorder.broken.rpartition('.')[0] or self.recorder.broken}"
         for name, value in self.outputs.items():
-            if not bool(torch.isfinite(value).all()):
-                return f"output {name}"
+            if not all_finite([value]):
+                return first_not_finite(self.graph, self.inputs) or f"output {name}"
         return None
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -54,18 +63,28 @@ class Run:
         return {name: value.numpy() for name, value in (*self.inputs.items(), *self.outputs.items())}
 
 
-def run(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> Run:
-    """Execute `graph` (frozen; returns a dict of tensors) on `inputs`, in their order; batch 1."""
+def run(graph: fx.GraphModule, inputs: Mapping[str, Tensor], watched: Collection[str] = ()) -> Run:
+    """Execute `graph` (frozen; returns a dict of tensors) on `inputs`, in their order; batch 1.
+
+    watched: nodes whose largest magnitude is kept.
+    """
     if not isinstance(graph.graph.output_node().args[0], Mapping):
         raise TypeError("the graph has to return a dict of tensors")
     recorder = Recorder(graph, TABLE)
     for name, tensor in inputs.items():
         recorder.begin(tensor, name)
+    largest: dict[str, float] = {}
+    values: dict[str, str] = {}
+
+    def see(name: str, value: Tensor) -> None:
+        written = recorder.name_of(value)
+        if written is not None:
+            values[name] = written
+
     with torch.no_grad(), recorder:
-        outputs = graph.forward(
-            *inputs.values()
-        )  # calling a GraphModule prints tracebacks of its own to stderr
-    return Run(graph, inputs, outputs, recorder)
+        # not by calling it: a GraphModule prints tracebacks of its own to stderr
+        outputs = Watcher(graph, watched, largest, see).run(*inputs.values())
+    return Run(graph, inputs, outputs, recorder, largest, values if recorder.refusal is None else {})
 
 
 def export(graph: fx.GraphModule, inputs: Mapping[str, Tensor]) -> ir.Model:

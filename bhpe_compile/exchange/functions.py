@@ -8,7 +8,8 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
     BinaryConvTranspose2d             zeros between the pixels, then a convolution with the flipped kernel
     Packed...                         the same, weights as bits of uint32 words along the input channels;
                                       `channels` of them, bits beyond are 0 and cut off
-    Int8Conv2d, Int8ConvTranspose2d   the same with levels: QuantizeLinear(x, step, zero), weights int8
+    Int8Conv2d, Int8DepthwiseConv2d, Int8ConvTranspose2d
+                                       the same with levels: QuantizeLinear(x, step, zero), weights int8
     RPReLU                            y = (x > gamma ? x - gamma : beta * (x - gamma)) + zeta
     ChannelAffine                     y = x * scale + bias
     AveragePool2x2                    y = (((a + b) + c) + d) / 4 of x's pixels (0,0), (0,1), (1,0), (1,1)
@@ -45,7 +46,7 @@ BINARY = (*BINARY_CONVOLUTIONS, "BinaryLinear")
 PACKED = tuple(f"Packed{name}" for name in BINARY)
 """The same in the same order, their weights bits."""
 
-INT8 = ("Int8Conv2d", "Int8ConvTranspose2d")
+INT8 = ("Int8Conv2d", "Int8ConvTranspose2d", "Int8DepthwiseConv2d")
 """Convolutions of levels: inputs x, step, zero, weight (int8, [O,C,kh,kw]; transposed [C,O,kh,kw]), scale, bias."""
 
 _UINT8, _UINT32, _BOOL, _FLOAT = (
@@ -217,6 +218,20 @@ def _int8_conv_transpose(
     return b.conv_transpose(b.op("QuantizeLinear", x, step, zero), weight, s, c, [zero])
 
 
+def _int8_depthwise(
+    b: _Body, x: ir.Value, step: ir.Value, zero: ir.Value, w: ir.Value, s: ir.Value, c: ir.Value
+) -> ir.Value:
+    kinds = ir.AttributeType
+    dot = b.op(
+        "ConvInteger",
+        *(b.op("QuantizeLinear", x, step, zero), w, zero),
+        strides=ir.RefAttr("strides", "strides", kinds.INTS),
+        pads=ir.RefAttr("pads", "pads", kinds.INTS),
+        group=ir.RefAttr("group", "group", kinds.INT),
+    )
+    return b.affine(dot, s, c, 4)
+
+
 def _average_pool(b: _Body, x: ir.Value) -> ir.Value:
     ends, axes, steps = b.ints(1 << 30, 1 << 30), b.ints(2, 3), b.ints(2, 2)
     corners = [b.op("Slice", x, b.ints(i, j), ends, axes, steps) for i in (0, 1) for j in (0, 1)]
@@ -244,6 +259,7 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "PackedBinaryLinear": (_packed_linear, _FIVE, _CHANNELS),
     "Int8Conv2d": (_int8_conv, _SIX, _GEOMETRY),
     "Int8ConvTranspose2d": (_int8_conv_transpose, _SIX, _GEOMETRY),
+    "Int8DepthwiseConv2d": (_int8_depthwise, _SIX, {**_GEOMETRY, "group": ir.AttributeType.INT}),
     "AveragePool2x2": (_average_pool, ("x",), {}),
     "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),

@@ -106,8 +106,14 @@ def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value
 
 
 def float_constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """Register `array` as a float32 initializer."""
-    return constant(graph, name, array.astype(np.float32))
+    """Register `array` as a float32 initializer. InputError for what float32 does not hold."""
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    if not np.isfinite(narrow).all():
+        raise InputError(
+            f"{name}: folding the layer's norms and scales gives numbers that float32 does not hold"
+        )
+    return constant(graph, name, narrow)
 
 
 def integers(node: ir.Node, name: str, default: Sequence[int]) -> tuple[int, ...]:

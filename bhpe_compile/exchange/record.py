@@ -106,6 +106,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The constant matrix that `tensor` is the transposed of."""
         return self._transposed.get(tensor)
 
+    def name_of(self, tensor: Tensor) -> str | None:
+        """What a value that was recorded is called; None for any other."""
+        value = self._values.get(tensor)
+        return None if value is None else value.name
+
     # ---- the run ------------------------------------------------------------------------------------------
 
     def begin(self, tensor: Tensor, name: str) -> None:

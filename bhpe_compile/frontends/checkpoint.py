@@ -38,11 +38,11 @@ from bhpe_compile.files import write_atomically
 from bhpe_compile.frontends.imported import Imported
 from bhpe_compile.networks.choice import Choice, choose
 from bhpe_compile.networks.layers.binary import BinaryLayer
-from bhpe_compile.networks.layers.rounding import Ranges
+from bhpe_compile.networks.layers.rounding import Ranges, fits_float16
 from bhpe_compile.networks.network import Layout, Network
 from bhpe_compile.networks.registry import FIRST, get_network, networks
 from bhpe_compile.reading import MalformedError, open_regular, parse_json
-from bhpe_compile.reading_arrays import open_archive
+from bhpe_compile.reading_arrays import check_safetensors, open_archive
 
 FORMAT, VERSION = "bhpe-compile", 2
 BEFORE = 1
@@ -232,7 +232,7 @@ def compact_state(
             packed[f"{name}.bits"] = torch.from_numpy(np.packbits((weight >= 0).numpy()))
             packed[f"{name}.magnitude"] = layer.scale().detach().cpu().view(shape)
             shapes[name] = list(weight.shape)
-        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and fits_float16(packed[name]):
             packed[name] = packed[name].half()
     return packed, shapes
 
@@ -429,9 +429,11 @@ def _is_pickle(path: Path) -> bool:
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
+        facts = parse_json(check_safetensors(path).get("facts", "{}"))
         with _plain_name(path) as place, safetensors.safe_open(place, framework="pt") as file:
-            facts = parse_json((file.metadata() or {}).get("facts", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except MalformedError as error:
+        raise InputError(f"{path}: damaged, or not a safetensors file: {error}") from error
     except Exception as error:  # safetensors raises its own kind, torch others
         raise InputError(f"{path}: truncated, damaged or not a safetensors file") from error
     return {**facts, "state_dict": state} if isinstance(facts, dict) and facts else state

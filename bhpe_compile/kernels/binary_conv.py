@@ -47,6 +47,9 @@ from bhpe_compile.targets.tile import Tile
 class BinaryConv2d(Convolution, Kernel):
     """x bits [N, H+2b, W+2b, CB] -> [N, Ho, Wo, Cout]; b = `in_border` >= `padding`."""
 
+    kernel: int  # square windows, padded alike on all sides
+    stride: int
+    padding: int
     in_border: int
     epilogue: Epilogue
     tile: Tile | None = None

@@ -101,8 +101,8 @@ def _weights(first: np.float32, last: np.float32, pixels: int, cells: int) -> tu
 class _Axis:
     """Start, size and sample count of one axis of the current box, and one sample, in stack slots."""
 
-    def __init__(self, pixels: int, cells: int) -> None:
-        self.pixels, self.cells = pixels, cells
+    def __init__(self, pixels: int, cells: int, isa: VectorIsa) -> None:
+        self.pixels, self.cells, self.isa = pixels, cells, isa
         self.box = local(3, "int32")  # start, size in 1/16 pixel, samples
         self.corner = local(1, "int32")
         self.place = local(3, "int32")  # in 1/32 pixel, low index, high index
@@ -117,7 +117,7 @@ class _Axis:
         for slot, place in ((0, first), (1, last)):
             limited = T.max(place * T.float32(BOX), T.float32(-FURTHEST))  # this, for what is no number
             limited = T.min(limited, T.float32(FURTHEST))
-            store(self.box, slot, 1, T.Cast("int32", T.nearbyint(limited)))
+            store(self.box, slot, 1, T.Cast("int32", nearest(limited, 1, self.isa)))
         store(self.box, 1, 1, T.max(T.min(self.box[1] - self.box[0], LONGEST), 1))
         samples = T.truncdiv(self.box[1] + (BOX * self.cells - 1), BOX * self.cells)
         store(self.box, 2, 1, T.max(T.min(samples, MOST_SAMPLES), 1))
@@ -143,8 +143,8 @@ class _Axis:
 class _Emitter:
     def __init__(self, kernel: Crop, isa: VectorIsa, buffers: Any) -> None:
         self.kernel, self.isa, self.buffers = kernel, isa, buffers
-        self.rows = _Axis(kernel.height, kernel.out_height)
-        self.columns = _Axis(kernel.width, kernel.out_width)
+        self.rows = _Axis(kernel.height, kernel.out_height, isa)
+        self.columns = _Axis(kernel.width, kernel.out_width, isa)
         self.line = local(kernel.width * kernel.channels + GROUP, "float32")
         self.picked = local(kernel.out_width * kernel.channels + GROUP, "float32")
         self.places = local(kernel.out_width * MOST_SAMPLES * 2, "int32")

@@ -4,7 +4,7 @@
 
 float32 activations and sums; weights are float16 in memory by default, or int8 whose step is part of the scale, and
 widened on load.
-Weight layout: [ceil(Cout / V), kernel * kernel * Cin, V].
+Weight layout: [ceil(Cout / V), taps * Cin, V].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Convolution, Window
+from bhpe_compile.kernels.window import Convolution, Extents, Window, word
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
@@ -30,15 +30,15 @@ class DenseConv2d(Convolution, Kernel):
     epilogue: Epilogue
     weight_dtype: Literal["float16", "float32", "int8"] = "float16"
     tile: Tile | None = None
+    dilation: Extents = 1
 
     def __post_init__(self) -> None:
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
 
     def symbol(self) -> str:
-        shape = f"k{self.kernel}s{self.stride}p{self.padding}"
         narrow = {"float16": "", "float32": "_w32", "int8": "_w8"}[self.weight_dtype]
-        return f"dense_conv2d_{self.sizes}_{shape}{narrow}{self.epilogue.symbol()}"
+        return f"dense_conv2d_{self.sizes}_{self.shape_word}{narrow}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:
         return self.loops(self.epilogue.is_per_pixel)
@@ -46,7 +46,7 @@ class DenseConv2d(Convolution, Kernel):
     def tile_key(self) -> str:
         rows, columns = self._windows()
         outputs = f"n{self.batch}_{rows.count}x{columns.count}_{self.in_channels}to{self.out_channels}"
-        return f"dense_conv2d_{outputs}_k{self.kernel}s{self.stride}"
+        return f"dense_conv2d_{outputs}_k{word(self.kernel)}s{word(self.stride)}"
 
     def default_tile(self, isa: VectorIsa) -> Tile:
         return default_tile(isa, self._windows()[1].count, self.out_channels)
@@ -56,7 +56,7 @@ class DenseConv2d(Convolution, Kernel):
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         lanes = panel_lanes(self.out_channels, isa)
-        weight = (-(-self.out_channels // lanes), self.kernel**2 * self.in_channels, lanes)
+        weight = (-(-self.out_channels // lanes), self.taps * self.in_channels, lanes)
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),
             Parameter("weight", weight, self.weight_dtype),
@@ -64,7 +64,7 @@ class DenseConv2d(Convolution, Kernel):
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
-        """float [Cout, Cin, k, k], or [Cout, Cin] for a linear layer."""
+        """float [Cout, Cin, kh, kw], or [Cout, Cin] for a linear layer."""
         taps = weight.reshape(self.out_channels, self.in_channels, -1).transpose(0, 2, 1)
         return {"weight": pack_floats(taps, isa, self.weight_dtype)}
 
@@ -78,5 +78,5 @@ class DenseConv2d(Convolution, Kernel):
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
-        weight = unpack_floats(arrays["weight"], self.out_channels, self.kernel**2)
+        weight = unpack_floats(arrays["weight"], self.out_channels, self.taps)
         return self.epilogue.reference(reference_sum(arrays["x"], weight, self.rows, self.columns), arrays)

@@ -126,13 +126,16 @@ class _Nest:
         for at in range(0, ways * size, lanes):
             store(sums, at, lanes, f32(0, lanes))
         with self._kernel_rows(y) as kh:
-            for first, count, valid in self._segments(pixels, taps):
+            for first, ahead, count, valid in self._segments(pixels, taps):
 
-                def step(k: Expr, way: int, first: int = first, valid: list[int] = valid) -> None:
+                def step(
+                    k: Expr, way: int, first: int = first, ahead: int = ahead, valid: list[int] = valid
+                ) -> None:
                     word = kh * (self.columns.taps * self.core.in_channels) + first + k
                     weights = [self._weight(panel + j, word) for j in range(vectors)]
+                    row = y * self.rows.stride + kh * self.rows.dilation
                     for p in valid:
-                        a = splat(self._activation(n, y * self.rows.stride + kh, x + p, first + k), lanes)
+                        a = splat(self._activation(n, row, x + p, ahead + k), lanes)
                         for j in range(vectors):
                             at = ramp(way * size + (p * vectors + j) * lanes, lanes)
                             T.buffer_store(sums, sums[at] + a * weights[j], [at])
@@ -155,16 +158,28 @@ class _Nest:
         """The loop over kernel rows that lie inside the input."""
         if not self.rows.is_cut:
             return T.serial(0, self.rows.taps)
-        first = self.rows.pad - y * self.rows.stride
-        return T.serial(T.max(first, 0), T.min(first + self.rows.size, self.rows.taps))
+        first, step = self.rows.pad - y * self.rows.stride, self.rows.dilation
 
-    def _segments(self, pixels: int, taps: list[tuple[bool, ...]] | None) -> list[tuple[int, int, list[int]]]:
-        """(first, count, pixels): runs of one kernel row's values, and the pixels that have them."""
-        channels = self.core.in_channels
-        if taps is None:
-            return [(0, self.columns.taps * channels, list(range(pixels)))]
-        listed = [(kw, [p for p in range(pixels) if taps[p][kw]]) for kw in range(self.columns.taps)]
-        return [(kw * channels, channels, valid) for kw, valid in listed if valid]
+        def ceiling(number: Expr) -> Expr:
+            """number / step, rounded up; negative numbers stay below 0 or become it."""
+            return number if step == 1 else T.truncdiv(T.max(number, 0) + (step - 1), step)
+
+        return T.serial(T.max(ceiling(first), 0), T.min(ceiling(first + self.rows.size), self.rows.taps))
+
+    def _segments(
+        self, pixels: int, taps: list[tuple[bool, ...]] | None
+    ) -> list[tuple[int, int, int, list[int]]]:
+        """(first, ahead, count, pixels): runs of one kernel row's weights, the value of the input row that the first
+        of them meets, and the pixels that have them."""
+        channels, step = self.core.in_channels, self.columns.dilation
+        everywhere = list(range(pixels))
+        if taps is None and step == 1:
+            return [(0, 0, self.columns.taps * channels, everywhere)]
+        listed = [
+            (kw, everywhere if taps is None else [p for p in everywhere if taps[p][kw]])
+            for kw in range(self.columns.taps)
+        ]
+        return [(kw * channels, kw * step * channels, channels, valid) for kw, valid in listed if valid]
 
     def _activation(self, n: Expr, y: Expr, x: Expr, k: Expr) -> Expr:
         """Value k of the input row that starts at the first column tap of output column x."""

@@ -41,12 +41,13 @@ def unpack_floats(packed: Array, out_channels: int, taps: int) -> NDArray[np.flo
 def reference_sum(x: Array, weight: Array, rows: Window, columns: Window) -> NDArray[np.float64]:
     """float64 sums: x [N, H, W, Cin], weight [Cout, taps, Cin] -> [N, rows, columns, Cout]."""
     n, height, width, _ = x.shape
-    back_y = max(0, (rows.count - 1) * rows.stride + rows.taps - rows.pad - height)
-    back_x = max(0, (columns.count - 1) * columns.stride + columns.taps - columns.pad - width)
+    back_y = max(0, (rows.count - 1) * rows.stride + rows.reach - rows.pad - height)
+    back_x = max(0, (columns.count - 1) * columns.stride + columns.reach - columns.pad - width)
     padded = np.pad(x.astype(np.float64), ((0, 0), (rows.pad, back_y), (columns.pad, back_x), (0, 0)))
     total = np.zeros((n, rows.count, columns.count, weight.shape[0]))
     for tap in range(weight.shape[1]):
         kh, kw = divmod(tap, columns.taps)
-        part = padded[:, kh :: rows.stride, kw :: columns.stride][:, : rows.count, : columns.count]
+        y, column = kh * rows.dilation, kw * columns.dilation
+        part = padded[:, y :: rows.stride, column :: columns.stride][:, : rows.count, : columns.count]
         total += part @ weight[:, tap].T
     return total

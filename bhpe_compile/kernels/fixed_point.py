@@ -35,6 +35,7 @@ from bhpe_compile.kernels.tir import (
     f32,
     fill,
     function,
+    nearest_of_all,
     ramp,
     splat,
     store,
@@ -80,7 +81,7 @@ class FixedPointSplit(Kernel):
             x, out = buffers["x"], buffers["out"]
 
             def one(n: Expr, at: Expr, lanes: int) -> None:
-                whole = T.nearbyint(x[ramp(n * self.features + at, lanes)] * f32(FIXED, lanes))
+                whole = nearest_of_all(x[ramp(n * self.features + at, lanes)] * f32(FIXED, lanes), lanes, isa)
                 whole = T.min(T.max(whole, f32(-FIXED_OFFSET, lanes)), f32(HIGHEST, lanes))
                 word = cast("int32", lanes, whole) + splat(T.int32(FIXED_OFFSET), lanes)
                 for plane in range(PLANES):

@@ -23,7 +23,7 @@ from bhpe_compile.kernels.int8_layout import (
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Convolution
+from bhpe_compile.kernels.window import Convolution, four
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -35,9 +35,9 @@ class Int8Conv2d(Convolution, Kernel):
     epilogue: Epilogue
 
     def __post_init__(self) -> None:
-        if self.in_border < self.padding:
+        if self.in_border < max(four(self.padding)):
             raise ValueError(f"input border {self.in_border} is smaller than the padding {self.padding}")
-        check_products(self.in_channels, self.kernel**2)
+        check_products(self.in_channels, self.taps)
         self.epilogue.check(self.out_channels)
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
 
@@ -47,14 +47,14 @@ class Int8Conv2d(Convolution, Kernel):
         return stored_width(self.columns, self.in_channels, self.in_border)
 
     def symbol(self) -> str:
-        shape = f"k{self.kernel}s{self.stride}p{self.padding}b{self.in_border}"
+        shape = f"{self.shape_word}b{self.in_border}"
         return f"int8_conv2d_{self.sizes}_{shape}{self.epilogue.symbol()}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         use = isa.int8
         x = (self.batch, self.height + 2 * self.in_border, self.stored_width, self.in_channels)
         panels = -(-self.out_channels // use.lanes)
-        words = self.kernel * row_words(self.kernel, self.in_channels, use)
+        words = self.rows.taps * row_words(self.columns.taps, self.in_channels, use)
         listed = [
             Parameter("x", x, use.dtype),
             Parameter("weight", (panels, words, use.lanes * use.group), "int8"),
@@ -64,11 +64,11 @@ class Int8Conv2d(Convolution, Kernel):
         return (*listed, *self.epilogue.parameters(*self.out_shape))
 
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """weight int8 [Cout, Cin, k, k]; zero, the zero point, as one number; the rest float32."""
+        """weight int8 [Cout, Cin, kh, kw]; zero, the zero point, as one number; the rest float32."""
         weight = arrays["weight"].reshape(self.out_channels, self.in_channels, -1)
         taps = weight.transpose(0, 2, 1)
         packed = super().constants(isa, {r: a for r, a in arrays.items() if r not in ("weight", "zero")})
-        packed["weight"] = pack_int8(taps, self.kernel, isa.int8)
+        packed["weight"] = pack_int8(taps, self.rows.taps, isa.int8)
         if isa.int8.shift is not None:
             packed["start"] = pack_start(int(np.asarray(arrays["zero"]).reshape(())), taps, isa.int8)
         return packed
@@ -88,7 +88,7 @@ class Int8Conv2d(Convolution, Kernel):
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         use = instruction_of(arrays["x"], arrays["weight"])
-        weight = unpack_int8(arrays["weight"], self.out_channels, self.kernel, use)
+        weight = unpack_int8(arrays["weight"], self.out_channels, self.rows.taps, use)
         dot = reference_dot(arrays["x"], weight, self.in_channels, self.in_border, self.rows, self.columns)
         if "start" in arrays:
             dot += arrays["start"][: self.out_channels]

@@ -1,4 +1,4 @@
-"""Max pooling over square windows, with an optional packed output.
+"""Max pooling, with an optional packed output.
 
 Padding never wins a maximum, so taps outside the map read the nearest pixel inside, which belongs to the same
 window whenever padding < kernel: no comparison with the border is needed.
@@ -26,7 +26,7 @@ from bhpe_compile.kernels.tir import (
     store,
     store_floats,
 )
-from bhpe_compile.kernels.window import Convolved
+from bhpe_compile.kernels.window import Convolved, Extents, Sides, Window, both, four
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -39,9 +39,9 @@ class MaxPool2d(Convolved, Kernel):
     height: int
     width: int
     channels: int
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Extents
+    stride: Extents
+    padding: Sides
     store: bool = True
     bits: bool = False
     bits_border: int = 0
@@ -49,7 +49,7 @@ class MaxPool2d(Convolved, Kernel):
     out_dtype: Storage = "float32"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.padding < self.kernel:
+        if not all(0 <= side < both(self.kernel)[i % 2] for i, side in enumerate(four(self.padding))):
             raise ValueError(f"max pooling needs padding {self.padding} below kernel {self.kernel}")
         if not (self.store or self.bits):
             raise ValueError("max pooling must store floats, bits or both")
@@ -62,7 +62,7 @@ class MaxPool2d(Convolved, Kernel):
         wide = "h" if self.out_dtype == "float16" else ""
         outputs = (f"_store{wide}" if self.store else "") + (f"_bits{self.bits_border}" if self.bits else "")
         narrow = "_half" if self.dtype == "float16" else ""
-        return f"max_pool2d_{shape}_k{self.kernel}s{self.stride}p{self.padding}{narrow}{outputs}"
+        return f"max_pool2d_{shape}_{self.shape_word}{narrow}{outputs}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         height, width = self.rows.count, self.columns.count
@@ -82,16 +82,16 @@ class MaxPool2d(Convolved, Kernel):
         height, width = self.rows.count, self.columns.count
 
         def body(buffers: Any, share: Share) -> None:
-            def inside(out: Expr, tap: int, size: int) -> Expr:
-                return T.max(T.min(out * self.stride + (tap - self.padding), size - 1), 0)
+            def inside(out: Expr, tap: int, axis: Window) -> Expr:
+                return T.max(T.min(out * axis.stride + (tap - axis.pad), axis.size - 1), 0)
 
             def one(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
                 best = local(lanes, "float32")
                 every = ramp(0, lanes)
-                for kh in range(self.kernel):
-                    for kw in range(self.kernel):
-                        row = n * self.height + inside(y, kh, self.height)
-                        pixel = row * self.width + inside(x, kw, self.width)
+                for kh in range(self.rows.taps):
+                    for kw in range(self.columns.taps):
+                        row = n * self.height + inside(y, kh, self.rows)
+                        pixel = row * self.width + inside(x, kw, self.columns)
                         value = load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
                         # not IEEE's maximum: LLVM would take it of the float16 behind these, which not all CPUs can
                         store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
@@ -117,10 +117,10 @@ class MaxPool2d(Convolved, Kernel):
 
     def reference(self, **arrays: Array) -> dict[str, Array]:
         taps = []
-        for kh in range(self.kernel):
-            for kw in range(self.kernel):
-                y = np.arange(self.rows.count) * self.stride + kh - self.padding
-                x = np.arange(self.columns.count) * self.stride + kw - self.padding
+        for kh in range(self.rows.taps):
+            for kw in range(self.columns.taps):
+                y = np.arange(self.rows.count) * self.rows.stride + kh - self.rows.pad
+                x = np.arange(self.columns.count) * self.columns.stride + kw - self.columns.pad
                 cut = (y < 0) | (y >= self.height), (x < 0) | (x >= self.width)
                 picked = arrays["x"][:, y.clip(0, self.height - 1)][:, :, x.clip(0, self.width - 1)]
                 outside = cut[0][:, None] | cut[1][None, :]

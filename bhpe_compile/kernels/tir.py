@@ -178,6 +178,17 @@ def nearest(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
     return uncontracted(uncontracted(value, lanes) + whole, lanes) - whole
 
 
+def nearest_of_all(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """The nearest whole number, ties to even, of any float32."""
+    if isa.rounds:
+        return T.nearbyint(value)
+    size = T.max(value, f32(0, lanes) - value)
+    unit = f32(2.0**23, lanes)  # from here on a float32 has no fraction
+    small = uncontracted(uncontracted(size, lanes) + unit, lanes) - unit
+    found = T.Select(size < unit, small, size)
+    return T.Select(value < f32(0, lanes), f32(0, lanes) - found, found)
+
+
 def nearest_int(value: Expr, lanes: int) -> Expr:
     """The same as int32, on every CPU and without a conversion: it is read off the bits of the sum."""
     bits = T.reinterpret(dtype_of("int32", lanes), uncontracted(value, lanes) + f32(TO_WHOLE, lanes))

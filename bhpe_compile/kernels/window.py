@@ -1,6 +1,6 @@
 """One axis of a convolution: which input each tap of each output reads, and where padding cuts taps off.
 
-Output i (of `count`) reads input i * stride - pad + k for taps k = 0 .. taps-1; taps outside 0 .. size-1
+Output i (of `count`) reads input i * stride - pad + k * dilation for taps k = 0 .. taps-1; taps outside 0 .. size-1
 are cut.
 A transposed convolution with kernel 4, stride 2, padding 1 is, on each axis, two such windows of two taps:
 outputs 2i read (i - 1, i) through kernel taps (3, 1), outputs 2i + 1 read (i, i + 1) through taps (2, 0).
@@ -17,6 +17,27 @@ from numpy.typing import NDArray
 
 from bhpe_compile.kernels.tir import T
 
+Extents = int | tuple[int, int]
+"""A number for both axes, or one for rows and one for columns."""
+
+Sides = int | tuple[int, int, int, int]
+"""Padding of all sides, or of the top, the left, the bottom and the right."""
+
+
+def both(extents: Extents) -> tuple[int, int]:
+    """Of rows and of columns."""
+    return (extents, extents) if isinstance(extents, int) else extents
+
+
+def four(sides: Sides) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right."""
+    return (sides, sides, sides, sides) if isinstance(sides, int) else sides
+
+
+def word(numbers: Extents | Sides) -> str:
+    """The same as a part of a symbol."""
+    return str(numbers) if isinstance(numbers, int) else "x".join(map(str, numbers))
+
 
 @dataclass(frozen=True)
 class Window:
@@ -29,11 +50,17 @@ class Window:
     pad: int = 0
     out_step: int = 1
     out_offset: int = 0
+    dilation: int = 1
+
+    @property
+    def reach(self) -> int:
+        """Inputs from the first tap to the last, both counted."""
+        return (self.taps - 1) * self.dilation + 1
 
     def valid(self, i: int) -> tuple[bool, ...]:
         """For output i, whether each tap reads inside the input."""
         start = i * self.stride - self.pad
-        return tuple(0 <= start + k < self.size for k in range(self.taps))
+        return tuple(0 <= start + k * self.dilation < self.size for k in range(self.taps))
 
     @property
     def first_whole(self) -> int:
@@ -43,7 +70,7 @@ class Window:
     @property
     def first_cut(self) -> int:
         """The first output at or after `first_whole` with a tap cut off at the back."""
-        last_whole = (self.size - self.taps + self.pad) // self.stride
+        last_whole = (self.size - self.reach + self.pad) // self.stride
         return min(self.count, max(self.first_whole, last_whole + 1))
 
     @property
@@ -74,23 +101,40 @@ class Window:
 
 
 class Convolved:
-    """The two windows of a description with these sizes: a convolution or a pooling of square windows."""
+    """The two windows of a description with these sizes: a convolution or a pooling."""
 
     height: int
     width: int
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Extents
+    stride: Extents
+    padding: Sides
+    dilation: Extents = 1
 
     @property
     def rows(self) -> Window:
         """The vertical window."""
-        return convolution(self.height, self.kernel, self.stride, self.padding)
+        top, _, bottom, _ = four(self.padding)
+        kernel, stride, dilation = (both(one)[0] for one in (self.kernel, self.stride, self.dilation))
+        return convolution(self.height, kernel, stride, top, bottom, dilation)
 
     @property
     def columns(self) -> Window:
         """The horizontal window."""
-        return convolution(self.width, self.kernel, self.stride, self.padding)
+        _, left, _, right = four(self.padding)
+        kernel, stride, dilation = (both(one)[1] for one in (self.kernel, self.stride, self.dilation))
+        return convolution(self.width, kernel, stride, left, right, dilation)
+
+    @property
+    def taps(self) -> int:
+        """Pixels of a window."""
+        rows, columns = both(self.kernel)
+        return rows * columns
+
+    @property
+    def shape_word(self) -> str:
+        """Kernel, stride and padding (and dilation, where there is any) as a part of a symbol."""
+        dilated = "" if both(self.dilation) == (1, 1) else f"d{word(self.dilation)}"
+        return f"k{word(self.kernel)}s{word(self.stride)}p{word(self.padding)}{dilated}"
 
 
 @dataclass(frozen=True)
@@ -112,11 +156,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Convolution(Convolved, Layer):
-    """A convolution of square windows."""
+    """A convolution of windows of any two extents."""
 
-    kernel: int
-    stride: int
-    padding: int
+    kernel: Extents
+    stride: Extents
+    padding: Sides
 
     @property
     def out_shape(self) -> tuple[int, int, int, int]:
@@ -155,12 +199,16 @@ class Deconvolution(Layer):
         return stacked.transpose(2, 3, 0, 4, 1, 5).reshape(self.out_shape)
 
 
-def convolution(size: int, kernel: int, stride: int, padding: int) -> Window:
-    """The window of a plain convolution along one axis."""
-    count = (size + 2 * padding - kernel) // stride + 1
+def convolution(
+    size: int, kernel: int, stride: int, padding: int, behind: int | None = None, dilation: int = 1
+) -> Window:
+    """The window of a plain convolution along one axis; `behind` is the padding at its end, where it differs."""
+    back = padding if behind is None else behind
+    reach = (kernel - 1) * dilation + 1
+    count = (size + padding + back - reach) // stride + 1
     if count < 1:
-        raise ValueError(f"kernel {kernel} does not fit {size} + 2*{padding} pixels")
-    return Window(size, count, kernel, stride, padding)
+        raise ValueError(f"kernel {kernel} does not fit {padding} + {size} + {back} pixels")
+    return Window(size, count, kernel, stride, padding, dilation=dilation)
 
 
 def deconvolution_phase(size: int, phase: int) -> Window:

@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import Expr, T, chunks, f32, function, local, ramp, splat, store, uncontracted
+from bhpe_compile.kernels.tir import (
+    Expr,
+    T,
+    chunks,
+    f32,
+    function,
+    local,
+    nearest,
+    nearest_of_all,
+    ramp,
+    splat,
+    store,
+    uncontracted,
+)
 from bhpe_compile.networks.layers import written
 from bhpe_compile.networks.layers.grids import MEAN
 from bhpe_compile.networks.layers.written import NumpyArithmetic, Term
@@ -21,7 +34,8 @@ SLOTS = 256
 class TirArithmetic:
     """On scalars. Every number is stored in a slot of its own, so that expressions do not grow."""
 
-    def __init__(self) -> None:
+    def __init__(self, isa: VectorIsa) -> None:
+        self._isa = isa
         self._slots = local(SLOTS, "float32")
         self._used = 0
 
@@ -38,15 +52,14 @@ class TirArithmetic:
         found = self._expression(name, *values)
         return found if name == "less" else self.kept(found)
 
-    @staticmethod
-    def _expression(name: str, a: Expr, *others: Expr) -> Expr:
+    def _expression(self, name: str, a: Expr, *others: Expr) -> Expr:
         if name == "mul":
             return uncontracted(a * others[0], 1)
         if name == "power":
             exponent = T.Cast("int32", a) + T.int32(127)
             return T.reinterpret("float32", T.shift_left(exponent, T.int32(23)))
         if name in ("sqrt", "rint"):
-            return T.sqrt(a) if name == "sqrt" else T.nearbyint(a)
+            return T.sqrt(a) if name == "sqrt" else nearest(a, 1, self._isa)
         if name == "choose":
             return T.Select(a, *others)
         if name == "less":
@@ -71,7 +84,7 @@ class RotationVector(Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any) -> None:
-            by = TirArithmetic()
+            by = TirArithmetic(isa)
             with T.serial(0, self.rows) as row:
                 terms = [Term(by.kept(buffers["x"][row * 6 + i]), by) for i in range(6)]
                 for i, term in enumerate(written.rotation_vector(terms)):
@@ -99,7 +112,7 @@ class Logistic(Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any) -> None:
-            by = TirArithmetic()
+            by = TirArithmetic(isa)
             with T.serial(0, int(np.prod(self.shape))) as i:
                 term = written.logistic(Term(by.kept(buffers["x"][i]), by))
                 store(buffers["out"], i, 1, term.value)
@@ -142,7 +155,7 @@ class CellMean(Kernel):
                 kind = "float64" if lanes == 1 else f"float64x{lanes}"
                 with T.serial(0, cells) as cell:
                     value = x[ramp((n * cells + cell) * self.channels + c, lanes)]
-                    whole = T.Cast(kind, T.nearbyint(value * f32(MEAN, lanes)))
+                    whole = T.Cast(kind, nearest_of_all(value * f32(MEAN, lanes), lanes, isa))
                     store(total, 0, lanes, total[ramp(0, lanes)] + whole)
                 mean = total[ramp(0, lanes)] / splat(T.float64(MEAN * cells), lanes)
                 store(

@@ -49,27 +49,7 @@ class Choice:
     def interface(self, preset: str) -> Interface:
         """That of the network, changed as the file says. InputError for a name or a value that does not fit."""
         data = self.network.interface(preset).to_dict()
-        for ports in ("inputs", "outputs"):
-            described = {one["name"]: dict(one) for one in data.get(ports, ())}
-            changes = self.changes.get(ports, {})
-            if not isinstance(changes, Mapping):
-                raise InputError(
-                    f"{self.source}: {ports} are tables by name, such as [{ports}.{next(iter(described))}]"
-                )
-            for name, change in changes.items():
-                if name not in described:
-                    hint = near(name, list(described), f"there are {', '.join(described)}")
-                    raise InputError(
-                        f"{self.source}: {self.network.name} has no {ports[:-1]} {name!r}; {hint}"
-                    )
-                described[name] = _merged(described[name], change)
-            data[ports] = list(described.values())
-        if "skeleton" in self.changes:
-            data["skeleton"] = _merged(data.get("skeleton", {}), self.changes["skeleton"])
-        try:
-            return Interface.from_dict(data)
-        except InputError as error:
-            raise InputError(f"{self.source or self.network.name}: {error}") from None
+        return merged_interface(data, self.changes, self.source, self.network.name)
 
 
 def choose(spec: str) -> Choice:
@@ -110,3 +90,29 @@ def _merged(data: Any, change: Any) -> Any:
     if not isinstance(data, Mapping) or not isinstance(change, Mapping):
         return change
     return {**data, **{name: _merged(data.get(name), value) for name, value in change.items()}}
+
+
+def merged_interface(data: dict[str, Any], changes: Mapping[str, Any], source: str, name: str) -> Interface:
+    """The interface that plain data describe, changed as `changes` (of the file `source`) say; `name`: whose it is.
+
+    InputError for a name or a value that does not fit.
+    """
+    for ports in ("inputs", "outputs"):
+        described = {one["name"]: dict(one) for one in data.get(ports, ())}
+        changed = changes.get(ports, {})
+        if not isinstance(changed, Mapping):
+            raise InputError(
+                f"{source}: {ports} are tables by name, such as [{ports}.{next(iter(described))}]"
+            )
+        for port, change in changed.items():
+            if port not in described:
+                hint = near(port, list(described), f"there are {', '.join(described)}")
+                raise InputError(f"{source}: {name} has no {ports[:-1]} {port!r}; {hint}")
+            described[port] = _merged(described[port], change)
+        data[ports] = list(described.values())
+    if "skeleton" in changes:
+        data["skeleton"] = _merged(data.get("skeleton", {}), changes["skeleton"])
+    try:
+        return Interface.from_dict(data)
+    except InputError as error:
+        raise InputError(f"{source or name}: {error}") from None

@@ -5,6 +5,9 @@
     2. a full-precision branch that is added to a binary one
     3. a convolution's map that is max-pooled: pooling only selects, so its result is exact in float16 as well
 
+A map whose largest magnitude is beyond `LARGEST`, or not 0 and below `SMALLEST`, stays float32: float16 ends at 65504,
+and below 6e-5 its steps no longer shrink with the values.
+
 A graph answers what the rule asks: `passes/fold/half_residuals.py` for ONNX, `passes/binarize/round_storage.py` for
 torch.fx.
 """
@@ -17,6 +20,18 @@ from typing import Literal, Protocol, TypeVar
 Kind = Literal["binary", "dense", "norm", "rprelu", "sum", "pool", "half", "other"]
 """An operation: a binary layer, a full-precision convolution, a norm or ReLU (which a convolution's kernel computes as
 well), an RPReLU, an addition, max pooling, a rounding to float16, anything else."""
+
+LARGEST = 65504 / 4
+"""Magnitude, measured on the pictures of the calibration, up to which a map is kept in float16; there are others."""
+
+SMALLEST = 2.0**-10
+"""Below it the steps of float16 (2^-24 near 0) are more than 2^-14 of a map's largest magnitude."""
+
+
+def does_not_fit(largest: float) -> bool:
+    """Whether float16 is no storage for a map of this largest magnitude."""
+    return largest > LARGEST or 0 < largest < SMALLEST
+
 
 V = TypeVar("V")
 U = TypeVar("U")

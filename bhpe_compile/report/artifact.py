@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from bhpe_compile.artifact.layout import HEADER
 from bhpe_compile.artifact.load import check_artifact, read_file
 from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name
+from bhpe_compile.artifact.web import PACKAGE_FILE, SITE, TEST
 from bhpe_compile.errors import InputError
 from bhpe_compile.reading import parse_json
 from bhpe_compile.report.cost import Costs, Layer
@@ -36,6 +37,10 @@ PURPOSES = {
     "main.c": "an example program",
     "video.c": "an example program",
     "bhpe_modelConfig.cmake": "the CMake package",
+    **dict.fromkeys(("model.js", "people.js"), "the module for pages, workers and Node"),
+    "model.d.ts": "its types",
+    **dict.fromkeys(SITE, "the page"),
+    **dict.fromkeys((PACKAGE_FILE, TEST), "the npm package"),
     "model.onnx": "the network for ONNX Runtime, and what verify compares with",
     "reference.npz": "the recorded picture and outputs",
     "report.json": "layers, steps and decisions",
@@ -58,7 +63,7 @@ class Artifact:
     """A compiled model as a report sees it.
 
     `memory`: bytes of the arena, the workspace and the weights while it runs. `notes`: decisions of passes. `network`,
-    `preset`: what it was compiled from, None for a bare graph. `llvm`: TVM's dictionary of its target.
+    `preset`: what it was compiled from, None for a bare graph or an ONNX file. `llvm`: TVM's dictionary of its target.
     """
 
     path: Path
@@ -133,8 +138,8 @@ def _artifact(path: Path, manifest: Manifest, report: dict[str, Any]) -> Artifac
         parts=tuple(parts),
         memory={str(name): int(size) for name, size in sorted(manifest.get("memory", {}).items())},
         notes=tuple(dict(note) for note in report.get("notes", [])),
-        network=str(model["network"]) if model else None,
-        preset=str(model["preset"]) if model else None,
+        network=str(model["network"]) if "network" in model else None,
+        preset=str(model["preset"]) if "preset" in model else None,
         llvm={str(name): str(value) for name, value in manifest["target"].get("llvm", {}).items()},
     )
 

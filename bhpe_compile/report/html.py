@@ -24,6 +24,7 @@ from bhpe_compile.report.cost import BINARY, Layer
 from bhpe_compile.report.figures import TIMES, render_bytes, render_count, render_ratio, render_share
 from bhpe_compile.report.report import Report
 from bhpe_compile.report.tables import PRECISION_NAMES, Table, stage_operations
+from bhpe_compile.text import to_utf8
 
 MOST_BYTES = 2_000_000
 """A page stays below this; an overlay that would make it larger is left out."""
@@ -125,7 +126,7 @@ def report_page(report: Report, overlay: bytes | None = None, *, everything: boo
         )
 
     page = render(overlay)
-    return page if overlay is None or len(page.encode()) <= MOST_BYTES else render(None)
+    return page if overlay is None or len(to_utf8(page)) <= MOST_BYTES else render(None)
 
 
 def _subtitle(report: Report) -> str:

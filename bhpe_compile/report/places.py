@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from bhpe_compile.networks.network import OTHER, Network, Role
-from bhpe_compile.passes.binarize.roles import ROLES
 
 if TYPE_CHECKING:
     from torch import fx
@@ -23,6 +22,10 @@ class Places:
     @classmethod
     def of(cls, graph: fx.GraphModule, network: Network | None) -> Self:
         """Of a traced graph, binary or not; `network` None: nobody described it."""
+        from bhpe_compile.passes.binarize.roles import (
+            ROLES,  # imports torch, which not every compilation needs
+        )
+
         return cls(graph.meta.get(ROLES, {}), network)
 
     def role(self, layer: str) -> Role:

@@ -316,3 +316,5 @@ class FilmWriter:
             self._container = None
             with self._writing():
                 container.close()
+                if self._stream is None and self._path.is_file():
+                    self._path.unlink()  # a film without frames is none

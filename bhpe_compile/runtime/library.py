@@ -53,6 +53,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bhpe_joint_count": (c.c_int32, (_MODEL,)),
     "bhpe_joint_name": (c.c_char_p, (_MODEL, _INDEX)),
     "bhpe_joints": (c.c_int32, (_MODEL, c.c_void_p, c.POINTER(c.c_double))),
+    "bhpe_set_checks": (c.c_int32, (_MODEL, c.c_int32)),
     "bhpe_set_threads": (c.c_int32, (_MODEL, c.c_int32)),
     "bhpe_get_threads": (c.c_int32, (_MODEL,)),
     "bhpe_run": (c.c_int32, (_MODEL,)),

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import check_artifact
-from bhpe_compile.artifact.wheel_module import FrameModel
+from bhpe_compile.artifact.wheel_module import CHECKS, FrameModel
 from bhpe_compile.errors import BhpeError, InputError, UsageError
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.library import CStep, CTensor, Library
@@ -33,6 +33,8 @@ from bhpe_compile.targets.host import missing_features
 WEIGHTS = "weights.bin"
 ALIGNMENT = 64
 MOST_THREADS = 64
+NOT_FINITE = -8
+"""BHPE_NOT_FINITE"""
 
 _KINDS = {0: "int", 1: "uint", 2: "float", 6: "bool"}
 
@@ -99,6 +101,10 @@ class Model(FrameModel):
             message = self._library.last_error()
             self._library.close()
             raise InputError(f"{path}: {message}; compile the model again")
+        if self._library.set_checks(self._handle, CHECKS):
+            message = self._library.last_error()
+            self.close()
+            raise InputError(f"{path}: {message}; compile the model again")
         if threads != 1 and self._library.set_threads(self._handle, threads):
             message = self._library.last_error()
             self.close()
@@ -144,7 +150,8 @@ class Model(FrameModel):
 
     def _check(self, status: int) -> None:
         if status:
-            raise BhpeError(f"the compiled model reports: {self._library.last_error()}")
+            kind = InputError if status == NOT_FINITE else BhpeError
+            raise kind(f"the compiled model reports: {self._library.last_error()}")
 
     def input(self, index: int = 0) -> Array:
         """The memory of an input; what is written there is what the next `execute` reads."""
@@ -159,7 +166,7 @@ class Model(FrameModel):
         return _view(self._argument(step, argument))
 
     def execute(self) -> None:
-        """Compute all outputs from all inputs, in place."""
+        """Compute all outputs from all inputs, in place; InputError where an output has NaN or infinity."""
         self._check(self._library.run(self._handle))
 
     def execute_step(self, step: int, overrides: Mapping[int, Array] | None = None) -> None:
@@ -183,7 +190,7 @@ class Model(FrameModel):
         inputs: a frame uint8 [H, W, 3] in RGB, a picture or its file, the array of the first input, or arrays by input
         name. box: of a frame or a file, where the person is (x, y, width, height in pixels), by default everywhere.
         UsageError for a box outside; InputError when an array has another shape or dtype than the model's input, for a
-        picture where the network takes none, for NaN and infinity, or for a damaged file.
+        picture where the network takes none, for NaN and infinity in inputs or outputs, or for a damaged file.
         """
         if isinstance(inputs, str | Path) or (
             isinstance(inputs, np.ndarray) and inputs.dtype == np.uint8 and inputs.ndim == 3

@@ -329,9 +329,11 @@ def _understood(image: Image.Image, path: Path) -> bool:
 def _to_rgb(image: Image.Image, inverted: bool = False) -> Image.Image:
     """8-bit RGB; 16-bit grey is scaled down (`inverted`: 0 is white), transparency is laid over white."""
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float64) / 257
-        values = (255 - grey if inverted else grey).clip(0, 255).round()
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image).astype(np.int32).clip(0, 65535)
+        grey = 65535 - grey if inverted else grey
+        grey += 128
+        grey //= 257  # the nearest of 0 .. 255: 257 is odd, so there are no halves
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

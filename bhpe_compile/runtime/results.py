@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from bhpe_compile.errors import InputError
 
 
+def check_finite(outputs: Mapping[str, NDArray[Any]]) -> None:
+    """InputError that names an output with NaN or infinity: no pose is read from such numbers."""
+    for name, array in outputs.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"the compiled model reports: NaN or infinity in the output {name}")
+
+
 def to_lists(outputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Every output as nested lists, without the batch axis of 1; the shortest decimals that keep float32 exact.
 

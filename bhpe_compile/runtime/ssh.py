@@ -22,10 +22,13 @@ CONNECT_SECONDS = 10
 LOST = 255
 """ssh's own status where it, and not the command, failed."""
 
-FOLDER = re.compile(r"/[\w./-]+")
+FOLDER = re.compile(r"/[\w./ -]+")
 """What a folder's name may look like that a board tells."""
 
 DESTINATION = re.compile(r"[\w.@:\[\]%+-]*")
+
+PLAIN = re.compile(r"[\w./+ -]{1,60}", re.ASCII)
+"""Folders that ssh takes in quotes for a socket, whose path is at most 108 bytes."""
 
 
 class SshMachine:
@@ -39,12 +42,13 @@ class SshMachine:
             raise ToolchainError("ssh is missing: install it (Debian package openssh-client)")
         self.executed = f"{destination} (ssh)"
         self._destination = destination
-        self._sockets = tempfile.TemporaryDirectory(prefix="bhpe-ssh-")
+        plain = PLAIN.fullmatch(tempfile.gettempdir())
+        self._sockets = tempfile.TemporaryDirectory(prefix="bhpe-ssh-", dir=None if plain else "/tmp")
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": str(CONNECT_SECONDS),
             "ControlMaster": "auto",
-            "ControlPath": f"{self._sockets.name}/c",
+            "ControlPath": f'"{self._sockets.name}/c"',
             "ControlPersist": "60",
             "LogLevel": "ERROR",
         }

@@ -20,7 +20,7 @@ from bhpe_compile.runtime.model import Model
 from bhpe_compile.runtime.open import open_session
 from bhpe_compile.runtime.people import describe_person
 from bhpe_compile.runtime.picture import Box, Picture, load_picture, make_feeds
-from bhpe_compile.runtime.results import to_lists
+from bhpe_compile.runtime.results import check_finite, to_lists
 from bhpe_compile.runtime.session import Session
 from bhpe_compile.runtime.smooth import Constants, Smoother
 from bhpe_compile.runtime.track import Tracker
@@ -68,7 +68,9 @@ class _InSession:
         return self.session.interface
 
     def __call__(self, picture: Picture) -> Outputs:
-        return self.session.execute(make_feeds(self.interface, picture)).outputs
+        outputs = self.session.execute(make_feeds(self.interface, picture)).outputs
+        check_finite(outputs)
+        return outputs
 
 
 @contextmanager

@@ -59,6 +59,25 @@ class Int8Instruction:
 
 
 @dataclass(frozen=True)
+class Depthwise:
+    """Multiply-accumulate of 8-bit depthwise layers: `lanes` channels at once, in 16 bits.
+
+    With a `step`, the products of two taps are added by it: it takes 16-bit numbers of the two taps side by side.
+    Without one, products and sums are int32, for which LLVM finds the widening instruction.
+    """
+
+    lanes: int = 8
+    step: MultiplyAdd | None = None
+    pixels: int = 4
+    """Outputs of a row that are summed at once."""
+
+    @property
+    def taps(self) -> int:
+        """Taps whose products one instruction adds."""
+        return 1 if self.step is None else 2
+
+
+@dataclass(frozen=True)
 class VectorIsa:
     """What a kernel generator needs to know of a CPU.
 
@@ -102,6 +121,7 @@ class VectorIsa:
     maximum: bool = False
     narrow: str | None = None
     share_repeats: bool = False
+    depthwise: Depthwise = Depthwise()
     rounds: bool = True
 
     @property
@@ -172,6 +192,9 @@ SMULL32 = replace(
 )
 """The same on 32-bit ARM."""
 
+MADD512 = Depthwise(lanes=16, step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", adds=False))
+MADD256 = Depthwise(lanes=8, step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False))
+
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 """One of each layout in memory."""
 
@@ -184,6 +207,7 @@ AVX512 = VectorIsa(
     int8=VPDPBUSD,
     dense_tile=(6, 4),
     smaller="llvm.x86.avx512.mask.range.ps.512",
+    depthwise=MADD512,
 )
 """512-bit vectors with VPOPCNTDQ and VNNI."""
 
@@ -197,6 +221,7 @@ AVX2 = VectorIsa(
     int8=PMADDWD,
     counts="nibbles",
     counting="llvm.x86.avx2.pshuf.b",
+    depthwise=MADD256,
 )
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
 

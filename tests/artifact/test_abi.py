@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes as c
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bhpe_compile.artifact import check_artifact
-from bhpe_compile.artifact.layout import HEADER, weights_file
+from bhpe_compile.artifact.layout import HEADER, checksums, weights_file
+from bhpe_compile.artifact.link import CSRC
+from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.artifact.wheel_module import Frame
 from bhpe_compile.runtime.library import CStep, CTensor, Library
 from bhpe_compile.runtime.model import aligned_copy
@@ -21,7 +23,8 @@ from tests.artifact.programs import COLUMNS, DEPTH, ROWS, expected, small_progra
 
 pytestmark = on_host
 
-OK, BAD_ARGUMENT, BAD_WEIGHTS, NO_MEMORY, IO = 0, -1, -2, -3, -4
+OK, BAD_ARGUMENT, BAD_WEIGHTS, NO_MEMORY, IO, NOT_FINITE = 0, -1, -2, -3, -4, -8
+CHECK_WEIGHTS, CHECK_OUTPUTS = 1, 2
 
 
 @pytest.fixture
@@ -37,6 +40,25 @@ def model(library: Library, artifact: Path) -> Iterator[c.c_void_p]:
     assert library.create_from_path(bytes(artifact / "weights.bin"), c.byref(handle)) == OK
     yield handle
     library.destroy(handle)
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes], tuple[int, int]]:
+    """What checksum.c computes."""
+    folder = tmp_path_factory.mktemp("checksum")
+    (folder / "main.c").write_text(
+        '#include "checksum.c"\n'
+        "BHPE_API void halves(const void *data, size_t nbytes, uint32_t *out) { checksum_halves(data, nbytes, out); }\n"
+    )
+    zig_cc([*HOST.zig, "-O2", "-shared", "-fPIC", f"-I{CSRC}", "main.c", "-o", "halves.so"], folder)
+    library = c.CDLL(str(folder / "halves.so"))
+
+    def compute(content: bytes) -> tuple[int, int]:
+        found = (c.c_uint32 * 2)()
+        library.halves(content, c.c_size_t(len(content)), found)
+        return found[0], found[1]
+
+    return compute
 
 
 def weights() -> Array:
@@ -116,7 +138,7 @@ def test_no_weights_are_embedded_unless_asked(library: Library) -> None:
     ("content", "says"),
     [
         (patched(0, b"X"), "not a weights.bin"),
-        (patched(8, b"\2"), "another format version"),
+        (patched(8, b"\1"), "another format version"),
         (patched(12, b"\0"), "another format version"),
         (patched(16, b"\0"), "another size"),
         (patched(24, b"\0\1\2\3"), "another model"),
@@ -129,6 +151,51 @@ def test_wrong_weights(library: Library, content: Array, says: str) -> None:
     status, handle = create(library, aligned_copy(content))
     assert (status, handle.value) == (BAD_WEIGHTS, None)
     assert says in library.last_error()
+
+
+def test_every_bit_of_the_weights_is_checked_when_asked(library: Library) -> None:
+    """Create takes them as they are; the check finds any bit, in either half and in the bytes behind both."""
+    whole = weights()
+    places = [64, 71, whole.nbytes // 2 + 31, whole.nbytes // 2 + 32, whole.nbytes - 1]
+    for bit in [None, *(8 * place + place % 8 for place in places)]:
+        content = aligned_copy(whole)
+        if bit is not None:
+            content[bit // 8] ^= 1 << bit % 8
+        status, handle = create(library, content)
+        assert status == OK
+        assert library.set_checks(handle, CHECK_WEIGHTS) == (OK if bit is None else BAD_WEIGHTS)
+        if bit is not None:
+            assert library.last_error() == "weights: damaged: their checksum differs"
+        library.destroy(handle)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 15, 16, 17, 31, 32, 33, 4095, 4096, 4097])
+def test_checksums_are_those_of_zlib(size: int, halves: Callable[[bytes], tuple[int, int]]) -> None:
+    """checksum.c and `layout.checksums` agree for every length."""
+    content = np.random.default_rng(size).bytes(size)
+    assert halves(content) == checksums(content)
+
+
+def test_outputs_that_are_not_finite_are_reported_when_asked(library: Library, model: c.c_void_p) -> None:
+    """The run is done all the same: `sign`, an output of whole numbers, can be read."""
+    tensor, x = CTensor(), some_input()
+    x[2, 3] = np.inf
+    assert library.get_input(model, 0, c.byref(tensor)) == OK
+    c.memmove(tensor.data, x.ctypes.data, x.nbytes)
+    assert library.run(model) == OK
+    assert library.set_checks(model, CHECK_OUTPUTS) == OK
+    assert library.run(model) == NOT_FINITE
+    assert library.last_error() == "NaN or infinity in the output: out"
+    assert library.set_checks(model, 0) == OK
+    assert_computes(library, model)
+    assert library.set_checks(model, CHECK_WEIGHTS | CHECK_OUTPUTS) == OK
+    assert_computes(library, model)
+
+
+def test_checks_that_do_not_exist(library: Library, model: c.c_void_p) -> None:
+    for checks in (4, -1, 2**31 - 1, -(2**31)):
+        assert library.set_checks(model, checks) == BAD_ARGUMENT
+    assert library.set_checks(None, 0) == BAD_ARGUMENT
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 4095])

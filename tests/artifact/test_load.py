@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bhpe_compile.artifact import check_artifact, load_manifest, load_reference
-from bhpe_compile.artifact.load import read_file
+from bhpe_compile.artifact.load import load_onnx, read_file
+from bhpe_compile.artifact.save import check_output
+from bhpe_compile.cli.main import main
 from bhpe_compile.errors import InputError, UsageError
 from tests.command import FILES, inside
 
@@ -163,8 +166,8 @@ def test_reference_without_an_output(copy: Path) -> None:
         ),
         (
             "abi_version",
-            3,
-            "C interface 3 is not 4; compile the model again with this version of bhpe-compile",
+            4,
+            "C interface 4 is not 5; compile the model again with this version of bhpe-compile",
         ),
     ],
 )
@@ -184,3 +187,26 @@ def test_an_older_artefact_is_refused_in_one_line(
     assert (answer.code, answer.stdout) == (3, "")
     assert answer.stderr.splitlines()[-1] == f"error: {copy / 'manifest.json'}: {says}"
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "report.json"])
+def test_damage_is_told_where_the_hash_agrees(name: str, copy: Path) -> None:
+    """Who makes an artefact anew can make its hashes, too: what reads the files still meets no surprise."""
+    damaged = b"PK\3\4" * 100
+    (copy / name).write_bytes(damaged)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(damaged).hexdigest(), "size": len(damaged)}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["verify", str(copy)]) == 3
+    with pytest.raises(InputError, match=r"model\.onnx: (damaged|cannot be read)"):
+        load_onnx(copy / "model.onnx" if name == "model.onnx" else copy / "gone" / "model.onnx")
+
+
+def test_an_older_artefact_may_be_replaced(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for key in ("abi_version", "format_version"):
+        (copy / "manifest.json").write_text(json.dumps({**manifest, key: 1}))
+        check_output(copy)
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": "another"}))
+    with pytest.raises(UsageError, match="is not a compiled model"):
+        check_output(copy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact import write_artifact
+from bhpe_compile.artifact.layout import HEADER, checksums
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.networks.interface import Crop, Input, Interface
@@ -115,12 +117,13 @@ def signed_again(artefact: Path, name: str, content: bytes) -> None:
 
 
 def damaged(artefact: Path, folder: Path, layer: str, role: str, mask: int = 0x40, byte: int = 3) -> Path:
-    """A copy in which bits of a constant are flipped, with a manifest that agrees."""
+    """A copy in which bits of a constant are flipped, with checksums and a manifest that agree."""
     shutil.copytree(artefact, folder)
     with open_session(folder) as session:
         step = next(s for s in session.steps if s.layer == layer and role in s.roles)
         offset = step.arguments[step.argument(role)].offset
     weights = bytearray((folder / "weights.bin").read_bytes())
-    weights[64 + offset + byte] ^= mask
+    weights[HEADER.size + offset + byte] ^= mask
+    weights[HEADER.size - 8 : HEADER.size] = struct.pack("<II", *checksums(bytes(weights[HEADER.size :])))
     signed_again(folder, "weights.bin", bytes(weights))
     return folder

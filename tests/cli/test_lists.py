@@ -29,7 +29,7 @@ def test_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["passes", "--format", "json"]) == 0
     passes = json.loads(capsys.readouterr().out)
     stages = [one["stage"] for one in passes]
-    assert list(dict.fromkeys(stages)) == ["binarize", "fold", "lower"]
+    assert list(dict.fromkeys(stages)) == ["binarize", "export", "fold", "lower"]
     assert all(one["summary"] for one in passes)
     assert main(["passes"]) == 0
     table = capsys.readouterr().out.splitlines()[2:]

@@ -5,14 +5,17 @@ Each compilation is made once and only read by the tests.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -24,11 +27,21 @@ from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.compiler.progress import STAGES, Progress
 from bhpe_compile.compiler.record import describe, versions
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.exchange.runtime import runtime
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
-from bhpe_compile.passes.binarize import BinarizeOptions, binarize, binarize_passes, freeze, trace
+from bhpe_compile.networks.layers.resnet import BasicBlock, Bottleneck
+from bhpe_compile.passes.binarize import (
+    BinarizeOptions,
+    RoundStorage,
+    binarize,
+    binarize_passes,
+    freeze,
+    trace,
+)
+from bhpe_compile.passes.binarize.round_storage import kept_maps
 from tests.command import FILES
 from tests.kept import KeptWorkers
 
@@ -369,3 +382,115 @@ def test_an_input_that_is_not_finite_is_refused() -> None:
     inputs = {"image": np.full((1, 3, 8, 8), np.nan, np.float32)}
     with pytest.raises(InputError, match="input image: has NaN"):
         _ = Compilation.of_graph(graph, inputs, CompileOptions("x86", scheme="float")).run
+
+
+class Divided(nn.Module):
+    """NaN of an operation without parameters: 0 / 0 where a picture is one colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.first(image)
+        return {"y": (x - x.mean()) / (image - image.mean()).abs().sum()}
+
+
+def test_an_operation_that_gives_what_is_not_finite_is_named() -> None:
+    graph = freeze(trace(Divided().eval()))
+    inputs = {"image": np.zeros((1, 3, 8, 8), np.float32)}
+    with pytest.raises(InputError, match="operation truediv: NaN or infinity, computed from finite inputs"):
+        _ = Compilation.of_graph(graph, inputs, CompileOptions("x86", scheme="float")).run
+
+
+TIMES = 2.0**15
+
+
+def scaled_hands(model: Hand4Whole) -> Hand4Whole:
+    """A network that computes the same, the residual stream of its hands' trunk `TIMES` larger: a power of two, so that
+    nothing is rounded otherwise."""
+
+    def reads(norm: nn.Module) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean *= TIMES
+        norm.running_var.copy_((norm.running_var.double() + norm.eps) * TIMES**2 - norm.eps)
+
+    def writes(norm: nn.Module) -> None:
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.weight *= TIMES
+        norm.bias *= TIMES
+
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        trunk = model.hand_roi_net.backbone
+        writes(trunk.bn1)
+        for block in trunk.modules():
+            if isinstance(block, BasicBlock | Bottleneck):
+                reads(block.bn1)
+                writes(block.bn3 if isinstance(block, Bottleneck) else block.bn2)
+                if block.downsample is not None:
+                    reads(block.downsample[1])
+                    writes(block.downsample[1])
+        model.hand_position_net.conv[0].weight /= TIMES
+        body, hand = model.body_rotation_net, model.hand_rotation_net
+        for head in (body.lhand_conv, body.rhand_conv, hand.hand_conv):
+            head[0].bias *= TIMES
+            reads(head[1])
+    return model
+
+
+def test_feature_maps_that_float16_does_not_hold_stay_float32(compiled: Compilations, tmp_path: Path) -> None:
+    """The values of the others are float16, and finite; what stays float32 is told."""
+    source = tmp_path / "scaled.pt"
+    save_model(source, scaled_hands(compiled.model), "hand4whole:tiny")
+    plain, scaled = (Compilation(CompileOptions("x86"), path) for path in (compiled.source, source))
+    names = kept_maps(scaled.graph)
+    assert set(scaled.run.values) == set(names) == set(scaled.run.largest)
+    halves, fewer = (_halves(one.folded) for one in (plain, scaled))
+    wide = scaled.rounding.wide
+    assert not plain.rounding.wide
+    assert 0 < len(wide) < len(names) == len(halves) == len(fewer) + len(wide)
+    values = _run(scaled.folded, scaled.inputs, fewer)
+    assert all(np.isfinite(value).all() for value in values)
+    told = [n.reason for n in scaled.notes if n.pass_name == "half-residuals" and not n.site]
+    assert len(told) == 1
+    assert told[0].startswith(f"{len(wide)} feature maps stay float32: ")
+    rounded = RoundStorage(scaled.rounding.ranges, wide=wide)(copy.deepcopy(scaled.graph)).graph
+    with torch.no_grad():
+        outputs = rounded(*map(torch.from_numpy, scaled.inputs.values()))
+    assert all(bool(torch.isfinite(value).all()) for value in outputs.values())
+
+
+def test_a_network_of_eight_bits_does_not_depend_on_the_scale_of_a_trunk(
+    compiled: Compilations, tmp_path: Path
+) -> None:
+    """Not even where the weights that take the scale away again are too small for float16."""
+    source = tmp_path / "scaled.pt"
+    save_model(source, scaled_hands(compiled.model), "hand4whole:tiny")
+    options = CompileOptions("x86", scheme="int8")
+    plain, scaled = (Compilation(options, path) for path in (compiled.source, source))
+    names = list(plain.run.outputs)
+    for one, other in zip(*(_run(each.folded, each.inputs, names) for each in (plain, scaled)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)  # 450 pixels, in float32
+
+
+def _halves(model: ir.Model) -> list[str]:
+    casts = [node for node in model.graph if node.op_type == "Cast"]
+    return [
+        value.name or "" for node in casts for value in node.outputs if value.dtype == ir.DataType.FLOAT16
+    ]
+
+
+def _run(model: ir.Model, inputs: Mapping[str, Any], names: list[str]) -> list[Any]:
+    """Values of a model, as ONNX Runtime computes them."""
+    proto = ir.to_proto(model)
+    there = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names if name not in there
+    )
+    options = runtime().SessionOptions()
+    options.log_severity_level = 3
+    session = runtime().InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    return list(session.run(names, dict(inputs)))

@@ -17,7 +17,8 @@ import pytest
 
 from bhpe_compile.artifact import write_artifact
 from bhpe_compile.check.verify import verify
-from bhpe_compile.passes.base import PassManager
+from bhpe_compile.passes.base import PassManager, ensured_by
+from bhpe_compile.passes.fold import fold_passes
 from bhpe_compile.passes.lower import generate, lower_passes
 from bhpe_compile.targets import Target, get_target
 from tests.examples import Compiled
@@ -41,7 +42,7 @@ def for_target(artefact: Path, target: Target, folder: Path, workers: KeptWorker
     source = artefact / "model.onnx"
     model = ir.load(source)
     passes = lower_passes(target.measured_tiles(), target.isa)
-    PassManager(passes, {"packed weights", "explicit padding"}).run(model)
+    PassManager(passes, ensured_by(fold_passes())).run(model)
     program = generate(model, target, workers).program
     reference = dict(np.load(artefact / "reference.npz"))
     options = json.loads((artefact / "manifest.json").read_text())["options"]

@@ -187,6 +187,16 @@ def test_what_cannot_be_read_replaces_nothing(compiled: Compiled, tmp_path: Path
     assert output.read_text() == "earlier\n"
 
 
+def test_a_full_disk_is_one_line(walk: Path, compiled_bidrn: Compiled, tmp_path: Path) -> None:
+    overlay = tmp_path / "poses.mp4"
+    outcome = inside(
+        "run", compiled_bidrn.folder, walk, "--frames", "3", "-o", "/dev/full", "--overlay", overlay, "-q"
+    )
+    assert outcome.code == 2
+    assert outcome.stderr == "error: /dev/full: cannot be written (No space left on device)\n"
+    assert not overlay.exists()  # no frame got so far
+
+
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [

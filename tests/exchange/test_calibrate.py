@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.exchange import calibrate as module
-from bhpe_compile.exchange.calibrate import SAMPLES, SHRINKS, best_range, calibrate
+from bhpe_compile.exchange import ranges as module
+from bhpe_compile.exchange.calibrate import Calibration, calibrate
+from bhpe_compile.exchange.ranges import SAMPLES, SHRINKS, best_range
 
 
 def squared_error(samples: NDArray[np.float32], low: float, high: float) -> float:
@@ -105,5 +106,12 @@ def test_a_picture_that_makes_a_layer_read_nan_is_refused() -> None:
     with torch.no_grad():
         network.first.weight[0] = 3e38  # finite, its sums are not
     pictures = [{"image": np.full((1, 3, 9, 9), level, np.float32)} for level in (0, 9, 0)]
+    with pytest.raises(InputError, match="layer first: NaN or infinity on picture 2 of the calibration"):
+        calibrate(fx.symbolic_trace(network), pictures)
+
+
+def test_a_layer_that_reads_nan_behind_which_all_is_finite_is_refused() -> None:
+    calibration = Calibration()
+    calibration.observe("up", torch.tensor([0.0, float("nan")]))
     with pytest.raises(InputError, match="layer up: reads NaN or infinity"):
-        calibrate(fx.symbolic_trace(network), pictures).ranges()
+        calibration.ranges()

@@ -18,7 +18,7 @@ from bhpe_compile.kernels import (
 )
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE
-from tests.kernels.test_binary import check_exact
+from tests.kernels.test_binary import check as check_binary
 from tests.kernels.test_dense import check
 
 BITS = Epilogue(bits=True, bits_border=1)
@@ -58,5 +58,5 @@ def test_parts(isa: VectorIsa, name: str, monkeypatch: pytest.MonkeyPatch) -> No
         original(self, share, chosen)
 
     monkeypatch.setattr(tiling.Work, "__init__", note)
-    (check_exact if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d) else check)(kernel, isa, 4)
+    (check_binary if isinstance(kernel, BinaryConv2d | BinaryConvTranspose2d) else check)(kernel, isa, 4)
     assert seen == {units}

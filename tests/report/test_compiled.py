@@ -21,6 +21,11 @@ from tests.passes.lower.graphs import Builder, pack_words
 OUT = 8
 
 
+def exact(weights: np.ndarray) -> np.ndarray:
+    """Float16 numbers, as weights of checkpoints are."""
+    return weights.astype(np.float16).astype(np.float32)
+
+
 def network() -> ir.Model:
     """One layer of every kind; the image is [2, 24, 6, 4]: two hands."""
     b = Builder()
@@ -37,10 +42,10 @@ def network() -> ir.Model:
             weights += [b.constant(f"up.{role}", b.normal(OUT)) for role in ("scale", "bias")]
             outputs.append(b.add(op, [x, *weights], name, domain, channels=24, **facts))
         else:
-            weight = b.constant("deconv.weight", b.normal(24, OUT, 4, 4))
+            weight = b.constant("deconv.weight", exact(b.normal(24, OUT, 4, 4)))
             outputs.append(b.add(op, [x, weight], name, kernel_shape=[4, 4], **facts))
     flat = b.add("Reshape", [x, b.constant("flat.shape", np.array([2, 576]))], "flat")
-    gemm = [b.constant("gemm.weight", b.normal(5, 576)), b.constant("gemm.bias", b.normal(5))]
+    gemm = [b.constant("gemm.weight", exact(b.normal(5, 576))), b.constant("gemm.bias", b.normal(5))]
     outputs.append(b.add("Gemm", [flat, *gemm], "gemm", transB=1))
     words = pack_words(b.rng.random((OUT, 576)) < 0.5)
     linear = [b.constant("linear.threshold", b.normal(576)), b.constant("linear.weight", words)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_nothing_is_left(
         ]
     assert not there.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a blank", 'a "quote"', "50% off", "long" * 30])
+def test_any_folder_for_temporary_files(
+    name: str, ssh_config: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(
+        prefix=f"{name} ", dir="/tmp"
+    ) as folder:  # a socket's path is a short one
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        with open_session(artifact, board=SshBoard(BOARD, ssh_config)) as session:
+            assert session.steps
+        assert not list(Path(folder).iterdir())
 
 
 def test_names_are_not_commands(ssh_config: Path, tmp_path: Path) -> None:

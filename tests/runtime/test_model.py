@@ -102,6 +102,25 @@ def test_an_input_that_is_not_finite_is_refused(value: float, artifact: Path) ->
         model.run(x)
 
 
+def test_an_output_that_is_not_finite_is_refused(artifact: Path) -> None:
+    """exp of a large finite number is infinity; the next run is as ever."""
+    with Model(artifact) as model:
+        with pytest.raises(InputError, match="NaN or infinity in the output: out"):
+            model.run(np.full_like(some_input(), 1e6))
+        assert_right(model.run(some_input(7)), some_input(7))
+
+
+def test_weights_with_a_wrong_byte_are_refused_even_where_the_manifest_agrees(copy: Path) -> None:
+    content = bytearray((copy / "weights.bin").read_bytes())
+    content[-70] ^= 4
+    (copy / "weights.bin").write_bytes(content)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["weights.bin"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="weights: damaged: their checksum differs; compile the model again"):
+        Model(copy)
+
+
 def test_missing_input_is_named(artifact: Path) -> None:
     with Model(artifact) as model, pytest.raises(InputError, match="input x is missing"):
         model.run({"y": some_input()})

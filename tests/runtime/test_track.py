@@ -119,3 +119,23 @@ def test_joints_that_are_no_numbers_are_not_followed() -> None:
     rgb = np.zeros((480, 640, 3), np.uint8)
     assert tracker.update(rgb, [(track, np.full((8, 2), np.nan))], 0) == []
     assert np.isfinite(track.box).all()
+
+
+@pytest.mark.parametrize(
+    ("others", "jump", "followed"), [(0, 60, True), (0, 150, False), (1, 60, False), (1, 20, True)]
+)
+def test_how_far_somebody_can_move_in_a_frame(others: int, jump: int, followed: bool) -> None:
+    """A quarter of a height alone, a tenth where somebody else is in the crop: there networks mix people up."""
+    tracker = Tracker(INTERFACE)
+    rgb = np.full((480, 640, 3), 90, np.uint8)
+    middles = [(320, 240), (480, 240)][: 1 + others]
+    given = [Given((x - 70, y - 170, 140, 340)) for x, y in middles]
+    for number in range(3):
+        tracks = tracker.begin(given if number == 0 else [], SIZE)
+        found = [(track, np.array(at) + SHAPE * 150) for track, at in zip(tracks, middles, strict=True)]
+        visible = tracker.update(rgb, found, number)
+        assert len(visible) == 1 + others
+    found[0] = (found[0][0], found[0][1] - (jump, 0))
+    tracker.begin([], SIZE)
+    visible = tracker.update(rgb, found, 3)
+    assert [track.id for track in visible] == ([1] if followed else []) + [2] * others

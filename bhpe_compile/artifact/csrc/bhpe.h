@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BHPE_ABI_VERSION 4
+#define BHPE_ABI_VERSION 5
 #define BHPE_ALIGNMENT 64 /* bytes; of weights in memory and of every tensor */
 #define BHPE_API __attribute__((visibility("default")))
 
@@ -34,12 +34,13 @@ typedef struct bhpe_model bhpe_model;
 typedef enum bhpe_status {
   BHPE_OK = 0,
   BHPE_BAD_ARGUMENT = -1, /* NULL, or a number out of range */
-  BHPE_BAD_WEIGHTS = -2,  /* not the weights this library was built for, truncated, or misaligned */
+  BHPE_BAD_WEIGHTS = -2,  /* not the weights this library was built for, truncated, damaged, or misaligned */
   BHPE_NO_MEMORY = -3,    /* or no more threads */
   BHPE_IO = -4,     /* the file cannot be opened or mapped */
   BHPE_KERNEL = -5, /* a kernel reported an error */
   BHPE_BUSY = -6,   /* the model is running in another thread */
-  BHPE_BAD_CPU = -7 /* the processor lacks instructions that the library uses */
+  BHPE_BAD_CPU = -7, /* the processor lacks instructions that the library uses */
+  BHPE_NOT_FINITE = -8 /* an output holds NaN or infinity (BHPE_CHECK_OUTPUTS) */
 } bhpe_status;
 
 typedef enum bhpe_type { BHPE_INT = 0, BHPE_UINT = 1, BHPE_FLOAT = 2, BHPE_BOOL = 6 } bhpe_type;
@@ -84,6 +85,17 @@ BHPE_API int32_t bhpe_create_from_path(const char *path, bhpe_model **out);
 
 /* Release everything; NULL is allowed. The model must not be running. */
 BHPE_API void bhpe_destroy(bhpe_model *model);
+
+/* What a model checks besides its arguments: a sum of these flags, 0 at first. Create compares the header of the weights
+ * and their size, not their bytes.
+ *
+ * BHPE_CHECK_WEIGHTS  compares every byte of the weights with the checksums in weights.bin, in this call: BHPE_BAD_WEIGHTS
+ *                     where one differs; the model must not be run then. It takes about as long as reading them once.
+ * BHPE_CHECK_OUTPUTS  bhpe_run returns BHPE_NOT_FINITE, from now on, where an output holds NaN or infinity; all outputs
+ *                     are computed and can be read all the same. */
+#define BHPE_CHECK_WEIGHTS 1
+#define BHPE_CHECK_OUTPUTS 2
+BHPE_API int32_t bhpe_set_checks(bhpe_model *model, int32_t checks);
 
 /* Numbers of inputs and outputs; 0 for NULL. */
 BHPE_API int32_t bhpe_input_count(const bhpe_model *model);

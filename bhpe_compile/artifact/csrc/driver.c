@@ -106,7 +106,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   if (bhpe_create_from_path(argv[1], &model)) return fail(bhpe_last_error());
-  if (bhpe_set_threads(model, threads)) {
+  if (bhpe_set_checks(model, BHPE_CHECK_WEIGHTS | BHPE_CHECK_OUTPUTS) || bhpe_set_threads(model, threads)) {
     bhpe_destroy(model);
     return fail(bhpe_last_error());
   }

@@ -6,6 +6,7 @@
  * scratch copies instead. A parallel kernel is called once a thread, with the arguments copied into the thread's lane
  * and two scalars behind them that say which part of how many it is. */
 #define _POSIX_C_SOURCE 200809L
+#include "checksum.h"
 #include "cpu.h"
 #include "executor.h"
 #include "pool.h"
@@ -41,6 +42,8 @@ struct bhpe_model {
   lane *lane[POOL_MOST];
   pool pool;
   model_owner owner;
+  const unsigned char *weights; /* their payload, behind the header */
+  int32_t checks;
   atomic_flag running;
 };
 
@@ -220,7 +223,8 @@ int32_t bhpe_create_in(const void *weights, uint64_t nbytes, void *memory, uint6
   model->lane[0] = make_lane(place[6]);
   atomic_flag_clear(&model->running);
   if (pool_init(&model->pool)) return fail(BHPE_NO_MEMORY, "bhpe_create: out of memory", NULL);
-  bind(model, (unsigned char *)(uintptr_t)weights + sizeof(weights_header)); /* kernels only read weights */
+  model->weights = (const unsigned char *)weights + sizeof(weights_header);
+  bind(model, (unsigned char *)(uintptr_t)model->weights); /* kernels only read weights */
   *out = model;
   return BHPE_OK;
 }
@@ -357,12 +361,62 @@ static void leave(bhpe_model *model) {
   atomic_flag_clear_explicit(&model->running, memory_order_release);
 }
 
+/* ---- checks ---- */
+
+/* Whether all `count` floats whose exponent is `exponent` in its bits are finite. */
+#define FINITE(type, exponent)                                                             \
+  static int finite_##type(const type *value, uint64_t count) {                            \
+    int broken = 0;                                                                        \
+    for (uint64_t i = 0; i < count; i++) broken |= (value[i] & (exponent)) == (exponent); \
+    return !broken;                                                                        \
+  }
+FINITE(uint16_t, 0x7c00u)
+FINITE(uint32_t, 0x7f800000u)
+FINITE(uint64_t, 0x7ff0000000000000u)
+
+static int32_t check_outputs(const bhpe_model *model) {
+  for (uint32_t i = 0; i < P->outputs; i++) {
+    const tensor_entry *entry = &P->tensor[P->output[i].tensor];
+    const void *data = model->tensor[P->output[i].tensor].data;
+    if (entry->type != BHPE_FLOAT) continue;
+    int finite = entry->bits == 32   ? finite_uint32_t(data, entry->nbytes / 4)
+                 : entry->bits == 16 ? finite_uint16_t(data, entry->nbytes / 2)
+                                     : finite_uint64_t(data, entry->nbytes / 8);
+    if (!finite) return fail(BHPE_NOT_FINITE, "NaN or infinity in the output", P->output[i].name);
+  }
+  return BHPE_OK;
+}
+
+static int32_t check_weights(const bhpe_model *model) {
+  weights_header header;
+  uint32_t crc32[2];
+  memcpy(&header, model->weights - sizeof header, sizeof header);
+  checksum_halves(model->weights, (size_t)P->weights_bytes, crc32);
+  if (memcmp(header.crc32, crc32, sizeof crc32)) return fail(BHPE_BAD_WEIGHTS, "weights", "damaged: their checksum differs");
+  return BHPE_OK;
+}
+
+int32_t bhpe_set_checks(bhpe_model *model, int32_t checks) {
+  if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_checks: the model is NULL", NULL);
+  if (checks & ~(BHPE_CHECK_WEIGHTS | BHPE_CHECK_OUTPUTS))
+    return fail(BHPE_BAD_ARGUMENT, "bhpe_set_checks: a check that this library does not know", NULL);
+  int32_t rc = enter(model);
+  if (rc) return rc;
+  if (checks & BHPE_CHECK_WEIGHTS) rc = check_weights(model);
+  model->checks = checks;
+  leave(model);
+  return rc;
+}
+
+/* ---- run ---- */
+
 int32_t bhpe_run(bhpe_model *model) {
   if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_run: the model is NULL", NULL);
   int32_t rc = enter(model);
   if (rc) return rc;
   for (uint32_t i = 0; i < P->steps && rc == BHPE_OK; i++)
     rc = run(model, &P->step[i], model->argument + P->step[i].first);
+  if (rc == BHPE_OK && model->checks & BHPE_CHECK_OUTPUTS) rc = check_outputs(model);
   leave(model);
   return rc;
 }

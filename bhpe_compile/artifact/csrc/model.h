@@ -95,14 +95,14 @@ extern BHPE_HIDDEN const program_tables bhpe_program;
 /* ---- weights.bin: this header, little-endian, then the payload ---- */
 
 #define BHPE_WEIGHTS_MAGIC "BHPEWTS" /* with its NUL: 8 bytes */
-#define BHPE_WEIGHTS_VERSION 1
+#define BHPE_WEIGHTS_VERSION 2
 
 typedef struct {
   char magic[8];
   uint32_t version, header_bytes;
   uint64_t payload_bytes;
   uint8_t id[32];
-  uint8_t reserved[8]; /* 0 */
+  uint32_t crc32[2]; /* of the payload's halves, see checksum.c */
 } weights_header;
 
 #endif /* BHPE_MODEL_H */

@@ -25,6 +25,7 @@ from bhpe_compile.archive import npz_bytes
 from bhpe_compile.check.verify.oracle import run_values
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.text import to_utf8
 
 Array = NDArray[Any]
 
@@ -89,7 +90,7 @@ def write_repro(
         "inputs.npz": npz_bytes(feeds),
         "expected.npz": npz_bytes(expected),
         "run.py": SCRIPT.encode(),
-        "README.md": text.encode(),
+        "README.md": to_utf8(text),
     }
     if step is not None:
         contents |= {"step.npz": npz_bytes(step), "step.py": STEP_SCRIPT.encode()}

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.check.bisect.blame import Steps, lowered_again
 from bhpe_compile.check.bisect.remake import remake
 from bhpe_compile.check.bisect.repro import check_folder, write_layer
@@ -133,7 +134,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.tick("ONNX Runtime")
-        self.model = onnx.load(self.path / "model.onnx")
+        self.model = load_onnx(self.path / "model.onnx")
         self.oracle = Oracle(self.model, self.interface)
         if self.oracle.float_parts:
             raise InputError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bhpe_compile.check.inspect.text import text_of
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
+from bhpe_compile.text import to_utf8
 
 if TYPE_CHECKING:
     from bhpe_compile.passes.base import PassRecord
@@ -57,7 +58,7 @@ class Dumper:
         number, self._count = self._count, self._count + 1
         if point in self.after or ALL in self.after:
             name = f"{number:03}_{stage}_{point}"
-            self._write(f"{name}.txt", (_header(stage, point, record) + text_of(subject)).encode())
+            self._write(f"{name}.txt", to_utf8(_header(stage, point, record) + text_of(subject)))
             if self.onnx and (content := _onnx_bytes(subject)):
                 self._write(f"{name}.onnx", content)
         if point == self.stop:

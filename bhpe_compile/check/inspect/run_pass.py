@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.errors import BhpeError, InputError, UsageError, near
+from bhpe_compile.reading import MalformedError
+from bhpe_compile.reading_onnx import read_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -90,17 +92,12 @@ def _find(name: str, target: Target | None) -> Pass[ir.Model]:
 
 
 def _load(source: Path) -> onnx.ModelProto:
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
-        proto = onnx.load(source)
+        proto = read_onnx(source)
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror or error}") from None
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+    except MalformedError as error:
         raise InputError(f"{source}: is no ONNX file ({error})") from None
-    if not proto.graph.node:
-        raise InputError(f"{source}: is no ONNX file with a graph")
     _check(proto, f"{source}: is no valid ONNX file")
     if proto.ir_version < INITIALIZERS:
         raise InputError(

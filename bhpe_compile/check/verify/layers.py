@@ -93,6 +93,8 @@ def layers_of(model: onnx.ModelProto) -> dict[str, Layer]:
             attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
             plain = tuple(arrays[node.input[3]].dims[2:]) == (1, 1) and not any(attributes["pads"])
             step, zero = array(node.input[1]), array(node.input[2])
-            every = int(attributes["strides"][0]) if plain and node.op_type == "Int8Conv2d" else 1
+            rows, columns = map(int, attributes["strides"])
+            plain = plain and rows == columns and node.op_type == "Int8Conv2d"
+            every = rows if plain else 1
             layers[node.name] = Layer(node.name, "int8", node.input[0], None, float(step), int(zero), every)
     return layers

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
+from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.check.verify.compare import allowed, differences, unit_of
 from bhpe_compile.check.verify.oracle import Oracle, OracleRun
 from bhpe_compile.networks.interface import Interface
@@ -95,7 +95,7 @@ def verify(
     manifest = check_artifact(path)
     interface = Interface.from_dict(manifest["network"])
     tick("ONNX Runtime")
-    oracle = Oracle(onnx.load(path / "model.onnx"), interface)
+    oracle = Oracle(load_onnx(path / "model.onnx"), interface)
     found = _Findings(oracle, interface)
     with open_session(path, board=board) as session:
         watched = watched_steps(session, oracle)

@@ -14,7 +14,8 @@ Gradients, with g the gradient of y, g' = scale * g and <.,.> the inner product 
     d w = conv_backward_w(g') * (|w| <= 1)           d bias = sum of g
     d scale = <g, conv(xb, wb)> = <conv_backward_w(g), wb>, so the forward sums need not be kept.
 
-RoIAlign lives in `roi_align.py`.
+What is between heat maps and crops lives in `heat_maps.py`, `sample_points.py` and `crop.py`, what is behind the last
+level in `written_torch.py`.
 """
 
 from __future__ import annotations

@@ -19,14 +19,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bhpe_compile.networks.levels import INPUT_LEVELS
+
 Range = tuple[float, float]
 """(low, high), low <= 0 <= high."""
 
 Ranges = Mapping[str, Range]
 """By the layer's path."""
 
-INPUT_LEVELS = 255
 WEIGHT_LEVELS = 127
+
+
+FLOAT16_MAX = 65504.0
+
+FLOAT16_SMALL = 2.0**-12
+"""Below it the steps of float16 (2^-24 near 0) are more than 2^-12 of a tensor's largest magnitude."""
+
+
+def fits_float16(weight: Tensor) -> bool:
+    """Whether float16 keeps `weight` to its usual precision, measured at its largest magnitude."""
+    largest = weight.abs().max().item() if weight.numel() else 0.0
+    return largest == 0 or FLOAT16_SMALL <= largest <= FLOAT16_MAX
 
 
 class Half(nn.Module):

@@ -2,7 +2,9 @@
 
     alpha_o     becomes a constant buffer of each binary layer
     W           of each layer that is not binary becomes float16(W), held as float32: the artefact
-                stores float16, so everything from here on computes with what will be stored
+                stores float16, so everything from here on computes with what will be stored;
+                where all of W is tiny, 2^-e float16(2^e W): 8-bit layers have a step of their own, others are
+                refused by name when their code is made
 
 Biases and batch normalisation stay float32.
 """
@@ -10,14 +12,14 @@ Biases and batch normalisation stay float32.
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import fx, nn
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.layers.binary import BinaryLayer
-
-FLOAT16_MAX = 65504.0
+from bhpe_compile.networks.layers.rounding import FLOAT16_MAX, fits_float16
 
 
 def freeze(graph: fx.GraphModule) -> fx.GraphModule:
@@ -35,9 +37,10 @@ def freeze(graph: fx.GraphModule) -> fx.GraphModule:
 
 
 def _round_to_float16(path: str, weight: torch.Tensor) -> None:
-    rounded = weight.to(torch.float16).to(weight.dtype)
-    if not bool(torch.isfinite(rounded).all()):
-        largest = weight.abs().max().item()
+    scale = 1.0 if fits_float16(weight) else 2.0 ** -math.frexp(weight.abs().max().item())[1]
+    rounded = (weight * scale).to(torch.float16).to(weight.dtype) / scale
+    largest = weight.abs().max().item()
+    if not largest <= FLOAT16_MAX:
         raise InputError(
             f"{path}.weight: its largest magnitude {largest:g} does not fit float16 (at most "
             f"{FLOAT16_MAX:g}), in which layers that are not binary are stored; rescale the layer"

@@ -10,7 +10,7 @@ Which maps are kept is written in `passes/half_maps.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import fx, nn
 
@@ -41,14 +41,22 @@ KINDS: dict[type[nn.Module] | tuple[type[nn.Module], ...], Kind] = {
 class RoundStorage(Pass[fx.GraphModule]):
     """8-bit layers, of those that are not binary, where `dense`, float16 feature maps where `half`.
 
-    `ranges` are those of the inputs of convolutions, by path; the others take the range of every batch.
+    `ranges` are those of the inputs of convolutions, by path; the others take the range of every batch. `wide` names
+    the nodes of feature maps that stay float32.
     """
 
     name = "round-storage"
     summary = "computes with the rounding of a compiled network"
 
-    def __init__(self, ranges: Ranges | None = None, *, dense: bool = True, half: bool = True) -> None:
-        self.ranges, self.dense, self.half = ranges or {}, dense, half
+    def __init__(
+        self,
+        ranges: Ranges | None = None,
+        *,
+        dense: bool = True,
+        half: bool = True,
+        wide: Collection[str] = (),
+    ) -> None:
+        self.ranges, self.dense, self.half, self.wide = ranges or {}, dense, half, wide
 
     def call(self, graph: fx.GraphModule) -> PassResult[fx.GraphModule]:
         """Rewrite in place; every layer and every feature map that is rounded gets one note."""
@@ -74,7 +82,7 @@ class RoundStorage(Pass[fx.GraphModule]):
         notes = []
         for node in self.visit(list(graph.graph.nodes)):
             readers, _ = rounded_uses(_Maps(graph), node)
-            if not readers:
+            if not readers or node.name in self.wide:
                 continue
             name = f"{node.name}_half"
             graph.add_submodule(name, Half().train(graph.training))
@@ -85,6 +93,12 @@ class RoundStorage(Pass[fx.GraphModule]):
                 reader.replace_input_with(node, half)
             notes.append(self.applied(node.name, f"read as float16 by {', '.join(r.name for r in readers)}"))
         return notes
+
+
+def kept_maps(graph: fx.GraphModule) -> tuple[str, ...]:
+    """The nodes of the feature maps that are kept for later, in float16 where they fit."""
+    maps = _Maps(graph)
+    return tuple(node.name for node in graph.graph.nodes if rounded_uses(maps, node)[0])
 
 
 def _keep_signs(graph: fx.GraphModule, node: fx.Node, readers: Sequence[fx.Node]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
 from bhpe_compile.exchange.functions import attach_bodies
+from bhpe_compile.exchange.nodes import new_value, shape_of
 from bhpe_compile.passes.base import Pass, PassResult
 
 
@@ -26,6 +28,22 @@ class CleanUp(Pass[ir.Model]):
             common.ClearMetadataAndDocStringPass(),
             common.NameFixPass(),
         )
+        names = [value.name or "" for value in graph.graph.outputs]
         modified = [one(graph).modified for one in passes]
+        keep_outputs(graph.graph, names)
         attach_bodies(graph)
         return PassResult(graph, any(modified))
+
+
+def keep_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Give the outputs their `names` again, in order: where two became one value, by a node that hands it on."""
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        value = graph.outputs[index]
+        if value.name == name and name not in seen:
+            seen.add(name)
+            continue
+        out = new_value(name, shape_of(value), value.dtype or ir.DataType.FLOAT)
+        graph.append(ir.Node("", "Identity", [value], outputs=[out], name=f"{name}.again"))
+        graph.outputs[index] = out
+        seen.add(name)

@@ -40,24 +40,25 @@ class ExplicitPadding(Pass[ir.Model]):
 
     def _auto_pad(self, node: ir.Node) -> list[Note]:
         mode = text(node, "auto_pad", "NOTSET")
+        rank = len(shape_of(node.inputs[0])) - 2
         if mode == "NOTSET":
-            if "pads" not in node.attributes and node.domain == "":
-                node.attributes["pads"] = ir.AttrInt64s("pads", [0, 0, 0, 0])
+            if "pads" not in node.attributes and node.domain == "" and "output_shape" not in node.attributes:
+                node.attributes["pads"] = ir.AttrInt64s("pads", [0] * (2 * rank))
                 return [self.applied(node.name or "", "no padding written out as zeros")]
             return []
         x, y = shape_of(node.inputs[0])[2:], shape_of(node.outputs[0])[2:]
         if node.op_type == "ConvTranspose":
             x, y = y, x  # it is the gradient of a convolution that goes the other way
         kernel = integers(node, "kernel_shape", ()) or shape_of(node.inputs[1])[2:]
-        strides, dilations = integers(node, "strides", (1, 1)), integers(node, "dilations", (1, 1))
-        pads = [0, 0, 0, 0]
+        strides, dilations = (integers(node, name, (1,) * rank) for name in ("strides", "dilations"))
+        pads = [0] * (2 * rank)
         if mode != "VALID":
-            for axis in range(2):
+            for axis in range(rank):
                 reach = (kernel[axis] - 1) * dilations[axis] + 1
                 total = max((y[axis] - 1) * strides[axis] + reach - x[axis], 0)
                 small, large = total // 2, total - total // 2
                 first, last = (small, large) if mode == "SAME_UPPER" else (large, small)
-                pads[axis], pads[axis + 2] = first, last
+                pads[axis], pads[axis + rank] = first, last
         node.attributes.pop("auto_pad")
         node.attributes["pads"] = ir.AttrInt64s("pads", pads)
         return [self.applied(node.name or "", f"auto_pad {mode} is {pads}")]

@@ -5,7 +5,8 @@
     dense layer      ChannelAffine(k, k * (bias - mean) + beta)                   behind it, its own bias gone
     dense, no norm   ChannelAffine(1, bias)
 
-Several norms in a row fold one after the other into the same affine.
+Several norms in a row fold one after the other into the same affine. A value keeps its name: the affine's is that of
+the last norm, or of the layer, whose own is NAME_raw then.
 Computed in float64, stored in float32. +-1 weights stay +-1, float16 weights stay float16.
 """
 
@@ -95,7 +96,9 @@ class FoldBatchNorm(Pass[ir.Model]):
         new = ir.Node(DOMAIN, "ChannelAffine", [y, scale, bias], outputs=[out], name=f"{node.name}.affine")
         if norms:
             last = norms[-1][0]
+            name = last.outputs[0].name
             substitute(graph, last, new, {last.outputs[0]: out})
+            out.name = name
         else:
             graph.insert_after(node, new)
             uses = [use for use in y.uses() if use.node is not new]
@@ -104,7 +107,7 @@ class FoldBatchNorm(Pass[ir.Model]):
             for index, value in enumerate(graph.outputs):
                 if value is y:
                     graph.outputs[index] = out
-                    y.name, out.name = f"{y.name}_raw", y.name
+            y.name, out.name = f"{y.name}_raw", y.name
         return [
             self.applied(
                 node.name or "", "batch norm and bias became an affine" if norms else "bias became an affine"

@@ -2,12 +2,13 @@
 
     x   ->   Cast(Cast(x, float16), float32)       for the readers that `passes/half_maps.py` names
 
-Relative error 2^-11 a rounding. The casts say in the file what the compiled kernels do.
+Relative error 2^-11 a rounding. The casts say in the file what the compiled kernels do. Maps that float16 does not hold
+(`wide`, by the names of their values) stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import onnx_ir as ir
@@ -15,7 +16,7 @@ import onnx_ir as ir
 from bhpe_compile.exchange.functions import INT8, PACKED
 from bhpe_compile.exchange.nodes import CONVOLUTIONS, is_packed, new_value, shape_of
 from bhpe_compile.passes.base import Note, Pass, PassResult
-from bhpe_compile.passes.half_maps import Kind, rounded_uses
+from bhpe_compile.passes.half_maps import SMALLEST, Kind, rounded_uses
 
 Use = tuple[ir.Node, int]
 """A node, and which of its inputs."""
@@ -35,15 +36,23 @@ class HalfResiduals(Pass[ir.Model]):
     summary: ClassVar[str] = "keep residuals and shortcuts in float16"
     requires: ClassVar[tuple[str, ...]] = ("packed weights",)
 
+    def __init__(self, wide: Mapping[str, float] | None = None) -> None:
+        self.wide = wide or {}
+        """Values that stay float32, and their largest magnitudes."""
+
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in self.visit(list(graph.graph)):
             for value in node.outputs:
                 uses, why = rounded_uses(MAPS, value)
-                if uses:
+                largest = self.wide.get(value.name or "")
+                if uses and largest is not None:
+                    reason = f"it reaches {largest:.3g}, float16 holds {SMALLEST:.2g} to 65504"
+                    notes.append(self.refused(node.name or "", f"{value.name} stays float32: {reason}"))
+                elif uses:
                     self._round(graph.graph, node, value, uses)
                     notes.append(self.applied(node.name or "", f"{value.name} is kept in float16: {why}"))
-        return PassResult(graph, bool(notes), tuple(notes))
+        return PassResult(graph, any(note.applied for note in notes), tuple(notes))
 
     @staticmethod
     def _round(graph: ir.Graph, producer: ir.Node, value: ir.Value, uses: Sequence[Use]) -> None:

@@ -2,6 +2,7 @@
 
     ChannelAffine(Conv(x, w), k, b)   ->   Int8Conv2d(x, step_x, zero, levels of w, step_x step_w k, b)
     Conv(x, w) [+ bias]               ->   the same with k = 1
+    of a group for each channel       ->   Int8DepthwiseConv2d, else the same
     Gemm(x, w)                        ->   Gemm(x, DQ(Q(w)))
 
     x   one step and zero point for the tensor, from its calibrated range [low, high]:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 LARGEST_WEIGHT_LEVEL = 127
+SMALLEST_STEP = float(np.finfo(np.float32).tiny)
+"""Between levels: one divided by it is a number."""
 
 
 class QuantizeDense(Pass[ir.Model]):
@@ -80,12 +83,15 @@ class QuantizeDense(Pass[ir.Model]):
                 return self.refused(name, "a constant of a formula, not trained weights")
             self._quantize_weights(graph, node, weight)
             return self.applied(name, "8-bit weights")
+        refused = no_kernel(node)
+        if refused is not None:
+            return self.refused(name, refused)
         if span is None:
             return self.refused(name, "no range of its input was measured")
         low, high = span
-        if low == high:
-            return self.refused(name, "its input was 0 in all calibration pictures")
         step = np.float32((high - low) / 255)
+        if step < SMALLEST_STEP:
+            return self.refused(name, "its input was 0 in all calibration pictures")
         zero = np.uint8(np.clip(np.rint(-low / step), 0, 255))
         why = self._replace(graph, node, weight, step, zero)
         if why:
@@ -97,9 +103,6 @@ class QuantizeDense(Pass[ir.Model]):
         graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic], step: np.float32, zero: np.uint8
     ) -> str:
         """Put an Int8 node in the place of `node` and the affine behind it; "" or why not."""
-        spread = (*integers(node, "dilations", (1,)), integer(node, "group", 1))
-        if any(one != 1 for one in spread) or any(integers(node, "output_padding", ())):
-            return "groups, dilations and output padding have no 8-bit kernel"
         last, y = node, node.outputs[0]
         channels = shape_of(y)[1]
         k, shift = np.ones(channels), np.zeros(channels)
@@ -136,12 +139,17 @@ class QuantizeDense(Pass[ir.Model]):
         ]
         old = last.outputs[0]
         out = new_value(f"{old.name}_int8", shape_of(old))
-        kind = f"Int8{node.op_type}2d"
+        kind, group = f"Int8{node.op_type}2d", integer(node, "group", 1)
+        if group > 1:
+            kind = "Int8DepthwiseConv2d"
+            attributes.append(ir.AttrInt64("group", group))
         new = ir.Node(DOMAIN, kind, inputs, attributes, outputs=[out], name=name)
         layer = layer_of(node)
         if layer is not None:
             set_layer(new, layer)
+        kept = old.name
         substitute(graph, last, new, {old: out})
+        out.name = kept  # the value is the same, but for its rounding
         if last is not node:
             detach(graph, node)
         return ""
@@ -191,8 +199,29 @@ class QuantizeDense(Pass[ir.Model]):
         node.replace_input_with(index, back)
 
 
+def no_kernel(node: ir.Node) -> str | None:
+    """Why a convolution has no 8-bit kernel on any target, None where it has one."""
+    channels, group = shape_of(node.inputs[0])[1], integer(node, "group", 1)
+    if len(shape_of(node.inputs[0])) != 4:
+        return "only windows along two axes have an 8-bit kernel"
+    if group != 1 and not (node.op_type == "Conv" and group == channels == shape_of(node.outputs[0])[1]):
+        return "of groups only those of one channel each have an 8-bit kernel"
+    if any(step != 1 for step in integers(node, "dilations", (1, 1))):
+        return "dilated windows have no 8-bit kernel"
+    if any(integers(node, "output_padding", ())):
+        return "output padding has no 8-bit kernel"
+    plain = (
+        integers(node, "strides", (1, 1)),
+        integers(node, "pads", (0,) * 4),
+        shape_of(node.inputs[1])[2:],
+    )
+    if node.op_type == "ConvTranspose" and plain != ((2, 2), (1,) * 4, (4, 4)):
+        return "of transposed convolutions only 4x4, stride 2, padding 1 has an 8-bit kernel"
+    return None
+
+
 def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:
-    """One step for each output channel; 1 for channels of zeros."""
+    """One step for each output channel; 1 for channels of zeros, or next to it."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    largest = np.abs(weight.astype(np.float64)).max(axis=others)
-    return np.where(largest > 0, largest / LARGEST_WEIGHT_LEVEL, 1).astype(np.float32)
+    steps = np.abs(weight.astype(np.float64)).max(axis=others) / LARGEST_WEIGHT_LEVEL
+    return np.where(steps >= SMALLEST_STEP, steps, 1).astype(np.float32)

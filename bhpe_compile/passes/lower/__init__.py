@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import onnx_ir as ir
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.base import Note, Pass
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.choose_tiles import ChooseTiles
@@ -67,6 +67,7 @@ class Lowered:
     tiles: Mapping[str, str] = field(
         default_factory=dict
     )  # register tiles by symbol, of kernels that have one
+    notes: tuple[Note, ...] = ()  # what is left to TVM's default schedules although it is heavy
 
 
 def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lambda _: None) -> Lowered:
@@ -82,11 +83,13 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
     chip = (dict(target.llvm), target.isa)
     jobs: list[Job] = [("generate_glue", proto, *chip)]  # the longest, so first
     jobs += [("generate_kernels", part, *chip) for k in range(PARTS) if (part := kernels[k::PARTS])]
-    program, *built = workers.run(jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts"))
+    (program, slow), *built = workers.run(
+        jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts")
+    )
     program = replace(
         program,
         objects=(*program.objects, *(code for code, _ in built)),
-        workspace_bytes=max(program.workspace_bytes, *(workspace for _, workspace in built)),
+        workspace_bytes=max((program.workspace_bytes, *(workspace for _, workspace in built))),
     )
     glue = sum(step.kind == "glue" for step in program.steps)
     tiles = {
@@ -94,4 +97,5 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
         for one in kernels
         if (tile := one.chosen_tile(target.isa)) is not None
     }
-    return Lowered(program, len(kernels), glue, tiles)
+    notes = tuple(Note("glue", site, False, reason) for site, reason in slow)
+    return Lowered(program, len(kernels), glue, tiles, notes)

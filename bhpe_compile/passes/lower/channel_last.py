@@ -125,7 +125,13 @@ class ChannelLast(Pass[ir.Model]):
             source = node.inputs[0].producer()
             if not _is_transpose(source, TO_FIRST) or source is None or source.inputs[0] is None:
                 return False
-            ir.convenience.replace_all_uses_with(node.outputs[0], source.inputs[0])
+            old, last = node.outputs[0], source.inputs[0]
+            if old.is_graph_output() and (last.is_graph_output() or last.producer() is None):
+                return False  # one value has one name
+            name = old.name
+            ir.convenience.replace_all_uses_with(old, last, replace_graph_outputs=True)
+            if last.is_graph_output():
+                old.name, last.name = f"{name}_replaced", name
             g.detach(graph, node)
             return True
         if node.domain not in ("", "ai.onnx") or len(node.outputs) != 1 or not list(node.outputs[0].uses()):

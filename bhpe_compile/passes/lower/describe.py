@@ -50,6 +50,18 @@ def _choice(word: str) -> Any:
     return word
 
 
+def extents(node: ir.Node, name: str, default: int = 0) -> Any:
+    """An attribute that is a number for every axis or side, or a list of them."""
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    return attribute.as_int() if attribute.type == ir.AttributeType.INT else tuple(attribute.as_ints())
+
+
+def _window(node: ir.Node) -> dict[str, Any]:
+    return {name: extents(node, name) for name in ("kernel", "stride", "padding")}
+
+
 def _out_channels(node: ir.Node) -> int:
     return g.shape_of(g.operands_of(node)["scale"])[0]
 
@@ -81,9 +93,7 @@ def _tile(node: ir.Node) -> Tile | None:
 def _binary_conv(node: ir.Node) -> Kernel:
     return k.BinaryConv2d(
         **_conv_sizes(node),
-        kernel=g.integer(node, "kernel"),
-        stride=g.integer(node, "stride"),
-        padding=g.integer(node, "padding"),
+        **_window(node),
         in_border=g.integer(node, "in_border"),
         epilogue=_epilogue(node),
         tile=_tile(node),
@@ -103,12 +113,19 @@ def _dense_conv(node: ir.Node) -> Kernel:
     weight = g.operands_of(node)["weight"]
     return k.DenseConv2d(
         **_conv_sizes(node),
-        weight_dtype="int8" if weight.dtype == ir.DataType.INT8 else "float16",
-        kernel=g.integer(node, "kernel"),
-        stride=g.integer(node, "stride"),
-        padding=g.integer(node, "padding"),
+        weight_dtype=_choice(
+            "int8" if weight.dtype == ir.DataType.INT8 else g.text(node, "weights", "float16")
+        ),
+        **_window(node),
+        dilation=extents(node, "dilation", 1),
         epilogue=_epilogue(node),
         tile=_tile(node),
+    )
+
+
+def _depthwise(node: ir.Node) -> Kernel:
+    return k.DepthwiseConv2d(
+        **_conv_sizes(node), **_window(node), dilation=extents(node, "dilation", 1), epilogue=_epilogue(node)
     )
 
 
@@ -123,9 +140,7 @@ def _max_pool(node: ir.Node) -> Kernel:
         height=height,
         width=width,
         channels=channels,
-        kernel=g.integer(node, "kernel"),
-        stride=g.integer(node, "stride"),
-        padding=g.integer(node, "padding"),
+        **_window(node),
         store=g.result(node, "out") is not None,
         bits=g.result(node, "bits") is not None,
         bits_border=g.integer(node, "bits_border"),
@@ -149,10 +164,13 @@ def _int8_sizes(node: ir.Node) -> dict[str, Any]:
 def _int8_conv(node: ir.Node) -> Kernel:
     return k.Int8Conv2d(
         **_int8_sizes(node),
-        kernel=g.integer(node, "kernel"),
-        stride=g.integer(node, "stride"),
-        padding=g.integer(node, "padding"),
+        **_window(node),
     )
+
+
+def _int8_depthwise(node: ir.Node) -> Kernel:
+    stored = g.shape_of(g.operands_of(node)["x"])[2]
+    return k.Int8DepthwiseConv2d(**_int8_sizes(node), **_window(node), stored_width=stored)
 
 
 def _int8_deconv(node: ir.Node) -> Kernel:
@@ -246,11 +264,13 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Crop": _crop,
     "DenseConv2d": _dense_conv,
     "DenseConvTranspose2d": _dense_deconv,
+    "DepthwiseConv2d": _depthwise,
     "FixedPointLinear": _fixed_point_linear,
     "FixedPointSplit": _fixed_point_split,
     "HeatMap": _heat_map,
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
+    "Int8DepthwiseConv2d": _int8_depthwise,
     "Logistic": _logistic,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,

@@ -37,7 +37,7 @@ class FuseEpilogue(Pass[ir.Model]):
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         binary = [n for n in graph.graph if g.is_kernel(n, *g.BINARY_KINDS)]
-        dense = [n for n in graph.graph if g.is_kernel(n, *g.DENSE_KINDS, *g.INT8_KINDS)]
+        dense = [n for n in graph.graph if g.is_kernel(n, *g.DENSE_KINDS, *g.INT8_KINDS, g.DEPTHWISE)]
         for node in self.visit(binary + dense):
             notes.extend(self._absorb_all(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
@@ -144,9 +144,33 @@ def _rprelu(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
     return _merge(graph, node, follower, operands, {"activation": activation})
 
 
+def _slopes(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    """PRelu or LeakyRelu: v > 0 ? v : slope v, an RPReLU that shifts nothing."""
+    operands = g.operands_of(node)
+    if g.text(node, "activation") != "none" or "shortcut" in operands:
+        return "a second activation"
+    channels = g.shape_of(operands["scale"])[0]
+    if follower.op_type == "LeakyRelu":
+        alpha = follower.attributes["alpha"].as_float() if "alpha" in follower.attributes else 0.01
+        slopes = np.full(channels, alpha, np.float32)
+    else:
+        array = g.array_of(follower.inputs[1])
+        if array is None or (array.size > 1 and (array.size != channels or array.shape[-2:] != (1, 1))):
+            return "its slopes are computed at run time, or differ by pixel"
+        slopes = np.broadcast_to(array.reshape(-1), (channels,)).astype(np.float32)
+    layer = g.text(node, "layer")
+    operands["beta"] = g.float_constant(graph, f"{layer}.beta", slopes)
+    operands["zeta"] = g.float_constant(graph, f"{layer}.zeta", np.zeros(channels, np.float32))
+    return _merge(
+        graph, node, follower, operands, {"activation": "leaky" if np.all(slopes <= 1) else "rprelu"}
+    )
+
+
 ABSORBERS: dict[tuple[str, str], Absorber] = {
     (DOMAIN, "ChannelAffine"): _affine,
     (DOMAIN, "RPReLU"): _rprelu,
     ("", "Add"): _add,
+    ("", "LeakyRelu"): _slopes,
+    ("", "PRelu"): _slopes,
     ("", "Relu"): _relu,
 }

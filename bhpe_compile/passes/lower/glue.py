@@ -16,10 +16,8 @@ import tvm_ffi
 from tvm import relax, tirx
 from tvm.ir import IRModule
 
-from bhpe_compile.errors import InputError
-
 GLUE_LIMIT = 50_000_000
-"""Innermost iterations a TVM default schedule may run; anything heavier needs a kernel of ours."""
+"""Innermost iterations a TVM default schedule may run; anything heavier is told as slow."""
 
 
 def lower_glue(module: IRModule, target: tvm.target.Target) -> IRModule:
@@ -85,13 +83,11 @@ def iterations(func: tirx.PrimFunc) -> int:
     return count(func.body)
 
 
-def refuse_heavy_glue(module: IRModule) -> None:
-    """InputError when TVM's default schedule would run something heavy."""
-    for variable, func in module.functions.items():
-        if isinstance(func, tirx.PrimFunc):
-            cost = iterations(func)
-            if cost > GLUE_LIMIT:
-                raise InputError(
-                    f"{variable.name_hint} would run {cost:,} iterations in TVM's default schedule; "
-                    "this operation has no kernel here: remove it from the model or keep it outside"
-                )
+def heavy_glue(module: IRModule) -> dict[str, int]:
+    """The functions that TVM's default schedule computes slowly: name -> innermost iterations above `GLUE_LIMIT`."""
+    costs = {
+        variable.name_hint: iterations(func)
+        for variable, func in module.functions.items()
+        if isinstance(func, tirx.PrimFunc)
+    }
+    return {name: cost for name, cost in costs.items() if cost > GLUE_LIMIT}

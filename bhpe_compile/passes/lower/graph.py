@@ -30,6 +30,7 @@ __all__ = [
     "BINARY_KINDS",
     "CONV_KINDS",
     "DENSE_KINDS",
+    "DEPTHWISE",
     "DOMAIN",
     "INT8_KINDS",
     "SYMBOL_PREFIX",
@@ -62,8 +63,9 @@ SYMBOL_PREFIX = "bhpe_"
 
 BINARY_KINDS = ("BinaryConv2d", "BinaryConvTranspose2d")
 DENSE_KINDS = ("DenseConv2d", "DenseConvTranspose2d")
-INT8_KINDS = ("Int8Conv2d", "Int8ConvTranspose2d")
-CONV_KINDS = (*BINARY_KINDS, *DENSE_KINDS, *INT8_KINDS)
+INT8_KINDS = ("Int8Conv2d", "Int8ConvTranspose2d", "Int8DepthwiseConv2d")
+DEPTHWISE = "DepthwiseConv2d"
+CONV_KINDS = (*BINARY_KINDS, *DENSE_KINDS, *INT8_KINDS, DEPTHWISE)
 """Kernels with the shared epilogue: affine, residual, activation, shortcut, packed output."""
 
 AttributeValue = int | str | Sequence[int] | Sequence[str]

@@ -12,9 +12,10 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from bhpe_compile.kernels.int8_layout import stored_width
-from bhpe_compile.kernels.window import convolution, deconvolution_phase
+from bhpe_compile.kernels.window import both, convolution, deconvolution_phase, four
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.describe import extents
 
 
 class QuantizeActivations(Pass[ir.Model]):
@@ -37,18 +38,24 @@ class QuantizeActivations(Pass[ir.Model]):
         operands, facts = g.operands_of(node), g.facts_of(node)
         x = operands["x"]
         batch, height, width, channels = g.shape_of(x)
-        stride, border = 1, 1
-        if node.op_type == "Int8Conv2d":
-            kernel, border = g.integer(node, "kernel"), g.integer(node, "padding")
-            if kernel == 1 and border == 0:
-                stride = g.integer(node, "stride")
+        stride, border, columns = 1, 1, width
+        if node.op_type == "Int8ConvTranspose2d":
+            stored = max(
+                stored_width(deconvolution_phase(width, phase), channels, border) for phase in (0, 1)
+            )
+        else:
+            kernel, strides, padding = (extents(node, name) for name in ("kernel", "stride", "padding"))
+            _, left, _, right = four(padding)
+            border = max(four(padding))
+            whole = node.op_type == "Int8Conv2d" and kernel == 1 and border == 0
+            if whole and isinstance(strides, int):
+                stride = strides
                 facts["stride"] = 1
             columns = -(-width // stride)
-            windows = [convolution(columns, kernel, g.integer(node, "stride") // stride, border)]
-        else:
-            columns = width
-            windows = [deconvolution_phase(columns, phase) for phase in (0, 1)]
-        stored = max(stored_width(window, channels, border) for window in windows)
+            window = convolution(columns, both(kernel)[1], both(strides)[1] // stride, left, right)
+            stored = columns + 2 * border
+            if node.op_type == "Int8Conv2d":
+                stored = stored_width(window, channels, border)
         rows = -(-height // stride)
         levels = g.new_value(
             f"{node.name}.levels", (batch, rows + 2 * border, stored, channels), ir.DataType.UINT8

@@ -15,12 +15,12 @@ import tvm
 from tvm import tirx
 
 from bhpe_compile.artifact.program import Program
-from bhpe_compile.errors import UsageError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower.codegen import build_object
 from bhpe_compile.passes.lower.emit import emit
-from bhpe_compile.passes.lower.glue import lower_glue, refuse_heavy_glue
-from bhpe_compile.passes.lower.graph import SYMBOL_PREFIX
+from bhpe_compile.passes.lower.glue import heavy_glue, lower_glue
+from bhpe_compile.passes.lower.graph import SYMBOL_PREFIX, is_kernel
 from bhpe_compile.passes.lower.to_relax import to_relax
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -52,14 +52,29 @@ def _ask_llvm(question: str, llvm: Mapping[str, Any]) -> Any:
     return tvm.get_global_func(f"target.llvm_{question}")(tvm.target.Target(dict(llvm)))
 
 
-def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> Program:
-    """The program of a serialised kernel graph, with the object code of the glue only. Raises as `check_processor`."""
+Slow = list[tuple[str, str]]
+"""(function, why it is slow)."""
+
+
+def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> tuple[Program, Slow]:
+    """The program of a serialised kernel graph, with the object code of the glue only, and what of that is slow.
+
+    Raises as `check_processor`, and InputError for what TVM cannot compile.
+    """
     check_processor(llvm)
     device = tvm.target.Target(dict(llvm))
     graph = ir.from_proto(onnx.load_from_string(model))
     module, calls = to_relax(graph, isa)
-    module = lower_glue(module, device)
-    refuse_heavy_glue(module)
+    try:
+        module = lower_glue(module, device)
+    except Exception as error:  # of a dozen kinds, TVM's and Python's
+        kinds = sorted({node.op_type for node in graph.graph if not is_kernel(node)})
+        line = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
+        raise InputError(f"TVM cannot compile one of {', '.join(kinds)}: {line}") from None
+    slow = [
+        (name, f"computed slowly: {cost:,} iterations in TVM's default schedule, no kernel of its own")
+        for name, cost in heavy_glue(module).items()
+    ]
     functions = {
         SYMBOL_PREFIX + variable.name_hint: func
         for variable, func in module.functions.items()
@@ -67,4 +82,4 @@ def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> Prog
     }
     code, workspace = build_object(functions, tvm.target.Target({**llvm, "opt-level": GLUE_LEVEL}))
     names = [value.name or f"output{i}" for i, value in enumerate(graph.graph.outputs)]
-    return emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace)
+    return emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace), slow

@@ -22,7 +22,7 @@ from tvm import relax
 from tvm.ir import IRModule
 from tvm.relax.frontend.onnx import onnx_frontend
 
-from bhpe_compile.errors import BhpeError
+from bhpe_compile.errors import BhpeError, InputError
 from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.describe import ARRAY_ROLES, describe
@@ -81,9 +81,14 @@ def _numpy(expr: Any, node: ir.Node) -> NDArray[Any]:
 def _pack(
     kernel: Kernel, isa: VectorIsa, arrays: dict[str, NDArray[Any]], node: ir.Node
 ) -> dict[str, NDArray[Any]]:
-    """Constants in the layout the kernel wants; float16 weights must be exact."""
+    """Constants in the layout the kernel wants; weights that are stored as float16 must be exact."""
     weight = arrays.get("weight", np.zeros(0))
-    if g.is_kernel(node, *g.DENSE_KINDS) and not np.array_equal(weight, weight.astype(np.float16)):
+    stored = getattr(kernel, "weight_dtype", "float16")
+    if (
+        g.is_kernel(node, *g.DENSE_KINDS)
+        and stored == "float16"
+        and not np.array_equal(weight, weight.astype(np.float16))
+    ):
         raise BhpeError(
             f"internal: {g.text(node, 'layer')}: weights changed after they were rounded to float16"
         )
@@ -97,12 +102,43 @@ def _converters(importer: Importer, kinds: frozenset[str]) -> Iterator[None]:
         def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
             return importer.convert(bb, list(inputs), attr["tvm_custom"]["name"])
 
-    original = onnx_frontend._get_convert_map
+    original, convert = onnx_frontend._get_convert_map, onnx_frontend.ONNXGraphImporter._convert_operator
+
+    def named(self: Any, kind: str, inputs: Any, attributes: dict[str, Any], opset: int) -> Any:
+        try:
+            return convert(self, kind, inputs, attributes, opset)
+        except BhpeError:
+            raise
+        except Exception as error:
+            name = attributes["tvm_custom"]["name"]
+            raise InputError(
+                f"node {kind} ({name}): TVM's importer does not take it: {_line(error)}"
+            ) from None
+
     onnx_frontend._get_convert_map = lambda: {**original(), **dict.fromkeys(kinds, KernelConverter)}
+    onnx_frontend.ONNXGraphImporter._convert_operator = named
     try:
         yield
     finally:
         onnx_frontend._get_convert_map = original
+        onnx_frontend.ONNXGraphImporter._convert_operator = convert
+
+
+def _line(error: Exception) -> str:
+    """The last line of an error of TVM, whose messages begin with where it was."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("#")]
+    return (lines or [type(error).__name__])[-1][:200]
+
+
+def _refuse_unknown(model: ir.Model, kinds: frozenset[str]) -> None:
+    """InputError that names the first node that TVM's importer has no converter for."""
+    known = {*onnx_frontend._get_convert_map(), *kinds, "Constant"}
+    for node in model.graph:
+        if node.op_type not in known or node.domain not in ("", "ai.onnx", g.DOMAIN):
+            where = f" of {node.domain}" if node.domain not in ("", "ai.onnx") else ""
+            raise InputError(
+                f"node {node.op_type} ({node.name}): there is no kernel for this operator{where}"
+            )
 
 
 def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall]]:
@@ -114,9 +150,15 @@ def to_relax(model: ir.Model, isa: VectorIsa) -> tuple[IRModule, list[KernelCall
             nodes[node.name] = node
     importer = Importer(isa, nodes)
     kinds = frozenset(n.op_type for n in nodes.values())
+    _refuse_unknown(model, kinds)
     model.opset_imports[g.DOMAIN] = 1
     proto = ir.to_proto(model)
     with _converters(importer, kinds), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the importer's checker knows no shapes for operators of our own
-        module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
+        try:
+            module = onnx_frontend.from_onnx(proto, keep_params_in_input=False)
+        except BhpeError:
+            raise
+        except Exception as error:  # of a dozen kinds, TVM's and Python's
+            raise InputError(f"TVM's importer does not take the graph: {_line(error)}") from None
     return module, importer.calls

@@ -38,7 +38,7 @@ class WriteOutOperators(Pass[ir.Model]):
 def _write_out(graph: ir.Graph, node: ir.Node) -> str:
     """Put the body in the node's place. What lies between has the shape of the result. Returns its operations."""
     body, name, old = function(node.op_type), node.name or node.op_type, node.outputs[0]
-    values = dict(zip(body.inputs, node.inputs, strict=True))
+    values: dict[ir.Value, ir.Value | None] = dict(zip(body.inputs, node.inputs, strict=True))
     written: list[ir.Node] = []
     for inner in body:
         out = inner.outputs[0]
@@ -49,14 +49,15 @@ def _write_out(graph: ir.Graph, node: ir.Node) -> str:
             continue
         dtype = ir.DataType.BOOL if inner.op_type == "Greater" else ir.DataType.FLOAT
         last = out is body.outputs[0]
-        values[out] = g.new_value(f"{old.name}_w" if last else f"{name}.{out.name}", g.shape_of(old), dtype)
+        result = g.new_value(f"{old.name}_w" if last else f"{name}.{out.name}", g.shape_of(old), dtype)
+        values[out] = result
         inputs = [values[value] for value in inner.inputs if value is not None]
         written.append(
             ir.Node(
                 "",
                 inner.op_type,
                 inputs,
-                outputs=[values[out]],
+                outputs=[result],
                 name=name if last else f"{name}.{inner.name}",
             )
         )

@@ -58,3 +58,18 @@ def test_a_weight_beyond_float16_is_refused_by_name(value: float) -> None:
         model.get_parameter("body_rotation_net.body_conv.0.weight")[0] = value
     with pytest.raises(InputError, match=r"body_rotation_net\.body_conv\.0\.weight: .* does not fit float16"):
         freeze(trace(model))
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**-60, 1.0])
+def test_tiny_weights_keep_their_precision(scale: float) -> None:
+    """float16 has no more than a few bits for them; times a power of two they are float16 numbers."""
+    graph = trace(nn.Sequential(nn.Conv2d(3, 4, 3)).eval())
+    weight = graph.get_submodule("0").weight
+    assert isinstance(weight, torch.Tensor)
+    before = weight.detach() * scale
+    with torch.no_grad():
+        weight.copy_(before)
+    after = freeze(graph).get_submodule("0").weight
+    assert isinstance(after, torch.Tensor)
+    torch.testing.assert_close(after, before, rtol=2.0**-10, atol=scale * 2.0**-13)
+    assert not torch.equal(after, before)

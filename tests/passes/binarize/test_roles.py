@@ -228,6 +228,18 @@ def test_two_linear_paths_are_both_core() -> None:
     assert roles(net) == {"stem.0": "stem", "a.0": "core", "b.0": "core"}
 
 
+def test_an_activation_before_both_paths_begin_does_not_count() -> None:
+    """They begin at a sum; what stands before it is on neither path."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        x = net.stem(x)
+        x = x + torch.relu(net.first(x))
+        return torch.relu(net.a(x) + net.b(x))
+
+    net = one_input(forward, stem=normed(3, 8), first=normed(8, 8), a=normed(8, 8, 1), b=normed(8, 8))
+    assert roles(net) == {"stem.0": "stem", "first.0": "core", "a.0": "core", "b.0": "core"}
+
+
 def test_exchange_between_branches_is_core() -> None:
     """HRNet's fusion: what is added starts at another branch, whose tensor the other path does not read."""
 

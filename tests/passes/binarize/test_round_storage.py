@@ -17,6 +17,7 @@ from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.exchange.calibrate import calibrate
 from bhpe_compile.networks.layers.rounding import Half, RoundedConv2d, RoundedInput, RoundedLinear
 from bhpe_compile.passes.binarize import SCHEMES, BinarizeOptions, RoundStorage, binarize, freeze, trace
+from bhpe_compile.passes.binarize.round_storage import kept_maps
 from tests.passes.binarize.nets import ROLES, Basic, Trunk, Whole, lines, picture, randomise
 
 
@@ -114,6 +115,8 @@ def test_nothing_binary_nothing_asked() -> None:
     before = lines(graph)
     result = RoundStorage(dense=False, half=False)(graph)
     assert (lines(graph), result.modified, result.notes) == (before, False, ())
+    assert kept_maps(graph) == ("relu",)
+    assert not RoundStorage(dense=False, wide={"relu"})(graph).modified
     halves = [note.site for note in RoundStorage(dense=False)(graph).notes]
     assert halves == ["relu"]
 

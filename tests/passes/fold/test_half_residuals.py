@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bhpe_compile.exchange.nodes import only_use
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
 from bhpe_compile.passes.fold.pack_weights import PackWeights
+from bhpe_compile.passes.half_maps import does_not_fit
 from tests.passes.fold.graphs import Builder, array, node_named, op_types, run, text
 
 SHAPE = (1, 8, 4, 6)
@@ -107,3 +108,22 @@ def test_onnxruntime_keeps_the_rounding() -> None:
     shifted = image - parameters[0]
     value = np.where(shifted > 0, shifted, parameters[1] * shifted) + parameters[2]
     np.testing.assert_array_equal(run(model, image)[0], value.astype(np.float16).astype(np.float32))
+
+
+def test_maps_that_float16_does_not_hold_stay() -> None:
+    model = block(shortcut=True, pool=True)
+    result = HalfResiduals({"pool.y": 1e5, "elsewhere": 1e5})(model)
+    applied = {note.site: note.applied for note in result.notes}
+    assert applied == {"stem": True, "pool": False, "shortcut": True}
+    (refused,) = (note.reason for note in result.notes if not note.applied)
+    assert refused == "pool.y stays float32: it reaches 1e+05, float16 holds 0.00098 to 65504"
+    assert op_types(model).count("Cast") == 4
+    assert not HalfResiduals({"stem.y": 1e5})(block()).modified
+
+
+@pytest.mark.parametrize(
+    ("largest", "fits"),
+    [(0, True), (1e-6, False), (9e-4, False), (1e-3, True), (1.6e4, True), (1.7e4, False), (np.inf, False)],
+)
+def test_what_float16_holds(largest: float, fits: bool) -> None:
+    assert does_not_fit(largest) is not fits

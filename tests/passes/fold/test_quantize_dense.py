@@ -89,8 +89,15 @@ def test_constants_computed_at_run_time_keep_it_float(kind: dict[str, bool], rol
     assert not result.modified
 
 
-@pytest.mark.parametrize("facts", [{"dilations": [2, 2]}, {"dilations": [1, 2]}, {"group": 2}])
-def test_groups_and_dilations_stay_float(facts: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"dilations": [2, 2]}, "dilated windows have no 8-bit kernel"),
+        ({"dilations": [1, 2]}, "dilated windows have no 8-bit kernel"),
+        ({"group": 2}, "of groups only those of one channel each have an 8-bit kernel"),
+    ],
+)
+def test_groups_and_dilations_stay_float(facts: dict[str, Any], reason: str) -> None:
     """An 8-bit layer says neither: it would compute something else."""
     b = Builder(7)
     weight = b.constant("layer.weight", b.normal(4, 4 // facts.get("group", 1), 3, 3))
@@ -98,7 +105,27 @@ def test_groups_and_dilations_stay_float(facts: dict[str, Any]) -> None:
     before = text(model)
     result = QuantizeDense(RANGES)(model)
     assert (result.modified, text(model)) == (False, before)
-    assert [n.reason for n in result.notes] == ["groups, dilations and output padding have no 8-bit kernel"]
+    assert [n.reason for n in result.notes] == [reason]
+
+
+def test_a_group_for_each_channel_is_depthwise() -> None:
+    b = Builder(7)
+    weight = b.constant("layer.weight", b.normal(4, 1, 3, 3))
+    facts = {"group": 4, "pads": [0, 0, 1, 1], "strides": [2, 2]}
+    model = b.build(b.layer("Conv", [b.input("x", (1, 4, 7, 7)), weight], "layer", (1, 4, 3, 3), **facts))
+    assert QuantizeDense(RANGES)(model).modified
+    (node,) = model.graph
+    assert (node.op_type, node.attributes["group"].as_int()) == ("Int8DepthwiseConv2d", 4)
+    x = b.normal(1, 4, 7, 7)
+    step, zero, levels, scale = (node.inputs[i].const_value.numpy() for i in (1, 2, 3, 4))
+    q = np.clip(np.rint(x / step) + zero, 0, 255) - zero
+    padded = np.pad(q, ((0, 0), (0, 0), (0, 1), (0, 1)))
+    expected = np.zeros((1, 4, 3, 3))
+    for i in range(3):
+        for j in range(3):
+            expected += padded[:, :, i : i + 5 : 2, j : j + 5 : 2] * levels[None, :, 0, i, j][..., None, None]
+    (got,) = run(model, x)
+    np.testing.assert_array_equal(got, expected.astype(np.float32) * scale.reshape(1, -1, 1, 1))
 
 
 def test_an_affine_that_others_read_past_stays() -> None:

@@ -20,7 +20,7 @@ def test_kinds_of_convolutions() -> None:
     for kinds, word in ((g.BINARY_KINDS, "Binary"), (g.DENSE_KINDS, "Dense"), (g.INT8_KINDS, "Int8")):
         assert sorted(kinds) == sorted(name for name in g.CONV_KINDS if name.startswith(word))
     assert all(hasattr(kernels, name) for name in DESCRIBERS)
-    assert len(g.CONV_KINDS) == 6
+    assert len(g.CONV_KINDS) == 8
 
 
 def test_every_name_offered_is_there() -> None:

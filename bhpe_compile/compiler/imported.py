@@ -1,0 +1,296 @@
+"""A compilation that begins with an ONNX file: no torch, and ONNX Runtime on the file itself is the reference.
+
+file -> frontends.onnx -> onnxsim -> passes.imported -> as any other graph: fold, lower, generate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bhpe_compile.compiler.inputs import picture_inputs
+from bhpe_compile.compiler.options import ARRAYS, FLOAT, INT8
+from bhpe_compile.compiler.pipeline import Compilation
+from bhpe_compile.compiler.record import describe_imported
+from bhpe_compile.compiler.rounding import Rounding
+from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.networks.interface import Interface
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+    from bhpe_compile.compiler.agreement import Movement
+    from bhpe_compile.frontends.onnx import OnnxNetwork
+    from bhpe_compile.report.places import Places
+
+SCHEMES = (INT8, FLOAT)
+"""What can be made of an ONNX file."""
+
+SEED = 0
+"""Of the inputs that are drawn where nobody gave any."""
+
+
+class OnnxCompilation(Compilation):
+    """An ONNX file on its way to an artefact; its stages are those of `Compilation`, but for `graph` and `run`.
+
+    network    load       the file, sizes fixed and names clean
+    computed   reference  what ONNX Runtime computes of it from `inputs`
+    """
+
+    uses_torch: ClassVar[bool] = False
+    attributes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "load": ("network",),
+        "binarize": ("network",),
+        "reference": ("computed", "rounding"),
+        "export": ("exported",),
+        "fold": ("folded",),
+        "lower": ("kernels",),
+        "generate": ("lowered",),
+    }
+
+    @cached_property
+    def network(self) -> OnnxNetwork:
+        """The file. Raises as `load_onnx`."""
+        from bhpe_compile.frontends.onnx import load_onnx
+
+        assert self.source is not None  # this class begins with a file
+        with self.progress.stage("load"):
+            network = load_onnx(self.source, dict(self.options.shapes))
+        self.notes += network.notes
+        return network
+
+    @cached_property
+    def interface(self) -> Interface:
+        """What the description says (`--network FILE.toml`, or the file's own metadata); else plain tensors."""
+        from bhpe_compile.networks.described import describe_ports
+
+        network = self.network
+        shapes = {name: shape for name, (shape, _) in network.initial.items()}
+        outputs = {value.name: _shape(value) for value in network.model.graph.output}
+        return describe_ports(network.source, shapes, outputs, self.options.network, network.metadata)
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The file's graph, outputs in the shapes that the description gives them; InputError where one cannot be."""
+        from bhpe_compile.frontends.onnx import with_output_shapes
+
+        described = {one.name: one.shape for one in self.interface.outputs if one.shape}
+        return with_output_shapes(self.network.source, self.network.model, described)
+
+    @cached_property
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """The picture that the options name, the first sample of the calibration, or numbers that are drawn."""
+        if self._takes_pictures:
+            return dict(picture_inputs(self.interface, self.options.picture))
+        if self.options.picture is not None:
+            raise UsageError(
+                f"{self.network.source}: nothing says how a picture becomes its input; say it with --network FILE.toml"
+            )
+        example = next(self.examples(), None) if self.options.calibrate else None
+        return drawn_inputs(self.network.initial) if example is None else example
+
+    @cached_property
+    def computed(self) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime computes of the file, by the clean names of the outputs.
+
+        InputError where ONNX Runtime does not run it, or computes what is not finite.
+        """
+        import numpy as np
+
+        from bhpe_compile.exchange.runtime import run_model
+
+        network, model, inputs = self.network, self.model, self.inputs
+        with self.progress.stage("reference"):
+            self.progress.step("ONNX Runtime")
+            try:
+                outputs = run_model(model.SerializeToString(), inputs)
+            except Exception as error:  # ONNX Runtime has a dozen kinds, not all of them its own
+                line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                raise InputError(
+                    f"{network.source}: ONNX Runtime does not run it: {line.strip()[:300]}"
+                ) from None
+        for name, array in outputs.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise InputError(
+                    f"{network.source}: output {name}: NaN or infinity, computed from finite inputs"
+                )
+        return outputs
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """The ranges of 8-bit layers, measured by ONNX Runtime. UsageError where nothing says what they will read."""
+        if not self.options.computes_int8:
+            return Rounding()
+        self._require_examples()
+        from bhpe_compile.exchange.calibrate_onnx import calibrate_onnx
+
+        exported = self.exported
+        with self.progress.stage("reference"):
+            samples = calibrate_onnx(exported, self.examples(), self.progress.step)
+        return Rounding(samples.ranges(), False, {"source": "user", "pictures": samples.pictures})
+
+    def examples(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """The inputs of the calibration, one example after another: pictures, and arrays of .npz files.
+
+        UsageError for a picture where nothing says how it becomes an input, InputError for arrays that do not fit.
+        """
+        for path in self.options.calibrate:
+            if path.suffix == ARRAYS:
+                yield from examples_of(path, self.network.initial, self.network.names)
+            elif not self._takes_pictures:
+                raise UsageError(
+                    f"--calibrate {path}: nothing says how a picture becomes an input of {self.network.source}; say it "
+                    "with --network FILE.toml, or name an .npz of its inputs"
+                )
+            else:
+                yield dict(picture_inputs(self.interface, path))
+
+    @property
+    def _takes_pictures(self) -> bool:
+        ports = self.interface.inputs
+        return self.interface.picture is not None and all(one.kind != "tensor" for one in ports)
+
+    def _require_examples(self) -> None:
+        if self.options.computes_int8 and not self.options.calibrate:
+            raise UsageError(
+                f"{self.source}: 8 bits need to know what its layers will read: --calibrate FILE.npz with its inputs, "
+                "--calibrate PICTURES with a description (--network FILE.toml), or else --scheme float"
+            )
+
+    @cached_property
+    def agreement(self) -> Mapping[str, Movement]:  # type: ignore[override]
+        """Nothing is compared with full precision here: `verify` and `rounding` tell what 8 bits cost."""
+        return {}
+
+    @cached_property
+    def exported(self) -> ir.Model:
+        """The graph simplified, its layers entered and named."""
+        import onnx_ir as ir
+        import onnx_ir.passes.common as common
+
+        from bhpe_compile.exchange.simplify import simplify
+        from bhpe_compile.passes.imported import imported_passes
+
+        progress = self.progress
+        _ = self.computed  # a file that does not run is refused there
+        with progress.stage("export"):
+            model = ir.from_proto(self.model)
+            model.functions.clear()
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            common.RemoveUnusedNodesPass()(model)
+            common.NameFixPass()(model)
+            model.producer_name, model.producer_version = "bhpe-compile", ""
+            progress.show("onnx", model)
+            progress.step("onnxsim")
+            model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
+            self.notes += notes
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+            self._rewrite(imported_passes(), model)
+            progress.show("onnxsim", model)
+        return model
+
+    def check(self, output: Path, force: bool = False) -> None:
+        """Refuse, before any work, what the options or `write` would make fail (UsageError)."""
+        super().check(output, force)
+        scheme = self.options.scheme
+        if scheme not in SCHEMES:
+            raise UsageError(
+                f"{self.source}: --scheme {scheme} makes layers of a checkpoint binary; an ONNX file compiles with "
+                f"--scheme {' or '.join(SCHEMES)}"
+            )
+        self._require_examples()
+
+    def rehearse(self, output: Path, force: bool = False) -> None:
+        """Refuse what `write` would, as far as that shows without running anything."""
+        self.check(output, force)
+        _ = self.model
+        for _ in self.examples():
+            pass
+
+    def facts(self) -> dict[str, Any]:
+        """What manifest and report tell of the file and the options."""
+        facts = describe_imported(self.network, self.options, self.rounding.source)
+        return {**facts, "against_file": _relative(self.frozen_outputs(self.inputs), self.computed)}
+
+    def places(self) -> Places:
+        """Nothing tells the parts of a network that is a file."""
+        from bhpe_compile.report.places import NOWHERE
+
+        return NOWHERE
+
+    def frozen_outputs(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime computes of model.onnx, by output."""
+        from bhpe_compile.exchange.runtime import run_model
+
+        return run_model(self.onnx_bytes, feeds)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _relative(got: Mapping[str, NDArray[Any]], want: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Largest difference of every output, as a part of its largest value."""
+    import numpy as np
+
+    return {
+        name: float(np.abs(np.subtract(got[name], array, dtype=np.float64)).max(initial=0))
+        / max(float(np.abs(array.astype(np.float64)).max(initial=0)), 1e-30)
+        for name, array in want.items()
+    }
+
+
+def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:
+    """Inputs of these shapes and dtypes, by name: floats of 0 .. 1 from a seed, and zeros of all else."""
+    import numpy as np
+
+    drawn = np.random.default_rng(SEED)
+    return {
+        name: drawn.random(shape, np.float32).astype(dtype)
+        if np.dtype(dtype).kind == "f"
+        else np.zeros(shape, dtype)
+        for name, (shape, dtype) in ports.items()
+    }
+
+
+def examples_of(
+    path: Path, ports: Mapping[str, tuple[tuple[int, ...], str]], names: Mapping[str, str]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The examples in an .npz file: arrays by the names of inputs, each of one example or, where the batch is 1, with
+    the examples along its first axis.
+
+    names: of inputs in the file that is compiled, by their clean names. UsageError for a file that cannot be read,
+    InputError for one that is damaged or does not fit.
+    """
+    from bhpe_compile.reading import MalformedError
+    from bhpe_compile.reading_arrays import read_npz
+
+    try:
+        arrays = read_npz(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except MalformedError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
+    found: dict[str, Sequence[NDArray[Any]]] = {}
+    for name, (shape, dtype) in ports.items():
+        own = names.get(name, name)
+        array = arrays.get(own, arrays.get(name))
+        if array is None:
+            raise InputError(f"{path}: has no array {own!r}; it holds {', '.join(arrays) or 'none'}")
+        many = len(shape) > 0 and shape[0] == 1 and array.shape[1:] == shape[1:] and array.shape[:1] != (0,)
+        if str(array.dtype) != dtype or (array.shape != shape and not many):
+            raise InputError(
+                f"{path}: {own} must be {dtype} {list(shape)}, or more of them along the first axis, "
+                f"not {array.dtype} {list(array.shape)}"
+            )
+        found[name] = [array[i : i + 1] for i in range(len(array))] if many else [array]
+    counts = {name: len(parts) for name, parts in found.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{path}: its arrays hold different numbers of examples: {counts}")
+    for index in range(min(counts.values(), default=0)):
+        yield {name: parts[index] for name, parts in found.items()}

@@ -1,0 +1,20 @@
+"""Imported: an ONNX graph of anybody's as the folds and the lowering expect one.
+
+Every pass leaves a graph that computes the same in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.imported.flat_windows import FlatWindows
+from bhpe_compile.passes.imported.linear_layers import LinearLayers
+from bhpe_compile.passes.imported.name_layers import NameLayers
+from bhpe_compile.passes.imported.plain_forms import PlainForms
+from bhpe_compile.passes.imported.spread_layers import SpreadLayers
+
+
+def imported_passes() -> list[Pass[ir.Model]]:
+    """The passes of this storey, in order."""
+    return [PlainForms(), FlatWindows(), LinearLayers(), SpreadLayers(), NameLayers()]

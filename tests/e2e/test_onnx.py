@@ -1,0 +1,191 @@
+"""The command line with ONNX files: in as they are, out as pictures' points or as arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from bhpe_compile.api import compile_model
+from tests.command import inside
+from tests.e2e.test_bad_input import assert_one_error
+from tests.onnx_graphs import Net, landmarks, save
+
+pytestmark = pytest.mark.usefixtures("shared_workers")
+
+DESCRIPTION = """
+name = "two points"
+
+[inputs.image]
+kind = "picture"
+crop = {divisor = 255.0, mean = [0.5, 0.5, 0.5], deviation = [0.5, 0.5, 0.5]}
+
+[outputs.points]
+kind = "keypoints"
+shape = [1, 5, 2]
+names = ["a", "b", "c", "d", "e"]
+
+[skeleton]
+bones = [["a", "b"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file, its description, pictures, and its artefacts in float and in 8 bits."""
+    place = tmp_path_factory.mktemp("onnx")
+    save(landmarks(), place / "net.onnx")
+    (place / "net.toml").write_text(DESCRIPTION)
+    (place / "pictures").mkdir()
+    drawn = np.random.default_rng(0)
+    for index in range(2):
+        pixels = drawn.integers(0, 256, (40, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(place / "pictures" / f"{index}.png")
+    words = ("net.onnx", "--target", "native", "--network", "net.toml", "-q")
+    for more in (("--scheme", "float", "-o", "float"), ("--calibrate", "pictures", "-o", "int8")):
+        outcome = inside(*words, *more, cwd=place)
+        assert (outcome.code, outcome.stdout) == (0, ""), outcome.stderr
+    return place
+
+
+@pytest.mark.parametrize("form", ["float", "int8"])
+def test_pictures_go_in_and_points_come_out(form: str, folder: Path) -> None:
+    outcome = inside("run", form, "pictures/0.png", "--overlay", "seen.png", "-q", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    (person,) = json.loads(outcome.stdout)["people"]
+    assert list(person["joints"]) == ["a", "b", "c", "d", "e"]
+    assert Image.open(folder / "seen.png").size == (30, 40)
+
+
+def test_arrays_go_in_and_come_out(folder: Path) -> None:
+    reference = np.load(folder / "float" / "reference.npz")
+    np.save(folder / "image.npy", reference["image"])
+    outcome = inside("run", "float", "--input", "image=image.npy", "-o", "out.npz", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    out = np.load(folder / "out.npz")
+    assert list(out) == ["points"]
+    np.testing.assert_allclose(out["points"], reference["points"], rtol=0, atol=1e-5)
+    printed = inside("run", "float", "--input", "image=image.npy", "-q", cwd=folder)
+    assert np.shape(json.loads(printed.stdout)["points"]) == (5, 2)
+
+
+def test_what_is_slow_is_told(folder: Path) -> None:
+    outcome = inside("explain", "float", "groups", cwd=folder)
+    assert "computed slowly, by TVM's default schedule: it has groups" in outcome.stdout
+    assert inside("report", "float", cwd=folder).code == 0
+
+
+def test_8_bits_by_default_and_what_they_need(folder: Path, tmp_path: Path) -> None:
+    manifest = json.loads((folder / "int8" / "manifest.json").read_text())
+    assert manifest["options"]["scheme"] == "int8"
+    assert manifest["calibration"] == {"source": "user", "pictures": 2}
+    outcome = inside(folder / "net.onnx", "--target", "x86", cwd=tmp_path)
+    assert_one_error(outcome, 2, "--calibrate FILE.npz", "--calibrate PICTURES", "--scheme float")
+    outcome = inside(folder / "net.onnx", "--target", "x86", "--calibrate", folder / "pictures", cwd=tmp_path)
+    assert_one_error(outcome, 2, "nothing says how a picture becomes an input")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--scheme", "bidrn"), 2, "compiles with --scheme int8 or float"),
+        (("--keep-float", "x"), 2, "--keep-float is for checkpoints"),
+        (("--max-drop", "5%", "--scheme", "float"), 2, "--max-drop is for checkpoints"),
+        (("--shape", "image=1,3", "--scheme", "float"), 2, "only what is open"),
+        (("--shape", "image", "--scheme", "float"), 2, "say NAME=1,3,256,192"),
+        (("--network", "hand4whole", "--scheme", "float"), 2, "of an ONNX file a description tells"),
+        (("--network", "bad.toml", "--scheme", "float"), 3, "has no output 'pionts'; did you mean points?"),
+        (("--network", "wrong.toml", "--scheme", "float"), 3, "cannot be seen as [1, 7]"),
+    ],
+)
+def test_refusals(words: tuple[str, ...], code: int, says: str, folder: Path) -> None:
+    (folder / "bad.toml").write_text("[outputs.pionts]\nkind = 'keypoints'\n")
+    (folder / "wrong.toml").write_text("[outputs.points]\nshape = [1, 7]\n")
+    outcome = inside("net.onnx", "--target", "x86", "-o", "never", *words, cwd=folder)
+    assert_one_error(outcome, code, says)
+    assert not (folder / "never").exists()
+
+
+def test_a_description_in_the_metadata(folder: Path, tmp_path: Path) -> None:
+    model = landmarks()
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "bhpe.network", DESCRIPTION
+    save(model, tmp_path / "told.onnx")
+    words = ("told.onnx", "--target", "native", "--scheme", "float", "-q")
+    outcome = inside(*words, "--picture", folder / "pictures" / "0.png", cwd=tmp_path)
+    outcome = inside(*words, cwd=tmp_path) if outcome.code == 2 else outcome
+    assert outcome.code == 0, outcome.stderr
+    manifest = json.loads((tmp_path / "dist" / "told-native" / "manifest.json").read_text())
+    assert manifest["network"]["network"] == "two points"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ((), 2, "--input image=FILE.npy (float32 [1, 3, 32, 24])"),
+        (("--input", "imag=image.npy"), 2, "did you mean image?"),
+        (("--input", "image"), 2, "say NAME=FILE.npy"),
+        (("--input", "image=gone.npy"), 2, "gone.npy: no such file"),
+        (("--input", "image=flat.npy"), 3, "must be float32 [1, 3, 32, 24], not float32 [4]"),
+        (("--input", "image=flat.npy", "--input", "image=flat.npy"), 3, "must be float32"),
+        (("--input", "image=flat.npy", "--box", "0,0,9,9"), 2, "--input is for one run on arrays"),
+    ],
+)
+def test_inputs_that_do_not_fit(words: tuple[str, ...], code: int, says: str, folder: Path) -> None:
+    np.save(folder / "flat.npy", np.zeros(4, np.float32))
+    assert_one_error(inside("run", "float", *words, cwd=folder), code, says)
+
+
+def test_names_of_the_file_are_those_of_arrays(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Softplus", "gpu_0/data_0", out="gpu_0/out_0")
+    save(net.model({"gpu_0/data_0": (2, 3)}, ["gpu_0/out_0"]), tmp_path / "m.onnx")
+    outcome = inside("m.onnx", "--target", "native", "--scheme", "float", "-o", "out", "-q", cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
+    for name in ("gpu_0/data_0", "gpu_0_data_0"):
+        outcome = inside("run", "out", "--input", f"{name}=x.npy", "-o", "y.npz", cwd=tmp_path)
+        assert outcome.code == 0, outcome.stderr
+    assert list(np.load(tmp_path / "y.npz")) == ["gpu_0/out_0"]
+
+
+def test_from_python(tmp_path: Path) -> None:
+    net = Net()
+    net.add("Softplus", "x", out="y")
+    path = save(net.model({"x": ("N", "M")}, ["y"]), tmp_path / "m.onnx")
+    made = compile_model(path, target="native", output=tmp_path / "out", scheme="float", shapes={"x": (2, 3)})
+    (got,) = made.run({"x": np.zeros((2, 3), np.float32)}).values()
+    np.testing.assert_allclose(got, np.full((2, 3), np.log(2), np.float32), rtol=1e-6)
+
+
+def test_dry_run(folder: Path) -> None:
+    outcome = inside(
+        "net.onnx",
+        "--target",
+        "x86",
+        "--network",
+        "net.toml",
+        "--calibrate",
+        "pictures",
+        "--dry-run",
+        cwd=folder,
+    )
+    assert outcome.code == 0, outcome.stderr
+    assert "linear-layers" in outcome.stdout
+    assert "fold-batch-norm" in outcome.stdout
+
+
+def test_an_operator_of_another_domain(tmp_path: Path) -> None:
+    model = Net().model({"x": (1, 2)}, [])
+    model.graph.node.append(onnx.helper.make_node("Magic", ["x"], ["y"], "trick", domain="com.example"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("y", 1, [1, 2]))
+    model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    save(model, tmp_path / "m.onnx")
+    outcome = inside("m.onnx", "--target", "x86", "--scheme", "float", cwd=tmp_path)
+    assert outcome.code == 3
+    assert "error: m.onnx: node Magic (trick): operators of com.example have no kernel" in outcome.stderr
