@@ -67,7 +67,8 @@ def per_channel_bytes(layer: Layer, isa: VectorIsa, scheme: str) -> int:
     """Bytes of the constants beside the weights, float32 or int32 a channel, when none of them is shared.
 
     scale and bias always; RPReLU's slope and shift where the scheme has them, and the next sign's threshold, unless it
-    is 0; a binary layer whose taps meet a border, its table; an 8-bit layer its start sums and, but for linear layers, the step of its input.
+    is 0; a binary layer whose taps meet a border, its table; an 8-bit layer its start sums and, but
+    for linear layers, the step of its input.
     """
     channels = layer.out_channels
     numbers = 2 * channels
@@ -80,7 +81,6 @@ def per_channel_bytes(layer: Layer, isa: VectorIsa, scheme: str) -> int:
             numbers += 9 * channels
     elif layer.precision == INT8:
         phases = PHASES if layer.kind == TRANSPOSED else 1
-        numbers += (0 if layer.kind == LINEAR else 2) + (
-            phases * _up(channels, isa.int8.lanes) if isa.int8.shift is not None else 0
-        )
+        numbers += 0 if layer.kind == LINEAR else 2
+        numbers += phases * _up(channels, isa.int8.lanes) if isa.int8.shift is not None else 0
     return 4 * numbers

@@ -31,8 +31,8 @@ def test_bit_operations(precision: str, bits: int) -> None:
     assert layer(precision=precision).bit_operations == bits * MACS
 
 
-def test_an_8_bit_linear_layer_reads_floats() -> None:
-    assert layer(precision=INT8, kind=LINEAR).bits == (8, 32)
+def test_an_8_bit_linear_layer_reads_three_bytes() -> None:
+    assert layer(precision=INT8, kind=LINEAR).bits == (8, 24)
 
 
 def test_three_conventions_side_by_side() -> None:
