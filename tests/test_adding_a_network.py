@@ -137,7 +137,8 @@ def test_it_computes_what_the_network_computes(
     told = answer_of(followed, f"bhpe-compile verify dist/boxpose-{artefact}")
     assert re.search(r"verified +yes", told)
     assert re.search(rf"executed +{where}", told)
-    assert re.search(rf"binary layers +{binary}, all exact", told)
+    layers = f"{binary} binary and 5 8-bit" if binary else "9 8-bit"
+    assert re.search(rf"equal +all {layers} layers, ", told)
 
 
 def test_roles_and_the_override(followed: Followed) -> None:
@@ -277,7 +278,13 @@ def test_a_changed_description_and_pictures_of_the_user(followed: Followed, tmp_
     assert interface.picture.crop is not None
     assert interface.picture.crop.enlarge == 1.1
     assert interface.output("camera").bound == 0.02
-    answer = inside("verify", out, "--model", folder / "boxpose.pt", "--format", "json")
+    again = ("verify", out, "--model", folder / "boxpose.pt", "--format", "json")
+    refused = inside(*again)
+    assert refused.code == 2
+    assert (
+        "calibrated on pictures that the artefact does not hold: name them with --calibrate" in refused.stderr
+    )
+    answer = inside(*again, "--calibrate", folder / "demo" / "person.png")
     assert answer.code == 0, answer.stderr
     assert json.loads(answer.stdout)["equal"]
 

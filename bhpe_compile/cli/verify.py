@@ -201,8 +201,10 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
     largest = f"{result.max_abs_error:.2g}{of}"
     if result.equal:
         boxes = f", {result.boxes} boxes" if result.boxes else ""
-        same = sum(gap == 0 for gap in result.outputs.values())
-        text = f"all {layers} layers{boxes}, {same} of {len(result.outputs)} outputs"
+        same, count = sum(gap == 0 for gap in result.outputs.values()), len(result.outputs)
+        if same == count:
+            return [("equal", f"all {layers} layers{boxes}, {count} outputs: every value, bit for bit")]
+        text = f"all {layers} layers{boxes}, {same} of {count} outputs"
         return [("equal", f"{text}; largest difference of what follows the last level {largest}")]
     differ = f"{result.differing} of {result.values} signs and levels"
     if not result.float_parts:
@@ -210,17 +212,17 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
     parts = (
         f"{result.float_parts[0]} and {len(result.float_parts) - 1} more"
         if len(result.float_parts) > 1
-        else (result.float_parts[0])
+        else result.float_parts[0]
     )
     return [
         ("float layers", f"{parts}: no two programs compute them to the bit; --scheme int8 or bidrn does"),
-        ("differ", f"{differ}, because of them"),
+        *([("differ", f"{differ}, because of them")] if result.values else []),
         ("largest difference", f"{largest}, with equal signs and levels"),
     ]
 
 
 def _counted(*kinds: tuple[int, str]) -> str:
-    """ "38 binary and 28 8-bit"; kinds of which there are none are left out."""
+    """Like "38 binary and 28 8-bit"; kinds of which there are none are left out."""
     return " and ".join(f"{count} {word}" for count, word in kinds if count) or "0"
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from bhpe_compile.artifact.layout import HEADER
 from bhpe_compile.artifact.load import check_artifact, read_file
 from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name
+from bhpe_compile.artifact.web import PACKAGE_FILE, SITE, TEST
 from bhpe_compile.errors import InputError
 from bhpe_compile.reading import parse_json
 from bhpe_compile.report.cost import Costs, Layer
@@ -36,6 +37,10 @@ PURPOSES = {
     "main.c": "an example program",
     "video.c": "an example program",
     "bhpe_modelConfig.cmake": "the CMake package",
+    **dict.fromkeys(("model.js", "people.js"), "the module for pages, workers and Node"),
+    "model.d.ts": "its types",
+    **dict.fromkeys(SITE, "the page"),
+    **dict.fromkeys((PACKAGE_FILE, TEST), "the npm package"),
     "model.onnx": "the network for ONNX Runtime, and what verify compares with",
     "reference.npz": "the recorded picture and outputs",
     "report.json": "layers, steps and decisions",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bhpe_compile.artifact import toolchain
-from bhpe_compile.artifact.layout import HEADER, WEIGHTS_MAGIC, model_id
+from bhpe_compile.artifact.layout import HEADER, WEIGHTS_MAGIC, WEIGHTS_VERSION, model_id
 from bhpe_compile.artifact.link import CSRC, NEEDS_FILES, declared, link, write_sources
 from bhpe_compile.artifact.tables import c_string
 from bhpe_compile.artifact.toolchain import zig_cc
@@ -62,8 +62,8 @@ def test_no_path_of_this_machine_is_inside() -> None:
 def test_weights_carry_the_id_of_the_library() -> None:
     program = small_program(HOST)
     linked = link(program, HOST)
-    magic, version, header, payload, identity = HEADER.unpack_from(linked.weights)
-    assert (magic, version, header, payload) == (WEIGHTS_MAGIC, 1, 64, len(program.weights))
+    magic, version, header, payload, identity, *_ = HEADER.unpack_from(linked.weights)
+    assert (magic, version, header, payload) == (WEIGHTS_MAGIC, WEIGHTS_VERSION, 64, len(program.weights))
     assert identity == model_id(program)
     assert identity.hex() == linked.model_id
     assert linked.model_id.encode() in linked.module

@@ -30,6 +30,16 @@ EQUAL: dict[str, Any] = {"ok": True, "equal": True, "binary_exact": True, "int8_
 """What `verify --format json` says of Hand4Whole, unless it was compiled with float layers."""
 
 
+BIDRN, INT8 = {"binary": 38, "int8": 28}, {"binary": 0, "int8": 60}
+LAYERS = {
+    "compiled": {"binary": 46, "int8": 20},
+    "compiled_bidrn": BIDRN,
+    "compiled_bidrn_arm": BIDRN,
+    "compiled_int8": INT8,
+    "compiled_int8_armv7": INT8,
+}
+
+
 def check_equal(one: Compiled, *words: str | Path, pictures: int, binary: int, int8: int) -> None:
     outcome = inside("verify", one.folder, "--format", "json", *words)
     assert outcome.code == 0, outcome.stderr
@@ -41,8 +51,7 @@ def check_equal(one: Compiled, *words: str | Path, pictures: int, binary: int, i
 
 @pytest.mark.parametrize("artefact", ["compiled", "compiled_bidrn", "compiled_int8"])
 def test_every_bit_is_equal(artefact: str, request: pytest.FixtureRequest) -> None:
-    layers = {"binary": 0, "int8": 60} if artefact == "compiled_int8" else {"binary": 38, "int8": 28}
-    check_equal(request.getfixturevalue(artefact), pictures=2, **layers)
+    check_equal(request.getfixturevalue(artefact), pictures=2, **LAYERS[artefact])
 
 
 @pytest.mark.parametrize(
@@ -55,9 +64,8 @@ def test_every_bit_is_equal(artefact: str, request: pytest.FixtureRequest) -> No
 def test_every_bit_is_equal_on_another_cpu(
     artefact: str, example: Path, request: pytest.FixtureRequest
 ) -> None:
-    layers = {"binary": 38, "int8": 28} if "bidrn" in artefact else {"binary": 0, "int8": 60}
-    one = request.getfixturevalue(artefact)
-    check_equal(one, "--picture", example / "drawn.jpg", pictures=1, **layers)
+    one, picture = request.getfixturevalue(artefact), example / "drawn.jpg"
+    check_equal(one, "--picture", picture, pictures=1, **LAYERS[artefact])
 
 
 def test_table(compiled: Compiled) -> None:

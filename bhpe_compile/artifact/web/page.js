@@ -1,4 +1,4 @@
-// page.js - the page: a picture or the camera, handed to the worker one after the other.
+// page.js - the page: pictures, from files or the camera, go to the worker; it draws them with their skeletons.
 import { unsupported } from "./model.js";
 
 const LARGEST = 2048; // pixels along the longer side; larger pictures are scaled down
@@ -16,8 +16,9 @@ addEventListener("unhandledrejection", (event) => {
   fail(event.reason);
 });
 
-/** The worker: one question at a time, answered in order. */
+/** The worker: questions are answered in order. */
 class Finder {
+  proportions = []; // rows and columns of the network's input
   #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
   #waiting = [];
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.networks.interface import Interface
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.pipeline import Compilation
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def options_of(manifest: Mapping[str, Any]) -> CompileOptions:
-    """The options an artefact was compiled with. InputError for one that was compiled from a graph, not a file."""
+def options_of(manifest: Mapping[str, Any], calibrate: tuple[Path, ...] = ()) -> CompileOptions:
+    """The options an artefact was compiled with; `calibrate`: the pictures, which no manifest records.
+
+    InputError for an artefact that was compiled from a graph, not a file; UsageError where pictures have to be named.
+    """
+    if not calibrate and (manifest.get("calibration") or {}).get("source") == "user":
+        raise UsageError(
+            "the 8-bit layers were calibrated on pictures that the artefact does not hold: name them with --calibrate, "
+            "or leave --model out"
+        )
     try:
         said, model = manifest["options"], manifest["model"]
         return CompileOptions(
@@ -30,6 +39,7 @@ def options_of(manifest: Mapping[str, Any]) -> CompileOptions:
             residual_tap=said["residual_tap"],
             dense=said["dense"],
             residual=said["residual"],
+            calibrate=calibrate,
             network=f"{model['network']}:{model['preset']}",
         )
     except (KeyError, TypeError, UsageError):
@@ -38,13 +48,18 @@ def options_of(manifest: Mapping[str, Any]) -> CompileOptions:
         ) from None
 
 
-def remake(checkpoint: Path, options: CompileOptions, recorded: Feeds) -> Compilation:
-    """The compilation of `checkpoint`, run until model.onnx. Where neither training nor the options say another
-    thing, 8-bit layers are calibrated on the recorded inputs."""
+def remake(
+    checkpoint: Path, manifest: Mapping[str, Any], calibrate: tuple[Path, ...], recorded: Feeds
+) -> Compilation:
+    """The compilation of `checkpoint`, run until model.onnx, with the manifest's options and description. Where neither
+    training nor `calibrate` says another thing, 8-bit layers are calibrated on the recorded inputs."""
     from bhpe_compile.compiler.pipeline import Compilation
 
-    compilation = Compilation(options, checkpoint)
-    compilation.inputs = dict(recorded)
+    compilation = Compilation(options_of(manifest, calibrate), checkpoint)
+    compilation.interface = Interface.from_dict(
+        manifest["network"]
+    )  # a file may have changed the checkpoint's
+    compilation.inputs = {port["name"]: recorded[port["name"]] for port in manifest["inputs"]}
     return compilation.until("fold")
 
 
@@ -56,13 +71,9 @@ class Again:
         self._made: Compilation | None = None
 
     def __call__(self, manifest: Mapping[str, Any], feeds: Feeds) -> dict[str, NDArray[np.float32]]:
-        from dataclasses import replace
-
         from bhpe_compile.artifact import load_reference
 
         if self._made is None:
-            options = replace(options_of(manifest), calibrate=self.calibrate)
             recorded = load_reference(self.artefact).inputs
-            ordered = {port["name"]: recorded[port["name"]] for port in manifest["inputs"]}
-            self._made = remake(self.checkpoint, options, ordered)
+            self._made = remake(self.checkpoint, manifest, self.calibrate, recorded)
         return self._made.frozen_outputs({port["name"]: feeds[port["name"]] for port in manifest["inputs"]})

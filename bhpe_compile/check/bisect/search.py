@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.check.bisect.blame import Steps, lowered_again
-from bhpe_compile.check.bisect.remake import options_of, remake
+from bhpe_compile.check.bisect.remake import remake
 from bhpe_compile.check.bisect.repro import check_folder, write_layer
 from bhpe_compile.check.verify.compare import allowed, differences
 from bhpe_compile.check.verify.layers import layers_of
@@ -108,8 +108,7 @@ def bisect(
     names = [port["name"] for port in manifest["inputs"]]
     search = _Search(path, interface, {name: given[name] for name in names}, repro, tick)
     if checkpoint is not None:
-        options = replace(options_of(manifest), calibrate=calibrate)
-        search.from_checkpoint(remake(checkpoint, options, {name: recorded[name] for name in names}).folded)
+        search.from_checkpoint(remake(checkpoint, manifest, calibrate, recorded).folded)
     if search.culprit is None:
         search.through_program(manifest)
     reference = "model.onnx" if checkpoint is None else "the checkpoint"

@@ -10,7 +10,7 @@ import pytest
 
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower.write_out_operators import WRITTEN, WriteOutOperators
-from tests.examples import KeptWorkers
+from tests.kept import KeptWorkers
 from tests.passes.lower.graphs import Builder, text
 from tests.passes.lower.test_generate import TARGETS, compile_and_run, reference
 
