@@ -34,9 +34,9 @@ class Balance:
     source: str
 
     def macs(self, layer: Layer) -> float:
-        """MACs a cycle in the arithmetic of `layer`; 8-bit linear layers multiply floats."""
+        """MACs a cycle in the arithmetic of `layer`; the inputs of 8-bit linear layers are three bytes."""
         if layer.precision == INT8 and layer.kind == LINEAR:
-            return self.floats
+            return self.int8 / 3
         rates = {BINARY: self.binary, INT8: self.int8, FLOAT16: self.floats, FLOAT32: self.floats}
         return rates[layer.precision]
 

@@ -30,8 +30,8 @@ KINDS = (CONVOLUTION, TRANSPOSED, LINEAR)
 BITS = {BINARY: (1, 1), INT8: (8, 8), FLOAT16: (16, 32), FLOAT32: (32, 32)}
 """Bits of a weight and of an activation. float16 is how weights are stored; activations stay float32."""
 
-INT8_LINEAR_BITS = (8, 32)
-"""8-bit linear layers keep float inputs."""
+INT8_LINEAR_BITS = (8, 24)
+"""Inputs of 8-bit linear layers are three bytes."""
 
 BINARY_PARAMETER, BINARY_OPERATION = 32, 64
 """The paper's weights: so many binary ones are one parameter, one operation."""

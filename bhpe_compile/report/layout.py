@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bhpe_compile.report.cost import BINARY, FLOAT32, INT8, LINEAR, TRANSPOSED, Layer
 from bhpe_compile.targets.isa import VectorIsa
 
-FLOAT_BYTES = {INT8: 1, FLOAT32: 4}
+FLOAT_BYTES = {FLOAT32: 4}
 PHASES, PHASE_ROWS, PHASE_TAPS = 4, 2, 4
 
 
@@ -50,7 +50,7 @@ def packing(layer: Layer, isa: VectorIsa) -> Packing:
     cin, cout = layer.in_channels, layer.out_channels
     if layer.precision == BINARY:
         slots, lanes, bits = taps * _up(cin, isa.word_bits), isa.popcount_lanes, 1
-    elif layer.precision == INT8 and layer.kind != LINEAR:
+    elif layer.precision == INT8:
         slots, lanes, bits = rows * _up(columns * cin, isa.int8.group), isa.int8.lanes, 8
     else:
         narrow = next((lanes for lanes in (4, 8) if cout <= lanes), isa.float_lanes)
@@ -67,7 +67,7 @@ def per_channel_bytes(layer: Layer, isa: VectorIsa, scheme: str) -> int:
     """Bytes of the constants beside the weights, float32 or int32 a channel, when none of them is shared.
 
     scale and bias always; RPReLU's slope and shift where the scheme has them, and the next sign's threshold, unless it
-    is 0; a binary layer whose taps meet a border, its table; an 8-bit layer its start sums and the step of its input.
+    is 0; a binary layer whose taps meet a border, its table; an 8-bit layer its start sums and, but for linear layers, the step of its input.
     """
     channels = layer.out_channels
     numbers = 2 * channels
@@ -78,7 +78,9 @@ def per_channel_bytes(layer: Layer, isa: VectorIsa, scheme: str) -> int:
             numbers += PHASES * 4 * channels
         elif layer.kernel != (1, 1):
             numbers += 9 * channels
-    elif layer.precision == INT8 and layer.kind != LINEAR:
+    elif layer.precision == INT8:
         phases = PHASES if layer.kind == TRANSPOSED else 1
-        numbers += 2 + (phases * _up(channels, isa.int8.lanes) if isa.int8.shift is not None else 0)
+        numbers += (0 if layer.kind == LINEAR else 2) + (
+            phases * _up(channels, isa.int8.lanes) if isa.int8.shift is not None else 0
+        )
     return 4 * numbers

@@ -15,6 +15,7 @@ from bhpe_compile.kernels import (
     BinaryConvTranspose2d,
     DenseConv2d,
     Epilogue,
+    FixedPointLinear,
     Int8Conv2d,
     Int8ConvTranspose2d,
     Kernel,
@@ -67,10 +68,10 @@ def test_transposed_convolutions(cin: int, cout: int, isa: VectorIsa) -> None:
 @pytest.mark.parametrize("outputs", [2, 6, 10, 90])
 def test_8_bit_linear_layers(outputs: int) -> None:
     one = layer("head", INT8, kind=LINEAR, in_channels=540, out_channels=outputs, kernel=(1, 1))
-    sizes = {"batch": 1, "height": 1, "width": 1, "in_channels": 540, "out_channels": outputs}
-    kernel = DenseConv2d(**sizes, kernel=1, stride=1, padding=0, epilogue=OUT, weight_dtype="int8")
+    odd = replace(one, in_channels=891)
     for isa in ISAS:
-        assert packing(one, isa).nbytes == weight_bytes(kernel, isa)
+        assert packing(one, isa).nbytes == weight_bytes(FixedPointLinear(1, 540, outputs), isa)
+        assert packing(odd, isa).nbytes == weight_bytes(FixedPointLinear(1, 891, outputs), isa)
 
 
 def test_waste_is_the_empty_part() -> None:

@@ -9,8 +9,8 @@
         step = (high - low) / 255,  zero = round(-low / step),  levels 0 .. 255
     w   one step for each output channel o: max |w_o| / 127, levels -127 .. 127, zero point 0
 
-The scale is a product of float64 numbers, stored as float32 once. Linear layers add up float inputs: they take next to
-no time and write the results.
+The scale is a product of float64 numbers, stored as float32 once. Linear layers are those of
+`quantize_linear.py`.
 """
 
 from __future__ import annotations
