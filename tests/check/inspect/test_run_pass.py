@@ -41,7 +41,7 @@ def test_every_fold_pass_runs(name: str, source: Path) -> None:
 
 def test_a_lower_pass_leaves_kernel_nodes(source: Path) -> None:
     done = run_pass("select-kernels", source)
-    assert done.assumed == ("packed weights", "explicit padding")
+    assert done.assumed == ("packed weights", "explicit padding", "written means")
     assert {node.domain for node in onnx.load_from_string(done.content).graph.node} == {"", "bhpe.kernel"}
 
 
