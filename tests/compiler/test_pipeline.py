@@ -161,14 +161,14 @@ def test_every_layer_is_computed_by_a_kernel_of_ours(compiled: Compilations) -> 
     steps = {
         s["layer"]: s["kind"]
         for s in result.report["steps"]
-        if s["kind"].startswith(("Binary", "Dense", "Int8"))
+        if s["kind"].startswith(("Binary", "Dense", "Int8", "FixedPointLinear"))
     }
     assert set(steps) == set(precisions(result))
     kinds = {
         "binary": ("Binary",),
-        "int8": ("Int8", "Dense"),
+        "int8": ("Int8", "FixedPointLinear"),
         "float16": ("Dense",),
-    }  # linear: 8-bit weights only
+    }
     for layer, precision in precisions(result).items():
         assert steps[layer].startswith(kinds[precision]), layer
 

@@ -22,9 +22,9 @@ def test_every_layer_is_explained_down_to_its_kernel(compiled: Compiled) -> None
     passes = {one.name for one in list_passes()}
     for one in found:
         main = one["calls"][-1]
-        assert main["kind"].startswith({"binary": "Binary"}.get(one["precision"], ("Int8", "Dense"))), one[
-            "name"
-        ]
+        assert main["kind"].startswith(
+            {"binary": "Binary"}.get(one["precision"], ("Int8", "FixedPointLinear"))
+        ), one["name"]
         assert (main["tile"] is not None) == (not main["kind"].startswith("Int8"))
         assert main["constant_bytes"] >= one["stored_bytes"]
         spoke = {decision["pass_name"] for decision in one["decisions"]}

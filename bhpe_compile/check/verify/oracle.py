@@ -30,10 +30,11 @@ library computes its own way."""
 
 @dataclass(frozen=True)
 class OracleRun:
-    """Outputs by name, and what each layer read (see `layers.Layer`)."""
+    """Outputs by name, what each layer read (see `layers.Layer`), and the boxes of each crop by its name."""
 
     outputs: dict[str, Array]
     reads: dict[str, Array]
+    crops: dict[str, Array]
 
 
 class Oracle:
@@ -44,15 +45,17 @@ class Oracle:
         self.outputs = [value.name for value in model.graph.output]
         self.boxes = [name for name in self.outputs if interface.output(name).kind == "boxes"]
         reads = [layer.x for layer in self.layers.values()]
+        self.crops = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Crop"}
         self.float_parts = float_parts(model, [*reads, *self.boxes])
-        self._session = _open(model, reads)
+        self._session = _open(model, [*reads, *self.crops.values()])
         self._names = [value.name for value in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> OracleRun:
         """On inputs by name."""
         found = dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True)) | dict(feeds)
         reads = {name: layer.of_value(found[layer.x]) for name, layer in self.layers.items()}
-        return OracleRun({name: found[name] for name in self.outputs}, reads)
+        crops = {name: found[boxes] for name, boxes in self.crops.items()}
+        return OracleRun({name: found[name] for name in self.outputs}, reads, crops)
 
 
 def run_values(model: onnx.ModelProto, feeds: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
