@@ -25,7 +25,7 @@ def test_every_layer_is_explained_down_to_its_kernel(compiled: Compiled) -> None
         assert main["kind"].startswith(
             {"binary": "Binary"}.get(one["precision"], ("Int8", "FixedPointLinear"))
         ), one["name"]
-        assert (main["tile"] is not None) == (not main["kind"].startswith("Int8"))
+        assert (main["tile"] is not None) == main["kind"].startswith("Binary")
         assert main["constant_bytes"] >= one["stored_bytes"]
         spoke = {decision["pass_name"] for decision in one["decisions"]}
         assert spoke | set(one["silent"]) == passes
