@@ -24,7 +24,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import base64
 import math
-import shutil
 import statistics
 import subprocess
 import tempfile
@@ -51,6 +50,7 @@ from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import PRESETS
+from bhpe_compile.processes import child_environment, find_program
 from bhpe_compile.runtime import load_picture, make_feeds, open_session
 from bhpe_compile.runtime.serve import SiteServer
 
@@ -114,11 +114,11 @@ def peer_models(folder: Path, picture: Array) -> tuple[dict[str, bytes], dict[st
 def ort_files(given: Path | None, folder: Path) -> dict[str, bytes]:
     """What a page loads of onnxruntime-web, installed by npm unless given; empty where that cannot be had."""
     if given is None:
-        npm = shutil.which("npm")
+        npm = find_program("npm")
         if npm is None:
             return {}
         words = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), ORT]
-        if subprocess.run(words, capture_output=True, check=False).returncode:
+        if subprocess.run(words, env=child_environment(), capture_output=True, check=False).returncode:
             return {}
         given = folder / "node_modules" / "onnxruntime-web"
     names = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -142,7 +142,7 @@ def chromium(*options: str) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=list(options))
+        browser = running.chromium.launch(executable_path=find_program("chromium"), args=list(options))
         yield browser
         browser.close()
 
@@ -218,8 +218,11 @@ def brotli_sizes(site: Mapping[str, bytes]) -> dict[str, int]:
         "process.stdout.write(String(z.brotliCompressSync(b,{params:{[c.BROTLI_PARAM_QUALITY]:11,"
         "[c.BROTLI_PARAM_LGWIN]:24}}).length))"
     )
+    words, environment = [find_program("node") or "node", "-e", code], child_environment()
     return {
-        name: int(subprocess.run(["node", "-e", code], input=content, capture_output=True, check=True).stdout)
+        name: int(
+            subprocess.run(words, env=environment, input=content, capture_output=True, check=True).stdout
+        )
         for name, content in site.items()
     }
 
@@ -301,7 +304,7 @@ def measure(folder: Path, rounds: int, artefact: Path, full: Path | None, ort: P
         check_outputs(prepared["found"], artefact, feeds, expected)
         core, wall = timed(browser, page, prepared["found"], rounds)
         version = browser.version
-    sizes = brotli_sizes(site) if shutil.which("node") else {}
+    sizes = brotli_sizes(site) if find_program("node") else {}
     wire = [name for name in (*LIBRARY, *SITE) if name in sizes and not name.endswith((".ts", ".svg"))]
     named = {"web_vs_ort_web_fp32": "ort_web_float", "web_vs_ort_web_int8": "ort_web_int8"}
     return {
@@ -329,7 +332,7 @@ def main() -> None:
     arguments.add_argument("--full", type=Path, help="the full-size network, compiled with --form web")
     arguments.add_argument("--ort", type=Path, help="onnxruntime-web as npm installed it")
     args = arguments.parse_args()
-    absent = [*missing("playwright", "wasmtime"), *(["chromium"] if shutil.which("chromium") is None else [])]
+    absent = [*missing("playwright", "wasmtime"), *(["chromium"] if find_program("chromium") is None else [])]
     if absent:
         report({**facts(), "ratios": {}, "missing": absent}, args.output)
         return

@@ -198,12 +198,13 @@ def compile_command(
         raise click.MissingParameter(
             "", click.get_current_context(), param_hint="'MODEL'", param_type="argument"
         )
-    imported = door_of(existing_file(model, "model or command")) == ONNX
-    options = for_door(options, imported)
-    kind = kind_of_compilation(model)
+    existing_file(model, "model or command")
     if not options.target:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(options.target)
+    imported = door_of(model) == ONNX
+    options = for_door(options, imported)
+    kind = kind_of_compilation(model)
     if style in FORMER_FORMATS:
         LOG.message(f"note: --format {style} is --form {style} now; the next version knows that only")
         forms, style = (*forms, style), "table"

@@ -132,8 +132,9 @@ def make_options(target: str | None, said: dict[str, Any]) -> CompileOptions:
 def given(*names: str) -> tuple[str, ...]:
     """Those of the options (by the names of `OPTIONS`; none: all) that stand on the command line, with their dashes."""
     context = click.get_current_context()
+    words = {one.name: one.opts[0] for one in context.command.params}
     return tuple(
-        f"--{name.replace('_', '-')}"
+        words[name]
         for name in names or OPTIONS
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     )

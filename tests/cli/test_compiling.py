@@ -25,7 +25,7 @@ Capture = pytest.CaptureFixture[str]
     [
         ("compile", set(OPTIONS)),
         ("eval", set(OPTIONS)),
-        ("tune", set(OPTIONS) - {"tiles"}),
+        ("tune", set(OPTIONS) - {"tiles", "shapes"}),
         ("sensitivity", set(BINARIZING)),
         ("report", {"network", "scheme", "dense"}),
     ],
@@ -83,7 +83,8 @@ def test_words_become_options(tmp_path: Path) -> None:
     )
     more = ("--residual-tap", "before", "--dense", "int8", "--residual", "fp32")
     files = ("--calibrate", str(tmp_path), "--tiles", str(tmp_path / "tiles.json"))
-    options, on_command_line = options_of(*words, *more, *files, "--network", "hand4whole")
+    shape = ("--shape", "image=1,3,4,4")
+    options, on_command_line = options_of(*words, *more, *files, *shape, "--network", "hand4whole")
     assert options == CompileOptions(
         "arm",
         "bnn",
@@ -95,8 +96,10 @@ def test_words_become_options(tmp_path: Path) -> None:
         (tmp_path / "a.png",),
         tiles=tmp_path / "tiles.json",
         network="hand4whole",
+        shapes=(("image", (1, 3, 4, 4)),),
     )
-    assert set(on_command_line) == {f"--{name.replace('_', '-')}" for name in OPTIONS}
+    said = {name.replace("_", "-").replace("shapes", "shape") for name in OPTIONS}
+    assert set(on_command_line) == {f"--{name}" for name in said}
 
 
 @pytest.mark.usefixtures("probe")
