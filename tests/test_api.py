@@ -12,6 +12,7 @@ from bhpe_compile.errors import BhpeError
 from bhpe_compile.processes import python_command
 from tests.command import environment
 
+MODEL = Path(bhpe_compile.__file__).parent / "data" / "model.pt"
 HEAVY = ("torch", "tvm", "numpy", "onnx", "click", "rich")
 
 
@@ -40,7 +41,7 @@ def test_errors_are_those_of_the_commands(tmp_path: Path) -> None:
     with pytest.raises(bhpe_compile.UsageError, match="no such file"):
         bhpe_compile.compile_model(tmp_path / "none.pt", target="x86")
     with pytest.raises(bhpe_compile.UsageError, match="holds no picture"):
-        bhpe_compile.compile_model(tmp_path / "none.pt", target="x86", calibrate=[tmp_path])
+        bhpe_compile.compile_model(MODEL, target="x86", calibrate=[tmp_path])
     (tmp_path / "a").mkdir()
     with pytest.raises(bhpe_compile.InputError, match="not a compiled model"):
         bhpe_compile.load_artifact(str(tmp_path / "a"))

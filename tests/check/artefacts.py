@@ -116,6 +116,12 @@ def signed_again(artefact: Path, name: str, content: bytes) -> None:
     (artefact / "manifest.json").write_text(json.dumps(manifest))
 
 
+def weigh_again(artefact: Path, weights: bytearray) -> None:
+    """Replace the weights of an artefact, with checksums and a manifest that agree."""
+    weights[HEADER.size - 8 : HEADER.size] = struct.pack("<II", *checksums(bytes(weights[HEADER.size :])))
+    signed_again(artefact, "weights.bin", bytes(weights))
+
+
 def damaged(artefact: Path, folder: Path, layer: str, role: str, mask: int = 0x40, byte: int = 3) -> Path:
     """A copy in which bits of a constant are flipped, with checksums and a manifest that agree."""
     shutil.copytree(artefact, folder)
@@ -124,6 +130,5 @@ def damaged(artefact: Path, folder: Path, layer: str, role: str, mask: int = 0x4
         offset = step.arguments[step.argument(role)].offset
     weights = bytearray((folder / "weights.bin").read_bytes())
     weights[HEADER.size + offset + byte] ^= mask
-    weights[HEADER.size - 8 : HEADER.size] = struct.pack("<II", *checksums(bytes(weights[HEADER.size :])))
-    signed_again(folder, "weights.bin", bytes(weights))
+    weigh_again(folder, weights)
     return folder

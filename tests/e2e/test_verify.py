@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from importlib.util import find_spec
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.check.artefacts import weigh_again
 from tests.command import inside
 from tests.examples import Compiled
 
@@ -85,15 +85,12 @@ def test_the_difference_of_every_output_is_told(compiled: Compiled) -> None:
 
 
 def test_wrong_weights_are_found(copy: Path) -> None:
-    """Weights exchanged together with their checksum: only computing can tell."""
+    """Weights exchanged together with their checksums: only computing can tell."""
     weights = copy / "weights.bin"
     content = bytearray(weights.read_bytes())
     for k in range(len(content) // 2, len(content), 97):  # well behind the header, which names the library
         content[k] ^= 0x10
-    weights.write_bytes(content)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"]["weights.bin"]["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    (copy / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    weigh_again(copy, content)
     outcome = inside("verify", copy, "--format", "json")
     assert outcome.code == 4, outcome.stderr
     result = json.loads(outcome.stdout)

@@ -62,7 +62,7 @@ class ChannelLast(Pass[ir.Model]):
 
     name: ClassVar[str] = "channel-last"
     summary: ClassVar[str] = "store activations channels last and cancel the transposes in between"
-    requires: ClassVar[tuple[str, ...]] = ("fused epilogues",)
+    requires: ClassVar[tuple[str, ...]] = ("fused epilogues", "standard operations")
     ensures: ClassVar[tuple[str, ...]] = ("channel last",)
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:

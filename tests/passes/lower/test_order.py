@@ -13,7 +13,7 @@ ORDER = {
     "select-kernels": (("packed weights", "explicit padding", "written means"), ("kernels",)),
     "fuse-epilogue": (("kernels",), ("fused epilogues",)),
     "write-out-operators": (("fused epilogues",), ("standard operations",)),
-    "channel-last": (("fused epilogues",), ("channel last",)),
+    "channel-last": (("fused epilogues", "standard operations"), ("channel last",)),
     "pack-activations": (("channel last",), ("packed activations",)),
     "quantize-activations": (("channel last",), ("quantized activations",)),
     "narrow-storage": (("packed activations", "quantized activations"), ("narrow storage",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bhpe_compile.errors import BhpeError, InputError
+from bhpe_compile.errors import BhpeError
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower import lower_passes
 from bhpe_compile.passes.lower.describe import describe
@@ -39,15 +39,3 @@ def test_weights_that_are_no_float16_are_a_defect_of_ours() -> None:
         _pack(describe(node), AVX512, {"weight": weight}, node)
     packed = _pack(describe(node), AVX512, {"weight": weight.astype(np.float16).astype(np.float32)}, node)
     assert packed["weight"].dtype == np.float16
-
-
-def test_tiny_weights_are_refused_by_name() -> None:
-    """They are float16 numbers times a power of two, which only the steps of 8-bit layers can hold."""
-    b = Builder()
-    model = run(b.build(b.dense_conv(b.input("image", (1, 8, 4, 4)), "layer.name", 8, 8)), *lower_passes())
-    node = next(n for n in model.graph if g.is_kernel(n, "DenseConv2d"))
-    weight = np.full((8, 8, 1, 1), 1.5e-6, np.float32)
-    with pytest.raises(
-        InputError, match=r"^layer\.name\.weight: its largest magnitude 1\.5e-06 is too small"
-    ):
-        _pack(describe(node), AVX512, {"weight": weight}, node)
