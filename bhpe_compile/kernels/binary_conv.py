@@ -117,7 +117,7 @@ class BinaryConv2d(Convolution, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape, exact_products=True)
             core = BinaryCore(isa, self.batch, self.in_channels, self.in_border, epilogue, share, self.tile)
             epilogue.begin(share)
             core.prepare()

@@ -70,7 +70,7 @@ class DenseConv2d(Convolution, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape, exact_products=True)
             core = DenseCore(isa, self.batch, self.in_channels, self.weight_dtype, epilogue, share, self.tile)
             epilogue.begin(share)
             core.emit(*self._windows())

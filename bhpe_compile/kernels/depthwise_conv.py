@@ -60,7 +60,7 @@ class DepthwiseConv2d(Convolution, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape, exact_products=True)
             epilogue.begin(share)
             _Loops(self, isa, epilogue).emit(share)
 

@@ -115,8 +115,8 @@ class EpilogueEmitter:
     height: int
     width: int
     channels: int
-    exact_products: bool = True
-    """Whether dot * scale needs no rounding, or need not be the same on every target (float layers)."""
+    exact_products: bool = False
+    """Whether dot * scale needs no rounding (binary layers), or need not be the same on every target (float layers)."""
 
     @property
     def bits(self) -> BitsWriter:

@@ -75,7 +75,7 @@ class Int8Conv2d(Convolution, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape, exact_products=False)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             width = self.stored_width
             flat = self.epilogue.is_per_pixel and self.in_border == 0 and width == self.width
             windows = self.loops(flat)

@@ -73,7 +73,7 @@ class Int8ConvTranspose2d(Deconvolution, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         def body(buffers: Any, share: Share) -> None:
-            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape, exact_products=False)
+            epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             width = self.stored_width
             core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)
             epilogue.begin(share)

@@ -122,6 +122,12 @@ def test_8_bit_depthwise(
     expected = onnx_output("Conv", signed, weight.astype(np.float32), group=channels, **attributes_of(kernel))
     np.testing.assert_array_equal(kernel.reference(**arrays)["out"], expected)
     np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], expected)
+    # with random floats a fused multiply-add would give other bits
+    scale, bias = generator.uniform(1e-4, 1e-3, channels), generator.standard_normal(channels)
+    arrays |= {"scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}
+    written = expected * arrays["scale"] + arrays["bias"]
+    np.testing.assert_array_equal(kernel.reference(**arrays)["out"], written)
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], written)
 
 
 @pytest.mark.parametrize("isa", NATIVE)
