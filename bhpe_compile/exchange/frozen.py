@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bhpe_compile.exchange.functions import DOMAIN
+from bhpe_compile.exchange.functions import DOMAIN, INT8, PACKED
 from bhpe_compile.exchange.nodes import array_of, integer, integers
 from bhpe_compile.networks.layers import (  # noqa: F401 (register the operators)
     crop,
@@ -69,6 +69,21 @@ class Frozen(nn.Module):
         for node in self.nodes:
             if (node.domain, node.op_type) not in TABLE or not _plain_attributes(node):
                 raise UnsupportedNodeError(f"node {node.name}: {node.op_type} has no form in torch here")
+        self.weights = [self._weight(node) for node in self.nodes]
+
+    def _weight(self, node: ir.Node) -> tuple[int, Tensor] | None:
+        """Of a binary or 8-bit convolution, the place of its weight, and the weight as torch multiplies it."""
+        if node.domain != DOMAIN or node.op_type not in (*PACKED, *INT8):
+            return None
+        constants = [self.constants.get(value.name or "", _NONE) if value else _NONE for value in node.inputs]
+        if node.op_type in PACKED:
+            signs = _signs(constants[2], integer(node, "channels"))
+            if node.op_type == "PackedBinaryConvTranspose2d":
+                signs = signs.transpose(0, 1).contiguous()
+            return 2, signs
+        zero, weight = int(constants[2]), constants[3].float()
+        axis = 1 if node.op_type == "Int8ConvTranspose2d" else 0
+        return 3, weight.to(_exact_kind(weight, axis, max(zero, 255 - zero)))
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
@@ -78,8 +93,10 @@ class Frozen(nn.Module):
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every value of the graph by name."""
         values: dict[str, Tensor] = {**self.constants, **feeds}
-        for node in self.nodes:
+        for node, weight in zip(self.nodes, self.weights, strict=True):
             given = [values[one.name or ""] if one is not None else _NONE for one in node.inputs]
+            if weight is not None:
+                given[weight[0]] = weight[1]
             found = TABLE[node.domain, node.op_type](node, given)
             results = found if isinstance(found, (tuple, list)) else (found,)
             values |= {out.name or "": result for out, result in zip(node.outputs, results, strict=True)}
@@ -103,14 +120,11 @@ def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def _whole_sums(
-    convolve: Callable[..., Tensor], x: Tensor, weight: Tensor, largest: int, axis: int, **geometry: Any
-) -> Tensor:
-    """A convolution of whole numbers, |x| <= largest, as float32 of the exact sums."""
+def _exact_kind(weight: Tensor, axis: int, largest: int) -> torch.dtype:
+    """In which type sums of whole numbers |x| <= largest times the whole numbers of `weight` are exact."""
     others = [index for index in range(weight.ndim) if index != axis]
     bound = int(weight.abs().sum(others).max()) * largest
-    kind = torch.float32 if bound < EXACT_FLOAT32 else torch.float64
-    return convolve(x.to(kind), weight.to(kind), None, **geometry).float()
+    return torch.float32 if bound < EXACT_FLOAT32 else torch.float64
 
 
 def _column(values: Tensor) -> Tensor:
@@ -121,10 +135,9 @@ def _int8(node: ir.Node, given: Values) -> Tensor:
     x, step, zero, weight, scale, bias = given
     levels = (torch.round(x / step) + zero).clamp_(0, 255) - zero.to(torch.float32)
     transposed = node.op_type == "Int8ConvTranspose2d"
-    convolve = functional.conv_transpose2d if transposed else functional.conv2d
-    largest = max(int(zero), 255 - int(zero))
+    convolve: Callable[..., Tensor] = functional.conv_transpose2d if transposed else functional.conv2d
     geometry = {"stride": integers(node, "strides", (1, 1)), "padding": _padding(node)}
-    dot = _whole_sums(convolve, levels, weight.float(), largest, int(transposed), **geometry)
+    dot = convolve(levels.to(weight.dtype), weight, None, **geometry).float()
     return dot * _column(scale) + _column(bias)
 
 
@@ -141,15 +154,14 @@ def _signs(words: Tensor, channels: int) -> Tensor:
 
 
 def _binary(node: ir.Node, given: Values) -> Tensor:
-    x, threshold, words, scale, bias = given
-    weight = _signs(words, integer(node, "channels"))
+    x, threshold, weight, scale, bias = given
     if node.op_type == "PackedBinaryLinear":
         result: Tensor = torch.ops.bhpe.binary_linear(x, threshold, weight, scale, bias)
         return result
     stride, padding = integers(node, "strides", (1, 1))[0], _padding(node)[0]
     operator = torch.ops.bhpe.binary_conv2d
     if node.op_type == "PackedBinaryConvTranspose2d":
-        operator, weight = torch.ops.bhpe.binary_conv_transpose2d, weight.transpose(0, 1).contiguous()
+        operator = torch.ops.bhpe.binary_conv_transpose2d
     found: Tensor = operator(x, threshold, weight, scale, bias, stride, padding)
     return found
 
