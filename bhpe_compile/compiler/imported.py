@@ -214,8 +214,13 @@ class OnnxCompilation(Compilation):
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of the file and the options."""
+        from bhpe_compile.exchange.runtime import relative_differences
+
         facts = describe_imported(self.network, self.options, self.rounding.source)
-        return {**facts, "against_file": _relative(self.frozen_outputs(self.inputs), self.computed)}
+        return {
+            **facts,
+            "against_file": relative_differences(self.frozen_outputs(self.inputs), self.computed),
+        }
 
     def places(self) -> Places:
         """Nothing tells the parts of a network that is a file."""
@@ -229,20 +234,15 @@ class OnnxCompilation(Compilation):
 
         return run_model(self.onnx_bytes, feeds)
 
+    def original_outputs(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime computes of the file itself, by the clean names of the outputs."""
+        from bhpe_compile.exchange.runtime import run_model
+
+        return run_model(self.model.SerializeToString(), feeds)
+
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-
-
-def _relative(got: Mapping[str, NDArray[Any]], want: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """Largest difference of every output, as a part of its largest value."""
-    import numpy as np
-
-    return {
-        name: float(np.abs(np.subtract(got[name], array, dtype=np.float64)).max(initial=0))
-        / max(float(np.abs(array.astype(np.float64)).max(initial=0)), 1e-30)
-        for name, array in want.items()
-    }
 
 
 def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:

@@ -366,6 +366,10 @@ class Compilation:
             outputs = self.frozen(*(torch.from_numpy(feeds[name]) for name in self.frozen.inputs))
         return {name: value.numpy() for name, value in outputs.items()}
 
+    def original_outputs(self, feeds: Inputs) -> dict[str, NDArray[Any]] | None:
+        """What the file itself computes, in a program that is not ours; None where no other runs it."""
+        return None
+
     @property
     def onnx_bytes(self) -> bytes:
         """model.onnx; the same model gives the same bytes."""
