@@ -327,7 +327,7 @@ class Compilation:
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
             half, wide = self._half_maps(model)
-            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
+            self._rewrite(fold_passes(rounding.ranges, half, wide, rounding.steps), model)
         return model
 
     def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:

@@ -79,7 +79,8 @@ def remake(
         manifest["network"]
     )  # a file may have changed the checkpoint's
     compilation.inputs = {port["name"]: recorded[port["name"]] for port in manifest["inputs"]}
-    if imported and not calibrate and compilation.options.computes_int8:
+    measured = (manifest.get("calibration") or {}).get("source") == "user"
+    if imported and measured and not calibrate:
         compilation.rounding = Rounding(ranges_of(artefact), False, {"source": "the artefact"})
     return compilation.until("fold")
 
