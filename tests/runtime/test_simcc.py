@@ -64,7 +64,7 @@ def test_a_point_that_is_not_there_is_not_drawn() -> None:
     view = picture.seen_by(INTERFACE.inputs[0])
     drawn = np.asarray(draw_overlay(picture, OUTPUTS, INTERFACE))
     for (x, y), there in zip(view.to_picture(np.array([[24.5, 31.5], [36, 12]])), (True, False), strict=True):
-        assert (drawn[round(y), round(x)].max() > 150) is there
+        assert bool(drawn[round(y), round(x)].max() > 150) is there
 
 
 def test_a_description_in_toml() -> None:
