@@ -98,7 +98,8 @@ class Frozen(nn.Module):
         """The same for inputs of several pictures, [N, ...] in place of [1, ...], PICTURES of them at a time."""
 
         def one(*picture: Tensor) -> dict[str, Tensor]:
-            return self(*(value.unsqueeze(0) for value in picture))
+            found: dict[str, Tensor] = self(*(value.unsqueeze(0) for value in picture))
+            return found
 
         found = torch.func.vmap(one, chunk_size=PICTURES)(*inputs)
         return {name: value.flatten(0, 1) for name, value in found.items()}
