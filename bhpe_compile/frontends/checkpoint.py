@@ -144,8 +144,10 @@ def _unwrapped(content: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
 
 
 def _fit(state: Mapping[str, Tensor], layout: Layout) -> float:
-    """Which part of the layout's signature is in `state`."""
-    return sum(name in state for name in layout.signature) / max(1, len(layout.signature))
+    """Which part of what tells the layout from others is in `state`."""
+    told = [name in state for name in layout.signature]
+    told += [name in state and tuple(state[name].shape) == shape for name, shape in layout.shapes]
+    return sum(told) / max(1, len(told))
 
 
 def save_model(

@@ -35,6 +35,7 @@ class Layout:
     prefix      of the keys, left out
     ignored     prefixes of keys that are not the network's (a licensed body's buffers)
     signature   keys, without the prefix, that tell this layout from others
+    shapes      (key, shape): tensors whose shape tells it from layouts with the same keys
     """
 
     preset: str
@@ -42,6 +43,7 @@ class Layout:
     prefix: str = ""
     ignored: tuple[str, ...] = ()
     signature: tuple[str, ...] = ()
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)
