@@ -11,6 +11,8 @@ from bhpe_compile.passes.fold.clean_up import CleanUp
 from bhpe_compile.passes.fold.drop_dead_hardtanh import DropDeadHardtanh
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
+from bhpe_compile.passes.fold.fold_constant_features import FoldConstantFeatures
+from bhpe_compile.passes.fold.fold_lone_softmax import FoldLoneSoftmax
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
@@ -41,4 +43,5 @@ def fold_passes(
     if half:
         rounding.append(HalfResiduals(wide))
     algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())
-    return [*algebra, RoundConstants(), FoldThreshold(), PackWeights(), *rounding, CleanUp()]
+    constants = (FoldLoneSoftmax(), FoldConstantFeatures())
+    return [*constants, *algebra, RoundConstants(), FoldThreshold(), PackWeights(), *rounding, CleanUp()]

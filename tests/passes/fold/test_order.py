@@ -7,6 +7,8 @@ from bhpe_compile.passes.fold import fold_passes
 from tests.passes.fold.graphs import Builder, op_types, run
 
 ORDER = {
+    "fold-lone-softmax": ((), ()),
+    "fold-constant-features": ((), ()),
     "explicit-padding": ((), ("explicit padding",)),
     "drop-dead-hardtanh": ((), ()),
     "fold-batch-norm": ((), ("folded norms",)),
