@@ -16,6 +16,7 @@ from bhpe_compile.passes.fold.fold_lone_softmax import FoldLoneSoftmax
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
+from bhpe_compile.passes.fold.mean_of_cells import MeanOfCells
 from bhpe_compile.passes.fold.pack_weights import PackWeights
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
@@ -39,7 +40,7 @@ def fold_passes(
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
-        rounding += [QuantizeLinear(), QuantizeDense(ranges)]
+        rounding += [QuantizeLinear(), MeanOfCells(), QuantizeDense(ranges)]
     if half:
         rounding.append(HalfResiduals(wide))
     algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())
