@@ -11,6 +11,7 @@ from bhpe_compile.passes.fold.clean_up import CleanUp
 from bhpe_compile.passes.fold.drop_dead_hardtanh import DropDeadHardtanh
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
+from bhpe_compile.passes.fold.fold_linear import FoldLinear
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
@@ -40,5 +41,5 @@ def fold_passes(
         rounding += [QuantizeLinear(), QuantizeDense(ranges)]
     if half:
         rounding.append(HalfResiduals(wide))
-    algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())
+    algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldLinear(), FoldShift(), WriteOutMeans())
     return [*algebra, RoundConstants(), FoldThreshold(), PackWeights(), *rounding, CleanUp()]
