@@ -274,6 +274,16 @@ def _average_pool(
     r.emit("AveragePool", [r.value(x)], y, kernel_shape=_pair(kernel), **more)
 
 
+def _nearest(r: Recorder, y: Tensor, x: Tensor, *_: Any) -> None:
+    """Every pixel becomes a block of pixels, where the factors are whole; others have positions of their own."""
+    sizes = zip(y.shape[2:], x.shape[2:], strict=True)
+    if any(after % before for after, before in sizes):
+        raise UnsupportedError(f"from {list(x.shape[2:])} to {list(y.shape[2:])} pixels, which is no whole factor")
+    scales = torch.tensor([after / before for after, before in zip(y.shape, x.shape, strict=True)])
+    more = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    r.emit("Resize", [r.value(x), None, r.value(scales)], y, **more)
+
+
 def _bhpe_conv(kind: str) -> Callable[..., None]:
     def emit(r: Recorder, y: Tensor, *args: Any) -> None:
         five, stride, padding = args[:5], args[5], args[6]
@@ -349,6 +359,7 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.sum.dim_IntList": _reduce("ReduceSum"),
     "aten.transpose.int": _transpose,
     "aten.unsqueeze.default": _unsqueeze,
+    "aten.upsample_nearest2d.default": _nearest,
     "aten.view.default": _reshape,
     "aten.where.self": _where,
     "bhpe.binary_conv2d.default": _bhpe_conv("BinaryConv2d"),

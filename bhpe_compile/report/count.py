@@ -15,19 +15,21 @@ Source of the convention: BinaryHPE, arXiv 2311.14323, its tables.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks import network as networks
 from bhpe_compile.networks.choice import choose
-from bhpe_compile.passes.binarize import trace
+from bhpe_compile.networks.layers.binary import BinaryLayer
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
 from bhpe_compile.report.cost import (
     BINARY,
@@ -90,16 +92,21 @@ class Published:
 
 @dataclass(frozen=True)
 class Accounting:
-    """A network before and after, as the paper counts; `published` only for the paper's network."""
+    """A network before and after, as the paper counts; `published` only for the paper's network.
+
+    unused: parameters of layers that the network has and never calls, by layer; `original` counts them.
+    """
 
     original: Totals
     compiled: Totals
     published: Published | None
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The three by name."""
+        """The three by name; what is never called beside the original's parameters."""
+        original = self.original.to_json()
         return {
-            "original": self.original.to_json(),
+            "original": {**original, "params": {**original["params"], "unused": dict(self.unused)}},
             "compiled": self.compiled.to_json(),
             "published": None if self.published is None else asdict(self.published),
         }
@@ -107,12 +114,16 @@ class Accounting:
 
 @dataclass(frozen=True)
 class Counted:
-    """A network in full precision: its layers, and all of its parameters (norms and biases included)."""
+    """A network in full precision: its layers, and all of its parameters (norms and biases included).
+
+    unused: parameters of layers that are never called, by layer.
+    """
 
     network: networks.Network
     preset: str
     layers: tuple[Layer, ...]
     parameters: int
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def costs(self) -> Costs:
@@ -220,7 +231,8 @@ def count_network(spec: str) -> Counted:
     with torch.device("meta"):
         model = network.build(preset).eval()
     parameters = sum(p.numel() for p in model.parameters())
-    places = Places.of(trace(model, roles=network.roles), network)
+    graph = trace(model, roles=network.roles)
+    places, unused = Places.of(graph, network), unused_parameters(model, graph)
     layers: list[Layer] = []
     for path, module in list(model.named_modules()):
         for name, child in module.named_children():
@@ -232,7 +244,18 @@ def count_network(spec: str) -> Counted:
     with torch.no_grad(), _Products(model, layers):
         model(*(torch.zeros(port.shape) for port in choice.interface(preset).inputs))
     placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
-    return Counted(network, preset, tuple(placed), parameters)
+    return Counted(network, preset, tuple(placed), parameters, unused)
+
+
+def unused_parameters(model: nn.Module, graph: fx.GraphModule) -> dict[str, int]:
+    """Parameters of `model` that its traced `graph` never reads: how many, by the layer that has them."""
+    read = {str(node.target) for node in graph.graph.nodes if node.op in ("call_module", "get_attr")}
+    unused: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        layer = name.rpartition(".")[0]
+        if name not in read and layer not in read:
+            unused[layer] = unused.get(layer, 0) + parameter.numel()
+    return unused
 
 
 def _fill(model: nn.Module) -> None:
@@ -255,6 +278,7 @@ def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accountin
         original=_totals(counted.layers, counted.parameters, "float"),
         compiled=compiled,
         published=_published(counted, scheme, compiled),
+        unused=counted.unused,
     )
 
 
@@ -296,5 +320,13 @@ def binary_layers(counted: Counted, scheme: str) -> frozenset[str]:
         return frozenset()
     if scheme not in SCHEMES:
         raise UsageError(f"unknown scheme {scheme!r}: known are int8, float, {', '.join(SCHEMES)}")
-    roles = get_scheme(scheme).binary_roles
-    return frozenset(layer.name for layer in counted.layers if layer.role in roles)
+    return made_binary(counted.network, counted.preset, BinarizeOptions(get_scheme(scheme)))
+
+
+@cache
+def made_binary(network: networks.Network, preset: str, options: BinarizeOptions) -> frozenset[str]:
+    """Names of the layers that `options` make binary: the compiler's passes decide, on weights that take no memory."""
+    with torch.device("meta"):
+        model = network.build(preset).eval()
+    graph, _ = binarize(trace(model, roles=network.roles), options)
+    return frozenset(name for name, layer in graph.named_modules() if isinstance(layer, BinaryLayer))

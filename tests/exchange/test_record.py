@@ -102,6 +102,7 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "aten.sum.dim_IntList": lambda x, m: x.sum((-1,), keepdim=True),
     "aten.transpose.int": lambda x, m: x.transpose(1, -1),
     "aten.unsqueeze.default": lambda x, m: x[:, None].unsqueeze(-1),
+    "aten.upsample_nearest2d.default": lambda x, m: functional.interpolate(x, scale_factor=(2.0, 3.0)),
     "aten.view.default": lambda x, m: x.reshape(2, -1),
     "aten.where.self": lambda x, m: torch.where(x > 0, torch.full_like(x, 2.0), x),
     "bhpe.binary_conv2d.default": lambda x, m: torch.ops.bhpe.binary_conv2d(
@@ -150,6 +151,7 @@ def test_onnx_runtime_computes_what_torch_does(name: str) -> None:
             "aten.grid_sampler_2d.default: it has no entry",
         ),
         (lambda x, m: torch.linalg.vector_norm(x, 1, 1), "order 1"),
+        (lambda x, m: functional.interpolate(x, size=(9, 12)), "from [6, 8] to [9, 12] pixels"),
     ],
 )
 def test_anything_else_is_refused_by_name_and_left_to_torch(

@@ -12,6 +12,7 @@ from bhpe_compile.passes.fold.drop_dead_hardtanh import DropDeadHardtanh
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from bhpe_compile.passes.fold.fold_constant_features import FoldConstantFeatures
+from bhpe_compile.passes.fold.fold_linear import FoldLinear
 from bhpe_compile.passes.fold.fold_lone_softmax import FoldLoneSoftmax
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
@@ -43,6 +44,14 @@ def fold_passes(
         rounding += [QuantizeLinear(), MeanOfCells(), QuantizeDense(ranges)]
     if half:
         rounding.append(HalfResiduals(wide))
-    algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())
     constants = (FoldLoneSoftmax(), FoldConstantFeatures())
-    return [*constants, *algebra, RoundConstants(), FoldThreshold(), PackWeights(), *rounding, CleanUp()]
+    algebra = (
+        ExplicitPadding(),
+        DropDeadHardtanh(),
+        FoldBatchNorm(),
+        FoldLinear(),
+        FoldShift(),
+        WriteOutMeans(),
+    )
+    exact = (RoundConstants(), FoldThreshold(), PackWeights())
+    return [*constants, *algebra, *exact, *rounding, CleanUp()]

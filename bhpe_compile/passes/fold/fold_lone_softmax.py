@@ -2,6 +2,7 @@
 
     Softmax(x) along an axis of length 1    ->  1
     MatMul(1, v), 1 of [.., 1, 1]           ->  v
+    Reshape and Transpose behind v that keep the order of its numbers and end in the shape they began with  ->  nothing
 
 The softmax of one finite number is exactly 1, and 1 v is v, so nothing is rounded. What computed x (the layers of key
 and query) is read by nothing else then, and goes. The simplifier may have made the first of the two steps already.
@@ -16,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from bhpe_compile.exchange.nodes import array_of, constant, integer, new_value, shape_of, substitute
+from bhpe_compile.exchange.nodes import array_of, constant, integer, integers, new_value, shape_of, substitute
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 READS_ONE = "softmax of a single element is 1"
@@ -37,6 +38,9 @@ class FoldLoneSoftmax(Pass[ir.Model]):
                 notes += self._reshape(graph.graph, node)
             elif node.domain == "" and node.op_type == "MatMul":
                 notes += self._product(graph.graph, node)
+        if any(note.applied for note in notes):
+            for node in list(graph.graph):
+                _drop_detour(graph.graph, node)
         modified = any(note.applied for note in notes)
         if modified:
             common.RemoveUnusedNodesPass()(graph)
@@ -68,6 +72,30 @@ class FoldLoneSoftmax(Pass[ir.Model]):
             out.replace_all_uses_with(v)
             graph.remove(same, safe=True)
         return [self.applied(node.name or "", f"{READS_ONE}: attention is its value, key and query go")]
+
+
+def _drop_detour(graph: ir.Graph, node: ir.Node) -> None:
+    """Readers of `node`, a Reshape, read what it and those before it began with, where that has the same shape."""
+    if node.op_type != "Reshape" or node.outputs[0].is_graph_output():
+        return
+    wanted, value = shape_of(node.outputs[0]), node.inputs[0]
+    while value is not None and shape_of(value) != wanted:
+        before = value.producer()
+        if before is None or not _keeps_order(before):
+            return
+        value = before.inputs[0]
+    if value is not None:
+        node.outputs[0].replace_all_uses_with(value)
+        graph.remove(node, safe=True)
+
+
+def _keeps_order(node: ir.Node) -> bool:
+    """Whether the numbers that `node` returns stand in memory as those that it reads: it moves axes of length 1 only."""
+    if node.op_type != "Transpose":
+        return node.op_type == "Reshape"
+    shape = shape_of(node.inputs[0])
+    order = [axis for axis in integers(node, "perm", range(len(shape))[::-1]) if shape[axis] > 1]
+    return order == sorted(order)
 
 
 def _is_one(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None) -> bool:

@@ -91,3 +91,34 @@ def test_equivalence_and_second_run(tokens: int, heads: int, seed: int) -> None:
     np.testing.assert_array_equal(run(model, *x)[0], want)
     after = text(model)
     assert (FoldLoneSoftmax()(model).modified, text(model)) == (False, after)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_changes_of_shape_behind_it_go_where_they_keep_the_order(heads: int, keeps: bool) -> None:
+    """Of a token's heads in their order nothing is left; heads in front of tokens are another order."""
+    b = Builder()
+    x = b.input("x", (3, 4 * heads))
+    apart = b.add(
+        "Reshape", [x, b.constant("apart", np.array([3 * heads, 1, 4], np.int64))], "apart", (3 * heads, 1, 4)
+    )
+    mixed = b.add(
+        "MatMul",
+        [b.constant("ones", np.ones((3 * heads, 1, 1), np.float32)), apart],
+        "mixed",
+        (3 * heads, 1, 4),
+    )
+    four = b.add(
+        "Reshape", [mixed, b.constant("four", np.array([3, heads, 1, 4], np.int64))], "four", (3, heads, 1, 4)
+    )
+    perm, shape = ([0, 2, 1, 3], (3, 1, heads, 4)) if keeps else ([1, 0, 2, 3], (heads, 3, 1, 4))
+    moved = b.add("Transpose", [four], "moved", shape, perm=perm)
+    flat = b.add(
+        "Reshape", [moved, b.constant("flat", np.array([3, 4 * heads], np.int64))], "flat", (3, 4 * heads)
+    )
+    model = b.build(b.add("Neg", [flat], "after", (3, 4 * heads)))
+    fed = feeds(model, 1)
+    want = run(model, *fed)[0]
+    assert FoldLoneSoftmax()(model).modified
+    assert (op_types(model) == ["Neg"]) == (keeps or heads == 1)
+    np.testing.assert_array_equal(run(model, *fed)[0], want)
