@@ -28,6 +28,12 @@ EXACT = frozenset(
 library computes its own way."""
 
 
+def is_exact(node: onnx.NodeProto) -> bool:
+    """Whether every program computes the bits of a node of standard ONNX: it is one of `EXACT`, or copies pixels."""
+    copies = node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
+    return node.op_type in EXACT or copies
+
+
 @dataclass(frozen=True)
 class OracleRun:
     """Outputs by name, what each layer read (see `layers.Layer`), and the boxes of each crop by its name."""
@@ -89,7 +95,7 @@ def float_parts(model: onnx.ModelProto, values: Iterable[str]) -> tuple[str, ...
         if node is None or name in seen:
             continue
         seen.add(name)
-        if node.domain == "" and node.op_type not in EXACT:
+        if node.domain == "" and not is_exact(node):
             found.add(node.name or node.output[0])
         waiting += node.input
     return tuple(n for node in model.graph.node if (n := node.name or node.output[0]) in found)

@@ -118,7 +118,9 @@ NETWORK = (
         "CLIFF, HRNet-W48: a body's rotations, shape and camera (SMPL) from a picture and its box",
         _build_cliff_hr48,
         CLIFF_PORTS,
-        _cliff_layout("stage2.0.branches.1.0.conv1", "stage4.2.branches.3.3.conv2", "incre_modules.3.0.conv3"),
+        _cliff_layout(
+            "stage2.0.branches.1.0.conv1", "stage4.2.branches.3.3.conv2", "incre_modules.3.0.conv3"
+        ),
         "encoder.*",
     ),
     _network(

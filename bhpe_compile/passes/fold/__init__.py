@@ -41,5 +41,12 @@ def fold_passes(
         rounding += [QuantizeLinear(), QuantizeDense(ranges)]
     if half:
         rounding.append(HalfResiduals(wide))
-    algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldLinear(), FoldShift(), WriteOutMeans())
+    algebra = (
+        ExplicitPadding(),
+        DropDeadHardtanh(),
+        FoldBatchNorm(),
+        FoldLinear(),
+        FoldShift(),
+        WriteOutMeans(),
+    )
     return [*algebra, RoundConstants(), FoldThreshold(), PackWeights(), *rounding, CleanUp()]
