@@ -1,7 +1,7 @@
-"""A made-up checkpoint of a network, in the layout of the published one: to try every command before there is a real one.
+"""A made-up checkpoint of a network, in the layout of the published one, to try every command with.
 
-Weights are drawn from a seed (convolutions as in arXiv 1502.01852, everything else as torch does); then one pass over two
-embedded pictures measures what every batch norm will see, so that values stay of order one through any depth.
+Weights are drawn from a seed (convolutions as in arXiv 1502.01852, everything else as torch does); then one pass over
+two embedded pictures measures what every batch norm will see, so that values stay of order one through any depth.
 """
 
 from __future__ import annotations
