@@ -24,6 +24,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -326,11 +327,19 @@ def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:
 def _published(
     path: Path, network: Network, layout: Layout, state: Mapping[str, Tensor], choice: Choice | None
 ) -> Imported:
-    ignored = tuple(name for name in state if name.startswith(layout.ignored))
+    globs = [one if "*" in one else f"{one}*" for one in layout.ignored]
+    ignored = tuple(name for name in state if any(fnmatchcase(name, glob) for glob in globs))
     state = {name: value for name, value in state.items() if name not in ignored}
     _check_dtypes(path, state)
     model = blank(network, layout.preset)
-    load_state(model, state, str(path))
+    load_state(model, {n: value for n, value in state.items() if n not in layout.optional}, str(path))
+    for name in state.keys() & set(layout.optional):
+        own = model.get_buffer(name)
+        if state[name].shape != own.shape:
+            shapes = f"{tuple(state[name].shape)}, the network needs {tuple(own.shape)}"
+            raise InputError(f"{path}: {name} has shape {shapes}")
+        check_finite({name: state[name]}, str(path))
+        own.copy_(state[name])
     interface = (choice or Choice(network, layout.preset)).interface(layout.preset)
     return Imported(model, network, layout.preset, interface, None, state, PUBLIC, str(path), ignored)
 
@@ -343,6 +352,10 @@ def blank(network: Network, preset: str) -> nn.Module:
     model.load_state_dict(
         zeros, assign=True
     )  # to_empty() imports torch's symbolic shapes, half a second of them
+    for path, buffer in list(model.named_buffers()):
+        if buffer.is_meta:  # no part of the state
+            owner, _, name = path.rpartition(".")
+            model.get_submodule(owner).register_buffer(name, torch.zeros(buffer.shape), persistent=False)
     return model.eval()
 
 

@@ -14,6 +14,7 @@ Source of the convention: BinaryHPE, arXiv 2311.14323, its tables.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks import network as networks
@@ -34,6 +36,7 @@ from bhpe_compile.report.cost import (
     CONVOLUTION,
     FLOAT32,
     LINEAR,
+    PRODUCT,
     TRANSPOSED,
     Costs,
     Layer,
@@ -48,6 +51,10 @@ KINDS: dict[type[nn.Module], str] = {
     nn.ConvTranspose2d: TRANSPOSED,
     nn.Linear: LINEAR,
 }
+
+
+PRODUCTS = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__}
+"""Functions of torch that multiply two matrices."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,44 @@ class _Counter(nn.Module):
         return torch.zeros(()).expand(shape)
 
 
+class _Products(TorchFunctionMode):
+    """Writes down the products of two matrices that the network computes, by the module that computes them."""
+
+    def __init__(self, model: nn.Module, found: list[Layer]) -> None:
+        super().__init__()
+        self._found, self._paths = found, [""]
+        self._calls: Counter[str] = Counter()
+        for path, module in model.named_modules():
+            module.register_forward_pre_hook(lambda *_, path=path: self._paths.append(path))
+            module.register_forward_hook(lambda *_: self._paths.pop() and None)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in PRODUCTS:
+            self._write(args[0], result)
+        return result
+
+    def _write(self, x: Tensor, y: Tensor) -> None:
+        path = f"{self._paths[-1]}.matmul".removeprefix(".")
+        calls = self._calls[path]
+        self._calls[path] += 1
+        self._found.append(
+            Layer(
+                name=f"{path}#{calls}" if calls else path,
+                kind=PRODUCT,
+                precision=FLOAT32,
+                weights=0,
+                macs=y.numel() * x.shape[-1],
+                in_channels=x.shape[-1],
+                out_channels=y.shape[-1],
+                kernel=(1, 1),
+                inputs=x.numel(),
+                outputs=y.numel(),
+                traffic=4 * (x.numel() + y.numel()),
+            )
+        )
+
+
 def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
     if isinstance(layer, nn.Linear):
         return (*x.shape[:-1], layer.out_features)
@@ -196,7 +241,7 @@ def count_network(spec: str) -> Counted:
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
     _fill(model)
-    with torch.no_grad():
+    with torch.no_grad(), _Products(model, layers):
         model(*(torch.zeros(port.shape) for port in choice.interface(preset).inputs))
     placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
     return Counted(network, preset, tuple(placed), parameters, unused)
