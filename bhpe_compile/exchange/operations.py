@@ -278,7 +278,9 @@ def _nearest(r: Recorder, y: Tensor, x: Tensor, *_: Any) -> None:
     """Every pixel becomes a block of pixels, where the factors are whole; others have positions of their own."""
     sizes = zip(y.shape[2:], x.shape[2:], strict=True)
     if any(after % before for after, before in sizes):
-        raise UnsupportedError(f"from {list(x.shape[2:])} to {list(y.shape[2:])} pixels, which is no whole factor")
+        raise UnsupportedError(
+            f"from {list(x.shape[2:])} to {list(y.shape[2:])} pixels, which is no whole factor"
+        )
     scales = torch.tensor([after / before for after, before in zip(y.shape, x.shape, strict=True)])
     more = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     r.emit("Resize", [r.value(x), None, r.value(scales)], y, **more)

@@ -164,6 +164,23 @@ def save_model(
 
     spec: NAME:PRESET of the network.
     """
+    content = model_bytes(model, spec, binarization, suffix=path.suffix, compact=compact, ranges=ranges)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def model_bytes(
+    model: nn.Module,
+    spec: str,
+    binarization: Mapping[str, Any] | None = None,
+    *,
+    suffix: str = ".pt",
+    compact: bool = False,
+    ranges: Ranges | None = None,
+) -> bytes | memoryview:
+    """What `save_model` writes into a file of this suffix."""
     network, _, preset = spec.partition(":")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "network": network, "preset": preset}
@@ -171,18 +188,13 @@ def save_model(
         facts["ranges"] = {path: list(span) for path, span in ranges.items()}
     if compact:
         state, facts["signs"] = compact_state(model, state)
-    content: bytes | memoryview
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         described = {**facts, "binarization": binarization}
-        content = safetensors.torch.save(state, {"facts": json.dumps(described, sort_keys=True)})
-    else:
-        buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
-        torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
-        content = buffer.getbuffer()
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+        packed: bytes = safetensors.torch.save(state, {"facts": json.dumps(described, sort_keys=True)})
+        return packed
+    buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
+    torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
+    return buffer.getbuffer()
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -1,4 +1,4 @@
-"""What SPIN, CLIFF and BEDLAM share: the names of SMPL's joints, in order, their outputs, and how pictures are scaled."""
+"""What SPIN, CLIFF and BEDLAM share: the names of SMPL's joints, in order, outputs, and how pictures are scaled."""
 
 from __future__ import annotations
 

@@ -29,6 +29,12 @@ EXACT = frozenset(
 library computes its own way."""
 
 
+def is_exact(node: onnx.NodeProto) -> bool:
+    """Whether every program computes the bits of a node of standard ONNX: it is one of `EXACT`, or copies pixels."""
+    copies = node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
+    return node.op_type in EXACT or copies
+
+
 ROUNDING = ("FixedPointLinear", "CellMean")
 """Operations of ours that round what they read to a grid."""
 
@@ -90,7 +96,7 @@ class Oracle:
                     found.add(node.name)
             elif node.op_type in ROUNDING:
                 behind = 2 if before else 0
-            elif node.domain == "" and node.op_type not in EXACT:
+            elif node.domain == "" and not is_exact(node):
                 behind = max(before, 1)
             state |= dict.fromkeys(node.output, behind)
         return frozenset(found | {name for name in self.outputs if state.get(name, 0) < 2})
@@ -131,7 +137,7 @@ def float_parts(model: onnx.ModelProto, values: Iterable[str]) -> tuple[str, ...
         if node is None or name in seen:
             continue
         seen.add(name)
-        if node.domain == "" and node.op_type not in EXACT:
+        if node.domain == "" and not is_exact(node):
             found.add(node.name or node.output[0])
         waiting += node.input
     return tuple(n for node in model.graph.node if (n := node.name or node.output[0]) in found)

@@ -1,8 +1,8 @@
 """CLIFF (arXiv 2208.00571) and the networks of BEDLAM (arXiv 2306.16940) as descriptions: a picture and, for all but
 BEDLAM-HMR, where its box was, in; parameters of SMPL or SMPL-X out.
 
-CLIFF's published code is under Apache-2.0, with headers under MIT; BEDLAM's has no licence file. Nothing of them, and no
-weights, are part of this program. The bodies are outside.
+CLIFF's published code is under Apache-2.0, with headers under MIT; BEDLAM's has no licence file. Nothing of them, and
+no weights, are part of this program. The bodies are outside.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ NETWORK = (
         "CLIFF, HRNet-W48: a body's rotations, shape and camera (SMPL) from a picture and its box",
         _build_cliff_hr48,
         CLIFF_PORTS,
-        _cliff_layout("stage2.0.branches.1.0.conv1", "stage4.2.branches.3.3.conv2", "incre_modules.3.0.conv3"),
+        _cliff_layout(
+            "stage2.0.branches.1.0.conv1", "stage4.2.branches.3.3.conv2", "incre_modules.3.0.conv3"
+        ),
         "encoder.*",
     ),
     _network(

@@ -70,12 +70,12 @@ class FoldLinear(Pass[ir.Model]):
 
 def _is_layer(node: ir.Node) -> bool:
     """Whether `node` is a linear layer with trained weights, stored by output."""
-    parameters = [array_of(value) for value in node.inputs[1:]]
+    if (node.domain, node.op_type) != ("", "Gemm") or layer_of(node) is None:
+        return False
+    weight, *bias = (array_of(value) for value in node.inputs[1:])
     return (
-        (node.domain, node.op_type) == ("", "Gemm")
-        and layer_of(node) is not None
-        and all(one is not None for one in parameters)
-        and (len(parameters) < 2 or np.size(parameters[1]) == np.shape(parameters[0])[0])
+        weight is not None
+        and all(one is not None and one.size == len(weight) for one in bias)
         and (integer(node, "transA"), integer(node, "transB")) == (0, 1)
         and all(node.attributes[a].as_float() == 1 for a in ("alpha", "beta") if a in node.attributes)
     )

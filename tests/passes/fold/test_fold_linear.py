@@ -40,8 +40,7 @@ def regressor() -> ir.Model:
 
     def call(name: str, value: ir.Value, call: int) -> ir.Value:
         rows = (1, len(array(parameters[name][0])))
-        out = b.layer("Gemm", [value, *parameters[name]], f"{name}#{call}" if call else name, rows, transB=1)
-        return out
+        return b.layer("Gemm", [value, *parameters[name]], f"{name}#{call}" if call else name, rows, transB=1)
 
     for i in range(2):
         hidden = call("fc2", call("fc1", x, i), i)
