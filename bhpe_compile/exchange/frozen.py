@@ -267,6 +267,12 @@ def _gemm(node: ir.Node, given: Values) -> Tensor:
     return product if c is None else product + c
 
 
+def _layer_norm(node: ir.Node, given: Values) -> Tensor:
+    x, weight, bias = (*given, _NONE)[:3]
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    return functional.layer_norm(x, x.shape[integer(node, "axis", -1) :], weight, bias, epsilon)
+
+
 def _quantize(node: ir.Node, given: Values) -> Tensor:
     x, step, zero = given
     axis = integer(node, "axis", 1)
@@ -319,18 +325,23 @@ TABLE: dict[tuple[str, str], Emit] = {
     ),
     ("", "Abs"): _plain(torch.abs),
     ("", "Add"): _plain(torch.add),
+    ("", "ArgMax"): lambda node, given: given[0].argmax(
+        integer(node, "axis"), bool(integer(node, "keepdims", 1))
+    ),
     ("", "Atan"): _plain(torch.atan),
     ("", "Cast"): lambda node, given: given[0].to(DTYPES[ir.DataType(integer(node, "to"))]),
     ("", "Clip"): _clip,
     ("", "Concat"): lambda node, given: torch.cat(given, integer(node, "axis")),
     ("", "DequantizeLinear"): _dequantize,
     ("", "Div"): _plain(torch.div),
+    ("", "Erf"): _plain(torch.erf),
     ("", "Expand"): _plain(lambda x, shape: x * torch.ones(shape.tolist(), dtype=x.dtype)),
     ("", "Floor"): _plain(torch.floor),
     ("", "Gather"): _gather,
     ("", "Gemm"): _gemm,
     ("", "Greater"): _plain(torch.gt),
     ("", "Identity"): _plain(lambda x: x),
+    ("", "LayerNormalization"): _layer_norm,
     ("", "Less"): _plain(torch.lt),
     ("", "MatMul"): _plain(torch.matmul),
     ("", "Max"): lambda _, given: reduce(torch.maximum, given),

@@ -156,8 +156,8 @@ VECTORS static void sample(const uint8_t *pixels, int32_t bytes, int32_t width, 
 }
 
 static void tell_box(const box_entry *entry, const box_in_frame *box, double size, int32_t width, int32_t height,
-                     float *out) {
-  double f = sqrt((double)width * width + (double)height * height); /* the focal length, as it is not known */
+                     double focal, float *out) {
+  double f = focal > 0 ? focal : sqrt((double)width * width + (double)height * height);
   out[0] = (float)(entry->centre * (box->x + box->w / 2 - (double)width / 2) / f);
   out[1] = (float)(entry->centre * (box->y + box->h / 2 - (double)height / 2) / f);
   out[2] = (float)((size - entry->size_offset * f) / (entry->size_scale * f));
@@ -187,7 +187,7 @@ static int32_t set_frame(bhpe_model *model, const uint8_t *pixels, int32_t bytes
   }
   for (uint32_t i = 0; i < bhpe_program.boxes; i++) {
     bhpe_get_input(model, bhpe_program.box[i].input, &input);
-    tell_box(&bhpe_program.box[i], &person, size, width, height, input.data);
+    tell_box(&bhpe_program.box[i], &person, size, width, height, *focal_of(model), input.data);
   }
   return BHPE_OK;
 }
@@ -200,6 +200,13 @@ int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int
 int32_t bhpe_set_frame_rgba(bhpe_model *model, const uint8_t *rgba, int32_t width, int32_t height, int64_t stride,
                             const double *box, bhpe_frame *frame) {
   return set_frame(model, rgba, RGBA, width, height, stride, box, frame);
+}
+
+int32_t bhpe_set_focal(bhpe_model *model, double focal) {
+  if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_focal: the model is NULL", NULL);
+  if (!isfinite(focal) || focal < 0) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_focal: not a focal length in pixels", NULL);
+  *focal_of(model) = focal;
+  return BHPE_OK;
 }
 
 void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y) {

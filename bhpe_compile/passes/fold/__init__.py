@@ -11,9 +11,13 @@ from bhpe_compile.passes.fold.clean_up import CleanUp
 from bhpe_compile.passes.fold.drop_dead_hardtanh import DropDeadHardtanh
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
 from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
+from bhpe_compile.passes.fold.fold_constant_features import FoldConstantFeatures
+from bhpe_compile.passes.fold.fold_linear import FoldLinear
+from bhpe_compile.passes.fold.fold_lone_softmax import FoldLoneSoftmax
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
+from bhpe_compile.passes.fold.mean_of_cells import MeanOfCells
 from bhpe_compile.passes.fold.pack_weights import PackWeights
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
@@ -37,8 +41,17 @@ def fold_passes(
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
-        rounding += [QuantizeLinear(), QuantizeDense(ranges)]
+        rounding += [QuantizeLinear(), MeanOfCells(), QuantizeDense(ranges)]
     if half:
         rounding.append(HalfResiduals(wide))
-    algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())
-    return [*algebra, RoundConstants(), FoldThreshold(), PackWeights(), *rounding, CleanUp()]
+    constants = (FoldLoneSoftmax(), FoldConstantFeatures())
+    algebra = (
+        ExplicitPadding(),
+        DropDeadHardtanh(),
+        FoldBatchNorm(),
+        FoldLinear(),
+        FoldShift(),
+        WriteOutMeans(),
+    )
+    exact = (RoundConstants(), FoldThreshold(), PackWeights())
+    return [*constants, *algebra, *exact, *rounding, CleanUp()]
