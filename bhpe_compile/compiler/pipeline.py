@@ -328,7 +328,7 @@ class Compilation:
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
             half, wide = self._half_maps(model)
-            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
+            self._rewrite(fold_passes(rounding.ranges, half, wide, rounding.steps), model)
         return model
 
     def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:
@@ -376,6 +376,10 @@ class Compilation:
         from bhpe_compile.exchange.runtime import Runner
 
         return Runner(self.onnx_bytes)
+
+    def original_outputs(self, feeds: Inputs) -> dict[str, NDArray[Any]] | None:
+        """What the file itself computes, in a program that is not ours; None where no other runs it."""
+        return None
 
     @property
     def onnx_bytes(self) -> bytes:

@@ -27,21 +27,26 @@ from bhpe_compile.passes.fold.write_out_means import WriteOutMeans
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bhpe_compile.exchange.scales import Steps
     from bhpe_compile.networks.layers.rounding import Ranges
 
 
 def fold_passes(
-    ranges: Ranges | None = None, half: bool = False, wide: Mapping[str, float] | None = None
+    ranges: Ranges | None = None,
+    half: bool = False,
+    wide: Mapping[str, float] | None = None,
+    steps: Steps | None = None,
 ) -> list[Pass[ir.Model]]:
     """The passes of this storey, in order. What a layer multiplies and adds is computed here once, and copied from then
     on: ONNX Runtime and every kernel read the same numbers.
 
     ranges: calibrated ranges of what convolutions that are not binary read; None leaves those layers float.
+    steps: those of the weights that a file has in 8 bits already; layers without them stay float then. None: ours.
     half: keep residuals in float16, but for the values that `wide` names.
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
-        rounding += [QuantizeLinear(), MeanOfCells(), QuantizeDense(ranges)]
+        rounding += [QuantizeLinear(steps), MeanOfCells(), QuantizeDense(ranges, steps)]
     if half:
         rounding.append(HalfResiduals(wide))
     constants = (FoldLoneSoftmax(), FoldConstantFeatures())
