@@ -22,7 +22,7 @@ from bhpe_compile.kernels.crop import Crop
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
 from bhpe_compile.kernels.depthwise_conv import DepthwiseConv2d
-from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.epilogue import Epilogue, Levels, Residual
 from bhpe_compile.kernels.fixed_point import FixedPointLinear, FixedPointSplit
 from bhpe_compile.kernels.heat_maps import HeatMap, SoftArgmax
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
@@ -55,6 +55,7 @@ __all__ = [
     "Int8ConvTranspose2d",
     "Int8DepthwiseConv2d",
     "Kernel",
+    "Levels",
     "Logistic",
     "MaxPool2d",
     "PackBits",

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.epilogue import Epilogue, Levels, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
+from bhpe_compile.kernels.levels_tir import level_of, looked_up, nothing, shift_of
 from bhpe_compile.kernels.tir import (
     Buffers,
     Expr,
     Share,
     T,
+    cast,
     chunks,
     clip_halves,
     dtype_of,
@@ -27,6 +29,7 @@ from bhpe_compile.kernels.tir import (
     load_floats,
     local,
     maximum,
+    minimum,
     ramp,
     splat,
     store,
@@ -129,6 +132,33 @@ class EpilogueEmitter:
         """What the kernel does once, before the first `finish`."""
         if self.epilogue.bits:
             self.bits.clear(share)
+        if self.epilogue.levels is not None:
+            self._clear_levels(self.epilogue.levels, share)
+
+    def _clear_levels(self, use: Levels, share: Share) -> None:
+        """Level zero where `finish` writes none: the border, and pixels behind the last column."""
+        out, zero = self.buffers["levels"], self.buffers["requantization"][1]
+        border, rows = nothing(zero, self.isa), self.height + 2 * use.border
+        row, left = use.stored_width * self.channels, use.border * self.channels
+        right = row - left - self.width * self.channels
+        if not left and not right:
+            return
+
+        def beside_the_map(base: Expr) -> None:
+            for start, count in ((base, left), (base + (row - right), right)):
+                if count:
+                    fill(out, start, count, border)
+
+        with share.loop(self.batch * rows) as r:
+            if not use.border:
+                beside_the_map(r * row)
+                return
+            y = T.truncmod(r, rows)
+            with T.If(T.bitwise_or(y < use.border, y >= use.border + self.height)):
+                with T.Then():
+                    fill(out, r * row, row, border)
+                with T.Else():
+                    beside_the_map(r * row)
 
     def vectors(self, count: int) -> list[tuple[int, int]]:
         """Offsets and widths in which `count` channels from a vector's start on are finished."""
@@ -168,10 +198,29 @@ class EpilogueEmitter:
             store(value, 0, lanes, result)
             positive = value[every] > f32(0, lanes)
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
+        elif use.activation == "clip":
+            low, high = (splat(self.buffers["limits"][end], lanes) for end in (0, 1))
+            result = minimum(maximum(result, low, lanes, self.isa), high, lanes, self.isa)
+        elif use.activation == "table":
+            zero, step, out_zero = (self.buffers["grid"][k] for k in range(3))
+            level = level_of(result, zero, lanes, self.isa)
+            found = local(lanes, "uint8")
+            store(found, 0, lanes, looked_up(self.buffers["table"], level, lanes, self.isa))
+            if use.levels is not None and use.levels.of_table:
+                self._store_levels(use.levels, n, y, x, c, lanes, cast("int32", lanes, found[every]))
+                if not (use.store or use.bits):
+                    return
+            moved = cast("float32", lanes, cast("int32", lanes, found[every])) - splat(out_zero, lanes)
+            result = uncontracted(moved * splat(step, lanes), lanes)
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
             result = result + load_floats(self.buffers["shortcut"], at, lanes, self.isa)
         store(value, 0, lanes, result)
+        if use.levels is not None and not use.levels.of_table:
+            step, zero = self.buffers["requantization"][0], self.buffers["requantization"][1]
+            steps = value[every] / splat(step, lanes) if use.levels.divides else value[every]
+            shift = shift_of(zero, self.isa)
+            self._store_levels(use.levels, n, y, x, c, lanes, level_of(steps, zero, lanes, self.isa, shift), True)
         if self._signs_from_halves(lanes):
             halves = local(lanes, "int16")
             store(halves, 0, lanes, halves_by_fours(value[every], lanes, self.isa))
@@ -183,6 +232,17 @@ class EpilogueEmitter:
         if use.bits:
             threshold = f32(0, lanes) if use.bits_at_zero else channel("threshold")
             self.bits.write(n, y, x, c, lanes, value[every] >= threshold)
+
+    def _store_levels(
+        self, use: Levels, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, level: Expr, shifted: bool = False
+    ) -> None:
+        """Write int32 levels c .. c+lanes-1 of a pixel; `shifted`: as memory holds them."""
+        shift = shift_of(self.buffers["requantization"][1], self.isa)
+        if shift is not None and not shifted:
+            level = level - splat(T.Cast("int32", shift), lanes)
+        row = n * (self.height + 2 * use.border) + y + use.border
+        at = (row * use.stored_width + x + use.border) * self.channels + c
+        store(self.buffers["levels"], at, lanes, cast(self.isa.int8.dtype, lanes, level))
 
     def _signs_from_halves(self, lanes: int) -> bool:
         """Whether bits are read off float16 that are stored anyway: a rounded number keeps its sign, and half of the

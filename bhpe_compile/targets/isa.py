@@ -97,7 +97,7 @@ class VectorIsa:
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
-    result); `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
+    result); `permute` takes bytes from two registers by the seven bits of each byte of a third; `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -115,6 +115,7 @@ class VectorIsa:
     half: Literal["vector", "four", "none"] = "vector"
     widen: str | None = None
     smaller: str | None = None
+    permute: str | None = None
     short_tile: tuple[int, int] | None = None
     clip_halves: bool = False
     widening_doubles: bool = False
@@ -207,9 +208,10 @@ AVX512 = VectorIsa(
     int8=VPDPBUSD,
     dense_tile=(6, 4),
     smaller="llvm.x86.avx512.mask.range.ps.512",
+    permute="llvm.x86.avx512.vpermi2var.qi.512",
     depthwise=MADD512,
 )
-"""512-bit vectors with VPOPCNTDQ and VNNI."""
+"""512-bit vectors with VPOPCNTDQ, VNNI and VBMI."""
 
 AVX2 = VectorIsa(
     "avx2",
