@@ -28,7 +28,9 @@ from bhpe_compile.kernels.heat_maps import HeatMap, SoftArgmax
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
 from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
 from bhpe_compile.kernels.int8_depthwise import Int8DepthwiseConv2d
+from bhpe_compile.kernels.join_channels import JoinChannels
 from bhpe_compile.kernels.kernel import Kernel, Parameter
+from bhpe_compile.kernels.map_mean import MapMean
 from bhpe_compile.kernels.max_pool import MaxPool2d
 from bhpe_compile.kernels.pack_bits import PackBits
 from bhpe_compile.kernels.quantize import Quantize
@@ -54,9 +56,11 @@ __all__ = [
     "Int8Conv2d",
     "Int8ConvTranspose2d",
     "Int8DepthwiseConv2d",
+    "JoinChannels",
     "Kernel",
     "Levels",
     "Logistic",
+    "MapMean",
     "MaxPool2d",
     "PackBits",
     "Parameter",

@@ -227,6 +227,16 @@ def _cell_mean(node: ir.Node) -> Kernel:
     return k.CellMean(**_map_sizes(node))
 
 
+def _map_mean(node: ir.Node) -> Kernel:
+    return k.MapMean(**_map_sizes(node), flat=len(g.shape_of(node.outputs[0])) == 2)
+
+
+def _join_channels(node: ir.Node) -> Kernel:
+    values = [g.operands_of(node)[role] for role in g.roles(node)]
+    batch, height, width, _ = g.shape_of(values[0])
+    return k.JoinChannels(batch * height * width, tuple(g.shape_of(value)[3] for value in values), (batch, height, width))
+
+
 def _logistic(node: ir.Node) -> Kernel:
     return k.Logistic(g.shape_of(g.operands_of(node)["x"]))
 
@@ -291,7 +301,9 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
     "Int8DepthwiseConv2d": _int8_depthwise,
+    "JoinChannels": _join_channels,
     "Logistic": _logistic,
+    "MapMean": _map_mean,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,
     "Quantize": _quantize,
