@@ -24,7 +24,10 @@ FAR = 512.0
 """A level that no zero point brings back into 0 .. 255."""
 
 PERMUTED = 64
-"""Bytes of a register that a byte permutation takes."""
+"""Bytes of a register that is packed or permuted."""
+
+MOST = 2.0**30
+"""A level beyond all others that is still an int32: larger floats become the least one."""
 
 
 def level_of(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, shift: Expr | None = None) -> Expr:
@@ -58,13 +61,43 @@ def nothing(zero: Expr, isa: VectorIsa) -> Expr:
     return T.Cast(isa.int8.dtype, 0 if shift is None else zero - T.float32(shift))
 
 
+def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """clip(rint(value) + zero, 0, 255) as uint8, of float32 values in steps; zero a float32 scalar."""
+    packing = isa.packing
+    if packing is None or lanes != PERMUTED:
+        return cast("uint8", lanes, level_of(value, zero, lanes, isa))
+    quarter, half = lanes // 4, lanes // 2
+    held, words = local(lanes, "float32"), local(lanes, "int16")
+    store(held, 0, lanes, minimum(value, f32(MOST, lanes), lanes, isa))
+    whole = [
+        T.call_llvm_pure_intrin(
+            dtype_of("int32", quarter),
+            packing.whole,
+            *(held[ramp(k * quarter, quarter)], splat(T.int32(0), quarter), T.int16(-1), T.int32(4)),
+        )
+        for k in range(4)
+    ]
+    moved = splat(T.Cast("int16", zero), half)
+    for k in range(2):
+        pair = T.call_llvm_pure_intrin(dtype_of("int16", half), packing.words, whole[2 * k], whole[2 * k + 1])
+        added = T.call_llvm_pure_intrin(dtype_of("int16", half), packing.add, pair, moved)
+        store(words, k * half, half, added)
+    both = (words[ramp(k * half, half)] for k in range(2))
+    bytes_of = T.call_llvm_pure_intrin(dtype_of("int8", lanes), packing.bytes, *both)
+    # each quarter holds four levels of every register: fours, transposed
+    fours = local(quarter, "int32")
+    store(fours, 0, quarter, T.reinterpret(dtype_of("int32", quarter), bytes_of))
+    order = [4 * (i % 4) + i // 4 for i in range(quarter)]
+    return T.reinterpret(dtype_of("uint8", lanes), T.Shuffle([fours[ramp(0, quarter)]], order))
+
+
 def looked_up(table: Any, level: Expr, lanes: int, isa: VectorIsa) -> Expr:
-    """table[level], uint8 of a table of 256, for int32 levels 0 .. 255."""
+    """table[level], of a table of 256 bytes, for uint8 levels."""
     if not isa.permute or lanes == 1:
-        return table[level]
+        return table[cast("int32", lanes, level)]
     # a permutation chooses among two registers by seven bits, the eighth between two permutations
     held = local(PERMUTED, "uint8")
-    store(held, 0, lanes, cast("uint8", lanes, level))
+    store(held, 0, lanes, level)
     index = T.reinterpret(dtype_of("int8", PERMUTED), held[ramp(0, PERMUTED)])
     parts = [T.reinterpret(dtype_of("int8", PERMUTED), table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)]
     low, high = (

@@ -17,6 +17,8 @@ ORDER = {
     "pack-weights": (("folded norms",), ("packed weights",)),
     "quantize-linear": (("folded norms",), ()),
     "quantize-dense": (("folded norms", "explicit padding"), ()),
+    "level-tables": (("folded norms",), ()),
+    "whole-steps": ((), ()),
     "half-residuals": (("packed weights",), ()),
     "clean-up": ((), ()),
 }
@@ -24,9 +26,13 @@ ORDER = {
 
 
 def test_names_needs_and_promises() -> None:
-    assert {one.name: (one.requires, one.ensures) for one in fold_passes({}, half=True)} == ORDER
-    assert [one.name for one in fold_passes({}, half=True)] == list(ORDER)
-    rounding = {"quantize-linear", "quantize-dense", "half-residuals"}
+    every = fold_passes({}, half=True, imported=True)
+    assert {one.name: (one.requires, one.ensures) for one in every} == ORDER
+    assert [one.name for one in every] == list(ORDER)
+    untrained = {"level-tables", "whole-steps"}
+    trained = [one.name for one in fold_passes({}, half=True)]
+    assert trained == [name for name in ORDER if name not in untrained]
+    rounding = untrained | {"quantize-linear", "quantize-dense", "half-residuals"}
     assert [one.name for one in fold_passes()] == [name for name in ORDER if name not in rounding]
 
 
