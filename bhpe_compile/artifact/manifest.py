@@ -27,7 +27,7 @@ from bhpe_compile.targets.target import Target
 MANIFEST = "manifest.json"
 FORMAT = "bhpe-artifact"
 FORMAT_VERSION = 2
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 WEIGHTS = "weights.bin"
 LIBRARIES = ("model.so", "model.wasm")

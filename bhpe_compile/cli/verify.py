@@ -220,6 +220,12 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
         if len(result.float_parts) > 1
         else result.float_parts[0]
     )
+    if layers and not result.differing:
+        return [
+            ("equal", f"all {layers} layers: every sign and level, bit for bit"),
+            ("float parts", f"{parts}: no two programs compute them to the bit"),
+            ("largest difference", f"{largest}, behind the float parts"),
+        ]
     return [
         ("float layers", f"{parts}: no two programs compute them to the bit; --scheme int8 or bidrn does"),
         *([("differ", f"{differ}, because of them")] if result.values else []),

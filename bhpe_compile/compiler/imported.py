@@ -45,6 +45,7 @@ class OnnxCompilation(Compilation):
     """
 
     uses_torch: ClassVar[bool] = False
+    imported: ClassVar[bool] = True
     attributes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "load": ("network",),
         "binarize": ("network",),

@@ -48,6 +48,12 @@ class Runner:
         """The outputs by name."""
         return dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True))
 
+    def pictures(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The same for inputs of several pictures, [N, ...] in place of [1, ...]."""
+        count = len(next(iter(feeds.values())))
+        runs = [self.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
+        return {name: np.concatenate([run[name] for run in runs]) for name in self._names}
+
 
 def run_model(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The outputs of a model, by name, from its inputs by name."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.artifact.manifest import is_imported
-from bhpe_compile.check.verify.compare import allowed, differences, unit_of
+from bhpe_compile.check.verify.compare import allowed, differences, shortfall, unit_of
 from bhpe_compile.check.verify.oracle import Oracle, OracleRun
 from bhpe_compile.exchange.runtime import relative_differences
 from bhpe_compile.networks.interface import Interface
@@ -200,7 +200,7 @@ class _Findings:
             self.differing, self.values = self.differing + differ, self.values + want.size
             if differ:
                 self.wrong.add(step.layer)
-                if self.strict:
+                if step.layer in self.oracle.settled:
                     what = "signs" if layer.kind == "binary" else "levels"
                     where = tuple(int(i) for i in np.argwhere(got != want)[0])
                     self.blame(
@@ -214,6 +214,8 @@ class _Findings:
             forced |= _boxes_of_crops(session, wanted)
             outputs = session.execute(feeds, forced=forced).outputs if forced else outputs
         gaps = differences(self.interface, outputs, wanted.outputs)
+        for name, scores in wanted.scores.items():
+            gaps[name] = shortfall(outputs[name], scores)
         for name, gap in gaps.items():
             self.gaps[name] = max(gap, self.gaps.get(name, 0.0))
         self._judge(picture, gaps)
@@ -236,11 +238,16 @@ class _Findings:
 
     def _judge(self, picture: str, gaps: Mapping[str, float]) -> None:
         for name, gap in gaps.items():
-            if gap <= allowed(self.interface.output(name), self.strict):
+            if gap <= self.tolerance(name):
                 continue
             self.blame(
                 f"{picture}, output {name}: off by {gap:.3g} {unit_of(self.interface.output(name))}".rstrip()
             )
+
+    def tolerance(self, name: str) -> float:
+        """What an output may be off by."""
+        exact = bool(self.oracle.layers) and name in self.oracle.settled
+        return allowed(self.interface.output(name), exact)
 
     def result(self, artefact: str, executed: str) -> VerificationResult:
         """What was found."""
@@ -268,7 +275,7 @@ class _Findings:
             float_parts=self.oracle.float_parts,
             max_abs_error=max(self.gaps.values(), default=0.0),
             outputs=dict(self.gaps),
-            tolerances={name: allowed(self.interface.output(name), self.strict) for name in self.gaps},
+            tolerances={name: self.tolerance(name) for name in self.gaps},
             largest_output=worst,
             largest_unit=unit_of(self.interface.output(worst)) if worst else "",
             remade=self.remade,

@@ -44,7 +44,8 @@ class QuantizeLinear(Pass[ir.Model]):
 
     name: ClassVar[str] = "quantize-linear"
     summary: ClassVar[str] = "compute linear layers with 8-bit weights and fixed-point inputs"
-    requires: ClassVar[tuple[str, ...]] = ("folded norms",)
+    requires: ClassVar[tuple[str, ...]] = ("folded norms", "merged linear layers")
+    ensures: ClassVar[tuple[str, ...]] = ("fixed-point linear layers",)
 
     def __init__(self, steps: Steps | None = None) -> None:
         self.steps = steps

@@ -7,6 +7,7 @@
     ConvTranspose                            -> DenseConvTranspose2d
     Int8Conv2d, Int8ConvTranspose2d          -> the kernels of that name; so does Int8DepthwiseConv2d
     MaxPool                                  -> MaxPool2d
+    GlobalAveragePool, ReduceMean over a map -> MapMean
     operators between heat maps and crops    -> kernels of their own (`select_maps.py`)
     FixedPointLinear                         -> FixedPointSplit, FixedPointLinear (`select_linear.py`)
 
@@ -44,6 +45,18 @@ def is_depthwise(node: ir.Node, channels: int) -> bool:
         node.op_type == "Conv"
         and 1 < channels == g.integer(node, "group", 1) == g.shape_of(node.outputs[0])[1]
     )
+
+
+def _is_map_mean(node: ir.Node) -> bool:
+    """Whether a node takes the mean over all pixels of maps of floats."""
+    if node.outputs[0].dtype not in (None, ir.DataType.FLOAT) or len(g.shape_of(node.inputs[0])) != 4:
+        return False
+    if node.op_type == "GlobalAveragePool":
+        return True
+    if node.op_type != "ReduceMean":
+        return False
+    axes = g.array_of(node.inputs[1]) if len(node.inputs) > 1 else np.array(g.integers(node, "axes", ()))
+    return axes is not None and sorted(int(one) % 4 for one in axes.reshape(-1)) == [2, 3]
 
 
 class NoKernelError(Exception):
@@ -116,6 +129,9 @@ class SelectKernels(Pass[ir.Model]):
             raise NoKernelError("its weights are computed at run time")
         if key == "MaxPool":
             return self._max_pool(node)
+        if _is_map_mean(node):
+            x = node.inputs[0]
+            return g.kernel_node("MapMean", node.name or "", {"x": x} if x else {}, {"out": self._out(node)}, {})
         return None
 
     @staticmethod
