@@ -140,8 +140,8 @@ FIRST = ("joints",)
 """What people ask for first."""
 
 UNTRAINED = (
-    "The network was not trained in its binary form: its accuracy is lost. Train it with distill, or compile with "
-    "--scheme int8."
+    "The network was not trained in its binary form: its accuracy is lost. Train it (a checkpoint: with "
+    "distill), or compile with --scheme int8."
 )
 
 
