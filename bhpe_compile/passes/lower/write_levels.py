@@ -75,9 +75,7 @@ class WriteLevels(Pass[ir.Model]):
         operands, facts = g.operands_of(node), g.facts_of(node)
         of_table = False
         if g.text(node, "activation") == "table" and "shortcut" not in operands:
-            of_table = _tabulate(
-                graph, node, operands, step, zero, floats or g.result(node, "bits") is not None
-            )
+            of_table = _tabulate(graph, node, operands, step, zero, floats or g.result(node, "bits") is not None)
         operands["requantization"] = g.constant(
             graph, f"{node.name}.requantization", np.array([step, zero], np.float32)
         )
