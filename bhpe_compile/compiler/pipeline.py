@@ -84,6 +84,8 @@ class Compilation:
     """
 
     uses_torch: ClassVar[bool] = True
+    imported: ClassVar[bool] = False
+    """Whether the network is a file of anybody's, which nobody trained to be rounded."""
     attributes: ClassVar[Mapping[str, tuple[str, ...]]] = ATTRIBUTES
 
     def __init__(
@@ -328,7 +330,8 @@ class Compilation:
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
             half, wide = self._half_maps(model)
-            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
+            passes = fold_passes(rounding.ranges, half, wide, rounding.steps, self.imported)
+            self._rewrite(passes, model)
         return model
 
     def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:
@@ -376,6 +379,10 @@ class Compilation:
         from bhpe_compile.exchange.runtime import Runner
 
         return Runner(self.onnx_bytes)
+
+    def original_outputs(self, feeds: Inputs) -> dict[str, NDArray[Any]] | None:
+        """What the file itself computes, in a program that is not ours; None where no other runs it."""
+        return None
 
     @property
     def onnx_bytes(self) -> bytes:

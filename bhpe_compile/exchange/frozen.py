@@ -166,9 +166,18 @@ def _int8(node: ir.Node, given: Values) -> Tensor:
     levels = (torch.round(x / step) + zero).clamp(0, 255) - zero.to(torch.float32)
     transposed = node.op_type == "Int8ConvTranspose2d"
     convolve: Callable[..., Tensor] = functional.conv_transpose2d if transposed else functional.conv2d
-    geometry = {"stride": integers(node, "strides", (1, 1)), "padding": _padding(node)}
+    geometry: dict[str, Any] = {"stride": integers(node, "strides", (1, 1)), "padding": _padding(node)}
+    if node.op_type == "Int8DepthwiseConv2d":
+        geometry["groups"] = integer(node, "group", 1)
     dot = convolve(levels.to(weight.dtype), weight, None, **geometry).float()
     return dot * _column(scale) + _column(bias)
+
+
+def _level_table(node: ir.Node, given: Values) -> Tensor:
+    x, step, zero, table, out_step, out_zero = given
+    levels = (torch.round(x / step) + zero).clamp_(0, 255)
+    found: Tensor = (table[levels.to(torch.int64)].float() - out_zero.float()) * out_step
+    return found
 
 
 def _padding(node: ir.Node) -> tuple[int, int]:
@@ -307,7 +316,8 @@ def _plain(of: Callable[..., Tensor]) -> Emit:
 
 TABLE: dict[tuple[str, str], Emit] = {
     **{(DOMAIN, f"PackedBinary{kind}"): _binary for kind in ("Conv2d", "ConvTranspose2d", "Linear")},
-    **{(DOMAIN, kind): _int8 for kind in ("Int8Conv2d", "Int8ConvTranspose2d")},
+    **{(DOMAIN, kind): _int8 for kind in INT8},
+    (DOMAIN, "LevelTable"): _level_table,
     (DOMAIN, "AveragePool2x2"): _pool2x2,
     (DOMAIN, "ChannelAffine"): _plain(lambda x, scale, bias: x * scale + bias),
     (DOMAIN, "CellMean"): _plain(torch.ops.bhpe.cell_mean),

@@ -58,3 +58,14 @@ class Runner:
 def run_model(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The outputs of a model, by name, from its inputs by name."""
     return Runner(content).run(feeds)
+
+
+def relative_differences(
+    got: Mapping[str, NDArray[Any]], want: Mapping[str, NDArray[Any]]
+) -> dict[str, float]:
+    """Largest difference of every output of `want`, as a part of its largest value."""
+    return {
+        name: float(np.abs(np.subtract(got[name], array, dtype=np.float64)).max(initial=0))
+        / max(float(np.abs(array.astype(np.float64)).max(initial=0)), 1e-30)
+        for name, array in want.items()
+    }

@@ -90,7 +90,7 @@ def _drop_detour(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _keeps_order(node: ir.Node) -> bool:
-    """Whether the numbers that `node` returns stand in memory as those that it reads: it moves axes of length 1 only."""
+    """Whether `node` leaves the numbers in the order in which they stand: it moves axes of length 1 only."""
     if node.op_type != "Transpose":
         return node.op_type == "Reshape"
     shape = shape_of(node.inputs[0])

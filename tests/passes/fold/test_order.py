@@ -21,6 +21,8 @@ ORDER = {
     "quantize-linear": (("folded norms", "merged linear layers"), ("fixed-point linear layers",)),
     "mean-of-cells": (("fixed-point linear layers",), ()),
     "quantize-dense": (("folded norms", "explicit padding"), ()),
+    "level-tables": (("folded norms",), ()),
+    "whole-steps": ((), ()),
     "half-residuals": (("packed weights",), ()),
     "clean-up": ((), ()),
 }
@@ -28,9 +30,13 @@ ORDER = {
 
 
 def test_names_needs_and_promises() -> None:
-    assert {one.name: (one.requires, one.ensures) for one in fold_passes({}, half=True)} == ORDER
-    assert [one.name for one in fold_passes({}, half=True)] == list(ORDER)
-    rounding = {"quantize-linear", "mean-of-cells", "quantize-dense", "half-residuals"}
+    every = fold_passes({}, half=True, imported=True)
+    assert {one.name: (one.requires, one.ensures) for one in every} == ORDER
+    assert [one.name for one in every] == list(ORDER)
+    untrained = {"level-tables", "whole-steps"}
+    trained = [one.name for one in fold_passes({}, half=True)]
+    assert trained == [name for name in ORDER if name not in untrained]
+    rounding = untrained | {"quantize-linear", "mean-of-cells", "quantize-dense", "half-residuals"}
     assert [one.name for one in fold_passes()] == [name for name in ORDER if name not in rounding]
 
 
