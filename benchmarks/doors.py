@@ -55,6 +55,9 @@ BEST = ("ort_int8", "openvino_int8")
 SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "ours_avx2": ("x86", "int8")}
 """Target and scheme of our sides."""
 
+QDQ_SIDES = ("ort_int8", "openvino_int8", "openvino_avx2")
+"""Those that run the QDQ file."""
+
 AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 """What holds OpenVINO to AVX2, as it is read once a process."""
 
@@ -90,8 +93,6 @@ def runner(side: str, path: Path, port: str, example: Array) -> Callable[[], Arr
         from bhpe_compile.runtime import Model
 
         model = Model(path)
-        name = model.input_names[0] if hasattr(model, "input_names") else None
-        del name
         return lambda: next(iter(model.run(example).values()))
     if side.startswith("openvino"):
         run = openvino_run(path)
@@ -105,7 +106,7 @@ def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) 
     example = np.load(folder / f"{door}.npy")
     files = {side: folder / f"{door}-{side}" for side in sides}
     files |= {"ort_fp32": folder / f"{door}.onnx"}
-    files |= {side: folder / f"{door}-int8.onnx" for side in sides if side in ("ort_int8", "openvino_int8", "openvino_avx2")}
+    files |= {side: folder / f"{door}-int8.onnx" for side in QDQ_SIDES}
     runs = {side: runner(side, files[side], port, example) for side in sides}
     want = runner("ort_fp32", files["ort_fp32"], port, example)().astype(np.float64)
     errors = {side: relative_error(run().reshape(want.shape), want) for side, run in runs.items()}

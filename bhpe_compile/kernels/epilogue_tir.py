@@ -182,7 +182,16 @@ class EpilogueEmitter:
         return use.levels is not None and not use.bits and not repeats
 
     def finish(
-        self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1, packed_at: Expr | None = None
+        self,
+        dot: Expr,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        c: Expr,
+        lanes: int,
+        *,
+        factor: int = 1,
+        packed_at: Expr | None = None,
     ) -> None:
         """`dot` times `factor` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x).
 
@@ -236,7 +245,9 @@ class EpilogueEmitter:
         if use.levels is not None and not use.levels.of_table:
             step, zero = self.buffers["requantization"][0], self.buffers["requantization"][1]
             steps = value[every] / splat(step, lanes) if use.levels.divides else value[every]
-            self._store_levels(use.levels, n, y, x, c, lanes, level_bytes(steps, zero, lanes, self.isa, ordered))
+            self._store_levels(
+                use.levels, n, y, x, c, lanes, level_bytes(steps, zero, lanes, self.isa, ordered)
+            )
         if self._signs_from_halves(lanes):
             halves = local(lanes, "int16")
             store(halves, 0, lanes, halves_by_fours(value[every], lanes, self.isa))

@@ -6,7 +6,7 @@ Lanes are channels, so a tap is one load of levels as they lie in memory. They a
 unit adds two products at once, two taps are laid side by side, and so are their weights: int16 [groups, C, taps of a
 group], 0 where a last group has one tap too few. `Quantize` writes a border, so no tap is cut off.
 
-Where an instruction multiplies four bytes at once, and levels are all that is written, `int8_depthwise_rows` computes it.
+Where an instruction multiplies four bytes at once, and only levels are written, `int8_depthwise_rows` computes it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         shapes = dict.fromkeys(by_rows.BY_CHANNEL, (size,)) | {"weight": (by_rows.weight_size(self),)}
         kinds = {"weight": "int8"}
         return tuple(
-            replace(one, shape=shapes.get(one.role, one.shape), dtype=kinds.get(one.role, one.dtype)) for one in every
+            replace(one, shape=shapes.get(one.role, one.shape), dtype=kinds.get(one.role, one.dtype))
+            for one in every
         )
 
     def groups(self, together: int) -> list[list[int]]:

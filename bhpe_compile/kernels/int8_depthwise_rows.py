@@ -166,7 +166,9 @@ class RowLoops:
                     with T.Then():
                         self._row(n, tile * rows, rows, block, first, block * step, nothing)
                     with T.Else():
-                        self._row(n, whole * rows, 1, block, first, len(blocks) * step + block * rest, nothing)
+                        self._row(
+                            n, whole * rows, 1, block, first, len(blocks) * step + block * rest, nothing
+                        )
 
     @staticmethod
     def _blocks(firsts_: list[int]) -> Iterator[tuple[Expr, Expr]]:
@@ -177,9 +179,7 @@ class RowLoops:
         with T.serial(0, len(firsts_)) as block:
             yield block, T.min(block * WIDE, firsts_[-1])
 
-    def _row(
-        self, n: Expr, y: Expr, rows: int, block: Expr, c: Expr, weights: Expr, nothing: Expr
-    ) -> None:
+    def _row(self, n: Expr, y: Expr, rows: int, block: Expr, c: Expr, weights: Expr, nothing: Expr) -> None:
         """A tile of `rows` output rows, one block of channels. `nothing` is 0, which LLVM does not know: many weights
         whose place depends on the pixel stay operands in memory; it would load all of them before the loop, and spill.
         """
@@ -251,7 +251,8 @@ class RowLoops:
                 for half in range(2):
                     store(pairs, half * WIDE, WIDE, _unpacked(four[2 * half], four[2 * half + 1], 1, high))
                 words = [
-                    T.reinterpret(dtype_of("int16", WIDE // 2), pairs[ramp(half * WIDE, WIDE)]) for half in range(2)
+                    T.reinterpret(dtype_of("int16", WIDE // 2), pairs[ramp(half * WIDE, WIDE)])
+                    for half in range(2)
                 ]
                 for top_half in range(2):
                     both = T.reinterpret(dtype_of("int8", WIDE), _unpacked(*words, 2, top_half))
@@ -268,5 +269,3 @@ def _unpacked(first: Expr, second: Expr, size: int, high: int) -> Expr:
             element = quarter * sixteen + i + high * (sixteen // 2)
             order += [element, count + element]
     return T.Shuffle([first, second], order)
-
-

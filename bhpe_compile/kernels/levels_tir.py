@@ -103,7 +103,9 @@ def looked_up(table: Any, level: Expr, lanes: int, isa: VectorIsa) -> Expr:
     held = local(PERMUTED, "uint8")
     store(held, 0, lanes, level)
     index = T.reinterpret(dtype_of("int8", PERMUTED), held[ramp(0, PERMUTED)])
-    parts = [T.reinterpret(dtype_of("int8", PERMUTED), table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)]
+    parts = [
+        T.reinterpret(dtype_of("int8", PERMUTED), table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)
+    ]
     low, high = (
         T.call_llvm_pure_intrin(dtype_of("int8", PERMUTED), isa.permute, parts[at], index, parts[at + 1])
         for at in (0, 2)

@@ -14,6 +14,7 @@ from bhpe_compile.passes.fold.fold_batch_norm import FoldBatchNorm
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
+from bhpe_compile.passes.fold.half_shortcuts import HalfShortcuts
 from bhpe_compile.passes.fold.level_tables import LevelTables
 from bhpe_compile.passes.fold.pack_weights import PackWeights
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
@@ -45,7 +46,7 @@ def fold_passes(
     if ranges is not None:
         rounding += [QuantizeLinear(), QuantizeDense(ranges)]
         if imported:
-            rounding += [LevelTables(ranges), WholeSteps()]
+            rounding += [LevelTables(ranges), WholeSteps(), HalfShortcuts()]
     if half:
         rounding.append(HalfResiduals(wide))
     algebra = (ExplicitPadding(), DropDeadHardtanh(), FoldBatchNorm(), FoldShift(), WriteOutMeans())

@@ -234,7 +234,9 @@ def _map_mean(node: ir.Node) -> Kernel:
 def _join_channels(node: ir.Node) -> Kernel:
     values = [g.operands_of(node)[role] for role in g.roles(node)]
     batch, height, width, _ = g.shape_of(values[0])
-    return k.JoinChannels(batch * height * width, tuple(g.shape_of(value)[3] for value in values), (batch, height, width))
+    return k.JoinChannels(
+        batch * height * width, tuple(g.shape_of(value)[3] for value in values), (batch, height, width)
+    )
 
 
 def _logistic(node: ir.Node) -> Kernel:

@@ -18,7 +18,12 @@ RANGES = {"one": (-3.0, 3.0), "two": (0.0, 6.0), "three": (0.0, 6.0)}
 
 
 def network(
-    between: tuple[str, ...] = ("Relu",), *, readers: int = 1, seed: int = 0, span: float = 6.0, watched: bool = False
+    between: tuple[str, ...] = ("Relu",),
+    *,
+    readers: int = 1,
+    seed: int = 0,
+    span: float = 6.0,
+    watched: bool = False,
 ) -> ir.Model:
     """A layer, operations, one or two layers that read the same; span: the range of the second one."""
     b = Builder(seed)
@@ -51,7 +56,9 @@ def test_constants_are_divided_and_levels_stay(between: tuple[str, ...], readers
     before = run(model, x)
     result = WholeSteps()(model)
     assert [note.reason for note in result.notes if note.applied] == [f"counts in steps of {float(step):.4g}"]
-    assert [array(node_named(model, name).inputs[1]) for name in ("two", "three")[:readers]] == [1.0] * readers
+    assert [array(node_named(model, name).inputs[1]) for name in ("two", "three")[:readers]] == [
+        1.0
+    ] * readers
     for k, one in old.items():
         new = array(node_named(model, "one").inputs[k])
         np.testing.assert_array_equal(new, (one / np.float64(step)).astype(np.float32))
@@ -83,7 +90,9 @@ def test_readers_in_different_steps_are_left_alone() -> None:
     assert text(model) == before
 
 
-@pytest.mark.parametrize("model", [network(("Sigmoid",)), network(watched=True)], ids=["sigmoid", "an output"])
+@pytest.mark.parametrize(
+    "model", [network(("Sigmoid",)), network(watched=True)], ids=["sigmoid", "an output"]
+)
 def test_what_does_not_scale_or_is_read_as_floats_is_left_alone(model: ir.Model) -> None:
     before = text(model)
     assert not WholeSteps()(model).modified
@@ -91,7 +100,10 @@ def test_what_does_not_scale_or_is_read_as_floats_is_left_alone(model: ir.Model)
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 99), between=st.lists(st.sampled_from(["Relu", "PRelu", "MaxPool"]), max_size=2, unique=True))
+@given(
+    seed=st.integers(0, 99),
+    between=st.lists(st.sampled_from(["Relu", "PRelu", "MaxPool"]), max_size=2, unique=True),
+)
 def test_a_second_run_changes_nothing(seed: int, between: list[str]) -> None:
     model = network(tuple(between), seed=seed)
     WholeSteps()(model)

@@ -103,7 +103,9 @@ def test_depthwise_layers_read_and_write_levels() -> None:
     b = Builder(5)
     x = conv(b, b.input("image", SHAPE), "one")
     weight = b.normal(6, 1, 3, 3).astype(np.float16).astype(np.float32)
-    y = b.add("Conv", [x, b.constant("two.weight", weight)], "two", pads=[1] * 4, group=6, kernel_shape=[3, 3])
+    y = b.add(
+        "Conv", [x, b.constant("two.weight", weight)], "two", pads=[1] * 4, group=6, kernel_shape=[3, 3]
+    )
     model = check_equal(built(b, conv(b, b.add("Relu", [y], "relu"), "three")))
     assert kinds(model)["Quantize"] == 1
 
@@ -133,7 +135,10 @@ def test_chains(seed: int, kernels: list[int]) -> None:
 @pytest.mark.parametrize("high", [None, 6.0])
 def test_clips_are_taken_in(high: float | None) -> None:
     b = Builder(7)
-    ends = [b.constant("low", np.float32(0)), *([] if high is None else [b.constant("high", np.float32(high))])]
+    ends = [
+        b.constant("low", np.float32(0)),
+        *([] if high is None else [b.constant("high", np.float32(high))]),
+    ]
     y = b.add("Clip", [conv(b, b.input("image", SHAPE), "one"), *ends], "clip")
     model = check_equal(built(b, conv(b, y, "two")))
     assert g.text(node_of(model, "one"), "activation") == ("relu" if high is None else "clip")
