@@ -106,7 +106,7 @@ def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) 
     example = np.load(folder / f"{door}.npy")
     files = {side: folder / f"{door}-{side}" for side in sides}
     files |= {"ort_fp32": folder / f"{door}.onnx"}
-    files |= {side: folder / f"{door}-int8.onnx" for side in QDQ_SIDES}
+    files |= dict.fromkeys(QDQ_SIDES, folder / f"{door}-int8.onnx")
     runs = {side: runner(side, files[side], port, example) for side in sides}
     want = runner("ort_fp32", files["ort_fp32"], port, example)().astype(np.float64)
     errors = {side: relative_error(run().reshape(want.shape), want) for side, run in runs.items()}
