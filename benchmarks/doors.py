@@ -12,7 +12,8 @@ of that folder as well). What runs:
 
 Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
 of either side against the file in ONNX Runtime. All sides take turns within a process, and several processes are
-asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes.
+asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes. Depthwise
+layers are measured alone as well (`depthwise.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import depthwise
 import numpy as np
 from common import facts, geometric_mean, interleave, medians, parser, relative_error, report, table
 from door_networks import MODULES, REAL, Array, Door, export, real
@@ -182,9 +184,17 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(name, one["median_ms"], one["ratios"], file=sys.stderr, flush=True)
     keys = {key for one in networks.values() for key in one["ratios"]}
     means = {
-        key: round(geometric_mean(one["ratios"][key] for one in networks.values()), 2) for key in sorted(keys)
+        key: round(geometric_mean(one["ratios"][key] for one in networks.values() if key in one["ratios"]), 2)
+        for key in sorted(keys)
     }
-    return {**facts(), "ratios": means, "networks": networks, "missing": missing}
+    alone = depthwise.measure(args.rounds) if args.depthwise else {"ratios": {}}
+    return {
+        **facts(),
+        "ratios": means | alone["ratios"],
+        "networks": networks,
+        "depthwise": alone,
+        "missing": missing,
+    }
 
 
 def arguments() -> argparse.Namespace:
@@ -201,6 +211,9 @@ def arguments() -> argparse.Namespace:
     made.add_argument("--ours", type=words, default=[], help=f"only these of {','.join(SCHEMES)}")
     made.add_argument("--no-openvino", dest="openvino", action="store_false")
     made.add_argument("--no-check", dest="check", action="store_false", help="time without verifying")
+    made.add_argument(
+        "--no-depthwise", dest="depthwise", action="store_false", help="networks only (depthwise.py)"
+    )
     made.add_argument("--once", help=argparse.SUPPRESS)
     made.add_argument("--port", help=argparse.SUPPRESS)
     made.add_argument("--sides", type=words, help=argparse.SUPPRESS)
@@ -218,11 +231,12 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         figures = measure(args, folder)
     report(figures, args.output)
-    rows = []
-    for name, one in figures["networks"].items():
-        rows.append((name, *(f"{one['ratios'].get(key, 0):.2f}" for key in figures["ratios"])))
-    rows.append(("geometric mean", *figures["ratios"].values()))
-    print(table(("network", *figures["ratios"]), rows), file=sys.stderr)
+    keys = sorted({key for one in figures["networks"].values() for key in one["ratios"]})
+    rows = [
+        (name, *(one["ratios"].get(key, "-") for key in keys)) for name, one in figures["networks"].items()
+    ]
+    rows.append(("geometric mean", *(figures["ratios"].get(key, "-") for key in keys)))
+    print(table(("network", *keys), rows), file=sys.stderr)
 
 
 if __name__ == "__main__":

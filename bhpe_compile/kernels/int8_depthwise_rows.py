@@ -250,12 +250,12 @@ class RowLoops:
             for high in range(2):
                 for half in range(2):
                     store(pairs, half * WIDE, WIDE, _unpacked(four[2 * half], four[2 * half + 1], 1, high))
-                words = [
+                upper, lower = (
                     T.reinterpret(dtype_of("int16", WIDE // 2), pairs[ramp(half * WIDE, WIDE)])
                     for half in range(2)
-                ]
+                )
                 for top_half in range(2):
-                    both = T.reinterpret(dtype_of("int8", WIDE), _unpacked(*words, 2, top_half))
+                    both = T.reinterpret(dtype_of("int8", WIDE), _unpacked(upper, lower, 2, top_half))
                     store(quads, (group * 4 + 2 * high + top_half) * WIDE, WIDE, both)
         return quads
 

@@ -116,7 +116,7 @@ class VectorIsa:
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
     result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `packing` makes bytes
-    of floats; `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
+    of floats; `smaller` takes of two vectors of floats the smaller magnitudes, with the first one's signs.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
