@@ -12,8 +12,8 @@ of that folder as well). What runs:
 
 Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
 of either side against the file in ONNX Runtime. All sides take turns within a process, and several processes are
-asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes. Depthwise
-layers are measured alone as well (`depthwise.py`).
+asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes.
+Depthwise layers are measured alone as well (`depthwise.py`).
 """
 
 from __future__ import annotations

@@ -108,9 +108,12 @@ def arm() -> dict[str, Any]:
 
 
 def parts(
-    quick: bool, artefacts: Path, figure: Path = FIGURE, models: Path | None = None
+    quick: bool, artefacts: Path, figure: Path = FIGURE, kept: Path | None = None, models: Path | None = None
 ) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Every part by name, in order. models: a folder of pretrained networks that `doors` measures as well."""
+    """Every part by name, in order. kept: where the part `networks` has its files, None: nowhere; models: a folder of
+    pretrained networks that `doors` measures as well."""
+    kept_networks = () if kept is None else ("--kept", str(kept))
+    pretrained = () if models is None else ("--models", str(models.resolve()))
 
     def rounds(many: int) -> tuple[str, str]:
         return "--rounds", str(max(5, many // 5) if quick else many)
@@ -135,9 +138,7 @@ def parts(
         "web": lambda: script("web.py", *rounds(60)),
         "people": lambda: script("people.py", *rounds(25)),
         "films": lambda: script("films.py"),
-        "doors": lambda: script(
-            "doors.py", *rounds(15), *(("--models", str(models.resolve())) if models else ())
-        ),
+        "doors": lambda: script("doors.py", *rounds(15), *pretrained),
     }
 
 
@@ -176,7 +177,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     if unknown:
         made.error(f"unknown part {', '.join(unknown)}: known are {', '.join(names)}")
     args.only = args.only or [
-        name for name in names if not (args.quick and name in ("x86", "networks", "films"))
+        name for name in names if not (args.quick and name in ("x86", "networks", "films", "doors"))
     ]
     return args
 
@@ -186,7 +187,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments(words)
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as folder:
-        for name, run in parts(args.quick, Path(folder), args.figure, args.kept).items():
+        for name, run in parts(args.quick, Path(folder), args.figure, args.kept, args.models).items():
             if name not in args.only:
                 continue
             print(f"{name} ...", flush=True)
