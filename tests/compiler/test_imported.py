@@ -267,10 +267,10 @@ def test_8_bits_without_ranges_say_three_ways_out(tmp_path: Path) -> None:
         OnnxCompilation(CompileOptions("x86", scheme="int8"), path).check(tmp_path / "out")
 
 
-def test_binary_schemes_are_for_checkpoints(tmp_path: Path) -> None:
+def test_other_binary_schemes_are_for_checkpoints(tmp_path: Path) -> None:
     path = save(landmarks(), tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match="an ONNX file compiles with --scheme int8 or float"):
-        OnnxCompilation(CompileOptions("x86"), path).check(tmp_path / "out")
+    with pytest.raises(UsageError, match="an ONNX file compiles with --scheme int8, float or bidrn"):
+        OnnxCompilation(CompileOptions("x86", scheme="reactnet"), path).check(tmp_path / "out")
 
 
 PORTS = {"image": ((1, 3, 4, 4), "float32"), "box": ((1, 3), "float32")}
