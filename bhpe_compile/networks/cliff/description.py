@@ -6,11 +6,12 @@ program. The body, and the camera of the full picture, are outside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface
 from bhpe_compile.networks.network import Layout, Network
-from bhpe_compile.networks.smpl import DEVIATION, IGNORED, MEAN, OUTPUTS
+from bhpe_compile.networks.smpl import DEVIATION, IGNORED, MEAN, OUTPUTS, TINY, TINY_HIDDEN
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,9 +19,27 @@ if TYPE_CHECKING:
 NAME = "cliff-r50"
 
 
+SIZES = {"full": (256, 192), "tiny": (128, 96)}
+"""Rows and columns of a preset's picture; tiny: a small trunk before the same regressor, for examples and tests."""
+
+
+def targets(labels: Any, view: Any) -> Mapping[str, Any]:
+    """What labels of drawn people mean for its outputs."""
+    from bhpe_compile.networks.hmr import learning
+
+    return learning.targets(labels, view)
+
+
+def begin(model: nn.Module, people: Mapping[str, Any]) -> None:
+    """A new network starts at the mean of the labels."""
+    from bhpe_compile.networks.hmr import learning
+
+    learning.begin(model, people)
+
+
 def interface(preset: str) -> Interface:
     """Inputs and outputs; the box's three numbers are those of the paper's section 3, scaled as in the public code."""
-    image = Input("image", (1, 3, 256, 192), "picture", Crop(1.1, mean=MEAN, deviation=DEVIATION))
+    image = Input("image", (1, 3, *SIZES[preset]), "picture", Crop(1.1, mean=MEAN, deviation=DEVIATION))
     bbox = Input("bbox", (1, 3), "box", vector=BoxVector(centre=2.8, size_offset=0.24, size_scale=0.06))
     return Interface(NAME, preset, (image, bbox), OUTPUTS)
 
@@ -29,13 +48,13 @@ def build(preset: str) -> nn.Module:
     """The network in full precision, with torch's random weights."""
     from bhpe_compile.networks.cliff.module import CLIFF
 
-    return CLIFF().eval()
+    return (CLIFF(TINY, TINY_HIDDEN) if preset == "tiny" else CLIFF()).eval()
 
 
 NETWORK = Network(
     name=NAME,
     summary="CLIFF, ResNet-50: a body's rotations, shape and camera (SMPL) from a picture and its box",
-    presets=("full",),
+    presets=tuple(SIZES),
     build=build,
     interface=interface,
     layouts=(
@@ -52,5 +71,7 @@ NETWORK = Network(
             ),
         ),
     ),
+    targets=targets,
+    begin=begin,
     stages=(("encoder.*", "trunk"), ("*", "regressor")),
 )
