@@ -1,4 +1,4 @@
-"""The lesson of any network: what its interface says of inputs and outputs decides what it sees and what is compared."""
+"""The lesson of any network: its interface decides what it sees in training, and what is compared."""
 
 from __future__ import annotations
 

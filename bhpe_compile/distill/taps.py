@@ -34,7 +34,7 @@ def find_taps(teacher: fx.GraphModule, student: fx.GraphModule) -> dict[str, Pai
     """The places that are compared, by name: one for each place of the teacher, though several layers read it."""
     found: dict[str, Pair] = {}
     seen: set[Pair] = set()
-    theirs = {path: node for path, node in _layers(student)}
+    theirs = dict(_layers(student))
     behind_heads = _behind(teacher, [node for path, node in _layers(teacher) if _is_head(teacher, path)])
     computed = _behind(teacher, [node for _, node in _layers(teacher)])
     for path, node in _layers(teacher):

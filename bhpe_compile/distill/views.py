@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import Dataset
 
 from bhpe_compile.distill.by_kind import TARGET
 from bhpe_compile.distill.samples import Arrays, Key, Light, Pictures, erase, recolour
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.frame import ENLARGE, HEIGHT, WIDTH, pixel_values
-from bhpe_compile.networks.interface import Crop, Input, Interface
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.picture import Box, Picture, View
 
 ERASED = 0.3
@@ -72,7 +72,7 @@ class Views(Dataset[Arrays]):
             image = erase(image, rng)
         picture = Picture(image, box)
         ports = [port for port in self._interface.inputs if port.kind == "picture"]
-        crops = [_levels(picture, port) for port in ports]
+        crops = [_levels(picture.seen_by(port)) for port in ports]
         if self._change is not None:
             crops = recolour(crops, self._change.light, rng)
         sample: Arrays = {
@@ -106,11 +106,16 @@ def person_box() -> Box:
     return (WIDTH - width) / 2, (HEIGHT - height) / 2, width, height
 
 
-def _levels(picture: Picture, port: Input) -> NDArray[np.uint8]:
-    """uint8 [rows, columns, 3], RGB: the crop that `port` describes, before its arithmetic."""
-    assert port.crop is not None  # it is a picture
-    plain = msgspec.structs.replace(port, crop=Crop(port.crop.enlarge, divisor=1.0))
-    return np.ascontiguousarray(picture.seen_by(plain).tensor[0].transpose(1, 2, 0).astype(np.uint8))
+def _levels(view: View) -> NDArray[np.uint8]:
+    """uint8 [rows, columns, 3], RGB: the crop before its arithmetic; levels may differ by one from those of `View`."""
+    rows, columns = view.port.size
+    scale, (x, y) = view.scale, view.affine[:, 2].tolist()
+    # pillow's places count from the corner of the first pixel, the view's from its centre
+    affine = (scale, 0.0, x + 0.5 - scale / 2, 0.0, scale, y + 0.5 - scale / 2)
+    picture = Image.fromarray(view.picture.rgb)
+    return np.array(
+        picture.transform((columns, rows), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
+    )
 
 
 def _somewhere(picture: Picture, rng: np.random.Generator) -> Picture:
