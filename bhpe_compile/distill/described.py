@@ -57,8 +57,8 @@ class DescribedLesson:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self._network.build(self._preset)
-        if self._network.begin is not None:
-            self._network.begin(model, self._all_targets(people))
+            if self._network.begin is not None:
+                self._network.begin(model, self._all_targets(people))
         return model
 
     def look(

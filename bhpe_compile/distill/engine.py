@@ -220,8 +220,11 @@ def make_optimizers(network: fx.GraphModule, recipe: Recipe) -> tuple[torch.opti
 
 
 def _is_inner(network: fx.GraphModule, parameter: str) -> bool:
+    """Whether Muon moves a parameter; a layer that is called again and again multiplies its own steps."""
     path = parameter.rpartition(".")[0]
-    return role_of(network, path) != "stem" and path not in network.meta[OUTPUT_LAYERS]
+    if role_of(network, path) == "stem" or path in network.meta[OUTPUT_LAYERS]:
+        return False
+    return len(network.graph.find_nodes(op="call_module", target=path)) <= 1
 
 
 class _Stop:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAME = "cliff-r50"
 
 
-SIZES = {"full": (256, 192), "tiny": (128, 96)}
+SIZES = {"full": (256, 192), "tiny": (64, 48)}
 """Rows and columns of a preset's picture; tiny: a small trunk before the same regressor, for examples and tests."""
 
 

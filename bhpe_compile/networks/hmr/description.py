@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NAME = "spin"
 
 
-SIZES = {"full": (224, 224), "tiny": (128, 128)}
+SIZES = {"full": (224, 224), "tiny": (64, 64)}
 """Rows and columns of a preset's picture; tiny: a small trunk before the same regressor, for examples and tests."""
 
 
