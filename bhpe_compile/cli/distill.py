@@ -112,7 +112,7 @@ def distill_command(
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
-    existing_checkpoint(model)
+    existing_teacher(model)
     from bhpe_compile.distill.described import lesson_of
     from bhpe_compile.distill.lesson import DistillOptions, Run
     from bhpe_compile.distill.record import CHECKPOINT
@@ -164,6 +164,19 @@ def distill_command(
         style=style,
         quiet=quiet,
     )
+
+
+def existing_teacher(path: Path) -> None:
+    """UsageError or InputError where `path` is no checkpoint; of an ONNX file it says what to do instead."""
+    from bhpe_compile.frontends.kinds import ONNX, kind_of
+
+    if path.is_file() and kind_of(path).door == ONNX:
+        raise InputError(
+            f"{path}: is an ONNX model, with norms folded into its layers: it cannot be trained; distill the "
+            "checkpoint that it was made of (docs/adding-a-network.md describes its network), or compile it with "
+            "--scheme int8"
+        )
+    existing_checkpoint(path)
 
 
 def refuse_beside_from(*names: str) -> None:

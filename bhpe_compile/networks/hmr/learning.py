@@ -74,5 +74,5 @@ def _matrices(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     x, y, z = (vectors / np.maximum(angle[:, 0], 1e-12)).T
     zero = np.zeros_like(x)
     cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
-    turned = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    turned: NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
     return turned.astype(np.float32)
