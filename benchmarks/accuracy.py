@@ -13,6 +13,10 @@ same. Every figure is the mean over the people, with a bootstrap interval; `diff
 A binary network whose file is not there (other than bidrn.pt) keeps its row and its differences from the last result.
 `kept` lists such rows with the data they were measured on: another machine builds and draws people who differ in the
 last bits, so the hashes may differ, but full precision must come out the same within half a percent.
+
+`jitter` is how far answers move under what nobody sees, and in drawn films (`evaluate/jitter.py`), of full precision,
+of bidrn.pt compiled for this machine, and of bidrn-all.pt where it is there. `--part jitter` measures that alone and
+leaves the rest of the file as it is.
 """
 
 from __future__ import annotations
@@ -27,9 +31,10 @@ from typing import Any
 from common import Progress
 
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import Compilation, finish
-from bhpe_compile.evaluate.data import SYNTH, open_people
+from bhpe_compile.compiler.pipeline import Compilation, compile_model, finish
+from bhpe_compile.evaluate.data import SYNTH, open_films, open_people
 from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
+from bhpe_compile.evaluate.jitter import jitter
 from bhpe_compile.evaluate.mean_pose import mean_pose
 from bhpe_compile.evaluate.metrics import interval, mean
 from bhpe_compile.evaluate.subjects import FrozenSubject, Subject, open_artifact
@@ -88,6 +93,34 @@ def measure(models: Path, count: int, seed: int, calibrate: tuple[Path, ...]) ->
         subjects.append(FrozenSubject("frozen", compilation.frozen_outputs, interface))
         subjects.append(stack.enter_context(open_artifact(folder / "compiled", "compiled")))
         return evaluate(subjects, examples, lambda done: tell("evaluated", done / count))
+
+
+def measure_jitter(models: Path, count: int, seed: int) -> dict[str, Any]:
+    """Row -> perturbation -> quantity -> median, mean, 90 %."""
+    tell = Progress()
+    examples = open_people(SYNTH, count, seed, None, lambda _, done: tell("people", done))
+    films = open_films(examples, SYNTH, seed)
+    assert films is not None
+    total = count + films.count
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "compiled"
+        compile_model(models / "bidrn.pt", folder, CompileOptions(target="native"))
+        subjects: list[Subject] = [
+            full_precision(load_model(models / "model.pt"), "full_precision"),
+            stack.enter_context(open_artifact(folder, "bidrn")),
+        ]
+        if (models / "bidrn-all.pt").exists():
+            subjects.append(binarized(load_model(models / "bidrn-all.pt"), None, "bidrn_all"))
+        rows = jitter(subjects, examples, films, seed, lambda done: tell("jitter", done / total))
+    return {row.name: _rounded(row.figures()) for row in rows}
+
+
+def _rounded(values: Any) -> Any:
+    return (
+        {name: _rounded(value) for name, value in values.items()}
+        if isinstance(values, dict)
+        else round(values, 3)
+    )
 
 
 def summarise(result: Evaluation, seed: int, before: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -172,13 +205,20 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("all", "jitter"), default="all")
     parser.add_argument("--calibrate", type=Path, action="append", default=[], help="a picture; repeatable")
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "accuracy.json")
     arguments = parser.parse_args()
-    result = measure(arguments.models, arguments.count, arguments.seed, tuple(arguments.calibrate))
     output: Path = arguments.output
     before = json.loads(output.read_text()) if output.exists() else None
-    summary = summarise(result, arguments.seed, before)
+    if arguments.part == "all":
+        result = measure(arguments.models, arguments.count, arguments.seed, tuple(arguments.calibrate))
+        summary = summarise(result, arguments.seed, before)
+    else:
+        if before is None:
+            raise SystemExit(f"{output}: no earlier result, so there is nothing to add the jitter to")
+        summary = before
+    summary["jitter"] = measure_jitter(arguments.models, arguments.count, arguments.seed)
     print(json.dumps(summary, indent=1))
     write_atomically(output, (json.dumps(summary, indent=1, sort_keys=True) + "\n").encode())
 

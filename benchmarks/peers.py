@@ -58,9 +58,14 @@ def node_times(session: Any, operator: str) -> tuple[str, list[float]]:
 
 
 def quantize(
-    source: Path, target: Path, name: str, pictures: Sequence[Array], operators: Sequence[str] | None = None
+    source: Path,
+    target: Path,
+    name: str,
+    pictures: Sequence[Array | Mapping[str, Array]],
+    operators: Sequence[str] | None = None,
 ) -> None:
-    """Write the QDQ model of an FP32 one; `name` is the input that `pictures` are calibration data for."""
+    """Write the QDQ model of an FP32 one; `name` is the input that `pictures` are calibration data for, those that are
+    not all inputs by name."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -70,7 +75,9 @@ def quantize(
 
         def get_next(self) -> dict[str, Array] | None:
             picture = next(self._left, None)
-            return None if picture is None else {name: picture}
+            if picture is None or isinstance(picture, Mapping):
+                return None if picture is None else dict(picture)
+            return {name: picture}
 
     prepared = target.with_suffix(".prepared.onnx")
     logging.disable(logging.WARNING)

@@ -74,12 +74,17 @@ def cpu_name() -> str:
     return "unknown"
 
 
-def output_of(words: Sequence[str]) -> Any:
-    """What a command prints, as JSON; SystemExit when it fails."""
+def command(*arguments: str) -> list[str]:
+    """The command line of bhpe-compile."""
+    return python_command("-m", "bhpe_compile.cli", *arguments)
+
+
+def output_of(words: Sequence[str], *, plain: bool = False) -> Any:
+    """What a command prints, as JSON, or as it is; SystemExit when it fails."""
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}: {done.stderr or done.stdout}")
-    return json.loads(done.stdout)
+    return done.stdout if plain else json.loads(done.stdout)
 
 
 def footprint(kind: str, path: Path) -> dict[str, float]:

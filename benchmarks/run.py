@@ -9,6 +9,7 @@
     tiny    the tiny network, AVX2                      whole_network.py --preset tiny --target x86
     time    where the time of the full network goes     where_time_goes.py, draws docs/images/where-time-goes.svg
     arm     the inner loops on AArch64, by analysis     arm.py
+    networks  SPIN, CLIFF, ... (not in --quick)         networks.py
     web     the tiny network in Chromium                web.py
     people  five people in a picture against one        people.py
     films   speed, memory and identities in films       films.py (not in --quick)
@@ -55,6 +56,11 @@ RATIOS = {
     ),
     "body": ("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
+    "networks": tuple(
+        f"{name}_vs_ort_{peer}"
+        for name in ("spin", "cliff_r50", "cliff_hr48", "vqhps_r50")
+        for peer in ("fp32", "int8")
+    ),
     "web": ("web_vs_ort_web_fp32", "web_vs_ort_web_int8"),
     "people": ("five_people_vs_one",),
 }
@@ -96,8 +102,11 @@ def arm() -> dict[str, Any]:
         raise PartError(f"{type(error).__name__}: {error}") from error
 
 
-def parts(quick: bool, artefacts: Path, figure: Path = FIGURE) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Every part by name, in order."""
+def parts(
+    quick: bool, artefacts: Path, figure: Path = FIGURE, kept: Path | None = None
+) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Every part by name, in order. kept: where the part `networks` has its files, None: nowhere."""
+    kept_networks = () if kept is None else ("--kept", str(kept))
 
     def rounds(many: int) -> tuple[str, str]:
         return "--rounds", str(max(5, many // 5) if quick else many)
@@ -118,6 +127,7 @@ def parts(quick: bool, artefacts: Path, figure: Path = FIGURE) -> dict[str, Call
         "tiny": lambda: network("tiny", "x86"),
         "time": time,
         "arm": arm,
+        "networks": lambda: script("networks.py", *rounds(15), *kept_networks),
         "web": lambda: script("web.py", *rounds(60)),
         "people": lambda: script("people.py", *rounds(25)),
         "films": lambda: script("films.py"),
@@ -145,16 +155,21 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--only", default="", help=f"parts, separated by commas: {','.join(names)}")
     made.add_argument(
-        "--quick", action="store_true", help="fewer rounds; not the full network for x86, no films"
+        "--quick",
+        action="store_true",
+        help="fewer rounds; not the full network for x86, no other networks, no films",
     )
     made.add_argument("--results", type=Path, default=RESULTS, help="the JSON file to merge into")
     made.add_argument("--figure", type=Path, default=FIGURE, help="the drawing of the part `time`")
+    made.add_argument("--kept", type=Path, help="files of the part `networks`, made there once (minutes)")
     args = made.parse_args(words)
     args.only = [name for name in args.only.split(",") if name]
     unknown = sorted(set(args.only) - set(names))
     if unknown:
         made.error(f"unknown part {', '.join(unknown)}: known are {', '.join(names)}")
-    args.only = args.only or [name for name in names if not (args.quick and name in ("x86", "films"))]
+    args.only = args.only or [
+        name for name in names if not (args.quick and name in ("x86", "networks", "films"))
+    ]
     return args
 
 
@@ -163,7 +178,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments(words)
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as folder:
-        for name, run in parts(args.quick, Path(folder), args.figure).items():
+        for name, run in parts(args.quick, Path(folder), args.figure, args.kept).items():
             if name not in args.only:
                 continue
             print(f"{name} ...", flush=True)

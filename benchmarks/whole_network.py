@@ -36,7 +36,7 @@ import torch
 from common import facts, interleave, parser, ratios, report, summary
 from numpy.typing import NDArray
 from peers import ACROSS_PARTS, ort_session, quantize
-from process import footprint, output_of, watch
+from process import command, footprint, output_of, watch
 
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
@@ -44,7 +44,6 @@ from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import PRESETS
-from bhpe_compile.processes import python_command
 from bhpe_compile.runtime import Model
 
 Array = NDArray[Any]
@@ -55,11 +54,6 @@ INT8_GAPS = {"bbox": 32.0, "joint": 1.0}
 
 CALIBRATION = 8
 """Pictures that INT8 is calibrated on; the one that is run comes first."""
-
-
-def command(*arguments: str) -> list[str]:
-    """The command line of bhpe-compile."""
-    return python_command("-m", "bhpe_compile.cli", *arguments)
 
 
 def require_gaps(

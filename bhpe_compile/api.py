@@ -187,19 +187,26 @@ def verify(
     """Whether an artefact computes what its network computes; `ok` of the result says so, `equal` whether every sign,
     level and box is the same.
 
-    picture, pictures: others than the recorded one; folders stand for what is in them. model: the checkpoint it was
-    compiled from; torch then computes its outputs again. calibrate: the pictures that it was compiled with.
+    picture, pictures: others than the recorded one; folders stand for what is in them. model: the checkpoint or ONNX
+    file it was compiled from; model.onnx is then made again, and its outputs are computed. calibrate: the pictures that
+    it was compiled with.
     """
     from bhpe_compile.check.verify import verify as verify_artifact
 
-    network = None
+    again = None
     if model is not None:
         from bhpe_compile.check.bisect.remake import Again
 
         chosen = find_pictures(Path(path) for path in calibrate)
-        network = Again(Path(model), Path(artifact), chosen)
+        again = Again(Path(model), Path(artifact), chosen)
     shown = [Path(path) for path in (*(() if picture is None else (picture,)), *pictures)]
-    return verify_artifact(Path(artifact), pictures=find_pictures(shown), network=network)
+    return verify_artifact(
+        Path(artifact),
+        pictures=find_pictures(shown),
+        network=again,
+        same=again.same if again else None,
+        original=again.original if again else None,
+    )
 
 
 def bisect(
@@ -212,8 +219,8 @@ def bisect(
 ) -> BisectResult:
     """The first pass and the first node that differ from the reference; `culprit` of the result is None without any.
 
-    model: the checkpoint, to begin with torch and not with model.onnx. repro: a folder for a minimal reproduction.
-    calibrate: the pictures, or folders of them, that it was compiled with.
+    model: the checkpoint or ONNX file, to begin there and not with model.onnx. repro: a folder for a minimal
+    reproduction. calibrate: the pictures, or folders of them, that it was compiled with.
     """
     from bhpe_compile.check.bisect import bisect as bisect_artifact
 

@@ -90,3 +90,17 @@ def landmarks(seed: int = 0) -> ModelProto:
 def save(model: ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def residual_network(seed: int = 0) -> ModelProto:
+    """Convolutions of three kinds, a residual, a pool and a linear layer, as quantizers like them."""
+    net = Net(seed)
+    x = net.add("Relu", net.conv("image", 3, 16, strides=[2, 2], pads=[1] * 4, name="stem"))
+    y = net.add("Relu", net.conv(x, 16, 16, group=16, pads=[1] * 4, name="deep"))
+    y = net.conv(y, 16, 16, 1, name="point")
+    x = net.add("MaxPool", net.add("Add", x, y), kernel_shape=[2, 2], strides=[2, 2])
+    x = net.conv(x, 16, 24, pads=[1] * 4, name="last")
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    x = net.add("MatMul", x, net.constant(net.normal(24, 10, std=0.2), "head.weight"), name="head")
+    net.add("Add", x, net.constant(net.normal(10)), out="points")
+    return net.model({"image": (1, 3, 32, 24)}, ["points"])

@@ -188,17 +188,20 @@ def test_the_pose_and_the_picture(followed: Followed) -> None:
     assert changed.mean() < 0.1
 
 
+@pytest.mark.parametrize("focal", [None, 900.0])
 @pytest.mark.parametrize("box", BOXES)
 def test_c_fills_both_inputs_with_the_bits_of_python(
-    followed: Followed, box: tuple[float, float, float, float] | None
+    followed: Followed, box: tuple[float, float, float, float] | None, focal: float | None
 ) -> None:
     folder, _ = followed
-    picture = load_picture(folder / "demo" / "person.png", box)
+    picture = load_picture(folder / "demo" / "person.png", box, focal)
     height, width = picture.rgb.shape[:2]
     with Model(folder / "dist" / "boxpose-x86") as model:
         feeds = make_feeds(model.interface, picture)
         rgb = np.ascontiguousarray(picture.rgb)
         given = None if box is None else (ctypes.c_double * 4)(*box)
+        if focal is not None:
+            assert model._library.set_focal(model._handle, focal) == 0
         status = model._library.set_frame(
             model._handle, rgb.ctypes.data, width, height, 3 * width, given, None
         )
@@ -224,6 +227,20 @@ def test_the_wheel_computes_the_same(followed: Followed, tmp_path: Path) -> None
             found = model.run(picture.rgb, BOXES[3])
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[name], expected[name]) for name in found)
+
+
+def test_the_focal_length_reaches_the_network(followed: Followed) -> None:
+    folder, _ = followed
+    file, artefact = folder / "demo" / "person.png", folder / "dist" / "boxpose-x86"
+    with Model(artefact) as model:
+        known = model.run(file, BOXES[3], 900.0)
+        unknown = model.run(file, BOXES[3])  # nothing of it is kept
+        again = model.run(load_picture(file, BOXES[3], 900.0))
+    assert not np.array_equal(known["camera"], unknown["camera"])
+    assert all(np.array_equal(known[name], again[name]) for name in known)
+    words = ("run", artefact, file, "--box", ",".join(map(str, BOXES[3] or ())), "--raw")
+    shown = json.loads(inside(*words, "--focal", "900").stdout)
+    np.testing.assert_allclose([shown["camera"]], known["camera"], rtol=1e-6)  # as it is printed
 
 
 def test_the_box_reaches_the_network(followed: Followed) -> None:

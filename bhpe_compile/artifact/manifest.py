@@ -27,7 +27,7 @@ from bhpe_compile.targets.target import Target
 MANIFEST = "manifest.json"
 FORMAT = "bhpe-artifact"
 FORMAT_VERSION = 2
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 WEIGHTS = "weights.bin"
 LIBRARIES = ("model.so", "model.wasm")
@@ -186,3 +186,9 @@ def _is_port(value: object) -> bool:
         and isinstance(value.get("shape"), list)
         and all(type(extent) is int and extent >= 0 for extent in value["shape"])
     )
+
+
+def is_imported(manifest: Mapping[str, Any]) -> bool:
+    """Whether an artefact was made of an ONNX file."""
+    model = manifest.get("model")
+    return isinstance(model, Mapping) and model.get("format") == "onnx"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["CTensor", "Frame", "FrameModel", "Model", "ModelError"]
 
 HERE = Path(__file__).parent
-ABI = 5
+ABI = 6
 CHECKS = 3  # BHPE_CHECK_WEIGHTS + BHPE_CHECK_OUTPUTS
 TYPES = {
     (0, 8): "i1",
@@ -83,10 +83,10 @@ class FrameModel:
     """x, y and scale: pixel (i, j) of the network's input is (x + i scale, y + j scale) of the last picture."""
 
     def run_frame(
-        self, rgb: NDArray[np.uint8], box: Sequence[float] | None = None
+        self, rgb: NDArray[np.uint8], box: Sequence[float] | None = None, focal: float | None = None
     ) -> dict[str, NDArray[Any]]:
         """All outputs by name (copies) for a picture uint8 [H, W, 3] in RGB and the person's box in it: x, y, width,
-        height in pixels, by default all of it."""
+        height in pixels, by default all of it. focal: the picture's focal length in pixels, by default its diagonal."""
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ModelError(f"a picture is uint8 [H, W, 3], not {rgb.dtype} {list(rgb.shape)}")
         rgb = np.ascontiguousarray(rgb)
@@ -94,6 +94,7 @@ class FrameModel:
         frame = Frame()
         with self._lock:
             self._open()
+            self._check(self._library.set_focal(self._handle, ctypes.c_double(focal or 0.0)))
             self._check(
                 self._library.set_frame(
                     self._handle,

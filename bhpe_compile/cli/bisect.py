@@ -60,6 +60,10 @@ def render(result: BisectResult) -> str:
     ]
     header = ("compared", "differing signs and levels", "")
     text = f"reference: {result.reference}\n\n{render_table(header, rows, right=(1,))}"
+    if result.against_file:
+        worst = max(result.against_file, key=lambda name: result.against_file[name])
+        text += "\n\nmeasured against ONNX Runtime on the file: "
+        text += f"{result.against_file[worst]:.2g} of its largest value, {worst}"
     found = result.culprit
     if found is None:
         return text + "\n\nno difference"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import format_option
 from bhpe_compile.cli.tables import print_json
+
+if TYPE_CHECKING:
+    from bhpe_compile.evaluate.synth.streams import Split
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 
@@ -23,7 +27,7 @@ def data_command() -> None:
 
 @data_command.command("synth", short_help="Draw people with known poses.")
 @click.option(
-    "--count", metavar="N", type=click.IntRange(1, 1_000_000), required=True, help="How many people."
+    "--count", metavar="N", type=click.IntRange(1, 1_000_000), required=True, help="How many pictures."
 )
 @click.option(
     "--seed",
@@ -63,16 +67,34 @@ def data_command() -> None:
     type=click.Path(path_type=Path),
     help="A body in the SMPL-X layout [default: an open one, built once].",
 )
+@click.option(
+    "--film",
+    metavar="F",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    help="So many pictures show one person, who moves slowly: films for `eval --jitter`.",
+)
 @format_option
 @quiet_option
 def synth_command(
-    count: int, seed: int, split: str, folder: Path, workers: int, body: Path | None, style: str, quiet: bool
+    count: int,
+    seed: int,
+    split: str,
+    folder: Path,
+    workers: int,
+    body: Path | None,
+    film: int,
+    style: str,
+    quiet: bool,
 ) -> None:
     """Draw N people with known pose, shape, keypoints and boxes into DIR.
 
     Every person has 55 joints' rotations, 10 shape and 10 expression coefficients, a true perspective camera, 65
     keypoints and the boxes of hands and face. The same options give the same files, whatever the number of processes.
     Stop it at any moment; the same command goes on where it stopped.
+
+    With --film F, pictures 0 to F-1 are a film of the first person, the next F of the second, and so on: each sways
+    slowly before a background that stands still.
     """
     from bhpe_compile.evaluate.default_body import resolve_body
     from bhpe_compile.evaluate.synth.generate import generate
@@ -87,7 +109,8 @@ def synth_command(
         path = resolve_body(body, lambda step, fraction: console("body", step, 0.0))
         start = time.perf_counter()
         tick = counted(console, "people", count)
-        config = generate(folder, path, count, seed, "test" if split == "test" else "train", workers, tick)
+        world: Split = "test" if split == "test" else "train"
+        config = generate(folder, path, count, seed, world, workers, tick, film=film)
     seconds = time.perf_counter() - start
     if style == "json":
         print_json({"folder": str(folder), **config.to_dict(), "seconds": round(seconds, 3)})

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.evaluate.evaluate import Evaluation, Row
     from bhpe_compile.evaluate.gate import Verdict
+    from bhpe_compile.evaluate.jitter import Jitter
     from bhpe_compile.search.layers.stages import Source
 
 DEFAULT_DROP = "2%"
@@ -62,6 +63,18 @@ DEFAULT_DROP = "2%"
 )
 @max_drop_option(f"[default: {DEFAULT_DROP} with --baseline]")
 @click.option(
+    "--jitter",
+    "shaken",
+    is_flag=True,
+    help="Also measure how far the answers move under noise that nobody sees, and in films.",
+)
+@click.option(
+    "--max-jitter",
+    metavar="MM",
+    type=click.FloatRange(0, min_open=True),
+    help="The same, and fail where the mesh (of the last stage) moves by more under one level of noise.",
+)
+@click.option(
     "--mean-pose/--no-mean-pose",
     default=True,
     show_default=True,
@@ -88,6 +101,8 @@ def eval_command(
     save_baseline: Path | None,
     baseline: Path | None,
     max_drop: tuple[str, ...],
+    shaken: bool,
+    max_jitter: float | None,
     mean_pose: bool,
     style: str,
     quiet: bool,
@@ -101,6 +116,7 @@ def eval_command(
     bhpe-compile eval model.pt --stages --scheme int8                the same, nothing binary
     bhpe-compile eval dist/model-x86 --save-baseline accuracy.json   remember
     bhpe-compile eval dist/model-x86 --baseline accuracy.json --max-drop 2%
+    bhpe-compile eval model.pt dist/model-x86 --jitter               does it hold still?
 
     Measured on the open set (people drawn from a seed, kept in the cache folder) or on a folder of people with ground
     truth. With a baseline, exit code 5 says that a metric got worse than allowed; --max-drop without a baseline
@@ -111,7 +127,8 @@ def eval_command(
         existing_subject(path)
     from bhpe_compile.evaluate.data import EMULATED_COUNT
     from bhpe_compile.evaluate.evaluate import evaluate
-    from bhpe_compile.evaluate.gate import Allowance, read_baseline, require
+    from bhpe_compile.evaluate.gate import Allowance, read_baseline, require, require_still
+    from bhpe_compile.evaluate.metrics import JITTER
     from bhpe_compile.search.layers.stages import open_sources
 
     chosen = _stage_options(models, stages, options)
@@ -129,6 +146,11 @@ def eval_command(
         if mean_pose:
             subjects.insert(0, _mean_row(examples, console))
         result = evaluate(subjects, examples, tell_batches(console, examples.count))
+        jitters: list[Jitter] = []
+        kept = reference is not None and JITTER.name in reference[1]
+        if shaken or max_jitter is not None or kept:
+            jitters = _jitters(subjects, examples, data, seed, console)
+            result = with_jitter(result, jitters)
     gated = [result.row(source.last.name) for source in sources]
     verdicts: list[Verdict] = []
     if baseline is not None and reference is not None:
@@ -144,8 +166,10 @@ def eval_command(
     )
     if style == "table" and note:
         LOG.message(note)
-    _print(result, sources, verdicts, seed, style, note)
+    _print(result, sources, verdicts, jitters, seed, style, note)
     require(verdicts)
+    if max_jitter is not None:
+        require_still([one for one in jitters if one.name in {row.name for row in gated}], max_jitter)
 
 
 def _stage_options(models: Sequence[Path], stages: bool, options: CompileOptions) -> CompileOptions | None:
@@ -185,6 +209,29 @@ def _mean_row(examples: Any, console: Console) -> Any:
     )
 
 
+def _jitters(subjects: Sequence[Any], examples: Any, data: str, seed: int, console: Console) -> list[Jitter]:
+    """Of every row that looks at the picture."""
+    from bhpe_compile.evaluate.data import open_films
+    from bhpe_compile.evaluate.jitter import jitter
+
+    films = open_films(examples, data, seed, lambda step, done: console("films", step, done))
+    total = examples.count + (0 if films is None else films.count)
+    looking = [subject for subject in subjects if subject.executed]
+    return jitter(
+        looking,
+        examples,
+        films,
+        seed,
+        lambda done: console("jitter", f"{done} of {total} pictures", done / total),
+    )
+
+
+def with_jitter(result: Evaluation, jitters: Sequence[Jitter]) -> Evaluation:
+    """The rows with their figure of that name."""
+    found = {one.name: one.figure for one in jitters}
+    return replace(result, rows=tuple(replace(row, jitter=found.get(row.name)) for row in result.rows))
+
+
 def _against_baseline(
     path: Path,
     reference: tuple[dict[str, Any], dict[str, float]],
@@ -220,6 +267,7 @@ def _print(
     result: Evaluation,
     sources: Sequence[Source],
     verdicts: Sequence[Verdict],
+    jitters: Sequence[Jitter],
     seed: int,
     style: str,
     note: str,
@@ -228,7 +276,10 @@ def _print(
 
     if style == "json":
         document = result.to_json(seed) | {"verdicts": [verdict.to_json() for verdict in verdicts]}
-        print_json(document | {"differences": differences(result, sources, seed)})
+        document["differences"] = differences(result, sources, seed)
+        if jitters:
+            document["jitter"] = {one.name: one.figures() for one in jitters}
+        print_json(document)
         return
     if style == "junit":
         judged = {(verdict.row, verdict.metric.name) for verdict in verdicts}
@@ -247,6 +298,8 @@ def _print(
         blocks.insert(1, note)
     if gaps := differences(result, sources, seed):
         blocks.append(render(*difference_table(gaps), (2, 3)))
+    if jitters:
+        blocks.append(render(*jitter_table(jitters), range(2, 2 + len(jitters))))
     if verdicts:
         blocks.append(render(*verdict_table(verdicts), range(2, 6)))
     click.echo("\n\n".join(blocks))
@@ -254,11 +307,13 @@ def _print(
 
 def figure_table(result: Evaluation, seed: int) -> tuple[list[str], list[list[str]]]:
     """A line a metric, a column a row of the evaluation; MPVPE with its interval."""
-    from bhpe_compile.evaluate.metrics import METRICS
+    from bhpe_compile.evaluate.metrics import FIGURES, METRICS
 
     header = ["metric", *(row.name for row in result.rows)]
     rows = []
-    for name, metric in METRICS.items():
+    for name, metric in FIGURES.items():
+        if name not in METRICS and not any(name in row.figures() for row in result.rows):
+            continue
         cells = [row.figures().get(name) for row in result.rows]
         digits = 1 if metric.unit else 3
         label = f"{metric.title}, mm" if metric.unit else metric.title
@@ -267,6 +322,21 @@ def figure_table(result: Evaluation, seed: int) -> tuple[list[str], list[list[st
             spans = [row.interval(name, seed) for row in result.rows]
             rows.append(["  95 % interval", *(f"{low:.1f} .. {high:.1f}" for low, high in spans)])
     return header, rows
+
+
+def jitter_table(jitters: Sequence[Jitter]) -> tuple[list[str], list[list[str]]]:
+    """Median movements and, behind the stroke, what nine of ten stay below: a line a perturbation and quantity."""
+    from bhpe_compile.evaluate.jitter import MEANING, UNITS
+
+    figures = [one.figures() for one in jitters]
+    rows = []
+    for perturbation in figures[0]:
+        for quantity, unit in UNITS.items():
+            cells = [one[perturbation].get(quantity) for one in figures]
+            if any(cells):
+                told = [f"{cell['median']:.1f} / {cell['p90']:.1f}" if cell else "-" for cell in cells]
+                rows.append([MEANING[perturbation], unit, *told])
+    return ["movement under", "median / 90 %", *(one.name for one in jitters)], rows
 
 
 def difference_table(gaps: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

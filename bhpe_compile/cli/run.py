@@ -73,6 +73,12 @@ def parse_pair(
     type=click.Path(path_type=Path),
     help="Where people are: COCO results or annotations, MOT lines, or a JSON list of boxes for each picture.",
 )
+@click.option(
+    "--focal",
+    metavar="PIXELS",
+    type=click.FloatRange(0, min_open=True),
+    help="The camera's focal length, for networks that are told where the box is.  [default: the diagonal]",
+)
 @click.option("--track", is_flag=True, help="Follow people from frame to frame by their own joints.")
 @click.option("--smooth", is_flag=True, help="Smooth joints and rotations of a film (one-euro filter).")
 @click.option(
@@ -122,6 +128,7 @@ def run_command(
     frames: int | None,
     box: Box | None,
     boxes: Path | None,
+    focal: float | None,
     track: bool,
     smooth: bool,
     smooth_by: tuple[float, float] | None,
@@ -160,7 +167,7 @@ def run_command(
 
     existing(artifact, "artefact")
     if arrays:
-        pictures = (box, boxes, overlay, mesh, camera, smooth_by) != (None,) * 6 or track or smooth
+        pictures = (box, boxes, focal, overlay, mesh, camera, smooth_by) != (None,) * 7 or track or smooth
         if pictures or len(images) > 1:
             raise UsageError(
                 "--input is for one run on arrays, with one picture at most: leave the others out"
@@ -190,6 +197,7 @@ def run_command(
         frames=frames,
         box=box,
         boxes=boxes,
+        focal=focal,
         track=track,
         smooth=constants,
         output=output,

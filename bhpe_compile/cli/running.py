@@ -61,6 +61,7 @@ class Request:
     frames: int | None
     box: Box | None
     boxes: Path | None
+    focal: float | None
     track: bool
     smooth: Constants | None
     output: Path | None
@@ -110,7 +111,7 @@ def run_picture(request: Request, path: Path) -> None:
     with ExitStack() as stack:
         runner = stack.enter_context(open_runner(request.artifact, request.threads, request.board))
         mesher = stack.enter_context(request.mesher(runner))
-        find = Finder(runner, Where(request.box, boxes), told=LOG.warning)
+        find = Finder(runner, Where(request.box, boxes, focal=request.focal), told=LOG.warning)
         if boxes is not None:
             boxes.require_some([path])
         start = time.perf_counter()
@@ -186,7 +187,9 @@ def run_frames(request: Request, paths: Sequence[Path]) -> None:
         frames = stack.enter_context(open_frames(paths, request.camera, LOG.warning))
         runner = stack.enter_context(open_runner(request.artifact, request.threads, request.board))
         mesher = stack.enter_context(request.mesher(runner))
-        find = Finder(runner, Where(request.box, boxes, request.track), request.smooth, LOG.warning)
+        find = Finder(
+            runner, Where(request.box, boxes, request.track, request.focal), request.smooth, LOG.warning
+        )
         if request.box is None and boxes is None:
             request.told("no box is given: people are looked for in the whole picture (see --box, --boxes)")
         if request.smooth is not None:

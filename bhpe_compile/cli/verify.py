@@ -47,15 +47,15 @@ PROVEN = "the library computes what model.onnx computes, for {pictures}"
 )
 @click.option(
     "--model",
-    metavar="CHECKPOINT",
+    metavar="FILE",
     type=click.Path(path_type=Path),
-    help="What it was compiled from: PyTorch computes its outputs again, and they must agree as well.",
+    help="What it was compiled from, a checkpoint or an ONNX file: model.onnx is made again, and must agree as well.",
 )
 @click.option(
     "--bisect",
     "bisecting",
     is_flag=True,
-    help="Find the first step that differs, and why; with --model from the checkpoint on, else from model.onnx on.",
+    help="Find the first step that differs, and why; with --model from that file on, else from model.onnx on.",
 )
 @click.option(
     "--repro",
@@ -89,7 +89,8 @@ def verify_command(
 
     With --bisect the first step that differs is named, and whether its constants, its machine code or its lowering is
     wrong. With --model the model is made again with the options its manifest records; pictures that it was calibrated
-    on are not in there, --calibrate names them.
+    on are not in there, --calibrate names them. Of an ONNX file the ranges in the artefact are taken where --calibrate
+    is left out, and how far the artefact is from the file is measured in ONNX Runtime.
 
     Exit code 4 when they differ; the first step that does is named.
     """
@@ -143,18 +144,20 @@ def run_verification(
     """Verify with progress on stderr."""
     from bhpe_compile.check.verify import verify
 
-    network = None
+    again = None
     if model is not None:
         from bhpe_compile.check.bisect.remake import Again
 
-        network = Again(model, artifact, calibrate)
+        again = Again(model, artifact, calibrate)
     if board is None:
         announce_emulation(artifact, max(len(pictures), 1) if pictures else DEFAULT_PICTURES)
     with Console([], quiet=quiet, verbose=verbose, first_stage="check hashes") as console:
         return verify(
             artifact,
             pictures=pictures,
-            network=network,
+            network=again,
+            same=again.same if again else None,
+            original=again.original if again else None,
             board=board,
             tick=lambda step: console(step, "", None),
         )
@@ -189,6 +192,7 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
         ("accuracy", f"not checked here: bhpe-compile eval {result.artefact}"),
         ("executed", result.executed),
         *_what_is_equal(result),
+        *_what_the_file_says(result),
     ]
     if verbose:
         pairs += [(f"  {name}", f"{gap:.2e}") for name, gap in result.outputs.items()]
@@ -197,8 +201,10 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
 
 def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
     layers = _counted((result.binary_layers, "binary"), (result.int8_layers, "8-bit"))
-    of = f" {result.largest_unit}, {result.largest_output}" if result.largest_output else ""
-    largest = f"{result.max_abs_error:.2g}{of}"
+    words = (f"{result.max_abs_error:.2g} {result.largest_unit}".rstrip(), result.largest_output)
+    largest = ", ".join(filter(None, words))
+    if not result.binary_layers + result.int8_layers:
+        return [("float layers", "all"), ("largest difference", largest)]
     if result.equal:
         boxes = f", {result.boxes} boxes" if result.boxes else ""
         same, count = sum(gap == 0 for gap in result.outputs.values()), len(result.outputs)
@@ -214,11 +220,34 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
         if len(result.float_parts) > 1
         else result.float_parts[0]
     )
+    if layers and not result.differing:
+        return [
+            ("equal", f"all {layers} layers: every sign and level, bit for bit"),
+            ("float parts", f"{parts}: no two programs compute them to the bit"),
+            ("largest difference", f"{largest}, behind the float parts"),
+        ]
     return [
         ("float layers", f"{parts}: no two programs compute them to the bit; --scheme int8 or bidrn does"),
         *([("differ", f"{differ}, because of them")] if result.values else []),
         ("largest difference", f"{largest}, with equal signs and levels"),
     ]
+
+
+def _what_the_file_says(result: VerificationResult) -> list[tuple[str, str]]:
+    """Whether model.onnx is what the file gives, and how far it is from what the file itself computes."""
+    pairs = []
+    if result.remade is not None:
+        same = "what --model gives with the recorded options, byte for byte"
+        pairs.append(
+            ("model.onnx", f"is {same}" if result.remade else f"is NOT {same}; outputs are compared")
+        )
+    if result.against_file:
+        name = max(result.against_file, key=lambda one: result.against_file[one])
+        worst = result.against_file[name]
+        what = f"{worst:.2g} of its largest value, {name}" if worst else "every output is the same"
+        rest = "; a distance: nothing bounds it in 8 bits" if result.int8_layers else ""
+        pairs.append(("measured", f"against ONNX Runtime on the file: {what}{rest}"))
+    return pairs
 
 
 def _counted(*kinds: tuple[int, str]) -> str:

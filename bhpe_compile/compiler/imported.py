@@ -17,6 +17,7 @@ from bhpe_compile.compiler.record import describe_imported
 from bhpe_compile.compiler.rounding import Rounding
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.passes.base import Note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ class OnnxCompilation(Compilation):
     """
 
     uses_torch: ClassVar[bool] = False
+    imported: ClassVar[bool] = True
     attributes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "load": ("network",),
         "binarize": ("network",),
@@ -123,10 +125,16 @@ class OnnxCompilation(Compilation):
 
     @cached_property
     def rounding(self) -> Rounding:
-        """The ranges of 8-bit layers, measured by ONNX Runtime. UsageError where nothing says what they will read."""
+        """The ranges of 8-bit layers: the file's own, or measured by ONNX Runtime. UsageError where nothing says what
+        they will read."""
         if not self.options.computes_int8:
             return Rounding()
         self._require_examples()
+        if self.has_scales:
+            from bhpe_compile.exchange.scales import ranges_and_steps
+
+            ranges, steps = ranges_and_steps(self.exported)
+            return Rounding(ranges, False, {"source": "file"}, steps=steps)
         from bhpe_compile.exchange.calibrate_onnx import calibrate_onnx
 
         exported = self.exported
@@ -155,8 +163,15 @@ class OnnxCompilation(Compilation):
         ports = self.interface.inputs
         return self.interface.picture is not None and all(one.kind != "tensor" for one in ports)
 
+    @property
+    def has_scales(self) -> bool:
+        """Whether the file says 8 bits itself, by QuantizeLinear and DequantizeLinear."""
+        return any(node.op_type == "DequantizeLinear" for node in self.network.model.graph.node)
+
     def _require_examples(self) -> None:
-        if self.options.computes_int8 and not self.options.calibrate:
+        if self.options.computes_int8 and self.options.calibrate and self.has_scales:
+            raise UsageError(f"{self.source}: has scales of its own, which are kept: leave --calibrate out")
+        if self.options.computes_int8 and not self.options.calibrate and not self.has_scales:
             raise UsageError(
                 f"{self.source}: 8 bits need to know what its layers will read: --calibrate FILE.npz with its inputs, "
                 "--calibrate PICTURES with a description (--network FILE.toml), or else --scheme float"
@@ -190,7 +205,7 @@ class OnnxCompilation(Compilation):
             model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
             self.notes += notes
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-            self._rewrite(imported_passes(), model)
+            self._rewrite(imported_passes(self.options.computes_int8), model)
             progress.show("onnxsim", model)
         return model
 
@@ -214,8 +229,21 @@ class OnnxCompilation(Compilation):
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of the file and the options."""
+        from bhpe_compile.exchange.runtime import relative_differences
+
         facts = describe_imported(self.network, self.options, self.rounding.source)
-        return {**facts, "against_file": _relative(self.frozen_outputs(self.inputs), self.computed)}
+        outputs = self.frozen_outputs(self.inputs)
+        facts["against_file"] = relative_differences(outputs, self.computed)
+        steps = output_steps(self.model)
+        if steps:
+            facts["last_levels"] = counted = {
+                name: count_levels(outputs[name], self.computed[name], step) for name, step in steps.items()
+            }
+            told = ", ".join(f"{one['differ']} of {one['of']} of {name}" for name, one in counted.items())
+            most = max(one["most"] for one in counted.values())
+            said = f"last levels: {told} differ from ONNX Runtime on the file, by {most} at most"
+            self.notes.append(Note("own-scales", "", most <= 1, said))
+        return facts
 
     def places(self) -> Places:
         """Nothing tells the parts of a network that is a file."""
@@ -229,20 +257,42 @@ class OnnxCompilation(Compilation):
 
         return run_model(self.onnx_bytes, feeds)
 
+    def original_outputs(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What ONNX Runtime computes of the file itself, by the clean names of the outputs."""
+        from bhpe_compile.exchange.runtime import run_model
+
+        return run_model(self.model.SerializeToString(), feeds)
+
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
-def _relative(got: Mapping[str, NDArray[Any]], want: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """Largest difference of every output, as a part of its largest value."""
+def output_steps(model: ModelProto) -> dict[str, float]:
+    """The steps of the outputs that a file rounds to levels, by name."""
+    from onnx import numpy_helper
+
+    producers = {name: node for node in model.graph.node for name in node.output}
+    constants = {one.name: one for one in model.graph.initializer}
+    found: dict[str, float] = {}
+    for value in model.graph.output:
+        node = producers.get(value.name)
+        while node is not None and node.op_type == "Reshape":
+            node = producers.get(node.input[0])
+        if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in constants:
+            continue
+        step = numpy_helper.to_array(constants[node.input[1]])
+        if step.size == 1 and float(step.reshape(-1)[0]) > 0:
+            found[value.name] = float(step.reshape(-1)[0])
+    return found
+
+
+def count_levels(got: NDArray[Any], want: NDArray[Any], step: float) -> dict[str, int]:
+    """How many elements are another level, of how many, and how many levels apart they are at most."""
     import numpy as np
 
-    return {
-        name: float(np.abs(np.subtract(got[name], array, dtype=np.float64)).max(initial=0))
-        / max(float(np.abs(array.astype(np.float64)).max(initial=0)), 1e-30)
-        for name, array in want.items()
-    }
+    apart = np.abs(np.rint(np.subtract(got, want, dtype=np.float64) / step)).astype(np.int64)
+    return {"differ": int(np.count_nonzero(apart)), "of": apart.size, "most": int(apart.max(initial=0))}
 
 
 def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from bhpe_compile.compiler.agreement import Movement
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.frozen import Frozen
+    from bhpe_compile.exchange.runtime import Runner
     from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import Pass
@@ -83,6 +84,8 @@ class Compilation:
     """
 
     uses_torch: ClassVar[bool] = True
+    imported: ClassVar[bool] = False
+    """Whether the network is a file of anybody's, which nobody trained to be rounded."""
     attributes: ClassVar[Mapping[str, tuple[str, ...]]] = ATTRIBUTES
 
     def __init__(
@@ -327,7 +330,8 @@ class Compilation:
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
             half, wide = self._half_maps(model)
-            self._rewrite(fold_passes(rounding.ranges, half, wide), model)
+            passes = fold_passes(rounding.ranges, half, wide, rounding.steps, self.imported)
+            self._rewrite(passes, model)
         return model
 
     def _half_maps(self, model: ir.Model) -> tuple[bool, dict[str, float]]:
@@ -355,16 +359,30 @@ class Compilation:
             return None
 
     def frozen_outputs(self, feeds: Inputs) -> dict[str, NDArray[np.float32]]:
-        """What model.onnx computes from inputs by name; in ONNX Runtime where it is not `frozen`."""
+        """What model.onnx computes from inputs by name, of one picture or of several, [N, ...]; in ONNX Runtime where
+        it is not `frozen`."""
         import torch
 
-        from bhpe_compile.exchange.runtime import run_model
-
         if self.frozen is None:
-            return run_model(self.onnx_bytes, feeds)
-        with one_thread():
-            outputs = self.frozen(*(torch.from_numpy(feeds[name]) for name in self.frozen.inputs))
+            return self._runner.pictures(feeds)
+        inputs = [torch.from_numpy(feeds[name]) for name in self.frozen.inputs]
+        if len(inputs[0]) > 1:
+            outputs = self.frozen.pictures(*inputs)
+        else:
+            with one_thread():
+                outputs = self.frozen(*inputs)
         return {name: value.numpy() for name, value in outputs.items()}
+
+    @cached_property
+    def _runner(self) -> Runner:
+        """model.onnx in ONNX Runtime."""
+        from bhpe_compile.exchange.runtime import Runner
+
+        return Runner(self.onnx_bytes)
+
+    def original_outputs(self, feeds: Inputs) -> dict[str, NDArray[Any]] | None:
+        """What the file itself computes, in a program that is not ours; None where no other runs it."""
+        return None
 
     @property
     def onnx_bytes(self) -> bytes:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
+    from bhpe_compile.exchange.scales import Steps
     from bhpe_compile.networks.layers.rounding import Ranges
 
 
@@ -24,13 +25,15 @@ class Rounding:
     """Convolutions whose inputs have `ranges` compute in 8 bits; where `half`, residuals are float16.
 
     `source` says where the ranges are from, None where nothing has 8 bits. `wide`: the feature maps that float16 does
-    not hold, by the names of their nodes, and their largest magnitudes.
+    not hold, by the names of their nodes, and their largest magnitudes. `steps`: of the weights of a file that has them
+    in 8 bits.
     """
 
     ranges: Ranges | None = None
     half: bool = False
     source: dict[str, Any] | None = None
     wide: Mapping[str, float] = field(default_factory=dict)
+    steps: Steps | None = None
 
 
 def choose_rounding(

@@ -21,6 +21,9 @@ SYNTH = "synth"
 COUNT, SEED = 500, 0
 """Of the open set's test split, unless asked otherwise."""
 
+FILMS, FRAMES = 20, 10
+"""Films that are drawn to measure jitter on, and the frames of each."""
+
 EMULATED_COUNT = 4
 """People that are evaluated where an emulator runs an artefact: it takes seconds to a minute for each."""
 
@@ -77,6 +80,18 @@ def open_people(
     return Examples(dataset, open_body(path), min(wanted, len(dataset)) if at_most else wanted, BATCH)
 
 
+def open_films(examples: Examples, data: str, seed: int, told: Told = lambda *_: None) -> Examples | None:
+    """Films to measure jitter on: those of the set itself where it was drawn with `--film`, `FILMS` drawn ones beside
+    the open set, None for other sets."""
+    from bhpe_compile.evaluate.jitter import film_length
+
+    dataset, body = examples.dataset, examples.bodies.body.source
+    if data == SYNTH:
+        dataset = synthetic("test", FILMS * FRAMES, seed, body, told, film=FRAMES)
+    length = film_length(dataset)
+    return Examples(dataset, examples.bodies, len(dataset), length) if length > 1 else None
+
+
 def require_own_body(dataset: Dataset, body: Path) -> None:
     """InputError where poses and shapes of a drawn set were made with another body than `body`."""
     if isinstance(dataset, SynthDataset) and dataset.manifest["body"] != sha256(body):
@@ -87,13 +102,21 @@ def require_own_body(dataset: Dataset, body: Path) -> None:
 
 
 def synthetic(
-    split: Split, count: int, seed: int, body: Path, told: Told = lambda *_: None, workers: int = 1
+    split: Split,
+    count: int,
+    seed: int,
+    body: Path,
+    told: Told = lambda *_: None,
+    workers: int = 1,
+    film: int = 1,
 ) -> Dataset:
-    """The first `count` people of a split of the open set; those that the cache lacks are drawn."""
+    """The first `count` people of a split of the open set, or as many frames of films of `film` frames; those that the
+    cache lacks are drawn."""
     from bhpe_compile.evaluate.synth.generate import generate
     from bhpe_compile.evaluate.synth.streams import VERSION
 
-    folder = cache_folder() / f"{split}-{VERSION}-{seed}-{count}-{sha256(body)[:16]}"
+    films = "" if film == 1 else f"film{film}-"
+    folder = cache_folder() / f"{split}-{films}{VERSION}-{seed}-{count}-{sha256(body)[:16]}"
     done = 0
 
     def tick(more: int) -> None:
@@ -101,5 +124,5 @@ def synthetic(
         done += more
         told(f"{done} of {count} people drawn", done / count)
 
-    generate(folder, body, count, seed, split, workers, tick)
+    generate(folder, body, count, seed, split, workers, tick, film=film)
     return open_dataset(folder)

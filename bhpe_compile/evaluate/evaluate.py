@@ -20,7 +20,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import LABEL_FIELDS, Dataset
 from bhpe_compile.evaluate.frame import network_inputs
-from bhpe_compile.evaluate.metrics import METRICS, Errors, People, interval, mean, measure
+from bhpe_compile.evaluate.metrics import JITTER, METRICS, Errors, People, interval, mean, measure
 from bhpe_compile.evaluate.people import Bodies
 from bhpe_compile.evaluate.subjects import Subject
 from bhpe_compile.files import sha256
@@ -41,16 +41,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """One subject's errors, person by person."""
+    """One subject's errors, person by person; `jitter` is the figure of that name, None where it was not measured."""
 
     name: str
     executed: str
     errors: Errors
+    jitter: float | None = None
 
     def figures(self) -> dict[str, float]:
         """The mean of every metric that has one."""
         means = {name: mean(self.errors[name]) for name in METRICS}
-        return {name: value for name, value in means.items() if not math.isnan(value)}
+        found = {name: value for name, value in means.items() if not math.isnan(value)}
+        return found if self.jitter is None else {**found, JITTER.name: self.jitter}
 
     def interval(self, metric: str, seed: int) -> tuple[float, float]:
         """The bootstrap's 95 % interval of one mean."""
@@ -87,7 +89,7 @@ class Evaluation:
             rows[row.name] = {
                 "executed": row.executed,
                 "figures": figures,
-                "interval": {name: list(row.interval(name, seed)) for name in figures},
+                "interval": {name: list(row.interval(name, seed)) for name in figures if name in METRICS},
             }
         return {"data": vars(self.data).copy(), "rows": rows, "order": [row.name for row in self.rows]}
 

@@ -15,12 +15,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bhpe_compile.artifact.manifest import dump_json
 from bhpe_compile.errors import BudgetError, InputError, UsageError
-from bhpe_compile.evaluate.metrics import METRICS, Metric
+from bhpe_compile.evaluate.metrics import FIGURES, Metric
 from bhpe_compile.reading import MalformedError, read_json
+
+if TYPE_CHECKING:
+    from bhpe_compile.evaluate.jitter import Jitter
 
 FORMAT, VERSION = "bhpe-accuracy", 1
 
@@ -31,7 +34,7 @@ NOTHING = 1e-4
 """In a metric's unit: a worsening that a rounded baseline cannot tell from none."""
 
 TOLD = 3
-"""Failures that an error line names: the first of `METRICS` are those people know."""
+"""Failures that an error line names: the first of `FIGURES` are those people know."""
 
 DATA_KEYS = ("name", "count", "sha256", "body", "body_sha256")
 
@@ -53,13 +56,13 @@ class Allowance:
         if match is None:
             raise UsageError(f"allowance {text!r}: write 2%, 3mm, or one metric's as mpvpe=2%")
         name, unit = match["metric"], match["unit"]
-        if name is not None and name not in METRICS:
-            raise UsageError(f"allowance {text!r}: no metric {name!r}; metrics are {', '.join(METRICS)}")
-        if unit == "" and (name is None or METRICS[name].unit):
+        if name is not None and name not in FIGURES:
+            raise UsageError(f"allowance {text!r}: no metric {name!r}; metrics are {', '.join(FIGURES)}")
+        if unit == "" and (name is None or FIGURES[name].unit):
             raise UsageError(
                 f"allowance {text!r}: has no unit; write {match['amount']}% or {match['amount']}mm"
             )
-        if unit == "mm" and name is not None and not METRICS[name].unit:
+        if unit == "mm" and name is not None and not FIGURES[name].unit:
             raise UsageError(f"allowance {text!r}: {name} is no length; write {name}=0.05 or {name}=5%")
         return cls(name, float(match["amount"]), unit)  # type: ignore[arg-type]  # the pattern has no other units
 
@@ -129,7 +132,7 @@ def judge(
     A metric that the baseline has and the row has not is a failure, not an omission.
     """
     verdicts = []
-    for name, metric in METRICS.items():
+    for name, metric in FIGURES.items():
         allowance = _for(metric, allowances)
         if allowance is not None and name in reference:
             verdicts.append(Verdict(row, metric, reference[name], figures.get(name, math.nan), allowance))
@@ -150,6 +153,16 @@ def require(verdicts: Iterable[Verdict]) -> None:
     if failed:
         more = f"; {len(failed) - TOLD} more of {len(listed)} metrics failed" if len(failed) > TOLD else ""
         raise BudgetError("accuracy dropped by more than allowed: " + "; ".join(failed[:TOLD]) + more)
+
+
+def require_still(jitters: Iterable[Jitter], limit: float) -> None:
+    """BudgetError where a mesh moves by more than `limit` millimetres under one level of noise."""
+    for one in jitters:
+        if one.figure > limit:
+            raise BudgetError(
+                f"{one.name}: the mesh moves by {one.figure:.2f} mm where each value of a picture changes by one level "
+                f"at most, allowed are {limit:g} mm"
+            )
 
 
 def format_value(metric: Metric, value: float) -> str:
@@ -194,7 +207,7 @@ def read_baseline(path: Path) -> tuple[dict[str, Any], dict[str, float]]:
 
 def _is_figure(item: tuple[str, Any]) -> bool:
     name, value = item
-    return name in METRICS and type(value) in (int, float) and math.isfinite(value)
+    return name in FIGURES and type(value) in (int, float) and math.isfinite(value)
 
 
 def require_same_data(path: Path, baseline: Mapping[str, Any], data: Mapping[str, Any]) -> None:

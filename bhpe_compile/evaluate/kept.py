@@ -13,7 +13,10 @@ from bhpe_compile.evaluate.default_body import CACHE_VARIABLE, cache_folder
 KINDS: tuple[tuple[str, str], ...] = (
     (r"SMPLX_ANNY-[0-9a-f]+\.npz", "the open body (ten seconds to a minute)"),
     (r"mean-pose-.*\.json", "the mean pose that `eval` shows beside (seconds)"),
-    (r"(?P<split>test|train)-\d+-(?P<seed>\d+)-(?P<count>\d+)-[0-9a-f]+", "people drawn"),
+    (
+        r"(?P<split>test|train)-(film(?P<film>\d+)-)?\d+-(?P<seed>\d+)-(?P<count>\d+)-[0-9a-f]+",
+        "people drawn",
+    ),
 )
 """(pattern of a name, what it is): only these are ours."""
 
@@ -63,6 +66,8 @@ def _what(name: str) -> str | None:
         if not facts:
             return what
         who = "1 person" if facts["count"] == "1" else f"{facts['count']} people"
+        if facts["film"]:
+            who = f"films of {facts['film']} pictures, {facts['count']} in all"
         return f"{who} drawn, {facts['split']} split, seed {facts['seed']}"
     return None
 

@@ -71,6 +71,13 @@ METRICS: dict[str, Metric] = {
 }
 
 
+JITTER = Metric("jitter", "jitter")
+"""The median movement of the mesh under one level of noise (`jitter.py`), where it was measured."""
+
+FIGURES = {**METRICS, JITTER.name: JITTER}
+"""What a baseline may hold."""
+
+
 @dataclass(frozen=True)
 class People:
     """N people: vertices [N, V, 3], joints [N, 55, 3] and hand keypoints [N, 2, 20, 3] in metres, in one frame.

@@ -73,7 +73,7 @@ class TorchSubject:
 
 @dataclass(frozen=True)
 class FrozenSubject:
-    """A network as it ships, one picture after the other. compute: inputs by name -> outputs by name."""
+    """A network as it ships. compute: inputs of several pictures by name -> outputs by name."""
 
     name: str
     compute: Callable[[Inputs], Outputs]
@@ -82,8 +82,10 @@ class FrozenSubject:
     executed: str = "torch"
 
     def predict(self, inputs: Inputs) -> Outputs:
-        """One run a picture."""
-        return _one_by_one(self.compute, inputs)
+        """All pictures at once."""
+        outputs = self.compute(inputs)
+        check_finite(outputs)
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,14 @@ class CompiledSubject:
 
     def predict(self, inputs: Inputs) -> Outputs:
         """One run a picture."""
-        return _one_by_one(lambda one: self.session.execute(one).outputs, inputs)
-
-
-def _one_by_one(compute: Callable[[Inputs], Outputs], inputs: Inputs) -> Outputs:
-    """The outputs of a batch of pictures, from a function of one."""
-    count = len(next(iter(inputs.values())))
-    runs = [compute({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
-    for run in runs:
-        check_finite(run)
-    return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+        count = len(next(iter(inputs.values())))
+        runs = [
+            self.session.execute({name: array[i : i + 1] for name, array in inputs.items()}).outputs
+            for i in range(count)
+        ]
+        for run in runs:
+            check_finite(run)
+        return {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 
 
 IN_PROCESS = "in this process"

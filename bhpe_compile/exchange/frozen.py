@@ -7,7 +7,7 @@ the bodies in `functions.py`. It runs on the CPU: a GPU's convolutions are not e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -33,6 +33,9 @@ Values = list[Tensor]
 
 _NONE: Tensor = None  # type: ignore[assignment]
 Emit = Callable[[ir.Node, Values], Any]
+
+PICTURES = 8
+"""How many pictures are computed at once."""
 
 EXACT_FLOAT32 = 1 << 24
 """Whole numbers up to here are exact in float32."""
@@ -70,6 +73,7 @@ class Frozen(nn.Module):
             if (node.domain, node.op_type) not in TABLE or not _plain_attributes(node):
                 raise UnsupportedNodeError(f"node {node.name}: {node.op_type} has no form in torch here")
         self.weights = [self._weight(node) for node in self.nodes]
+        self.last_uses = _last_uses(self.nodes, {*self.constants, *self.inputs, *self.outputs})
 
     def _weight(self, node: ir.Node) -> tuple[int, Tensor] | None:
         """Of a binary or 8-bit convolution, the place of its weight, and the weight as torch multiplies it."""
@@ -87,20 +91,46 @@ class Frozen(nn.Module):
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
-        values = self.run(dict(zip(self.inputs, inputs, strict=True)))
+        values = self._run(dict(zip(self.inputs, inputs, strict=True)), self.last_uses)
         return {name: values[name] for name in self.outputs}
+
+    def pictures(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """The same for inputs of several pictures, [N, ...] in place of [1, ...], PICTURES of them at a time."""
+
+        def one(*picture: Tensor) -> dict[str, Tensor]:
+            found: dict[str, Tensor] = self(*(value.unsqueeze(0) for value in picture))
+            return found
+
+        found = torch.func.vmap(one, chunk_size=PICTURES)(*inputs)
+        return {name: value.flatten(0, 1) for name, value in found.items()}
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every value of the graph by name."""
+        return self._run(feeds, [()] * len(self.nodes))
+
+    def _run(self, feeds: Mapping[str, Tensor], done_with: Sequence[Sequence[str]]) -> dict[str, Tensor]:
+        """The values by name; those of `done_with`, names for each node, are dropped after it."""
         values: dict[str, Tensor] = {**self.constants, **feeds}
-        for node, weight in zip(self.nodes, self.weights, strict=True):
+        for node, weight, done in zip(self.nodes, self.weights, done_with, strict=True):
             given = [values[one.name or ""] if one is not None else _NONE for one in node.inputs]
             if weight is not None:
                 given[weight[0]] = weight[1]
             found = TABLE[node.domain, node.op_type](node, given)
             results = found if isinstance(found, (tuple, list)) else (found,)
             values |= {out.name or "": result for out, result in zip(node.outputs, results, strict=True)}
+            for name in done:
+                del values[name]
         return values
+
+
+def _last_uses(nodes: Sequence[ir.Node], kept: Collection[str]) -> list[tuple[str, ...]]:
+    """For each node the values that nothing reads after it, without `kept`."""
+    seen, found = set(kept), []
+    for node in reversed(nodes):
+        names = {value.name or "" for value in (*node.inputs, *node.outputs) if value is not None}
+        found.append(tuple(sorted(names - seen)))
+        seen |= names
+    return found[::-1]
 
 
 def _plain_attributes(node: ir.Node) -> bool:
@@ -133,12 +163,21 @@ def _column(values: Tensor) -> Tensor:
 
 def _int8(node: ir.Node, given: Values) -> Tensor:
     x, step, zero, weight, scale, bias = given
-    levels = (torch.round(x / step) + zero).clamp_(0, 255) - zero.to(torch.float32)
+    levels = (torch.round(x / step) + zero).clamp(0, 255) - zero.to(torch.float32)
     transposed = node.op_type == "Int8ConvTranspose2d"
     convolve: Callable[..., Tensor] = functional.conv_transpose2d if transposed else functional.conv2d
-    geometry = {"stride": integers(node, "strides", (1, 1)), "padding": _padding(node)}
+    geometry: dict[str, Any] = {"stride": integers(node, "strides", (1, 1)), "padding": _padding(node)}
+    if node.op_type == "Int8DepthwiseConv2d":
+        geometry["groups"] = integer(node, "group", 1)
     dot = convolve(levels.to(weight.dtype), weight, None, **geometry).float()
     return dot * _column(scale) + _column(bias)
+
+
+def _level_table(node: ir.Node, given: Values) -> Tensor:
+    x, step, zero, table, out_step, out_zero = given
+    levels = (torch.round(x / step) + zero).clamp_(0, 255)
+    found: Tensor = (table[levels.to(torch.int64)].float() - out_zero.float()) * out_step
+    return found
 
 
 def _padding(node: ir.Node) -> tuple[int, int]:
@@ -237,13 +276,19 @@ def _gemm(node: ir.Node, given: Values) -> Tensor:
     return product if c is None else product + c
 
 
+def _layer_norm(node: ir.Node, given: Values) -> Tensor:
+    x, weight, bias = (*given, _NONE)[:3]
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    return functional.layer_norm(x, x.shape[integer(node, "axis", -1) :], weight, bias, epsilon)
+
+
 def _quantize(node: ir.Node, given: Values) -> Tensor:
     x, step, zero = given
     axis = integer(node, "axis", 1)
     shape = [-1 if index == axis else 1 for index in range(x.ndim)] if step.numel() > 1 else []
     limits = torch.iinfo(zero.dtype)
     levels = torch.round(x / step.reshape(shape)) + zero.reshape(shape)
-    return levels.clamp_(limits.min, limits.max).to(zero.dtype)
+    return levels.clamp(limits.min, limits.max).to(zero.dtype)
 
 
 def _dequantize(node: ir.Node, given: Values) -> Tensor:
@@ -271,7 +316,8 @@ def _plain(of: Callable[..., Tensor]) -> Emit:
 
 TABLE: dict[tuple[str, str], Emit] = {
     **{(DOMAIN, f"PackedBinary{kind}"): _binary for kind in ("Conv2d", "ConvTranspose2d", "Linear")},
-    **{(DOMAIN, kind): _int8 for kind in ("Int8Conv2d", "Int8ConvTranspose2d")},
+    **{(DOMAIN, kind): _int8 for kind in INT8},
+    (DOMAIN, "LevelTable"): _level_table,
     (DOMAIN, "AveragePool2x2"): _pool2x2,
     (DOMAIN, "ChannelAffine"): _plain(lambda x, scale, bias: x * scale + bias),
     (DOMAIN, "CellMean"): _plain(torch.ops.bhpe.cell_mean),
@@ -289,18 +335,23 @@ TABLE: dict[tuple[str, str], Emit] = {
     ),
     ("", "Abs"): _plain(torch.abs),
     ("", "Add"): _plain(torch.add),
+    ("", "ArgMax"): lambda node, given: given[0].argmax(
+        integer(node, "axis"), bool(integer(node, "keepdims", 1))
+    ),
     ("", "Atan"): _plain(torch.atan),
     ("", "Cast"): lambda node, given: given[0].to(DTYPES[ir.DataType(integer(node, "to"))]),
     ("", "Clip"): _clip,
     ("", "Concat"): lambda node, given: torch.cat(given, integer(node, "axis")),
     ("", "DequantizeLinear"): _dequantize,
     ("", "Div"): _plain(torch.div),
+    ("", "Erf"): _plain(torch.erf),
     ("", "Expand"): _plain(lambda x, shape: x * torch.ones(shape.tolist(), dtype=x.dtype)),
     ("", "Floor"): _plain(torch.floor),
     ("", "Gather"): _gather,
     ("", "Gemm"): _gemm,
     ("", "Greater"): _plain(torch.gt),
     ("", "Identity"): _plain(lambda x: x),
+    ("", "LayerNormalization"): _layer_norm,
     ("", "Less"): _plain(torch.lt),
     ("", "MatMul"): _plain(torch.matmul),
     ("", "Max"): lambda _, given: reduce(torch.maximum, given),

@@ -10,6 +10,7 @@ fuse the scale into the weights.) sign(x) is Where(x >= t, ...), because Sign(0)
                                       `channels` of them, bits beyond are 0 and cut off
     Int8Conv2d, Int8DepthwiseConv2d, Int8ConvTranspose2d
                                        the same with levels: QuantizeLinear(x, step, zero), weights int8
+    LevelTable                        y = (table[clip(rint(x / step) + zero, 0, 255)] - out_zero) * out_step
     RPReLU                            y = (x > gamma ? x - gamma : beta * (x - gamma)) + zeta
     ChannelAffine                     y = x * scale + bias
     AveragePool2x2                    y = (((a + b) + c) + d) / 4 of x's pixels (0,0), (0,1), (1,0), (1,1)
@@ -49,8 +50,8 @@ PACKED = tuple(f"Packed{name}" for name in BINARY)
 INT8 = ("Int8Conv2d", "Int8ConvTranspose2d", "Int8DepthwiseConv2d")
 """Convolutions of levels: inputs x, step, zero, weight (int8, [O,C,kh,kw]; transposed [C,O,kh,kw]), scale, bias."""
 
-_UINT8, _UINT32, _BOOL, _FLOAT = (
-    int(t) for t in (ir.DataType.UINT8, ir.DataType.UINT32, ir.DataType.BOOL, ir.DataType.FLOAT)
+_UINT32, _BOOL, _FLOAT, _INT32 = (
+    int(t) for t in (ir.DataType.UINT32, ir.DataType.BOOL, ir.DataType.FLOAT, ir.DataType.INT32)
 )
 
 
@@ -232,6 +233,19 @@ def _int8_depthwise(
     return b.affine(dot, s, c, 4)
 
 
+def _level_table(
+    b: _Body,
+    x: ir.Value,
+    step: ir.Value,
+    zero: ir.Value,
+    table: ir.Value,
+    out_step: ir.Value,
+    out_zero: ir.Value,
+) -> ir.Value:
+    level = b.op("Cast", b.op("QuantizeLinear", x, step, zero), to=_INT32)
+    return b.op("DequantizeLinear", b.op("Gather", table, level), out_step, out_zero)
+
+
 def _average_pool(b: _Body, x: ir.Value) -> ir.Value:
     ends, axes, steps = b.ints(1 << 30, 1 << 30), b.ints(2, 3), b.ints(2, 2)
     corners = [b.op("Slice", x, b.ints(i, j), ends, axes, steps) for i in (0, 1) for j in (0, 1)]
@@ -260,6 +274,7 @@ _OPERATORS: dict[str, tuple[_Emit, tuple[str, ...], dict[str, ir.AttributeType]]
     "Int8Conv2d": (_int8_conv, _SIX, _GEOMETRY),
     "Int8ConvTranspose2d": (_int8_conv_transpose, _SIX, _GEOMETRY),
     "Int8DepthwiseConv2d": (_int8_depthwise, _SIX, {**_GEOMETRY, "group": ir.AttributeType.INT}),
+    "LevelTable": (_level_table, ("x", "step", "zero", "table", "out_step", "out_zero"), {}),
     "AveragePool2x2": (_average_pool, ("x",), {}),
     "RPReLU": (_rprelu, ("x", "gamma", "beta", "zeta"), {}),
     "ChannelAffine": (_affine, ("x", "scale", "bias"), {}),

@@ -74,12 +74,6 @@ def weight_of(node: ir.Node) -> ir.Value | None:
     return node.inputs[2 if node.domain == DOMAIN else 1] if node.op_type in LAYERS else None
 
 
-def has_quantized_weights(node: ir.Node) -> bool:
-    """Whether a layer of standard ONNX reads its weights through a DequantizeLinear."""
-    producer = node.inputs[1].producer() if len(node.inputs) > 1 and node.inputs[1] is not None else None
-    return producer is not None and producer.op_type == "DequantizeLinear"
-
-
 def array_of(value: ir.Value | None) -> NDArray[Any] | None:
     """The constant behind a value, or None when it is computed."""
     if value is None:

@@ -6,6 +6,7 @@ operation unsupported.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -71,6 +72,10 @@ def _where(r: Recorder, y: Tensor, condition: Tensor, a: Tensor, b: Tensor) -> N
 
 
 def _same(r: Recorder, y: Tensor, x: Tensor) -> None:
+    r.alias(x, y)
+
+
+def _clone(r: Recorder, y: Tensor, x: Tensor, *, memory_format: Any = None) -> None:
     r.alias(x, y)
 
 
@@ -147,6 +152,43 @@ def _cross(r: Recorder, y: Tensor, a: Tensor, b: Tensor, dim: int = -1) -> None:
 
 def _softmax(r: Recorder, y: Tensor, x: Tensor, axis: int, to_float: bool) -> None:
     r.emit("Softmax", [r.value(x)], y, axis=axis % x.ndim)
+
+
+def _product(r: Recorder, y: Tensor, a: Tensor, b: Tensor) -> None:
+    r.emit("MatMul", [r.value(a), r.value(b)], y)
+
+
+def _arg_max(r: Recorder, y: Tensor, x: Tensor, axis: int | None = None, keepdim: bool = False) -> None:
+    if axis is None:
+        raise UnsupportedError("of all axes")
+    r.emit("ArgMax", [r.value(x)], y, axis=axis % x.ndim, keepdims=int(keepdim))
+
+
+def _gelu(r: Recorder, y: Tensor, x: Tensor, *, approximate: str = "none") -> None:
+    """x / 2 (1 + erf(x / sqrt 2))."""
+    if approximate != "none":
+        raise UnsupportedError(f"approximate={approximate}")
+    parts = [torch.empty_like(x) for _ in range(4)]
+    _binary("Mul")(r, parts[0], x, math.sqrt(0.5))
+    _unary("Erf")(r, parts[1], parts[0])
+    _binary("Add")(r, parts[2], parts[1], 1.0)
+    _binary("Mul")(r, parts[3], x, 0.5)
+    _binary("Mul")(r, y, parts[3], parts[2])
+
+
+def _layer_norm(
+    r: Recorder,
+    y: Sequence[Tensor],
+    x: Tensor,
+    shape: Sequence[int],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    epsilon: float,
+) -> None:
+    if weight is None:
+        raise UnsupportedError("no affine")
+    inputs = [r.value(one) for one in (x, weight, bias) if one is not None]
+    r.emit("LayerNormalization", inputs, y[0], axis=x.ndim - len(shape), epsilon=epsilon)
 
 
 def _mm(r: Recorder, y: Tensor, a: Tensor, b: Tensor, bias: Tensor | None = None) -> None:
@@ -232,6 +274,18 @@ def _average_pool(
     r.emit("AveragePool", [r.value(x)], y, kernel_shape=_pair(kernel), **more)
 
 
+def _nearest(r: Recorder, y: Tensor, x: Tensor, *_: Any) -> None:
+    """Every pixel becomes a block of pixels, where the factors are whole; others have positions of their own."""
+    sizes = zip(y.shape[2:], x.shape[2:], strict=True)
+    if any(after % before for after, before in sizes):
+        raise UnsupportedError(
+            f"from {list(x.shape[2:])} to {list(y.shape[2:])} pixels, which is no whole factor"
+        )
+    scales = torch.tensor([after / before for after, before in zip(y.shape, x.shape, strict=True)])
+    more = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    r.emit("Resize", [r.value(x), None, r.value(scales)], y, **more)
+
+
 def _bhpe_conv(kind: str) -> Callable[..., None]:
     def emit(r: Recorder, y: Tensor, *args: Any) -> None:
         five, stride, padding = args[:5], args[5], args[6]
@@ -267,16 +321,20 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.add.Tensor": _binary("Add"),
     "aten.addmm.default": _addmm,
     "aten.alias.default": _same,
+    "aten.argmax.default": _arg_max,
     "aten.atan.default": _unary("Atan"),
     "aten.avg_pool2d.default": _average_pool,
+    "aten.bmm.default": _product,
     "aten.cat.default": _cat,
     "aten.clamp.default": _clip,
     "aten.clamp_min.default": _clip,
+    "aten.clone.default": _clone,
     "aten.convolution.default": _convolution,
     "aten.detach.default": _same,
     "aten.div.Tensor": _binary("Div"),
     "aten.expand.default": _expand,
     "aten.flip.default": _flip,
+    "aten.gelu.default": _gelu,
     "aten.gt.Scalar": _binary("Greater"),
     "aten.hardtanh.default": _clip,
     "aten.linalg_cross.default": _cross,
@@ -288,6 +346,7 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.mm.default": _mm,
     "aten.mul.Tensor": _binary("Mul"),
     "aten.native_batch_norm.default": _batch_norm,
+    "aten.native_layer_norm.default": _layer_norm,
     "aten.neg.default": _unary("Neg"),
     "aten.relu.default": _unary("Relu"),
     "aten.round.default": _unary("Round"),
@@ -302,6 +361,7 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.sum.dim_IntList": _reduce("ReduceSum"),
     "aten.transpose.int": _transpose,
     "aten.unsqueeze.default": _unsqueeze,
+    "aten.upsample_nearest2d.default": _nearest,
     "aten.view.default": _reshape,
     "aten.where.self": _where,
     "bhpe.binary_conv2d.default": _bhpe_conv("BinaryConv2d"),

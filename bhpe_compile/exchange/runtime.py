@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 VARIABLE = "TMPDIR"
@@ -47,7 +48,24 @@ class Runner:
         """The outputs by name."""
         return dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True))
 
+    def pictures(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The same for inputs of several pictures, [N, ...] in place of [1, ...]."""
+        count = len(next(iter(feeds.values())))
+        runs = [self.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
+        return {name: np.concatenate([run[name] for run in runs]) for name in self._names}
+
 
 def run_model(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The outputs of a model, by name, from its inputs by name."""
     return Runner(content).run(feeds)
+
+
+def relative_differences(
+    got: Mapping[str, NDArray[Any]], want: Mapping[str, NDArray[Any]]
+) -> dict[str, float]:
+    """Largest difference of every output of `want`, as a part of its largest value."""
+    return {
+        name: float(np.abs(np.subtract(got[name], array, dtype=np.float64)).max(initial=0))
+        / max(float(np.abs(array.astype(np.float64)).max(initial=0)), 1e-30)
+        for name, array in want.items()
+    }

@@ -24,6 +24,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -144,8 +145,10 @@ def _unwrapped(content: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
 
 
 def _fit(state: Mapping[str, Tensor], layout: Layout) -> float:
-    """Which part of the layout's signature is in `state`."""
-    return sum(name in state for name in layout.signature) / max(1, len(layout.signature))
+    """Which part of what tells the layout from others is in `state`."""
+    told = [name in state for name in layout.signature]
+    told += [name in state and tuple(state[name].shape) == shape for name, shape in layout.shapes]
+    return sum(told) / max(1, len(told))
 
 
 def save_model(
@@ -161,6 +164,23 @@ def save_model(
 
     spec: NAME:PRESET of the network.
     """
+    content = model_bytes(model, spec, binarization, suffix=path.suffix, compact=compact, ranges=ranges)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def model_bytes(
+    model: nn.Module,
+    spec: str,
+    binarization: Mapping[str, Any] | None = None,
+    *,
+    suffix: str = ".pt",
+    compact: bool = False,
+    ranges: Ranges | None = None,
+) -> bytes | memoryview:
+    """What `save_model` writes into a file of this suffix."""
     network, _, preset = spec.partition(":")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "network": network, "preset": preset}
@@ -168,18 +188,13 @@ def save_model(
         facts["ranges"] = {path: list(span) for path, span in ranges.items()}
     if compact:
         state, facts["signs"] = compact_state(model, state)
-    content: bytes | memoryview
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         described = {**facts, "binarization": binarization}
-        content = safetensors.torch.save(state, {"facts": json.dumps(described, sort_keys=True)})
-    else:
-        buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
-        torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
-        content = buffer.getbuffer()
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+        packed: bytes = safetensors.torch.save(state, {"facts": json.dumps(described, sort_keys=True)})
+        return packed
+    buffer = io.BytesIO()  # given a path, torch would name the archive's inner folder after it
+    torch.save({**facts, "binarization": binarization, "state_dict": state}, buffer)
+    return buffer.getbuffer()
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
@@ -312,11 +327,19 @@ def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:
 def _published(
     path: Path, network: Network, layout: Layout, state: Mapping[str, Tensor], choice: Choice | None
 ) -> Imported:
-    ignored = tuple(name for name in state if name.startswith(layout.ignored))
+    globs = [one if "*" in one else f"{one}*" for one in layout.ignored]
+    ignored = tuple(name for name in state if any(fnmatchcase(name, glob) for glob in globs))
     state = {name: value for name, value in state.items() if name not in ignored}
     _check_dtypes(path, state)
     model = blank(network, layout.preset)
-    load_state(model, state, str(path))
+    load_state(model, {n: value for n, value in state.items() if n not in layout.optional}, str(path))
+    for name in state.keys() & set(layout.optional):
+        own = model.get_buffer(name)
+        if state[name].shape != own.shape:
+            shapes = f"{tuple(state[name].shape)}, the network needs {tuple(own.shape)}"
+            raise InputError(f"{path}: {name} has shape {shapes}")
+        check_finite({name: state[name]}, str(path))
+        own.copy_(state[name])
     interface = (choice or Choice(network, layout.preset)).interface(layout.preset)
     return Imported(model, network, layout.preset, interface, None, state, PUBLIC, str(path), ignored)
 
@@ -329,6 +352,10 @@ def blank(network: Network, preset: str) -> nn.Module:
     model.load_state_dict(
         zeros, assign=True
     )  # to_empty() imports torch's symbolic shapes, half a second of them
+    for path, buffer in list(model.named_buffers()):
+        if buffer.is_meta:  # no part of the state
+            owner, _, name = path.rpartition(".")
+            model.get_submodule(owner).register_buffer(name, torch.zeros(buffer.shape), persistent=False)
     return model.eval()
 
 

@@ -22,13 +22,15 @@ from bhpe_compile.kernels.crop import Crop
 from bhpe_compile.kernels.dense_conv import DenseConv2d
 from bhpe_compile.kernels.dense_deconv import DenseConvTranspose2d
 from bhpe_compile.kernels.depthwise_conv import DepthwiseConv2d
-from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.epilogue import Epilogue, Levels, Residual
 from bhpe_compile.kernels.fixed_point import FixedPointLinear, FixedPointSplit
 from bhpe_compile.kernels.heat_maps import HeatMap, SoftArgmax
 from bhpe_compile.kernels.int8_conv import Int8Conv2d
 from bhpe_compile.kernels.int8_deconv import Int8ConvTranspose2d
 from bhpe_compile.kernels.int8_depthwise import Int8DepthwiseConv2d
+from bhpe_compile.kernels.join_channels import JoinChannels
 from bhpe_compile.kernels.kernel import Kernel, Parameter
+from bhpe_compile.kernels.map_mean import MapMean
 from bhpe_compile.kernels.max_pool import MaxPool2d
 from bhpe_compile.kernels.pack_bits import PackBits
 from bhpe_compile.kernels.quantize import Quantize
@@ -54,8 +56,11 @@ __all__ = [
     "Int8Conv2d",
     "Int8ConvTranspose2d",
     "Int8DepthwiseConv2d",
+    "JoinChannels",
     "Kernel",
+    "Levels",
     "Logistic",
+    "MapMean",
     "MaxPool2d",
     "PackBits",
     "Parameter",

@@ -78,7 +78,7 @@ class BinaryConv2d(Convolution, Kernel):
         return f"binary_conv2d_{self.sizes}_{shape}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:
-        return self.loops(self.epilogue.is_per_pixel and self.in_border == 0)
+        return self.loops(self.epilogue.is_per_pixel(self.columns.count) and self.in_border == 0)
 
     def tile_key(self) -> str:
         rows, columns = self._windows()
@@ -104,7 +104,7 @@ class BinaryConv2d(Convolution, Kernel):
         if self._has_starts(isa):
             classes = (self.rows.classes, self.columns.classes)
             listed.append(border_parameter(classes, self.in_channels, self.out_channels, isa))
-        return (*listed, *self.epilogue.parameters(*self.out_shape))
+        return (*listed, *self.epilogue.parameters(*self.out_shape, isa))
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """uint32 [Cout, ceil(Cin/32), k, k] or [Cout, ceil(Cin/32)] (bit i of word g = channel 32g+i)."""

@@ -67,7 +67,7 @@ class BinaryConvTranspose2d(Deconvolution, Kernel):
             Parameter("x", x, "uint8"),
             Parameter("weight", weight, f"uint{isa.word_bits}"),
             border_parameter((4, 2, 2), self.in_channels, self.out_channels, isa),
-            *self.epilogue.parameters(*self.out_shape),
+            *self.epilogue.parameters(*self.out_shape, isa),
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:

@@ -41,7 +41,7 @@ class DenseConv2d(Convolution, Kernel):
         return f"dense_conv2d_{self.sizes}_{self.shape_word}{narrow}{self.epilogue.symbol()}"
 
     def _windows(self) -> tuple[Window, Window]:
-        return self.loops(self.epilogue.is_per_pixel)
+        return self.loops(self.epilogue.is_per_pixel(self.columns.count))
 
     def tile_key(self) -> str:
         rows, columns = self._windows()
@@ -60,7 +60,7 @@ class DenseConv2d(Convolution, Kernel):
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),
             Parameter("weight", weight, self.weight_dtype),
-            *self.epilogue.parameters(*self.out_shape),
+            *self.epilogue.parameters(*self.out_shape, isa),
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:

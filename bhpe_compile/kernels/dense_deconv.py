@@ -51,7 +51,7 @@ class DenseConvTranspose2d(Deconvolution, Kernel):
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),
             Parameter("weight", weight, self.weight_dtype),
-            *self.epilogue.parameters(*self.out_shape),
+            *self.epilogue.parameters(*self.out_shape, isa),
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:

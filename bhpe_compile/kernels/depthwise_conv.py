@@ -50,7 +50,7 @@ class DepthwiseConv2d(Convolution, Kernel):
         return (
             Parameter("x", (self.batch, self.height, self.width, self.in_channels), "float32"),
             Parameter("weight", (self.taps, self.in_channels), "float32"),
-            *self.epilogue.parameters(*self.out_shape),
+            *self.epilogue.parameters(*self.out_shape, isa),
         )
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:

@@ -3,8 +3,11 @@
     v = dot * scale + (bias + residual)
     v = relu(v)   or   rprelu(v) = (v > 0 ? v : beta * v) + zeta     gamma of RPReLU is in the bias
                   or   leaky(v) = max(v, beta * v) + zeta            the same where no beta is above 1
+                  or   clip(v) = min(max(v, low), high)            one low and high for all channels
+                  or   table(v) = (table[clip(rint(v) + zero, 0, 255)] - out_zero) * out_step
     v = v + shortcut
     out = v,   bits = v >= threshold   or, with `bits_at_zero`, v >= 0
+    levels = clip(rint(v / step) + zero, 0, 255)   as an 8-bit convolution reads them, with their border
 
 Every operation rounds once, in this order, so that each target, and ONNX Runtime with the bodies in
 `exchange/functions.py`, gives the same bits. The product of a binary layer is exact (`passes/fold/round_constants.py`
@@ -27,6 +30,7 @@ from typing import Literal
 import numpy as np
 
 from bhpe_compile.kernels.kernel import Array, Parameter, pack_bits, packed_bytes
+from bhpe_compile.targets.isa import VectorIsa
 
 Storage = Literal["float32", "float16"]
 """How a float tensor is kept in memory."""
@@ -69,12 +73,28 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """How levels are written: a border of level zero around the map, in pixels, and pixels of a stored row. `divides`:
+    the step is another one than 1. `of_table`: they are what the table says, its own step and zero being these."""
+
+    border: int
+    stored_width: int
+    divides: bool = True
+    of_table: bool = False
+
+    def symbol(self) -> str:
+        """As a part of a kernel's name."""
+        how = "t" if self.of_table else "d" if self.divides else ""
+        return f"_levels{self.border}w{self.stored_width}{how}"
+
+
+@dataclass(frozen=True)
 class Epilogue:
     """The steps in use. `bits_border` is the zero border of the packed output, in pixels; `bits_at_zero` says that
     every threshold is 0, and none is an argument."""
 
     residual: Residual | None = None
-    activation: Literal["none", "relu", "rprelu", "leaky"] = "none"
+    activation: Literal["none", "relu", "rprelu", "leaky", "clip", "table"] = "none"
     shortcut: bool = False
     store: bool = True
     bits: bool = False
@@ -82,11 +102,14 @@ class Epilogue:
     out_dtype: Storage = "float32"
     shortcut_dtype: Storage = "float32"
     bits_at_zero: bool = False
+    levels: Levels | None = None
 
     def check(self, channels: int) -> None:
         """Raise ValueError when this epilogue cannot serve `channels` output channels."""
-        if not (self.store or self.bits):
+        if not (self.store or self.bits or self.levels):
             raise ValueError("an epilogue must store floats, bits or both")
+        if self.levels is not None and self.levels.of_table and (self.activation != "table" or self.shortcut):
+            raise ValueError("levels of a table need one, and nothing behind it")
         if self.bits and channels % 8:
             raise ValueError(f"packed output needs a multiple of 8 channels, not {channels}")
         if self.residual is not None:
@@ -96,14 +119,19 @@ class Epilogue:
                     f"packed output repeats residuals of a multiple of 8 channels, not {self.residual.channels}"
                 )
 
-    @property
-    def is_per_pixel(self) -> bool:
-        """Whether pixels may be numbered through without regard to rows."""
-        bordered = self.bits and self.bits_border > 0
-        return not bordered and not (self.residual is not None and self.residual.pool)
+    def is_per_pixel(self, width: int) -> bool:
+        """Whether pixels of a map of `width` columns may be numbered through without regard to rows."""
+        if self.bits and self.bits_border > 0:
+            return False
+        if self.levels is not None and (self.levels.border or self.levels.stored_width != width):
+            return False
+        return not (self.residual is not None and self.residual.pool)
 
-    def parameters(self, batch: int, height: int, width: int, channels: int) -> tuple[Parameter, ...]:
-        """The arguments after x, weight and border, for an output of [batch, height, width, channels]."""
+    def parameters(
+        self, batch: int, height: int, width: int, channels: int, isa: VectorIsa | None = None
+    ) -> tuple[Parameter, ...]:
+        """The arguments after x, weight and border, for an output of [batch, height, width, channels]; isa: how levels
+        lie in memory, None: as bytes."""
         full = (batch, height, width, channels)
         listed = [Parameter("scale", (channels,), "float32"), Parameter("bias", (channels,), "float32")]
         if self.residual is not None:
@@ -112,16 +140,26 @@ class Epilogue:
             listed.append(Parameter("residual", shape, self.residual.dtype))
         if self.activation in ("rprelu", "leaky"):
             listed += [Parameter(role, (channels,), "float32") for role in ("beta", "zeta")]
+        if self.activation == "clip":
+            listed.append(Parameter("limits", (2,), "float32"))
+        if self.activation == "table":
+            listed += [Parameter("table", (256,), "uint8"), Parameter("grid", (3,), "float32")]
         if self.shortcut:
             listed.append(Parameter("shortcut", full, self.shortcut_dtype))
         if self.bits and not self.bits_at_zero:
             listed.append(Parameter("threshold", (channels,), "float32"))
+        if self.levels is not None:
+            listed.append(Parameter("requantization", (2,), "float32"))
         if self.store:
             listed.append(Parameter("out", full, self.out_dtype, is_output=True))
         if self.bits:
             border = 2 * self.bits_border
             shape = (batch, height + border, width + border, packed_bytes(channels))
             listed.append(Parameter("bits", shape, "uint8", is_output=True))
+        if self.levels is not None:
+            shape = (batch, height + 2 * self.levels.border, self.levels.stored_width, channels)
+            dtype = "uint8" if isa is None else isa.int8.dtype
+            listed.append(Parameter("levels", shape, dtype, is_output=True))
         return tuple(listed)
 
     def symbol(self) -> str:
@@ -139,10 +177,13 @@ class Epilogue:
             word += "_store" + ("h" if self.out_dtype == "float16" else "")
         if self.bits:
             word += f"_{'signs' if self.bits_at_zero else 'bits'}{self.bits_border}"
+        if self.levels is not None:
+            word += self.levels.symbol()
         return word
 
     def reference(self, dot: Array, arrays: dict[str, Array]) -> dict[str, Array]:
-        """The outputs from accumulators [N, H, W, C] and the epilogue's arguments by role."""
+        """The outputs from accumulators [N, H, W, C] and the epilogue's arguments by role. Levels are 0 .. 255;
+        `int8_layout.stored` tells what memory holds."""
         value = dot.astype(np.float32) * arrays["scale"] + arrays["bias"]
         if self.residual is not None:
             value = value + self.residual.reference(arrays["residual"], dot.shape[-1])
@@ -152,6 +193,12 @@ class Epilogue:
             value = np.where(value > 0, value, arrays["beta"] * value) + arrays["zeta"]
         elif self.activation == "leaky":
             value = np.maximum(value, arrays["beta"] * value) + arrays["zeta"]
+        elif self.activation == "clip":
+            value = np.minimum(np.maximum(value, arrays["limits"][0]), arrays["limits"][1])
+        elif self.activation == "table":
+            zero, step, out_zero = arrays["grid"]
+            found = arrays["table"][np.clip(np.rint(value) + zero, 0, 255).astype(np.int64)]
+            value = (found.astype(np.float32) - out_zero) * step
         if self.shortcut:
             value = value + arrays["shortcut"]
         outputs: dict[str, Array] = {}
@@ -160,4 +207,12 @@ class Epilogue:
         if self.bits:
             threshold = 0 if self.bits_at_zero else arrays["threshold"]
             outputs["bits"] = pack_bits(value >= threshold, self.bits_border)
+        if self.levels is not None:
+            step, zero = arrays["requantization"]
+            level = found if self.levels.of_table else np.clip(np.rint(value / step) + zero, 0, 255)
+            n, height, width, channels = value.shape
+            b = self.levels.border
+            stored = np.full((n, height + 2 * b, self.levels.stored_width, channels), zero, np.uint8)
+            stored[:, b : b + height, b : b + width] = level
+            outputs["levels"] = stored
         return outputs

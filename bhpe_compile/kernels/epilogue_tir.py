@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from bhpe_compile.kernels.epilogue import Epilogue, Residual
+from bhpe_compile.kernels.epilogue import Epilogue, Levels, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
+from bhpe_compile.kernels.levels_tir import PERMUTED, level_bytes, looked_up, nothing, shift_of
 from bhpe_compile.kernels.tir import (
     Buffers,
     Expr,
     Share,
     T,
+    cast,
     chunks,
     clip_halves,
     dtype_of,
@@ -27,6 +29,7 @@ from bhpe_compile.kernels.tir import (
     load_floats,
     local,
     maximum,
+    minimum,
     ramp,
     splat,
     store,
@@ -129,15 +132,54 @@ class EpilogueEmitter:
         """What the kernel does once, before the first `finish`."""
         if self.epilogue.bits:
             self.bits.clear(share)
+        if self.epilogue.levels is not None:
+            self._clear_levels(self.epilogue.levels, share)
+
+    def _clear_levels(self, use: Levels, share: Share) -> None:
+        """Level zero where `finish` writes none: the border, and pixels behind the last column."""
+        out, zero = self.buffers["levels"], self.buffers["requantization"][1]
+        border, rows = nothing(zero, self.isa), self.height + 2 * use.border
+        row, left = use.stored_width * self.channels, use.border * self.channels
+        right = row - left - self.width * self.channels
+        if not left and not right:
+            return
+
+        def beside_the_map(base: Expr) -> None:
+            for start, count in ((base, left), (base + (row - right), right)):
+                if count:
+                    fill(out, start, count, border)
+
+        with share.loop(self.batch * rows) as r:
+            if not use.border:
+                beside_the_map(r * row)
+                return
+            y = T.truncmod(r, rows)
+            with T.If(T.bitwise_or(y < use.border, y >= use.border + self.height)):
+                with T.Then():
+                    fill(out, r * row, row, border)
+                with T.Else():
+                    beside_the_map(r * row)
 
     def vectors(self, count: int) -> list[tuple[int, int]]:
         """Offsets and widths in which `count` channels from a vector's start on are finished."""
         lanes = min(self.isa.float_lanes, 8 if count <= 8 else 16)
+        if self.isa.packing is not None and self._writes_levels_only:
+            wide = count // PERMUTED * PERMUTED
+            return [(at, PERMUTED) for at in range(0, wide, PERMUTED)] + [
+                (wide + at, width) for at, width in chunks(count - wide, lanes)
+            ]
         residual = self.epilogue.residual
         if residual is not None and residual.kind == "repeat":  # a vector must not wrap around the source
             while residual.channels % lanes:
                 lanes = next(fewer for fewer in (8, 4, 1) if fewer < lanes)
         return chunks(count, lanes)
+
+    @property
+    def _writes_levels_only(self) -> bool:
+        """Whether vectors may be as wide as a register of bytes: nothing else is read or written with them."""
+        use = self.epilogue
+        repeats = use.residual is not None and use.residual.kind == "repeat"
+        return use.levels is not None and not use.bits and not repeats
 
     def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1) -> None:
         """`dot` times `factor` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x).
@@ -168,10 +210,28 @@ class EpilogueEmitter:
             store(value, 0, lanes, result)
             positive = value[every] > f32(0, lanes)
             result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
+        elif use.activation == "clip":
+            low, high = (splat(self.buffers["limits"][end], lanes) for end in (0, 1))
+            result = minimum(maximum(result, low, lanes, self.isa), high, lanes, self.isa)
+        elif use.activation == "table":
+            zero, step, out_zero = (self.buffers["grid"][k] for k in range(3))
+            found, index = local(lanes, "uint8"), local(lanes, "uint8")
+            store(index, 0, lanes, level_bytes(result, zero, lanes, self.isa))
+            store(found, 0, lanes, looked_up(self.buffers["table"], index[every], lanes, self.isa))
+            if use.levels is not None and use.levels.of_table:
+                self._store_levels(use.levels, n, y, x, c, lanes, found[every])
+                if not (use.store or use.bits):
+                    return
+            moved = cast("float32", lanes, cast("int32", lanes, found[every])) - splat(out_zero, lanes)
+            result = uncontracted(moved * splat(step, lanes), lanes)
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
             result = result + load_floats(self.buffers["shortcut"], at, lanes, self.isa)
         store(value, 0, lanes, result)
+        if use.levels is not None and not use.levels.of_table:
+            step, zero = self.buffers["requantization"][0], self.buffers["requantization"][1]
+            steps = value[every] / splat(step, lanes) if use.levels.divides else value[every]
+            self._store_levels(use.levels, n, y, x, c, lanes, level_bytes(steps, zero, lanes, self.isa))
         if self._signs_from_halves(lanes):
             halves = local(lanes, "int16")
             store(halves, 0, lanes, halves_by_fours(value[every], lanes, self.isa))
@@ -183,6 +243,17 @@ class EpilogueEmitter:
         if use.bits:
             threshold = f32(0, lanes) if use.bits_at_zero else channel("threshold")
             self.bits.write(n, y, x, c, lanes, value[every] >= threshold)
+
+    def _store_levels(self, use: Levels, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, level: Expr) -> None:
+        """Write uint8 levels c .. c+lanes-1 of a pixel as memory holds them."""
+        shift, dtype = shift_of(self.buffers["requantization"][1], self.isa), self.isa.int8.dtype
+        if shift is not None:
+            level = cast("int16", lanes, level) - splat(T.Cast("int16", shift), lanes)
+        if str(dtype) != "uint8":
+            level = cast(dtype, lanes, level)
+        row = n * (self.height + 2 * use.border) + y + use.border
+        at = (row * use.stored_width + x + use.border) * self.channels + c
+        store(self.buffers["levels"], at, lanes, level)
 
     def _signs_from_halves(self, lanes: int) -> bool:
         """Whether bits are read off float16 that are stored anyway: a rounded number keeps its sign, and half of the

@@ -33,21 +33,26 @@ class Int8Conv2d(Convolution, Kernel):
 
     in_border: int
     epilogue: Epilogue
+    row_pixels: int | None = None
+    """Pixels of a stored row; None: as many as it needs."""
 
     def __post_init__(self) -> None:
         if self.in_border < max(four(self.padding)):
             raise ValueError(f"input border {self.in_border} is smaller than the padding {self.padding}")
         check_products(self.in_channels, self.taps)
         self.epilogue.check(self.out_channels)
-        _ = self.rows, self.columns  # a kernel larger than the map is refused here
+        least = stored_width(self.columns, self.in_channels, self.in_border)
+        _ = self.rows  # a kernel larger than the map is refused here
+        if self.row_pixels is not None and self.row_pixels < least:
+            raise ValueError(f"stored rows of {self.row_pixels} pixels are shorter than {least}")
 
     @property
     def stored_width(self) -> int:
         """Pixels of a row of x."""
-        return stored_width(self.columns, self.in_channels, self.in_border)
+        return self.row_pixels or stored_width(self.columns, self.in_channels, self.in_border)
 
     def symbol(self) -> str:
-        shape = f"{self.shape_word}b{self.in_border}"
+        shape = f"{self.shape_word}b{self.in_border}w{self.stored_width}"
         return f"int8_conv2d_{self.sizes}_{shape}{self.epilogue.symbol()}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
@@ -61,7 +66,7 @@ class Int8Conv2d(Convolution, Kernel):
         ]
         if use.shift is not None:
             listed.append(Parameter("start", (panels * use.lanes,), "int32"))
-        return (*listed, *self.epilogue.parameters(*self.out_shape))
+        return (*listed, *self.epilogue.parameters(*self.out_shape, isa))
 
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """weight int8 [Cout, Cin, kh, kw]; zero, the zero point, as one number; the rest float32."""
@@ -77,7 +82,9 @@ class Int8Conv2d(Convolution, Kernel):
         def body(buffers: Any, share: Share) -> None:
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             width = self.stored_width
-            flat = self.epilogue.is_per_pixel and self.in_border == 0 and width == self.width
+            flat = (
+                self.epilogue.is_per_pixel(self.columns.count) and self.in_border == 0 and width == self.width
+            )
             windows = self.loops(flat)
             width = windows[1].size if flat else width
             core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)

@@ -59,7 +59,7 @@ class Int8ConvTranspose2d(Deconvolution, Kernel):
         listed = [Parameter("x", x, use.dtype), Parameter("weight", weight, "int8")]
         if use.shift is not None:
             listed.append(Parameter("start", (4, panels * use.lanes), "int32"))
-        return (*listed, *self.epilogue.parameters(*self.out_shape))
+        return (*listed, *self.epilogue.parameters(*self.out_shape, isa))
 
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """weight int8 [Cin, Cout, 4, 4]; zero, the zero point, as one number; the rest float32."""

@@ -75,7 +75,7 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         ]
         if isa.int8.shift is not None:
             listed.append(Parameter("start", (self.in_channels,), "int32"))
-        return (*listed, *self.epilogue.parameters(*self.out_shape))
+        return (*listed, *self.epilogue.parameters(*self.out_shape, isa))
 
     def groups(self, together: int) -> list[list[int]]:
         """The taps, `together` at a time, row by row of the window where those stay a loop."""

@@ -74,11 +74,13 @@ class Kernel(ABC):
         raise TypeError(f"{type(self).__name__} has no weight to pack")
 
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """All constant arguments by role, as the kernel takes them: weights packed, the rest flat float32."""
+        """All constant arguments by role, as the kernel takes them: weights packed, tables as bytes, the rest flat
+        float32."""
         packed = self.pack(isa, arrays["weight"]) if "weight" in arrays else {}
         for role, array in arrays.items():
             if role != "weight":
-                packed[role] = np.ascontiguousarray(np.asarray(array, np.float32).reshape(-1))
+                kind = np.uint8 if role == "table" else np.float32
+                packed[role] = np.ascontiguousarray(np.asarray(array, kind).reshape(-1))
         return packed
 
 

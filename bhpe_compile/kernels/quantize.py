@@ -15,26 +15,20 @@ import numpy as np
 
 from bhpe_compile.kernels.epilogue import Storage
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
+from bhpe_compile.kernels.levels_tir import level_of, nothing, shift_of
 from bhpe_compile.kernels.tir import (
     Expr,
     Share,
     T,
     cast,
     chunks,
-    f32,
     fill,
     function,
     load_floats,
-    maximum,
-    minimum,
-    nearest_int,
     splat,
     store,
 )
 from bhpe_compile.targets.isa import VectorIsa
-
-FAR = 512.0
-"""A level that no zero point brings back into 0 .. 255."""
 
 UNROLLED_VECTORS = 8
 """Vectors of one run handled by straight-line code; more become a loop."""
@@ -53,6 +47,8 @@ class Quantize(Kernel):
     border: int
     stored_width: int
     dtype: Storage = "float32"
+    divides: bool = True
+    """Whether the step is another one than 1."""
 
     def __post_init__(self) -> None:
         if self.stored_width < self.columns + 2 * self.border:
@@ -72,7 +68,7 @@ class Quantize(Kernel):
 
     def symbol(self) -> str:
         shape = f"n{self.batch}_{self.height}x{self.width}x{self.channels}"
-        narrow = "_half" if self.dtype == "float16" else ""
+        narrow = ("_half" if self.dtype == "float16" else "") + ("" if self.divides else "_whole")
         return f"quantize_{shape}_s{self.stride}b{self.border}w{self.stored_width}{narrow}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
@@ -91,27 +87,14 @@ class Quantize(Kernel):
         def body(buffers: Any, share: Share) -> None:
             out, quantization = buffers["out"], buffers["quantization"]
             step, zero = quantization[0], quantization[1]
-            nothing = (
-                T.Cast(use.dtype, zero - T.float32(use.shift))
-                if use.shift is not None
-                else T.Cast(use.dtype, 0)
-            )
-            shift = zero if use.shift is None else T.float32(use.shift)
+            border, shift = nothing(zero, isa), shift_of(zero, isa)
 
             def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
-                value = load_floats(buffers["x"], base_in, lanes, isa) / splat(step, lanes)
-                if isa.rounds:
-                    level = T.nearbyint(value) + splat(zero, lanes)
-                    level = maximum(level, f32(0, lanes), lanes, isa)
-                    level = minimum(level, f32(255, lanes), lanes, isa) - splat(shift, lanes)
-                    # int32 first: a conversion every vector unit has
-                    whole = cast("int32", lanes, level)
-                else:  # beyond these it is level 0 or 255 anyway
-                    value = minimum(maximum(value, f32(-FAR, lanes), lanes, isa), f32(FAR, lanes), lanes, isa)
-                    moved = nearest_int(value, lanes) + splat(T.Cast("int32", zero), lanes)
-                    moved = T.min(T.max(moved, splat(T.int32(0), lanes)), splat(T.int32(255), lanes))
-                    whole = moved - splat(T.Cast("int32", shift), lanes)
-                store(out, base_out, lanes, cast(use.dtype, lanes, whole))
+                value = load_floats(buffers["x"], base_in, lanes, isa)
+                if self.divides:
+                    value = value / splat(step, lanes)
+                level = level_of(value, zero, lanes, isa, shift)
+                store(out, base_out, lanes, cast(use.dtype, lanes, level))
 
             def run(base_in: Expr, base_out: Expr, count: int) -> None:
                 """`count` values in a row."""
@@ -127,12 +110,12 @@ class Quantize(Kernel):
             if self.border:
                 with T.If(share.is_last), T.Then(), T.serial(0, self.batch) as n:
                     for edge in (n * rows * row, (n * rows + rows - self.border) * row):
-                        fill(out, edge, self.border * row, nothing)
+                        fill(out, edge, self.border * row, border)
             with share.rows(self.batch, self.rows) as (n, y):
                 line = (n * rows + self.border + y) * row
                 source = (n * self.height + y * self.stride) * self.width * self.channels
                 if left:
-                    fill(out, line, left, nothing)
+                    fill(out, line, left, border)
                 if self.stride == 1:
                     run(source, line + left, kept)
                 else:
@@ -140,7 +123,7 @@ class Quantize(Kernel):
                         pixel = source + x * (self.stride * self.channels)
                         run(pixel, line + left + x * self.channels, self.channels)
                 if row - left - kept:
-                    fill(out, line + left + kept, row - left - kept, nothing)
+                    fill(out, line + left + kept, row - left - kept, border)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 

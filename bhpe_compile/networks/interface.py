@@ -37,6 +37,7 @@ OutputKind = Literal[
     "camera",
     "coefficients",  # of shape or expression, of order 1
     "logits",
+    "codes",  # [..., k] whole numbers: entries of a code book
     "tensor",
 ]
 
@@ -56,6 +57,7 @@ TOLERANCES: dict[str, float] = {
     "simcc": 5e-3,
     "coefficients": 5e-3,
     "logits": 5e-3,
+    "codes": 5e-3,  # of the largest score: by how much the chosen code's is below it
     "tensor": 5e-3,
 }
 """Largest difference allowed between an artefact and its oracle given the same signs, where an output names none."""

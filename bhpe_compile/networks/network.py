@@ -33,15 +33,19 @@ class Layout:
     preset      of the network in it
     wrappers    keys under which the state dict may stand; a bare state dict is read as well
     prefix      of the keys, left out
-    ignored     prefixes of keys that are not the network's (a licensed body's buffers)
+    ignored     prefixes of keys that are not the network's (a licensed body's buffers), or globs where one has a *
+    optional    keys that published files do not have and that a user may add: buffers of the network
     signature   keys, without the prefix, that tell this layout from others
+    shapes      (key, shape): tensors whose shape tells it from layouts with the same keys
     """
 
     preset: str
     wrappers: tuple[str, ...] = ()
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     signature: tuple[str, ...] = ()
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

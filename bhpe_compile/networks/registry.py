@@ -21,7 +21,9 @@ GROUP = "bhpe_compile.networks"
 FIRST = "hand4whole"
 """The network of files that name none, of `--preset`, and of commands that are told of none."""
 
-OURS = tuple(f"bhpe_compile.networks.{family}.description" for family in ("hand4whole", "hmr", "cliff"))
+OURS = tuple(
+    f"bhpe_compile.networks.{family}.description" for family in ("hand4whole", "hmr", "cliff", "vqhps")
+)
 """Modules with a `NETWORK` each, or a sequence of them under that name."""
 
 

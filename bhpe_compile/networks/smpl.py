@@ -1,4 +1,4 @@
-"""What SPIN and CLIFF share: the names of SMPL's joints, in order, their outputs, and how pictures are scaled."""
+"""What SPIN, CLIFF and BEDLAM share: the names of SMPL's joints, in order, outputs, and how pictures are scaled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ JOINTS = (
 )
 """Those whose rotations are told, the pelvis's being the body's in the camera."""
 
-BETAS = 10
+SMPLX_JOINTS = JOINTS[:22]
+"""The body's joints of SMPL-X: those of SMPL without the hands."""
 
-OUTPUTS = (
-    Output("rotations", (1, len(JOINTS), 3, 3), "rotation", names=JOINTS),
-    Output("betas", (1, BETAS), "coefficients"),
-    Output("camera", (1, 3), "camera", "weak perspective of the crop: scale, shift x, shift y"),
-)
+BETAS, SMPLX_BETAS = 10, 11
+
+
+def _outputs(joints: tuple[str, ...], betas: int) -> tuple[Output, ...]:
+    return (
+        Output("rotations", (1, len(joints), 3, 3), "rotation", names=joints),
+        Output("betas", (1, betas), "coefficients"),
+        Output("camera", (1, 3), "camera", "weak perspective of the crop: scale, shift x, shift y"),
+    )
+
+
+OUTPUTS = _outputs(JOINTS, BETAS)
+SMPLX_OUTPUTS = _outputs(SMPLX_JOINTS, SMPLX_BETAS)
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels, red, green, blue, from 0 to 1: trunks that were trained there expect them."""

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.exchange.functions import DOMAIN, PACKED
 from bhpe_compile.exchange.functions import INT8 as INT8_CONVOLUTIONS
-from bhpe_compile.exchange.nodes import array_of, has_quantized_weights, is_packed, layer_of
+from bhpe_compile.exchange.nodes import array_of, is_packed, layer_of
 from bhpe_compile.passes.base import Note
 from bhpe_compile.report.cost import (
     BINARY,
@@ -66,7 +66,7 @@ def layer_costs(model: ir.Model, places: Places) -> list[Layer]:
 
 def _layer(node: ir.Node, places: Places) -> Layer:
     binary, kind = is_packed(node), KINDS[node.op_type]
-    levels = node.domain == DOMAIN or has_quantized_weights(node)
+    levels = node.domain == DOMAIN
     precision = BINARY if binary else INT8 if levels else _float_of(node)
     weight = _shape(node.inputs[WEIGHT.get(node.op_type, 1)])
     x, y = _shape(node.inputs[0]), _shape(node.outputs[0])

@@ -25,7 +25,10 @@ PRECISIONS = (BINARY, INT8, FLOAT16, FLOAT32)
 
 CONVOLUTION, TRANSPOSED, LINEAR = "convolution", "transposed convolution", "linear"
 
-KINDS = (CONVOLUTION, TRANSPOSED, LINEAR)
+PRODUCT = "product"
+"""Of two matrices that the network computes: no weights."""
+
+KINDS = (CONVOLUTION, TRANSPOSED, LINEAR, PRODUCT)
 
 BITS = {BINARY: (1, 1), INT8: (8, 8), FLOAT16: (16, 32), FLOAT32: (32, 32)}
 """Bits of a weight and of an activation. float16 is how weights are stored; activations stay float32."""

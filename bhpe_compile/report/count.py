@@ -14,24 +14,29 @@ Source of the convention: BinaryHPE, arXiv 2311.14323, its tables.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks import network as networks
 from bhpe_compile.networks.choice import choose
-from bhpe_compile.passes.binarize import trace
+from bhpe_compile.networks.layers.binary import BinaryLayer
+from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
 from bhpe_compile.report.cost import (
     BINARY,
     CONVOLUTION,
     FLOAT32,
     LINEAR,
+    PRODUCT,
     TRANSPOSED,
     Costs,
     Layer,
@@ -46,6 +51,10 @@ KINDS: dict[type[nn.Module], str] = {
     nn.ConvTranspose2d: TRANSPOSED,
     nn.Linear: LINEAR,
 }
+
+
+PRODUCTS = {torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__}
+"""Functions of torch that multiply two matrices."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +92,21 @@ class Published:
 
 @dataclass(frozen=True)
 class Accounting:
-    """A network before and after, as the paper counts; `published` only for the paper's network."""
+    """A network before and after, as the paper counts; `published` only for the paper's network.
+
+    unused: parameters of layers that the network has and never calls, by layer; `original` counts them.
+    """
 
     original: Totals
     compiled: Totals
     published: Published | None
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The three by name."""
+        """The three by name; what is never called beside the original's parameters."""
+        original = self.original.to_json()
         return {
-            "original": self.original.to_json(),
+            "original": {**original, "params": {**original["params"], "unused": dict(self.unused)}},
             "compiled": self.compiled.to_json(),
             "published": None if self.published is None else asdict(self.published),
         }
@@ -100,12 +114,16 @@ class Accounting:
 
 @dataclass(frozen=True)
 class Counted:
-    """A network in full precision: its layers, and all of its parameters (norms and biases included)."""
+    """A network in full precision: its layers, and all of its parameters (norms and biases included).
+
+    unused: parameters of layers that are never called, by layer.
+    """
 
     network: networks.Network
     preset: str
     layers: tuple[Layer, ...]
     parameters: int
+    unused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def costs(self) -> Costs:
@@ -151,6 +169,44 @@ class _Counter(nn.Module):
         return torch.zeros(()).expand(shape)
 
 
+class _Products(TorchFunctionMode):
+    """Writes down the products of two matrices that the network computes, by the module that computes them."""
+
+    def __init__(self, model: nn.Module, found: list[Layer]) -> None:
+        super().__init__()
+        self._found, self._paths = found, [""]
+        self._calls: Counter[str] = Counter()
+        for path, module in model.named_modules():
+            module.register_forward_pre_hook(lambda *_, path=path: self._paths.append(path))
+            module.register_forward_hook(lambda *_: self._paths.pop() and None)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in PRODUCTS:
+            self._write(args[0], result)
+        return result
+
+    def _write(self, x: Tensor, y: Tensor) -> None:
+        path = f"{self._paths[-1]}.matmul".removeprefix(".")
+        calls = self._calls[path]
+        self._calls[path] += 1
+        self._found.append(
+            Layer(
+                name=f"{path}#{calls}" if calls else path,
+                kind=PRODUCT,
+                precision=FLOAT32,
+                weights=0,
+                macs=y.numel() * x.shape[-1],
+                in_channels=x.shape[-1],
+                out_channels=y.shape[-1],
+                kernel=(1, 1),
+                inputs=x.numel(),
+                outputs=y.numel(),
+                traffic=4 * (x.numel() + y.numel()),
+            )
+        )
+
+
 def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
     if isinstance(layer, nn.Linear):
         return (*x.shape[:-1], layer.out_features)
@@ -175,7 +231,8 @@ def count_network(spec: str) -> Counted:
     with torch.device("meta"):
         model = network.build(preset).eval()
     parameters = sum(p.numel() for p in model.parameters())
-    places = Places.of(trace(model, roles=network.roles), network)
+    graph = trace(model, roles=network.roles)
+    places, unused = Places.of(graph, network), unused_parameters(model, graph)
     layers: list[Layer] = []
     for path, module in list(model.named_modules()):
         for name, child in module.named_children():
@@ -184,10 +241,21 @@ def count_network(spec: str) -> Counted:
             elif isinstance(child, nn.BatchNorm2d):
                 setattr(module, name, nn.Identity())
     _fill(model)
-    with torch.no_grad():
+    with torch.no_grad(), _Products(model, layers):
         model(*(torch.zeros(port.shape) for port in choice.interface(preset).inputs))
     placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
-    return Counted(network, preset, tuple(placed), parameters)
+    return Counted(network, preset, tuple(placed), parameters, unused)
+
+
+def unused_parameters(model: nn.Module, graph: fx.GraphModule) -> dict[str, int]:
+    """Parameters of `model` that its traced `graph` never reads: how many, by the layer that has them."""
+    read = {str(node.target) for node in graph.graph.nodes if node.op in ("call_module", "get_attr")}
+    unused: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        layer = name.rpartition(".")[0]
+        if name not in read and layer not in read:
+            unused[layer] = unused.get(layer, 0) + parameter.numel()
+    return unused
 
 
 def _fill(model: nn.Module) -> None:
@@ -210,6 +278,7 @@ def as_paper(counted: Counted, binary: frozenset[str], scheme: str) -> Accountin
         original=_totals(counted.layers, counted.parameters, "float"),
         compiled=compiled,
         published=_published(counted, scheme, compiled),
+        unused=counted.unused,
     )
 
 
@@ -251,5 +320,13 @@ def binary_layers(counted: Counted, scheme: str) -> frozenset[str]:
         return frozenset()
     if scheme not in SCHEMES:
         raise UsageError(f"unknown scheme {scheme!r}: known are int8, float, {', '.join(SCHEMES)}")
-    roles = get_scheme(scheme).binary_roles
-    return frozenset(layer.name for layer in counted.layers if layer.role in roles)
+    return made_binary(counted.network, counted.preset, BinarizeOptions(get_scheme(scheme)))
+
+
+@cache
+def made_binary(network: networks.Network, preset: str, options: BinarizeOptions) -> frozenset[str]:
+    """Names of the layers that `options` make binary: the compiler's passes decide, on weights that take no memory."""
+    with torch.device("meta"):
+        model = network.build(preset).eval()
+    graph, _ = binarize(trace(model, roles=network.roles), options)
+    return frozenset(name for name, layer in graph.named_modules() if isinstance(layer, BinaryLayer))

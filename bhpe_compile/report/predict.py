@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from bhpe_compile.report.cost import BINARY, FLOAT16, INT8, LINEAR, Costs, Layer
-from bhpe_compile.report.count import Counted, binary_layers
+from bhpe_compile.report.count import Counted, binary_layers, made_binary
 from bhpe_compile.report.layout import packing, per_channel_bytes
 from bhpe_compile.targets import Target
 
@@ -60,18 +60,4 @@ def trained_binary(counted: Counted, binarization: Mapping[str, Any]) -> tuple[s
     from bhpe_compile.passes.binarize.options import BinarizeOptions
 
     options = BinarizeOptions.from_dict(binarization)
-    return options.scheme.name, chosen_layers(counted, options.scheme.binary_roles, options)
-
-
-def chosen_layers(counted: Counted, roles: frozenset[Any], options: Any) -> frozenset[str]:
-    """Layers that `options` make binary: those of the scheme's roles and those forced, less those kept.
-
-    A stem never is.
-    """
-    return frozenset(
-        layer.name
-        for layer in counted.layers
-        if layer.role != "stem"
-        and options.kept_by(layer.name) is None
-        and (layer.role in roles or options.forced_by(layer.name) is not None)
-    )
+    return options.scheme.name, made_binary(counted.network, counted.preset, options)

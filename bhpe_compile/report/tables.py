@@ -66,6 +66,8 @@ def summary(report: Report) -> Table:
     if report.paper is not None:
         one, two = report.paper.original, report.paper.compiled
         add("parameters", one.params_total, two.params_total)
+        if report.paper.unused:
+            add("  never used", sum(report.paper.unused.values()), None)
     else:
         add("weights", sum(before.weights().values()), sum(after.weights().values()))
     weights, old_weights = after.weights(), before.weights()
@@ -95,6 +97,8 @@ def summary(report: Report) -> Table:
     note = NO_SPEED
     if report.predicted:
         note += " Bytes after are predicted for weights.bin; model.so comes on top."
+    if report.paper is not None and report.paper.unused:
+        note += f" Layers that are in the file and never called: {', '.join(report.paper.unused)}."
     return Table("Summary", ("", "original", after_word(report), "ratio"), tuple(rows), (1, 2, 3), note)
 
 

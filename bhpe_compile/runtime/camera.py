@@ -85,8 +85,8 @@ def camera_in_picture(
 ) -> Camera | None:
     """The camera in the picture.
 
-    A network that is told where its box was speaks of the whole picture's camera: focal length the diagonal, in the
-    middle. Another one speaks of its input's: from its middle, from far away where it has no perspective.
+    A network that is told where its box was speaks of the whole picture's camera, in the middle, with the picture's
+    focal length. Another one speaks of its input's: from its middle, from far away where it has no perspective.
     """
     placement = place(view, output, values)
     if placement is None:
@@ -96,7 +96,7 @@ def camera_in_picture(
     if output.focal is not None:
         focal = output.focal * view.scale
     elif any(port.kind == "box" for port in interface.inputs):
-        focal, principal = math.hypot(width, height), (width / 2, height / 2)
+        focal, principal = view.picture.focal_length, (width / 2, height / 2)
     else:
         focal = FAR * view.scale
     across, down = (placement.x - principal[0]), (placement.y - principal[1])

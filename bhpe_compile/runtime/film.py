@@ -10,6 +10,7 @@ A film that is cut off or damaged gives the frames before that, then raises Inpu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -97,6 +98,7 @@ class Film:
             container.close()
             raise InputError(f"{name}: {codec.width}x{codec.height} pixels are too many; scale it down")
         self._stream.thread_type = "AUTO"
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
 
     @property
     def rate(self) -> float:
@@ -115,7 +117,17 @@ class Film:
         return None if seconds is None else round(seconds * self.rate)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame. InputError after the last one that can be read, where the file says that there are more."""
+        """Every frame; the next one is decoded in a thread while one is used.
+
+        InputError after the last one that can be read, where the file says that there are more.
+        """
+        frames = self._decoded()
+        coming = self._decoder.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = self._decoder.submit(next, frames, None)
+            yield frame
+
+    def _decoded(self) -> Iterator[Frame]:
         from av.error import FFmpegError
 
         first: float | None = None
@@ -154,7 +166,8 @@ class Film:
             )
 
     def close(self) -> None:
-        """Release the file or the camera."""
+        """Release the file or the camera, once the frame that is being decoded is there."""
+        self._decoder.shutdown()
         self._container.close()
 
     def __enter__(self) -> Self:

@@ -49,6 +49,7 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c.c_int32,
         (_MODEL, c.c_void_p, c.c_int32, c.c_int32, c.c_int64, c.POINTER(c.c_double), c.c_void_p),
     ),
+    "bhpe_set_focal": (c.c_int32, (_MODEL, c.c_double)),
     "bhpe_to_frame": (None, (c.c_void_p, c.POINTER(c.c_double), c.POINTER(c.c_double))),
     "bhpe_joint_count": (c.c_int32, (_MODEL,)),
     "bhpe_joint_name": (c.c_char_p, (_MODEL, _INDEX)),

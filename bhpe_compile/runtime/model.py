@@ -184,11 +184,13 @@ class Model(FrameModel):
         self,
         inputs: Picture | Path | str | Array | Mapping[str, Array],
         box: Sequence[float] | None = None,
+        focal: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Outputs by name (copies).
 
         inputs: a frame uint8 [H, W, 3] in RGB, a picture or its file, the array of the first input, or arrays by input
         name. box: of a frame or a file, where the person is (x, y, width, height in pixels), by default everywhere.
+        focal: of a frame or a file, its focal length in pixels, by default the diagonal.
         UsageError for a box outside; InputError when an array has another shape or dtype than the model's input, for a
         picture where the network takes none, for NaN and infinity in inputs or outputs, or for a damaged file.
         """
@@ -200,9 +202,11 @@ class Model(FrameModel):
                 raise InputError(
                     "this network does not take a picture alone; give its inputs as arrays by name"
                 )
-            return self.run_frame(load_picture(inputs, box).rgb, box)
-        if box is not None:
-            raise UsageError("a box is for a frame uint8 [H, W, 3] or a file: leave it out")
+            picture = load_picture(inputs, box, focal)
+            return self.run_frame(picture.rgb, box, picture.focal)
+        if box is not None or focal is not None:
+            word = "a focal length" if box is None else "a box"
+            raise UsageError(f"{word} is for a frame uint8 [H, W, 3] or a file: leave it out")
         given: Mapping[str, Array]
         if isinstance(inputs, Picture):
             return self._run_picture(inputs)

@@ -68,11 +68,19 @@ class Picture:
     rgb      uint8 [H, W, 3]
     box      the person's, inside the picture: from the centre of its first pixel, as far as that of its last
     cut      what was asked for, where it stuck out of the picture; else None
+    focal    its focal length in pixels; None: not known, and the diagonal stands for it
     """
 
     rgb: NDArray[np.uint8]
     box: Box
     cut: Box | None = None
+    focal: float | None = None
+
+    @property
+    def focal_length(self) -> float:
+        """`focal`, or the diagonal."""
+        height, width = self.rgb.shape[:2]
+        return math.sqrt(width * width + height * height) if self.focal is None else self.focal
 
     @property
     def asked_box(self) -> Box:
@@ -159,10 +167,10 @@ class View:
         image = (total / np.float32(crop.divisor) - mean) / deviation
         return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
-    def box_vector(self, vector: BoxVector, focal: float | None = None) -> NDArray[np.float32]:
-        """float32 [1, 3]: where the enlarged box is in the picture; `focal` in pixels, by default the diagonal."""
+    def box_vector(self, vector: BoxVector) -> NDArray[np.float32]:
+        """float32 [1, 3]: where the enlarged box is in the picture."""
         height, width = self.picture.rgb.shape[:2]
-        f = math.sqrt(width * width + height * height) if focal is None else focal
+        f = self.picture.focal_length
         x, y, w, h = self.picture.box
         size = self.scale * self.port.size[0]
         return np.array(
@@ -181,7 +189,6 @@ def make_feeds(
     interface: Interface,
     picture: Picture,
     given: Mapping[str, NDArray[Any]] | None = None,
-    focal: float | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Every input of a network by name, from a picture; `given` are those that are no picture and no box.
 
@@ -200,7 +207,7 @@ def make_feeds(
         if one.kind == "picture":
             feeds[one.name] = picture.seen_by(one).tensor
         elif one.vector is not None:
-            feeds[one.name] = view.box_vector(one.vector, focal)
+            feeds[one.name] = view.box_vector(one.vector)
         else:
             raise InputError(f"input {one.name} is no picture: give its values")
     return feeds
@@ -220,12 +227,15 @@ def _taps(
     return tuple(i.clip(0, size - 1) for i in indices), weights
 
 
-def load_picture(source: Path | str | NDArray[np.uint8], box: Sequence[float] | None = None) -> Picture:
+def load_picture(
+    source: Path | str | NDArray[np.uint8], box: Sequence[float] | None = None, focal: float | None = None
+) -> Picture:
     """A picture from a file, or from an array uint8 [H, W, 3] in RGB; the person's box (x, y, width, height in pixels)
     is the whole picture unless given. A box that sticks out is cut to the picture, and `Picture.cut` tells.
+    focal: in pixels.
 
-    Raises UsageError (no such file, a box outside the picture) and InputError (not a picture, damaged, too big, an
-    array of another shape or type).
+    Raises UsageError (no such file, a box outside the picture, a focal length that is none) and InputError (not a
+    picture, damaged, too big, an array of another shape or type).
     """
     if isinstance(source, str | Path):
         name, rgb = str(source), _read(Path(source))
@@ -234,12 +244,14 @@ def load_picture(source: Path | str | NDArray[np.uint8], box: Sequence[float] | 
     height, width = rgb.shape[:2]
     if min(height, width) < 2:
         raise InputError(f"{name}: {width}x{height} pixels hold no person")
+    if focal is not None and not (math.isfinite(focal) and focal > 0):
+        raise UsageError(f"focal length {focal:g}: a finite number of pixels above 0")
     if box is None:
-        return Picture(rgb, (0.0, 0.0, width - 1.0, height - 1.0))
+        return Picture(rgb, (0.0, 0.0, width - 1.0, height - 1.0), focal=focal)
     asked = _four(box)
     x, y, w, h = asked
     sticks_out = x < 0 or y < 0 or x + w > width or y + h > height
-    return Picture(rgb, _inside(asked, width, height, name), asked if sticks_out else None)
+    return Picture(rgb, _inside(asked, width, height, name), asked if sticks_out else None, focal)
 
 
 def _checked(rgb: object) -> NDArray[np.uint8]:

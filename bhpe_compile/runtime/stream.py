@@ -52,7 +52,7 @@ class _InProcess:
         return self.model.interface
 
     def __call__(self, picture: Picture) -> Outputs:
-        return self.model.run(picture.rgb, picture.asked_box)
+        return self.model.run(picture.rgb, picture.asked_box, picture.focal)
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,12 @@ class Person:
 @dataclass(frozen=True)
 class Where:
     """Where people are looked for: in one box, in a file's, in those that joints of the frame before give, or, where
-    nothing is said, in the whole picture."""
+    nothing is said, in the whole picture. focal: of every frame, in pixels; None: not known."""
 
     box: Box | None = None
     boxes: Boxes | None = None
     track: bool = False
+    focal: float | None = None
 
 
 class Finder:
@@ -121,13 +122,17 @@ class Finder:
     def __init__(
         self, runner: Runner, where: Where, smooth: Constants | None = None, told: Told = lambda _: None
     ) -> None:
-        """UsageError where the network finds no joints to follow people by."""
+        """UsageError where the network finds no joints to follow people by, or has no use for a focal length."""
         self._runner, self._where, self._told = runner, where, told
         self._said_cut = False
         interface = runner.interface
         if where.track and interface.keypoints is None:
             raise UsageError(
                 "--track follows people by their joints, and this network finds none: give --boxes"
+            )
+        if where.focal is not None and all(port.kind != "box" for port in interface.inputs):
+            raise UsageError(
+                "--focal is for networks that are told where the box is in the picture: leave it out"
             )
         self._tracker = Tracker(interface, told) if where.track else None
         self._smoother = None if smooth is None else Smoother(interface, smooth)
@@ -164,7 +169,7 @@ class Finder:
     def _plain(self, frame: Frame, given: list[Given]) -> list[Person]:
         people = []
         for one in given:
-            picture = load_picture(frame.rgb, one.box)
+            picture = load_picture(frame.rgb, one.box, self._where.focal)
             if picture.cut is not None and not self._said_cut:
                 self._said_cut = True
                 used = "{:g},{:g},{:g},{:g}".format(*picture.asked_box)
@@ -185,7 +190,7 @@ class Finder:
         assert keypoints is not None
         people, found = [], []
         for track in tracks:
-            picture = load_picture(frame.rgb, track.corner_box)
+            picture = load_picture(frame.rgb, track.corner_box, self._where.focal)
             outputs = self._runner(picture)
             people.append(Person(picture, outputs))
             found.append((track, picture.seen_by(port).keypoints(keypoints, outputs[keypoints.name])))

@@ -236,11 +236,12 @@ class Tracker:
         """[k, 3]: mean colours of patches at the joints, NaN where they are outside the frame."""
         reach = max(1, round(PATCH * float(around[3])))
         height, width = rgb.shape[:2]
+        x, y = joints.round().astype(int).T
+        inside = (x >= reach) & (x < width - reach) & (y >= reach) & (y < height - reach)
+        along = np.arange(-reach, reach + 1)
+        rows, columns = y[inside, None, None] + along[:, None], x[inside, None, None] + along
         colours = np.full((len(joints), 3), np.nan)
-        for k, (x, y) in enumerate(joints.round().astype(int).tolist()):
-            if reach <= x < width - reach and reach <= y < height - reach:
-                patch = rgb[y - reach : y + reach + 1, x - reach : x + reach + 1]
-                colours[k] = patch.reshape(-1, 3).mean(0)
+        colours[inside] = rgb[rows, columns].mean((1, 2))
         return colours
 
 

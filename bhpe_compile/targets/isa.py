@@ -78,6 +78,18 @@ class Depthwise:
 
 
 @dataclass(frozen=True)
+class Packing:
+    """How four registers of sixteen float32 become 64 bytes, by instructions by LLVM's names: `whole` rounds to int32,
+    ties to even; `words` and `bytes` saturate two registers to int16 and to uint8, quarter by quarter of a register;
+    `add` adds int16 and saturates."""
+
+    whole: str
+    words: str
+    bytes: str
+    add: str
+
+
+@dataclass(frozen=True)
 class VectorIsa:
     """What a kernel generator needs to know of a CPU.
 
@@ -97,7 +109,7 @@ class VectorIsa:
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
-    result); `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
+    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `packing` makes bytes of floats; `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -115,6 +127,8 @@ class VectorIsa:
     half: Literal["vector", "four", "none"] = "vector"
     widen: str | None = None
     smaller: str | None = None
+    permute: str | None = None
+    packing: Packing | None = None
     short_tile: tuple[int, int] | None = None
     clip_halves: bool = False
     widening_doubles: bool = False
@@ -207,9 +221,16 @@ AVX512 = VectorIsa(
     int8=VPDPBUSD,
     dense_tile=(6, 4),
     smaller="llvm.x86.avx512.mask.range.ps.512",
+    permute="llvm.x86.avx512.vpermi2var.qi.512",
+    packing=Packing(
+        whole="llvm.x86.avx512.mask.cvtps2dq.512",
+        words="llvm.x86.avx512.packssdw.512",
+        bytes="llvm.x86.avx512.packuswb.512",
+        add="llvm.sadd.sat",
+    ),
     depthwise=MADD512,
 )
-"""512-bit vectors with VPOPCNTDQ and VNNI."""
+"""512-bit vectors with VPOPCNTDQ, VNNI and VBMI."""
 
 AVX2 = VectorIsa(
     "avx2",

@@ -223,6 +223,15 @@ def test_frames_that_are_none(camera: Camera, sizes: dict[str, int], says: str) 
         assert camera.set_frame(random_frame(2, 2))[0] == OK
 
 
+@pytest.mark.parametrize("focal", [-1.0, np.nan, np.inf])
+def test_focal_lengths_that_are_none(camera: Camera, focal: float) -> None:
+    set_focal = camera.library.bhpe_set_focal
+    assert set_focal(camera.model, c.c_double(focal)) == BAD_ARGUMENT
+    assert camera.error() == "bhpe_set_focal: not a focal length in pixels"
+    assert set_focal(None, c.c_double(1.0)) == BAD_ARGUMENT
+    assert set_focal(camera.model, c.c_double(0.0)) == OK
+
+
 def test_a_frame_that_is_null(camera: Camera) -> None:
     library = camera.library
     data = c.c_void_p(random_frame(9, 9).ctypes.data)

@@ -43,7 +43,11 @@ def words(place: Path, command: str, model: str, *more: str) -> list[str]:
 
 def changed_baseline(place: Path, tmp_path: Path, **figures: float) -> str:
     """The baseline with other figures: factors of what was measured."""
-    document = json.loads((place / "baseline.json").read_text())
+    return changed_baseline_of(place / "baseline.json", tmp_path, **figures)
+
+
+def changed_baseline_of(baseline: Path, tmp_path: Path, **figures: float) -> str:
+    document = json.loads(baseline.read_text())
     for name, factor in figures.items():
         document["figures"][name] *= factor
     path = tmp_path / "baseline.json"
@@ -247,3 +251,26 @@ def test_sensitivity_ranks_blocks(place: Path, recalibrate: str, capsys: Capture
 def test_sensitivity_of_a_binary_model_is_refused(place: Path, capsys: Capture) -> None:
     assert main(words(place, "sensitivity", "binary.pt", "-q")) == 2
     assert "is binary already" in capsys.readouterr().err
+
+
+def test_jitter_is_told_kept_in_baselines_and_gated(place: Path, tmp_path: Path, capsys: Capture) -> None:
+    baseline = tmp_path / "still.json"
+    more = ("--jitter", "--format", "json", "-q", "--save-baseline", str(baseline))
+    assert main(words(place, "eval", "model.pt", *more)) == 0
+    document = json.loads(capsys.readouterr().out)
+    told = document["jitter"]["full precision"]["one_level"]
+    assert set(told) == {"mesh_mm", "joints_mm", "box_px"}
+    assert set(told["mesh_mm"]) == {"median", "mean", "p90"}
+    kept = json.loads(baseline.read_text())["figures"]["jitter"]
+    assert kept == pytest.approx(told["mesh_mm"]["median"], abs=1e-4)
+    assert document["rows"]["full precision"]["figures"]["jitter"] == told["mesh_mm"]["median"]
+
+    assert main(words(place, "eval", "model.pt", "-q", "--max-jitter", str(kept + 1))) == 0
+    table = capsys.readouterr().out
+    assert "movement under" in table
+    assert "noise of one level" in table
+    assert main(words(place, "eval", "model.pt", "-q", "--max-jitter", "1e-6")) == 5
+    assert "the mesh moves by" in capsys.readouterr().err
+    gate = ("--baseline", changed_baseline_of(baseline, tmp_path, jitter=0.5), "--max-drop", "jitter=1%")
+    assert main(words(place, "eval", "model.pt", "-q", *gate)) == 5
+    assert "jitter is" in capsys.readouterr().err

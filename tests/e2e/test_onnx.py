@@ -14,6 +14,7 @@ from PIL import Image
 from bhpe_compile.api import compile_model
 from tests.command import inside
 from tests.e2e.test_bad_input import assert_one_error
+from tests.examples import Compiled
 from tests.onnx_graphs import Net, landmarks, save
 
 pytestmark = pytest.mark.usefixtures("shared_workers")
@@ -72,6 +73,56 @@ def test_arrays_go_in_and_come_out(folder: Path) -> None:
     np.testing.assert_allclose(out["points"], reference["points"], rtol=0, atol=1e-5)
     printed = inside("run", "float", "--input", "image=image.npy", "-q", cwd=folder)
     assert np.shape(json.loads(printed.stdout)["points"]) == (5, 2)
+
+
+@pytest.mark.parametrize("form", ["float", "int8"])
+def test_an_artefact_against_its_file(form: str, folder: Path) -> None:
+    """What is proven: model.onnx is what the file gives. What is measured: how far it is from the file in float."""
+    outcome = inside("verify", form, "--model", "net.onnx", "--format", "json", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    result = json.loads(outcome.stdout)
+    assert (result["ok"], result["remade"], list(result["against_file"])) == (True, True, ["points"])
+    gap = result["against_file"]["points"]
+    assert gap < 1e-5 if form == "float" else 1e-4 < gap < 0.2
+    told = inside("verify", form, "--model", "net.onnx", cwd=folder).stdout
+    assert "is what --model gives with the recorded options, byte for byte" in told
+    assert ("a distance: nothing bounds it in 8 bits" in told) is (form == "int8")
+    outcome = inside("verify", form, "--bisect", "--model", "net.onnx", "--format", "json", cwd=folder)
+    found = json.loads(outcome.stdout)
+    assert (found["ok"], found["reference"], found["remarks"]) == (True, "the ONNX file", [])
+    assert [stage["name"] for stage in found["stages"]] == ["model.onnx", "program"]
+    assert (found["stages"][0]["compared"] > 0) is (form == "int8")
+    assert list(found["against_file"]) == ["points"]
+
+
+def test_ranges_that_are_measured_again_give_the_same_model(folder: Path) -> None:
+    words = ("verify", "int8", "--model", "net.onnx", "--calibrate", "pictures", "--format", "json")
+    outcome = inside(*words, cwd=folder)
+    assert (outcome.code, json.loads(outcome.stdout)["remade"]) == (0, True), outcome.stderr
+
+
+def test_another_file_than_the_artefacts(folder: Path, tmp_path: Path) -> None:
+    """The same network with other weights: the layer that first reads other levels is named."""
+    other = save(landmarks(seed=1), tmp_path / "other.onnx")
+    outcome = inside("verify", "int8", "--model", other, cwd=folder)
+    assert outcome.code == 4, outcome.stderr
+    assert "the ONNX file, output points: off by" in outcome.stderr
+    assert "is NOT what --model gives" in outcome.stdout
+    words = ("verify", "int8", "--bisect", "--model", other, "--repro", tmp_path / "repro")
+    outcome = inside(*words, cwd=folder)
+    assert outcome.code == 4
+    assert "error: int8: first difference in model.onnx, at stem: what deep reads" in outcome.stderr
+    assert (tmp_path / "repro" / "run.py").exists()
+    outcome = inside("verify", "float", "--model", other, cwd=folder)
+    assert outcome.code == 4
+    assert "of its largest value from what the file computes" in outcome.stderr
+
+
+def test_the_other_kind_of_file(folder: Path, compiled: Compiled, example: Path) -> None:
+    outcome = inside("verify", "int8", "-q", "--model", example / "model.pt", cwd=folder)
+    assert_one_error(outcome, 2, "is a checkpoint, and int8 was made of an ONNX file")
+    outcome = inside("verify", compiled.folder, "-q", "--model", "net.onnx", cwd=folder)
+    assert_one_error(outcome, 2, "is an ONNX file, and", "was made of a checkpoint")
 
 
 def test_what_is_slow_is_told(folder: Path) -> None:

@@ -65,9 +65,9 @@ def make_labels(seed: int) -> Labels:
     )
 
 
-def write_set(folder: Path, body: Path, count: int = 3, seed: int = 0) -> Path:
+def write_set(folder: Path, body: Path, count: int = 3, seed: int = 0, film: int = 1) -> Path:
     """A folder as `data synth` writes them, with made-up people."""
-    config = store.Config(count, seed, "test", sha256(body), 1, {})
+    config = store.Config(count, seed, "test", sha256(body), 1, {}, film=film)
     people = MadeUpSet(count, seed)
     store.prepare(folder, config)
     labels = ({name: np.asarray(v) for name, v in vars(people.labels(i)).items()} for i in range(count))

@@ -188,3 +188,19 @@ def test_no_egl_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moderngl, "create_standalone_context", refuse)
     with pytest.raises(ToolchainError, match=r"no display.*libegl1 and libgl1-mesa-dri"):
         open_context()
+
+
+def test_frames_of_a_film(generator: Generator) -> None:
+    first, second, again = (generator.frame(3, k) for k in (0, 1, 1))
+    assert same(second, again)
+    np.testing.assert_array_equal(first.labels.betas, second.labels.betas)
+    np.testing.assert_array_equal(first.labels.translation, second.labels.translation)
+    np.testing.assert_allclose(first.labels.pose, generator.person(3).labels.pose, atol=1e-5)
+    moved = [posed(generator.body, one.labels).vertices[0].numpy() for one in (first, second)]
+    distance = np.linalg.norm(moved[1] - moved[0], axis=1).mean() * 1000
+    assert 1 < distance < 30  # millimetres
+    corner = [
+        one.image[:40, :40].astype(int) for one in (first, second)
+    ]  # nobody is there: only noise differs
+    assert np.abs(corner[1] - corner[0]).max() < 60
+    assert np.abs(corner[1] - corner[0]).mean() < 8

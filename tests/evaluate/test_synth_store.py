@@ -236,3 +236,9 @@ def test_commands_refuse_what_is_no_set(tmp_path: Path) -> None:
     )
     assert not (tmp_path / "x").exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_films_are_part_of_what_a_set_is() -> None:
+    plain = store.Config(4, 0, "test", "body", 2, {})
+    assert "film" not in plain.to_dict()
+    assert store.Config(4, 0, "test", "body", 2, {}, film=2).to_dict()["film"] == 2

@@ -64,11 +64,14 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "aten.add.Tensor": lambda x, m: x + 3 + x.new_tensor([1, 2], dtype=torch.int64)[:, None, None, None],
     "aten.addmm.default": lambda x, m: functional.linear(x.mean((2, 3)), m.square, m.vector),
     "aten.alias.default": lambda x, m: torch.ops.aten.alias(x) * 2,
+    "aten.argmax.default": lambda x, m: x.argmax(1),
     "aten.atan.default": lambda x, m: torch.atan(x),
     "aten.avg_pool2d.default": lambda x, m: functional.avg_pool2d(x, 3, 2, 1),
+    "aten.bmm.default": lambda x, m: torch.matmul(x, x.transpose(2, 3)) @ x,
     "aten.cat.default": lambda x, m: torch.cat((x, x * 2), -3),
     "aten.clamp.default": lambda x, m: torch.clamp(x, min=-0.5, max=0.25),
     "aten.clamp_min.default": lambda x, m: torch.ops.aten.clamp_min(x, 0.1),
+    "aten.clone.default": lambda x, m: x.transpose(1, 2).contiguous() + 1,
     "aten.convolution.default": lambda x, m: (
         functional.conv2d(x, m.kernel, m.vector, 2, (1, 0)).mean((2, 3))[:, :, None, None]
         + functional.conv_transpose2d(x, m.kernel, None, 2, 1, 1)
@@ -77,6 +80,7 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "aten.div.Tensor": lambda x, m: x / 7 / m.vector[:, None, None],
     "aten.expand.default": lambda x, m: x[:, :1].expand(2, 3, 6, 8) + 0,
     "aten.flip.default": lambda x, m: torch.flip(x, [1, 3]),
+    "aten.gelu.default": lambda x, m: functional.gelu(x * 3),
     "aten.gt.Scalar": lambda x, m: torch.where(x > 0.5, x, x * 2),
     "aten.hardtanh.default": lambda x, m: functional.hardtanh(x),
     "aten.linalg_cross.default": lambda x, m: torch.linalg.cross(x[:, :3], x[:, 1:4] + 1, dim=1),
@@ -88,6 +92,9 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "aten.mm.default": lambda x, m: functional.linear(x.mean((2, 3)), m.square) + x.mean((2, 3)) @ m.square,
     "aten.mul.Tensor": lambda x, m: 1.7 * x * x,
     "aten.native_batch_norm.default": lambda x, m: m.norm(x),
+    "aten.native_layer_norm.default": lambda x, m: functional.layer_norm(
+        x.transpose(1, 3) * 5, (4,), m.vector, m.vector, 1e-3
+    ),
     "aten.neg.default": lambda x, m: -x,
     "aten.relu.default": lambda x, m: torch.relu(x),
     "aten.round.default": lambda x, m: torch.round(x * 2 + 0.5),
@@ -102,6 +109,7 @@ CASES: dict[str, Callable[[Tensor, Function], Tensor]] = {
     "aten.sum.dim_IntList": lambda x, m: x.sum((-1,), keepdim=True),
     "aten.transpose.int": lambda x, m: x.transpose(1, -1),
     "aten.unsqueeze.default": lambda x, m: x[:, None].unsqueeze(-1),
+    "aten.upsample_nearest2d.default": lambda x, m: functional.interpolate(x, scale_factor=(2.0, 3.0)),
     "aten.view.default": lambda x, m: x.reshape(2, -1),
     "aten.where.self": lambda x, m: torch.where(x > 0, torch.full_like(x, 2.0), x),
     "bhpe.binary_conv2d.default": lambda x, m: torch.ops.bhpe.binary_conv2d(
@@ -150,6 +158,9 @@ def test_onnx_runtime_computes_what_torch_does(name: str) -> None:
             "aten.grid_sampler_2d.default: it has no entry",
         ),
         (lambda x, m: torch.linalg.vector_norm(x, 1, 1), "order 1"),
+        (lambda x, m: functional.gelu(x, approximate="tanh"), "approximate=tanh"),
+        (lambda x, m: functional.layer_norm(x, (8,)), "no affine"),
+        (lambda x, m: functional.interpolate(x, size=(9, 12)), "from [6, 8] to [9, 12] pixels"),
     ],
 )
 def test_anything_else_is_refused_by_name_and_left_to_torch(

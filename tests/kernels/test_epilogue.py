@@ -70,7 +70,7 @@ def test_what_an_epilogue_refuses() -> None:
     ],
 )
 def test_pixels_are_numbered_through_where_rows_make_no_difference(epilogue: Epilogue, free: bool) -> None:
-    assert epilogue.is_per_pixel == free
+    assert epilogue.is_per_pixel(8) == free
 
 
 FULL = Epilogue(

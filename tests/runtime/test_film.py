@@ -178,3 +178,12 @@ def test_a_damaged_picture_is_told_and_left_out(tmp_path: Path) -> None:
         assert [(frame.number, frame.time) for frame in frames] == [(0, None)]
     assert len(told) == 1
     assert "b.png: is a damaged picture" in told[0]
+
+
+def test_a_film_is_closed_while_its_next_frame_is_decoded(tmp_path: Path) -> None:
+    film = open_film(write(tmp_path / "film.mp4", 30))
+    frames = iter(film)
+    assert next(frames).number == 0
+    film.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(frames)

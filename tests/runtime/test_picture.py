@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_a_box_vector_says_where_the_box_is() -> None:
     feeds = make_feeds(interface, picture)
     assert list(feeds) == ["image", "bbox"]
     np.testing.assert_allclose(feeds["bbox"], [expected], rtol=1e-6)
-    known = make_feeds(interface, picture, focal=1000.0)["bbox"]
+    known = make_feeds(interface, replace(picture, focal=1000.0))["bbox"]
     np.testing.assert_allclose(known[0, 2], (b - 240) / 60, rtol=1e-6)
 
 

@@ -25,7 +25,7 @@
 extern "C" {
 #endif
 
-#define BHPE_ABI_VERSION 5
+#define BHPE_ABI_VERSION 6
 #define BHPE_ALIGNMENT 64 /* bytes; of weights in memory and of every tensor */
 #define BHPE_API __attribute__((visibility("default")))
 
@@ -122,6 +122,10 @@ BHPE_API int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t w
 /* The same for a frame of four bytes a pixel, as cameras and canvases give it: R, G, B, and one that is not read. */
 BHPE_API int32_t bhpe_set_frame_rgba(bhpe_model *model, const uint8_t *rgba, int32_t width, int32_t height,
                                      int64_t stride, const double *box, bhpe_frame *frame);
+
+/* The focal length of the frames to come, in pixels, for networks that are told where the box is in the picture: it is
+ * part of what bhpe_set_frame tells them. 0, as at first: not known, and the frame's diagonal stands for it. */
+BHPE_API int32_t bhpe_set_focal(bhpe_model *model, double focal);
 
 /* A point in pixels of the network's input -> pixels of the frame. */
 BHPE_API void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y);

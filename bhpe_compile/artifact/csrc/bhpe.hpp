@@ -89,6 +89,7 @@ class Model {
     return xy;
   }
 
+  void set_focal(double focal) { check(bhpe_set_focal(model_, focal)); }
   void set_checks(std::int32_t checks) { check(bhpe_set_checks(model_, checks)); }
   void set_threads(std::int32_t threads) { check(bhpe_set_threads(model_, threads)); }
   void run() { check(bhpe_run(model_)); }

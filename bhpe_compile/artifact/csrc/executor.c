@@ -43,6 +43,7 @@ struct bhpe_model {
   pool pool;
   model_owner owner;
   const unsigned char *weights; /* their payload, behind the header */
+  double focal; /* of frames, in pixels; 0: not known */
   int32_t checks;
   atomic_flag running;
 };
@@ -230,6 +231,8 @@ int32_t bhpe_create_in(const void *weights, uint64_t nbytes, void *memory, uint6
 }
 
 model_owner *owner_of(bhpe_model *model) { return &model->owner; }
+
+double *focal_of(bhpe_model *model) { return &model->focal; }
 
 void bhpe_destroy(bhpe_model *model) {
   if (!model) return;

@@ -11,6 +11,9 @@ typedef struct {
 
 BHPE_HIDDEN model_owner *owner_of(bhpe_model *model);
 
+/* The focal length that bhpe_set_focal keeps, in pixels; 0 where it is not known. */
+BHPE_HIDDEN double *focal_of(bhpe_model *model);
+
 /* Keeps the sentence for bhpe_last_error; returns `status`. */
 BHPE_HIDDEN int32_t fail(bhpe_status status, const char *what, const char *detail);
 

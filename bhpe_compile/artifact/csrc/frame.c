@@ -28,7 +28,7 @@ static taps taps_at(double position, int32_t size) { /* a few widths of a frame 
   for (int i = 0; i < 2; i++) {
     int64_t at = below + i;
     int inside = at >= 0 && at < size;
-    t.index[i] = inside ? at : 0;
+    t.index[i] = at < 0 ? 0 : at < size ? at : size - 1;
     t.weight[i] = inside ? (float)(i ? fraction : 1 - fraction) : 0.0f;
   }
   return t;
@@ -60,72 +60,104 @@ static bhpe_frame place(const box_in_frame *box, double enlarge, int64_t rows, i
 }
 
 enum { RGB = 3, RGBA = 4 }; /* bytes of a pixel */
-enum { AT_ONCE = 64 };      /* columns whose taps are found once for all rows, and held on the stack */
+enum { AT_ONCE = 64 };      /* columns that are computed together: their pixels and weights are held on the stack */
+enum { LEVELS = 256 };
+
+#ifdef BHPE_NEEDS_avx2 /* bhpe_create has seen to it; everything else is built for any processor of the family */
+#define VECTORS __attribute__((target("avx2")))
+#else
+#define VECTORS
+#endif
 
 typedef struct { /* of AT_ONCE columns: where their two neighbours are in a row, in bytes, and how much each counts */
-  ptrdiff_t offset[AT_ONCE][2];
-  float weight[AT_ONCE][2];
+  ptrdiff_t offset[2][AT_ONCE];
+  float weight[2][AT_ONCE];
 } column_taps;
 
-static void find_columns(const bhpe_frame *frame, int32_t width, int32_t bytes, int64_t first, int64_t count,
-                         column_taps *out) {
+typedef struct { /* of one row of the frame: both neighbours of AT_ONCE columns, channel by channel */
+  int64_t row;   /* -1: none yet */
+  uint8_t pixel[2][3][AT_ONCE];
+} row_pixels;
+
+static inline void find_columns(const bhpe_frame *frame, int32_t width, int32_t bytes, int64_t first, int64_t count,
+                                column_taps *out) {
   for (int64_t k = 0; k < count; k++) {
     taps across = taps_at(frame->x + frame->scale * (double)(first + k), width);
     for (int j = 0; j < 2; j++) {
-      out->offset[k][j] = (ptrdiff_t)(across.index[j] * bytes);
-      out->weight[k][j] = across.weight[j];
+      out->offset[j][k] = (ptrdiff_t)(across.index[j] * bytes);
+      out->weight[j][k] = across.weight[j];
     }
   }
 }
 
-/* Four pixels times their weights, channel by channel. */
-static void add_pixels(const uint8_t *const row[2], const float down[2], const column_taps *across, int64_t count,
-                       float total[3][AT_ONCE]) {
-  for (int64_t k = 0; k < count; k++) {
-    float sum[3] = {0, 0, 0};
-    for (int i = 0; i < 2; i++)
-      for (int j = 0; j < 2; j++) {
-        const uint8_t *pixel = row[i] + across->offset[k][j];
-        float weight = down[i] * across->weight[k][j];
-        for (int c = 0; c < 3; c++) sum[c] += (float)pixel[c] * weight;
-      }
-    for (int c = 0; c < 3; c++) total[c][k] = sum[c];
-  }
-}
-
-/* The values of the input that sums of pixels become; `plane` values lie between its channels. */
-static void scale_values(const picture_entry *picture, float total[3][AT_ONCE], int64_t count, float *out,
-                         int64_t plane) {
-  for (int c = 0; c < 3; c++) {
-    const float *sum = total[picture->bgr ? 2 - c : c];
-    const float divisor = picture->divisor, mean = picture->mean[c], deviation = picture->deviation[c];
+static inline void read_row(const uint8_t *row, const column_taps *across, int64_t count, uint8_t out[2][3][AT_ONCE]) {
+  for (int j = 0; j < 2; j++)
     for (int64_t k = 0; k < count; k++) {
-      float value = sum[k] < 255.0f ? sum[k] : 255.0f; /* four rounded weights may sum to a little more than 1 */
-      value = (value + TO_WHOLE) - TO_WHOLE; /* a whole level: the network reads k / divisor */
-      out[c * plane + k] = (value / divisor - mean) / deviation;
+      const uint8_t *pixel = row + across->offset[j][k];
+      for (int c = 0; c < 3; c++) out[j][c][k] = pixel[c];
+    }
+}
+
+/* Four pixels times their weights, channel by channel: whole levels. */
+static inline void add_pixels(const row_pixels *const near[2], const float down[2], const column_taps *across,
+                              int64_t count, int32_t level[3][AT_ONCE]) {
+  for (int c = 0; c < 3; c++) {
+    const uint8_t *a = near[0]->pixel[0][c], *b = near[0]->pixel[1][c];
+    const uint8_t *d = near[1]->pixel[0][c], *e = near[1]->pixel[1][c];
+    for (int64_t k = 0; k < count; k++) {
+      const float left = across->weight[0][k], right = across->weight[1][k];
+      float sum = (float)a[k] * (down[0] * left) + (float)b[k] * (down[0] * right);
+      sum = sum + (float)d[k] * (down[1] * left);
+      sum = sum + (float)e[k] * (down[1] * right);
+      sum = sum < 255.0f ? sum : 255.0f; /* four rounded weights may sum to a little more than 1 */
+      level[c][k] = (int32_t)((sum + TO_WHOLE) - TO_WHOLE);
     }
   }
 }
 
-static void sample(const uint8_t *pixels, int32_t bytes, int32_t width, int32_t height, int64_t stride,
-                   const bhpe_frame *frame, const picture_entry *picture, float *out, int64_t rows, int64_t columns) {
+/* The value of the input that every level of each of its channels becomes. */
+static inline void find_values(const picture_entry *picture, float value[3][LEVELS]) {
+  for (int c = 0; c < 3; c++)
+    for (int32_t k = 0; k < LEVELS; k++)
+      value[c][k] = ((float)k / picture->divisor - picture->mean[c]) / picture->deviation[c];
+}
+
+VECTORS static void sample(const uint8_t *pixels, int32_t bytes, int32_t width, int32_t height, int64_t stride,
+                           const bhpe_frame *frame, const picture_entry *picture, float *out, int64_t rows,
+                           int64_t columns) {
   column_taps across;
-  float total[3][AT_ONCE];
+  row_pixels kept[2]; /* the two rows of the frame that were read last, by the parity of their number */
+  float value[3][LEVELS];
+  int32_t level[3][AT_ONCE];
+  find_values(picture, value);
   for (int64_t first = 0; first < columns; first += AT_ONCE) {
     int64_t count = columns - first < AT_ONCE ? columns - first : AT_ONCE;
     find_columns(frame, width, bytes, first, count, &across);
+    kept[0].row = kept[1].row = -1;
     for (int64_t y = 0; y < rows; y++) {
       taps down = taps_at(frame->y + frame->scale * (double)y, height);
-      const uint8_t *const row[2] = {pixels + down.index[0] * stride, pixels + down.index[1] * stride};
-      add_pixels(row, down.weight, &across, count, total);
-      scale_values(picture, total, count, out + y * columns + first, rows * columns);
+      const row_pixels *near[2];
+      for (int i = 0; i < 2; i++) {
+        row_pixels *held = &kept[down.index[i] & 1];
+        if (held->row != down.index[i]) {
+          held->row = down.index[i];
+          read_row(pixels + held->row * stride, &across, count, held->pixel);
+        }
+        near[i] = held;
+      }
+      add_pixels(near, down.weight, &across, count, level);
+      for (int c = 0; c < 3; c++) {
+        float *at = out + c * rows * columns + y * columns + first;
+        const int32_t *from = level[picture->bgr ? 2 - c : c];
+        for (int64_t k = 0; k < count; k++) at[k] = value[c][from[k]];
+      }
     }
   }
 }
 
 static void tell_box(const box_entry *entry, const box_in_frame *box, double size, int32_t width, int32_t height,
-                     float *out) {
-  double f = sqrt((double)width * width + (double)height * height); /* the focal length, as it is not known */
+                     double focal, float *out) {
+  double f = focal > 0 ? focal : sqrt((double)width * width + (double)height * height);
   out[0] = (float)(entry->centre * (box->x + box->w / 2 - (double)width / 2) / f);
   out[1] = (float)(entry->centre * (box->y + box->h / 2 - (double)height / 2) / f);
   out[2] = (float)((size - entry->size_offset * f) / (entry->size_scale * f));
@@ -155,7 +187,7 @@ static int32_t set_frame(bhpe_model *model, const uint8_t *pixels, int32_t bytes
   }
   for (uint32_t i = 0; i < bhpe_program.boxes; i++) {
     bhpe_get_input(model, bhpe_program.box[i].input, &input);
-    tell_box(&bhpe_program.box[i], &person, size, width, height, input.data);
+    tell_box(&bhpe_program.box[i], &person, size, width, height, *focal_of(model), input.data);
   }
   return BHPE_OK;
 }
@@ -168,6 +200,13 @@ int32_t bhpe_set_frame(bhpe_model *model, const uint8_t *rgb, int32_t width, int
 int32_t bhpe_set_frame_rgba(bhpe_model *model, const uint8_t *rgba, int32_t width, int32_t height, int64_t stride,
                             const double *box, bhpe_frame *frame) {
   return set_frame(model, rgba, RGBA, width, height, stride, box, frame);
+}
+
+int32_t bhpe_set_focal(bhpe_model *model, double focal) {
+  if (!model) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_focal: the model is NULL", NULL);
+  if (!isfinite(focal) || focal < 0) return fail(BHPE_BAD_ARGUMENT, "bhpe_set_focal: not a focal length in pixels", NULL);
+  *focal_of(model) = focal;
+  return BHPE_OK;
 }
 
 void bhpe_to_frame(const bhpe_frame *frame, double *x, double *y) {

@@ -10,7 +10,7 @@ import { describePose, ModelError } from "./people.js";
 
 export { ModelError };
 
-const ABI = 5; // BHPE_ABI_VERSION, and on it the layouts of bhpe.h with 32-bit pointers:
+const ABI = 6; // BHPE_ABI_VERSION, and on it the layouts of bhpe.h with 32-bit pointers:
 const TENSOR = { bytes: 56, name: 0, data: 4, shape: 8, nbytes: 16, ndim: 32, type: 36, bits: 40 };
 const BOX = 0, FRAME = 32, ALIGNMENT = 64;
 const TYPES = {

@@ -121,6 +121,9 @@ class Steps:
         found: dict[str, Array] = self.described[step.index].kernel.reference(**{**read, **constants})
         if step.kind == "Quantize" and self.target is not None:
             found = {"out": stored(found["out"], int(read["quantization"][1]), self.target.isa.int8)}
+        elif "levels" in found and self.target is not None:
+            zero = int({**read, **constants}["requantization"][1])
+            found = {**found, "levels": stored(found["levels"], zero, self.target.isa.int8)}
         return found
 
     def _arguments(self, step: StepInfo) -> Mapping[str, Array] | None:

@@ -151,6 +151,8 @@ def write_layer(
     expected = values[target]
     if found is not None:
         expected = found[target]
-        values = {n: a for n, a in values.items() if n == target or np.array_equal(a, found[n])}
+        values = {
+            n: a for n, a in values.items() if n == target or (n in found and np.array_equal(a, found[n]))
+        }
     part, inputs = extract(model, target, values)
     return write_repro(folder, part, inputs, {"expected": expected}, text, step)

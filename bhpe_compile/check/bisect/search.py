@@ -1,10 +1,14 @@
 """The first step that differs: between a checkpoint made again and model.onnx, then between model.onnx and the program.
 
-    checkpoint -> torch (the folded graph)   =   model.onnx in ONNX Runtime   =   the compiled program
+    checkpoint -> torch (the folded graph)         =   model.onnx in ONNX Runtime   =   the compiled program
+    ONNX file  -> ONNX Runtime (the folded graph)  =   model.onnx in ONNX Runtime   =   the compiled program
 
 All three compute the same signs and levels (docs/exactness.md), so the first layer that reads another one tells where
 something is wrong: the step that wrote it. `blame` then says whether its constants, its machine code or its lowering.
-A network with float layers in front of signs has no such guarantee and is refused.
+A network with float layers in front of signs has no such guarantee and is refused. Where nothing is rounded to levels,
+the outputs are held to the tolerances of their description, and constants are compared to the bit.
+
+What ONNX Runtime computes of an ONNX file itself is only measured: 8 bits are not equal to float.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -24,17 +28,21 @@ from bhpe_compile.check.bisect.remake import remake
 from bhpe_compile.check.bisect.repro import check_folder, write_layer
 from bhpe_compile.check.verify.compare import allowed, differences
 from bhpe_compile.check.verify.layers import layers_of
-from bhpe_compile.check.verify.oracle import Oracle, OracleRun
+from bhpe_compile.check.verify.oracle import Oracle, OracleRun, run_values
 from bhpe_compile.check.verify.verify import watched_steps
 from bhpe_compile.errors import InputError
+from bhpe_compile.exchange.runtime import relative_differences
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.session import Session
+
+if TYPE_CHECKING:
+    from bhpe_compile.compiler.pipeline import Compilation
 
 Array = NDArray[Any]
 Tick = Callable[[str], None]
 
 CHECKPOINT, PROGRAM = "model.onnx", "program"
-"""What is compared: the artefact's model.onnx with the checkpoint made again, the program with model.onnx."""
+"""What is compared: the artefact's model.onnx with the one that is made again, the program with model.onnx."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Culprit:
     """The first difference: of what kind, at which layer, in what."""
 
     origin: str
-    """"model.onnx" (it is not what the checkpoint gives), "weights.bin", "code generation" or "lower"."""
+    """"model.onnx" (it is not what checkpoint or file give), "weights.bin", "code generation" or "lower"."""
 
     node: str
     what: str
@@ -69,6 +77,9 @@ class BisectResult:
     culprit: Culprit | None
     repro: tuple[str, ...] = ()
     remarks: tuple[str, ...] = field(default=())
+    against_file: Mapping[str, float] = field(default_factory=dict)
+    """How far model.onnx is from the ONNX file itself: the largest difference of every output, as a part of its largest
+    value."""
 
     @property
     def ok(self) -> bool:
@@ -91,8 +102,9 @@ def bisect(
 ) -> BisectResult:
     """Bisect the artefact at `path` on its recorded input, or on a picture.
 
-    checkpoint: what it was compiled from; without it the search begins at model.onnx. repro: a folder for the layer
-    that differs, its inputs and how to run it. calibrate: the pictures it was calibrated on, where these were named.
+    checkpoint: what it was compiled from, a checkpoint or an ONNX file; without it the search begins at model.onnx.
+    repro: a folder for the layer that differs, its inputs and how to run it. calibrate: the pictures it was calibrated
+    on, where these were named.
     Raises as `verify` does, and InputError for a network whose signs or levels come from float layers.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
@@ -108,13 +120,20 @@ def bisect(
     names = [port["name"] for port in manifest["inputs"]]
     search = _Search(path, interface, {name: given[name] for name in names}, repro, tick)
     if checkpoint is not None:
-        search.from_checkpoint(remake(checkpoint, manifest, calibrate, recorded).folded)
+        tick("make model.onnx again")
+        search.from_source(remake(checkpoint, manifest, calibrate, recorded, path))
     if search.culprit is None:
         search.through_program(manifest)
-    reference = "model.onnx" if checkpoint is None else "the checkpoint"
+    reference = "model.onnx" if checkpoint is None else search.source
     files = tuple(str(file) for file in search.files)
     return BisectResult(
-        str(path), reference, tuple(search.stages), search.culprit, files, tuple(search.remarks)
+        str(path),
+        reference,
+        tuple(search.stages),
+        search.culprit,
+        files,
+        tuple(search.remarks),
+        search.against_file,
     )
 
 
@@ -131,6 +150,8 @@ class _Search:
     culprit: Culprit | None = None
     files: tuple[Path, ...] = ()
     remarks: list[str] = field(default_factory=list)
+    against_file: dict[str, float] = field(default_factory=dict)
+    source: str = "the checkpoint"
 
     def __post_init__(self) -> None:
         self.tick("ONNX Runtime")
@@ -141,21 +162,19 @@ class _Search:
                 f"{self.path}: {self.oracle.float_parts[0]} is computed in float and feeds signs or levels: no two "
                 "programs agree to the bit; --bisect needs a model whose layers are binary or 8-bit"
             )
+        self.exact = bool(self.oracle.layers)
         self.expected: OracleRun = self.oracle.run(self.feeds)
 
-    def from_checkpoint(self, folded: Any) -> None:
-        """The checkpoint made again against the artefact's own model.onnx."""
-        import onnx_ir as ir
-        import torch
-
-        from bhpe_compile.exchange.frozen import Frozen
-
-        self.tick("torch")
-        content = ir.to_proto(folded).SerializeToString(deterministic=True)
+    def from_source(self, made: Compilation) -> None:
+        """The checkpoint or the ONNX file, made again, against the artefact's own model.onnx."""
+        self.source = "the checkpoint" if made.uses_torch else "the ONNX file"
+        content = made.onnx_bytes
         if content != (self.path / "model.onnx").read_bytes():
-            self.remarks.append("model.onnx is not what the checkpoint and the recorded options give now")
-        feeds = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
-        arrays = {name: value.numpy() for name, value in Frozen(folded).run(feeds).items()}
+            self.remarks.append(f"model.onnx is not what {self.source} and the recorded options give now")
+        arrays = self._values_of(made, content)
+        original = made.original_outputs(self.feeds)
+        if original is not None:
+            self.against_file = relative_differences(self.expected.outputs, original)
         compared = differing = 0
         for name, layer in layers_of(onnx.load_from_string(content)).items():
             want, got = layer.of_value(arrays[layer.x]), self.expected.reads.get(name)
@@ -170,6 +189,20 @@ class _Search:
         self._outputs(arrays)
         self.stages.append(StageResult(CHECKPOINT, self.culprit is None, compared, differing))
 
+    def _values_of(self, made: Compilation, content: bytes) -> dict[str, Array]:
+        """Every value of a folded graph, of a checkpoint in torch, of an ONNX file in ONNX Runtime."""
+        if not made.uses_torch:
+            self.tick("ONNX Runtime")
+            model = onnx.load_from_string(content)
+            return run_values(model, self.feeds, [name for node in model.graph.node for name in node.output])
+        import torch
+
+        from bhpe_compile.exchange.frozen import Frozen
+
+        self.tick("torch")
+        feeds = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
+        return {name: value.numpy() for name, value in Frozen(made.folded).run(feeds).items()}
+
     def _writer_of(self, value: str, reader: str) -> str:
         """The layer that wrote what `reader` reads; `reader` where no layer did."""
         producers = {name: node for node in self.model.graph.node for name in node.output}
@@ -182,7 +215,7 @@ class _Search:
 
     def _outputs(self, got: Mapping[str, Array]) -> None:
         for name, gap in differences(self.interface, got, self.expected.outputs).items():
-            if self.culprit is None and gap > allowed(self.interface.output(name), exact=True):
+            if self.culprit is None and gap > allowed(self.interface.output(name), self.exact):
                 self.culprit = Culprit(CHECKPOINT, name, f"output {name}: off by {gap:.3g}")
                 self._write(name, found=got)
 
@@ -226,7 +259,7 @@ class _Search:
             if differ and first is None:
                 first = step.args[x], _told(step.layer, differ, want.size)
         for name, gap in differences(self.interface, steps.outputs, self.expected.outputs).items():
-            if first is None and gap > allowed(self.interface.output(name), exact=True):
+            if first is None and gap > allowed(self.interface.output(name), self.exact):
                 tensor = next(one.id for one in session.outputs if one.name == name)
                 first = tensor, f"output {name}: off by {gap:.3g}"
         self.stages.append(StageResult(PROGRAM, first is None, compared, differing))

@@ -19,6 +19,9 @@ RELATIVE = ("coefficients", "logits", "heat-map", "simcc", "tensor")
 """Kinds whose differences count as a part of the largest value, where that is above 1."""
 
 
+CODES = 1.0
+"""The difference of other codes, where their scores are not known."""
+
 BEHIND = 1e-5
 """Of outputs behind the last level: float32 operations that two libraries may round another way (sine, arc tangent,
 sums over features). Rotations move by at most 1e-5 of a matrix entry."""
@@ -47,6 +50,8 @@ def unit_of(output: Output) -> str:
         return "of a rotation matrix's entry"
     if output.kind in RELATIVE:
         return "of its largest value"
+    if output.kind == "codes":
+        return "of the largest score"
     return output.unit
 
 
@@ -56,11 +61,26 @@ def difference(output: Output, got: NDArray[Any], want: NDArray[Any]) -> float:
         return float("inf")
     if output.kind == "axis-angle":
         got, want = rotation_matrices(got), rotation_matrices(want)
+    if output.kind == "codes":
+        return CODES if (got != want).any() else 0.0
     with np.errstate(invalid="ignore"):  # infinity less infinity
         gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
         if output.kind in RELATIVE:
             gap /= max(1.0, np.abs(want).max(initial=0.0))
     return float("inf") if np.isnan(gap).any() else float(gap.max(initial=0.0))
+
+
+def shortfall(got: NDArray[Any], scores: NDArray[Any]) -> float:
+    """By how much the scores [.., k] of the places `got` [..] are below the largest, as a part of it where above 1.
+
+    Of two scores that are equal but for a rounding, either is the largest. Places out of range are infinitely off.
+    """
+    places = got.reshape(scores.shape[:-1]).astype(np.int64)
+    if ((places < 0) | (places >= scores.shape[-1])).any():
+        return float("inf")
+    chosen = np.take_along_axis(scores, places[..., None], -1)[..., 0]
+    short = float((scores.max(-1) - chosen).max(initial=0.0))
+    return short / max(1.0, float(np.abs(scores).max(initial=0.0)))
 
 
 def differences(

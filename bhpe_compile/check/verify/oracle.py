@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -28,17 +29,33 @@ EXACT = frozenset(
 library computes its own way."""
 
 
+def is_exact(node: onnx.NodeProto) -> bool:
+    """Whether every program computes the bits of a node of standard ONNX: it is one of `EXACT`, or copies pixels."""
+    copies = node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
+    return node.op_type in EXACT or copies
+
+
+ROUNDING = ("FixedPointLinear", "CellMean")
+"""Operations of ours that round what they read to a grid."""
+
+
 @dataclass(frozen=True)
 class OracleRun:
-    """Outputs by name, what each layer read (see `layers.Layer`), and the boxes of each crop by its name."""
+    """Outputs by name, what each layer read (see `layers.Layer`), the boxes of each crop by its name, and the scores of
+    each output that tells which one is largest (ArgMax), by its name."""
 
     outputs: dict[str, Array]
     reads: dict[str, Array]
     crops: dict[str, Array]
+    scores: dict[str, Array]
 
 
 class Oracle:
-    """model.onnx, open in ONNX Runtime. `float_parts` are in front of a layer's signs or levels, or of a box."""
+    """model.onnx, open in ONNX Runtime.
+
+    `float_parts` are in front of a layer's signs or levels, of what a linear layer rounds, or of a box. `settled` names
+    layers and outputs that have none in front of a rounding: what such a layer reads is equal.
+    """
 
     def __init__(self, model: onnx.ModelProto, interface: Interface) -> None:
         self.layers: dict[str, Layer] = layers_of(model)
@@ -46,8 +63,16 @@ class Oracle:
         self.boxes = [name for name in self.outputs if interface.output(name).kind == "boxes"]
         reads = [layer.x for layer in self.layers.values()]
         self.crops = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Crop"}
-        self.float_parts = float_parts(model, [*reads, *self.boxes])
-        self._session = _open(model, [*reads, *self.crops.values()])
+        rounded = [node.input[0] for node in model.graph.node if node.op_type in ROUNDING]
+        self.float_parts = float_parts(model, [*reads, *self.boxes, *rounded])
+        self.settled = self._settled(model)
+        self._scores = {
+            node.output[0]: (node.input[0], _axis(node))
+            for node in model.graph.node
+            if node.op_type == "ArgMax" and node.output[0] in self.outputs
+        }
+        scores = [name for name, _ in self._scores.values()]
+        self._session = _open(model, [*reads, *self.crops.values(), *scores])
         self._names = [value.name for value in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> OracleRun:
@@ -55,7 +80,30 @@ class Oracle:
         found = dict(zip(self._names, self._session.run(None, dict(feeds)), strict=True)) | dict(feeds)
         reads = {name: layer.of_value(found[layer.x]) for name, layer in self.layers.items()}
         crops = {name: found[boxes] for name, boxes in self.crops.items()}
-        return OracleRun({name: found[name] for name in self.outputs}, reads, crops)
+        scores = {name: np.moveaxis(found[of], axis, -1) for name, (of, axis) in self._scores.items()}
+        return OracleRun({name: found[name] for name in self.outputs}, reads, crops, scores)
+
+    def _settled(self, model: onnx.ModelProto) -> frozenset[str]:
+        """Names of layers and outputs without a rounding of a float part in front."""
+        state: dict[str, int] = {}  # of a value: 0 the same everywhere, 1 float, 2 float that was rounded
+        found = set()
+        for node in model.graph.node:
+            before = max((state.get(name, 0) for name in node.input), default=0)
+            behind = before
+            if node.name in self.layers:
+                behind = 2 if before else 0
+                if not before:
+                    found.add(node.name)
+            elif node.op_type in ROUNDING:
+                behind = 2 if before else 0
+            elif node.domain == "" and not is_exact(node):
+                behind = max(before, 1)
+            state |= dict.fromkeys(node.output, behind)
+        return frozenset(found | {name for name in self.outputs if state.get(name, 0) < 2})
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((int(one.i) for one in node.attribute if one.name == "axis"), 0)
 
 
 def run_values(model: onnx.ModelProto, feeds: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
@@ -89,7 +137,7 @@ def float_parts(model: onnx.ModelProto, values: Iterable[str]) -> tuple[str, ...
         if node is None or name in seen:
             continue
         seen.add(name)
-        if node.domain == "" and node.op_type not in EXACT:
+        if node.domain == "" and not is_exact(node):
             found.add(node.name or node.output[0])
         waiting += node.input
     return tuple(n for node in model.graph.node if (n := node.name or node.output[0]) in found)

@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.load import load_onnx
-from bhpe_compile.check.verify.compare import allowed, differences, unit_of
+from bhpe_compile.artifact.manifest import is_imported
+from bhpe_compile.check.verify.compare import allowed, differences, shortfall, unit_of
 from bhpe_compile.check.verify.oracle import Oracle, OracleRun
+from bhpe_compile.exchange.runtime import relative_differences
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.board import Board
 from bhpe_compile.runtime.open import open_session
@@ -38,6 +40,13 @@ Feeds = Mapping[str, Array]
 
 Network = Callable[[Mapping[str, Any], Feeds], Mapping[str, NDArray[np.float32]]]
 """(manifest, inputs) -> the outputs of the network made again from its checkpoint, by name."""
+
+Original = Callable[[Mapping[str, Any], Feeds], Mapping[str, NDArray[Any]] | None]
+"""(manifest, inputs) -> what another program computes of the file that was compiled; None where none runs it."""
+
+FLOAT_BOUND = 1e-3
+"""Of an output's largest value: how far a model.onnx that computes in float32 may be from the file it was made of. Sums
+are added in another order, and batch norms are folded."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,11 @@ class VerificationResult:
     """The output that `max_abs_error` is of, "" where nothing differs."""
     largest_unit: str = ""
     """What that is counted in."""
+    remade: bool | None = None
+    """Whether model.onnx is, byte for byte, what the checkpoint or file gives now; None: it was not made again."""
+    against_file: dict[str, float] = field(default_factory=dict)
+    """How far model.onnx is from what ONNX Runtime computes of the ONNX file itself: the largest difference of every
+    output, as a part of its largest value. Measured: with 8 bits no bound is known beforehand."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `--format json`."""
@@ -79,6 +93,8 @@ def verify(
     *,
     pictures: Sequence[Path] = (),
     network: Network | None = None,
+    same: Callable[[Mapping[str, Any]], bool] | None = None,
+    original: Original | None = None,
     board: Board | None = None,
     tick: Tick = lambda _: None,
 ) -> VerificationResult:
@@ -86,7 +102,8 @@ def verify(
 
     pictures: what to compute on; none: the recorded input and an embedded picture, or seeded tensors. The outputs
     recorded when it was compiled are held against this machine's as well. network: computes the outputs of the
-    checkpoint again (`check.bisect.remake.run_again`). board: where the artefact runs, if not here. Raises InputError
+    checkpoint again, `same` says whether it gave the same model.onnx, and `original` what the file computes itself
+    (the methods of `check.bisect.remake.Again`). board: where the artefact runs, if not here. Raises InputError
     for a damaged artefact, ToolchainError without an emulator or a connection.
     """
     from bhpe_compile.artifact import check_artifact
@@ -98,6 +115,11 @@ def verify(
     tick("ONNX Runtime")
     oracle = Oracle(load_onnx(path / "model.onnx"), interface)
     found = _Findings(oracle, interface)
+    if same is not None:
+        tick("make model.onnx again")
+        found.remade = same(manifest)
+    source = "the ONNX file" if is_imported(manifest) else "the checkpoint"
+    in_float = manifest.get("options", {}).get("dense") == "fp32"
     with open_session(path, board=board) as session:
         watched = watched_steps(session, oracle)
         found.missing(watched)
@@ -108,7 +130,9 @@ def verify(
             if recorded is not None:
                 found.against("what was recorded when it was compiled", wanted.outputs, recorded)
             if network is not None:
-                found.against("the checkpoint", wanted.outputs, network(manifest, feeds))
+                found.against(source, wanted.outputs, network(manifest, feeds))
+            if original is not None and (outputs := original(manifest, feeds)) is not None:
+                found.measure(wanted.outputs, outputs, FLOAT_BOUND if in_float else math.inf)
         return found.result(str(path), session.executed)
 
 
@@ -147,6 +171,8 @@ class _Findings:
         self.wrong: set[str] = set()
         self.differing = self.values = self.pictures = 0
         self.gaps: dict[str, float] = {}
+        self.remade: bool | None = None
+        self.against_file: dict[str, float] = {}
 
     def blame(self, text: str) -> None:
         """Remember the first difference."""
@@ -174,7 +200,7 @@ class _Findings:
             self.differing, self.values = self.differing + differ, self.values + want.size
             if differ:
                 self.wrong.add(step.layer)
-                if self.strict:
+                if step.layer in self.oracle.settled:
                     what = "signs" if layer.kind == "binary" else "levels"
                     where = tuple(int(i) for i in np.argwhere(got != want)[0])
                     self.blame(
@@ -188,6 +214,8 @@ class _Findings:
             forced |= _boxes_of_crops(session, wanted)
             outputs = session.execute(feeds, forced=forced).outputs if forced else outputs
         gaps = differences(self.interface, outputs, wanted.outputs)
+        for name, scores in wanted.scores.items():
+            gaps[name] = shortfall(outputs[name], scores)
         for name, gap in gaps.items():
             self.gaps[name] = max(gap, self.gaps.get(name, 0.0))
         self._judge(picture, gaps)
@@ -201,13 +229,25 @@ class _Findings:
         elif self.strict:
             self._judge(what, gaps)
 
+    def measure(self, got: Mapping[str, Array], want: Mapping[str, Array], bound: float) -> None:
+        """How far model.onnx is from the file it was made of; farther than `bound` is wrong."""
+        for name, gap in relative_differences(got, want).items():
+            self.against_file[name] = max(gap, self.against_file.get(name, 0.0))
+            if not gap <= bound:
+                self.blame(f"output {name}: {gap:.3g} of its largest value from what the file computes")
+
     def _judge(self, picture: str, gaps: Mapping[str, float]) -> None:
         for name, gap in gaps.items():
-            if gap <= allowed(self.interface.output(name), self.strict):
+            if gap <= self.tolerance(name):
                 continue
             self.blame(
                 f"{picture}, output {name}: off by {gap:.3g} {unit_of(self.interface.output(name))}".rstrip()
             )
+
+    def tolerance(self, name: str) -> float:
+        """What an output may be off by."""
+        exact = bool(self.oracle.layers) and name in self.oracle.settled
+        return allowed(self.interface.output(name), exact)
 
     def result(self, artefact: str, executed: str) -> VerificationResult:
         """What was found."""
@@ -235,7 +275,9 @@ class _Findings:
             float_parts=self.oracle.float_parts,
             max_abs_error=max(self.gaps.values(), default=0.0),
             outputs=dict(self.gaps),
-            tolerances={name: allowed(self.interface.output(name), self.strict) for name in self.gaps},
+            tolerances={name: self.tolerance(name) for name in self.gaps},
             largest_output=worst,
             largest_unit=unit_of(self.interface.output(worst)) if worst else "",
+            remade=self.remade,
+            against_file=dict(self.against_file),
         )

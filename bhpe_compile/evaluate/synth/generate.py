@@ -34,15 +34,16 @@ def generate(
     workers: int = 1,
     tick: store.Tick | None = None,
     shard: int = store.SHARD,
+    film: int = 1,
 ) -> store.Config:
-    """Draw `count` people into `folder`, going on where an earlier run was stopped.
+    """Draw `count` pictures of people into `folder`, going on where an earlier run was stopped.
 
     `tick` is called with the number of pictures done, those of an earlier run first. `shard`: people in a label file.
-    Raises UsageError (the folder
-    holds something else), InputError (the body) and ToolchainError (no OpenGL).
+    `film`: so many pictures, one after the other, are frames of one person's film. Raises UsageError (the folder holds
+    something else), InputError (the body) and ToolchainError (no OpenGL).
     """
     read_body_file(body)  # complains of a wrong file before anything is written
-    config = store.Config(count, seed, split, sha256(body), VERSION, made_with(), shard)
+    config = store.Config(count, seed, split, sha256(body), VERSION, made_with(), shard, film)
     missing = store.prepare(folder, config)
     if tick is not None:
         tick(count - sum(len(config.people(k)) for k in missing))
@@ -80,7 +81,11 @@ def _draw(folder: Path, body: Path, config: store.Config, shards: list[int], tic
 
         def people(shard: int) -> Iterator[tuple[bytes, dict[str, NDArray[Any]]]]:
             for index in config.people(shard):
-                person = generator.person(index)
+                person = (
+                    generator.person(index)
+                    if config.film == 1
+                    else generator.frame(index // config.film, index % config.film)
+                )
                 yield jpeg(person.image), {k: np.asarray(v) for k, v in asdict(person.labels).items()}
                 if tick is not None:
                     tick(1)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
+from bhpe_compile.evaluate.body import BodyModel, BodyOutput, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.skeleton import INDEX as AT
@@ -25,7 +25,7 @@ from bhpe_compile.evaluate.synth.clearance import clearance
 from bhpe_compile.evaluate.synth.occluders import sample_occluder
 from bhpe_compile.evaluate.synth.poses import attempts
 from bhpe_compile.evaluate.synth.render import Renderer
-from bhpe_compile.evaluate.synth.rotations import axis_angle
+from bhpe_compile.evaluate.synth.rotations import about, axis_angle
 from bhpe_compile.evaluate.synth.sensor import expose
 from bhpe_compile.evaluate.synth.shapes import sample_betas, sample_expression
 from bhpe_compile.evaluate.synth.skirt import Skirt
@@ -41,6 +41,13 @@ TOLERANCE = -0.012
 """Metres of overlap between the round bars of `clearance` that still look right."""
 
 PARTS = ("left_hand", "right_hand", "face")
+
+SWAY, PERIOD = 0.1, 50
+"""How far joints of the body turn to and fro in a film, in radians, and in how many frames."""
+
+AXES: tuple[Literal["x", "y", "z"], ...] = ("x", "y", "z")
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -75,15 +82,23 @@ class Generator:
 
     def person(self, index: int) -> Person:
         """Person `index` of the split."""
+        return self._drawn(index, self._pose(index), None)
+
+    def frame(self, index: int, number: int) -> Person:
+        """Frame `number` of a film of person `index`, who sways slowly where nothing else moves: the same background
+        and the same camera, whose noise alone is another one in every frame. Nothing stands in front of the person."""
         pose, betas, expression = self._pose(index)
+        swaying = axis_angle(sway(axis_angle_to_matrix(torch.from_numpy(pose)).numpy(), number))
+        return self._drawn(index, (swaying.astype(np.float32), betas, expression), number)
+
+    def _drawn(self, index: int, parameters: tuple[NDArray[np.float32], ...], frame: int | None) -> Person:
+        """The person with this pose, shape and expression; `frame`: of a film."""
+        pose, betas, expression = parameters
         rotations = axis_angle_to_matrix(torch.from_numpy(pose))[None]
-        output = self.body(rotations, torch.from_numpy(betas)[None], torch.from_numpy(expression)[None])
+        output = self._posed(pose, betas, expression)
         vertices, joints = output.vertices[0], output.joints[0].numpy()
         points = self.body.keypoints(output)[0].numpy()
-        upper = np.concatenate(
-            [points[[0, *range(7, 14), *range(20, 65)]], vertices.numpy()[self._regions[2]]]
-        )
-        view = sample_view(self._stream(index, "camera"), vertices.numpy()[::SPARSE], upper)
+        view = self._view(index, output if frame is None else self._posed(*self._pose(index)))
         look = sample_appearance(self._stream(index, "appearance"), self.split, self._measures)
 
         translation = view.translation.astype(np.float32)
@@ -94,9 +109,19 @@ class Generator:
             skirt = self._skirt(rotations[0].numpy(), joints + translation, betas, look.skirt)
         drawn = self.renderer.draw(placed, normals(vertices, self._faces), view, look, skirt)
         keypoints = self._keypoints(points, view)
-        image, hidden = self._compose(index, drawn, keypoints)
+        image, hidden = self._compose(index, drawn, keypoints, frame)
         labels = self._labels(pose, betas, expression, view, keypoints, hidden, placed)
         return Person(image, labels)
+
+    def _posed(self, pose: Array, betas: Array, expression: Array) -> BodyOutput:
+        rotations = axis_angle_to_matrix(torch.from_numpy(pose))[None]
+        return self.body(rotations, torch.from_numpy(betas)[None], torch.from_numpy(expression)[None])
+
+    def _view(self, index: int, output: BodyOutput) -> View:
+        """The camera that sees this mesh."""
+        vertices, points = output.vertices[0].numpy(), self.body.keypoints(output)[0].numpy()
+        upper = np.concatenate([points[[0, *range(7, 14), *range(20, 65)]], vertices[self._regions[2]]])
+        return sample_view(self._stream(index, "camera"), vertices[::SPARSE], upper)
 
     def parameters(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Pose [55, 3], betas and expression [10] of person `index`; nobody is drawn."""
@@ -127,14 +152,17 @@ class Generator:
         return np.concatenate([pixels, depth], 1).astype(np.float32)
 
     def _compose(
-        self, index: int, drawn: NDArray[np.uint8], keypoints: NDArray[np.float32]
+        self, index: int, drawn: NDArray[np.uint8], keypoints: NDArray[np.float32], frame: int | None
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """Background, person, occluder, camera; and which keypoints the occluder hides, [65]."""
         background = sample_background(self._stream(index, "background"), self.split)
         rest = np.uint16(255) - drawn[..., 3:]
         image = drawn[..., :3] + ((background * rest + 127) // 255).astype(np.uint8)
-        layer = sample_occluder(self._stream(index, "occluder"), keypoints[:, :2].astype(np.float64))
         hidden = np.zeros(len(keypoints), bool)
+        if frame is not None:
+            noise = self._stream(index, f"frame {frame}")
+            return expose(self._stream(index, "sensor"), image, noise), hidden
+        layer = sample_occluder(self._stream(index, "occluder"), keypoints[:, :2].astype(np.float64))
         if layer is not None:
             front = Image.fromarray(image)
             front.paste(layer, mask=layer)
@@ -172,6 +200,17 @@ class Generator:
             visible=inside & ~hidden,
             boxes=np.array(boxes, np.float32),
         )
+
+
+def sway(rotations: NDArray[Any], number: int) -> NDArray[np.float64]:
+    """The pose [55, 3, 3] of frame `number` of a film: root and body turn to and fro about axes of their own.
+    A vertex moves by some millimetres from frame to frame."""
+    turned = rotations.astype(np.float64)
+    for joint in range(AT["jaw"]):
+        phase, axis = 2.4 * joint, AXES[joint % 3]
+        angle = SWAY * (np.sin(2 * np.pi * number / PERIOD + phase) - np.sin(phase))
+        turned[joint] = turned[joint] @ about(axis, angle)
+    return turned
 
 
 def normals(vertices: torch.Tensor, faces: torch.Tensor) -> NDArray[np.float32]:

@@ -13,8 +13,9 @@ QUALITY = 92
 Random = np.random.Generator
 
 
-def expose(rng: Random, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] of the same size, blurred, toned and noisy."""
+def expose(rng: Random, rgb: NDArray[np.uint8], noise: Random | None = None) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of the same size, blurred, toned and noisy. `noise`: where the noise comes from, in the frames of
+    one camera, whose `rng` is the same."""
     image = Image.fromarray(rgb)
     kind = rng.random()
     if kind < 0.25:
@@ -31,9 +32,9 @@ def expose(rng: Random, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     strength = int(rng.choice([0, 1, 2, 3, 4, 6], p=[0.15, 0.3, 0.25, 0.15, 0.1, 0.05]))
     if strength == 0:
         return pixels
-    raw = np.frombuffer(rng.bytes(pixels.size), np.uint8).reshape(pixels.shape)
-    noise = _NOISE[strength][raw]  # a byte, looked up: a quarter of the price of normal numbers
-    return np.asarray((pixels.astype(np.int16) + noise).clip(0, 255).astype(np.uint8))
+    raw = np.frombuffer((noise or rng).bytes(pixels.size), np.uint8).reshape(pixels.shape)
+    added = _NOISE[strength][raw]  # a byte, looked up: a quarter of the price of normal numbers
+    return np.asarray((pixels.astype(np.int16) + added).clip(0, 255).astype(np.uint8))
 
 
 def _quantiles(deviation: float) -> NDArray[np.int16]:

@@ -39,7 +39,8 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Config:
-    """What determines a set. `made_with` are the versions of everything that may move a pixel."""
+    """What determines a set. `made_with` are the versions of everything that may move a pixel; `film` is how many
+    pictures, one after the other, show the same person, who moves slowly."""
 
     count: int
     seed: int
@@ -48,6 +49,7 @@ class Config:
     generator: int
     made_with: dict[str, str]
     shard: int = SHARD
+    film: int = 1
 
     @property
     def shards(self) -> int:
@@ -60,7 +62,10 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
-        return {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
+        fields = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
+        if self.film == 1:
+            del fields["film"]
+        return fields
 
 
 def image_path(folder: Path, index: int) -> Path:

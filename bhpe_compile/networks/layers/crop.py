@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, library
 
 from bhpe_compile.networks.layers.grids import BOX, FURTHEST, LEVELS, LONGEST, MOST_SAMPLES, SUB
-from bhpe_compile.networks.layers.operator import operator
+from bhpe_compile.networks.layers.operator import batched, operator
 
 
 def _corner(place: Tensor) -> Tensor:
@@ -81,3 +81,4 @@ def _crop_shape(x: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 library.register_fake("bhpe::crop", _crop_shape)
+batched("crop", 2)

@@ -16,7 +16,7 @@ from torch import Tensor, library
 from torch.nn import functional
 
 from bhpe_compile.networks.layers.grids import CELL, LOWEST, OCTAVES, STEPS_PER_NAT, TABLE, TABLE_BITS
-from bhpe_compile.networks.layers.operator import gradient_of, operator
+from bhpe_compile.networks.layers.operator import batched, gradient_of, operator
 
 
 def exponentials(logits: Tensor, depth: int) -> Tensor:
@@ -59,6 +59,7 @@ def _float_heat_map(logits: Tensor, depth: int) -> Tensor:
 
 
 library.register_fake("bhpe::heat_map", _heat_map_shape)
+batched("heat_map", 1)
 gradient_of("heat_map", _float_heat_map)
 
 
@@ -92,4 +93,5 @@ def _float_soft_argmax(logits: Tensor, depth: int, axes: int) -> Tensor:
 
 
 library.register_fake("bhpe::soft_argmax", _soft_argmax_shape)
+batched("soft_argmax", 1)
 gradient_of("soft_argmax", _float_soft_argmax)

@@ -23,6 +23,23 @@ def operator(function: F) -> F:
     return cast(F, getattr(torch.ops.bhpe, function.__name__))
 
 
+def batched(name: str, count: int) -> None:
+    """Let torch.vmap run `bhpe::<name>` once for all: its first `count` arguments and its result have the batch in
+    axis 0, the others are the same for every picture. ValueError where one of those is mapped over."""
+
+    def rule(info: Any, axes: tuple[int | None, ...], *values: Any) -> tuple[Tensor, int]:
+        if any(axis is not None for axis in axes[count:]):
+            raise ValueError(f"bhpe::{name} takes the same constants for all pictures")
+        size, given = info.batch_size, []
+        for value, axis in zip(values[:count], axes[:count], strict=True):
+            every = value.expand(size, *value.shape) if axis is None else value.movedim(axis, 0)
+            given.append(every.flatten(0, 1))
+        result = getattr(torch.ops.bhpe, name)(*given, *values[count:])
+        return result.unflatten(0, (size, -1)), 0
+
+    library.register_vmap(f"bhpe::{name}", rule)
+
+
 def gradient_of(name: str, formula: Callable[..., Tensor]) -> None:
     """Let `bhpe::<name>` have the gradient of `formula`, a function of the same arguments that torch differentiates.
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, library
 from torch.nn import functional
 
-from bhpe_compile.networks.layers.operator import operator
+from bhpe_compile.networks.layers.operator import batched, operator
 from bhpe_compile.networks.layers.surrogate import centred, sign, signs_of, surrogate_gradient
 
 
@@ -93,6 +93,7 @@ def _binary_conv2d_shape(
 
 
 library.register_fake("bhpe::binary_conv2d", _binary_conv2d_shape)
+batched("binary_conv2d", 1)
 
 
 @operator
@@ -130,6 +131,7 @@ def _binary_conv_transpose2d_shape(
 
 
 library.register_fake("bhpe::binary_conv_transpose2d", _binary_conv_transpose2d_shape)
+batched("binary_conv_transpose2d", 1)
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -206,6 +208,7 @@ def _binary_linear_shape(
 
 
 library.register_fake("bhpe::binary_linear", _binary_linear_shape)
+batched("binary_linear", 1)
 
 
 def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -244,6 +247,7 @@ def _rprelu_shape(x: Tensor, gamma: Tensor, beta: Tensor, zeta: Tensor) -> Tenso
 
 
 library.register_fake("bhpe::rprelu", _rprelu_shape)
+batched("rprelu", 1)
 
 
 def _save_rprelu(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

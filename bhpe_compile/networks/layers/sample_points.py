@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, library
 from torch.nn import functional
 
-from bhpe_compile.networks.layers.operator import gradient_of, operator
+from bhpe_compile.networks.layers.operator import batched, gradient_of, operator
 
 
 def _axis(place: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -59,4 +59,5 @@ def _float_samples(x: Tensor, points: Tensor) -> Tensor:
 
 
 library.register_fake("bhpe::sample_points", _sample_points_shape)
+batched("sample_points", 2)
 gradient_of("sample_points", _float_samples)

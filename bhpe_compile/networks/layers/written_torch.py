@@ -15,7 +15,7 @@ from torch import Tensor, library
 
 from bhpe_compile.networks.layers import written
 from bhpe_compile.networks.layers.grids import MEAN
-from bhpe_compile.networks.layers.operator import gradient_of, operator
+from bhpe_compile.networks.layers.operator import batched, gradient_of, operator
 from bhpe_compile.networks.layers.written import FIRST_POWER, POWERS, Term
 
 
@@ -52,6 +52,7 @@ def _rotation_vector_shape(x: Tensor) -> Tensor:
 
 
 library.register_fake("bhpe::rotation_vector", _rotation_vector_shape)
+batched("rotation_vector", 1)
 
 
 @operator
@@ -66,6 +67,7 @@ def _same_shape(x: Tensor) -> Tensor:
 
 
 library.register_fake("bhpe::logistic", _same_shape)
+batched("logistic", 1)
 gradient_of("logistic", lambda x: torch.sigmoid(x.float()))
 
 
@@ -81,4 +83,5 @@ def _cell_mean_shape(x: Tensor) -> Tensor:
 
 
 library.register_fake("bhpe::cell_mean", _cell_mean_shape)
+batched("cell_mean", 1)
 gradient_of("cell_mean", lambda x: x.float().mean((2, 3)))

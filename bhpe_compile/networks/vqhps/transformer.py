@@ -1,13 +1,15 @@
 """The transformer of VQ-HPS (arXiv 2312.08291) with the public parameter names; tokens are [N, tokens, channels].
 
 The released head attends over the pictures of a batch, causally, because it takes tokens for pictures: a picture's
-result depends on those before it. For one picture softmax has a single element, so that attention is proj(value(x)).
-That is what stands here for every picture; key, query and mask are in published files and act on nothing.
+result depends on those before it. Here every picture is a batch of one, as when it is computed alone: each token
+attends to itself, softmax has a single element, and key, query and mask act on nothing. The pass `fold-lone-softmax`
+leaves proj(value(x)) of it.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -44,29 +46,52 @@ def _side(cells: int, turns: Tensor) -> Tensor:
     return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), 2).flatten(1)
 
 
+PROJECTIONS = ("query", "key", "value")
+"""Layers whose weights stand one above the other as `in_proj` in published files."""
+
+
 class Attention(nn.Module):
-    """softmax(q k^T / sqrt(c)) v in heads of c channels, with the parameters of `nn.MultiheadAttention`."""
+    """softmax(q k^T / sqrt(c)) v in heads of c channels; its state has the names of `nn.MultiheadAttention`'s."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.width, self.heads = width, heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in PROJECTIONS)
         self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)
+        self.register_state_dict_post_hook(_join_projections)
+        self.register_load_state_dict_pre_hook(_part_projections)
 
-    def _heads(self, x: Tensor, part: int) -> Tensor:
-        """Projection `part` of 3 of [N, T, C] -> [N, heads, T, C / heads]."""
-        rows = slice(part * self.width, (part + 1) * self.width)
-        y = functional.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
-        return torch.unflatten(y, 2, (self.heads, self.width // self.heads)).transpose(1, 2)
+    def _heads(self, x: Tensor) -> Tensor:
+        """[N, T, C] -> [N, heads, T, C / heads]."""
+        return torch.unflatten(x, 2, (self.heads, self.width // self.heads)).transpose(1, 2)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[N or 1, Q, C], [N, T, C], [N, T, C] -> [N, Q, C]."""
-        q, k, v = self._heads(query, 0), self._heads(key, 1), self._heads(value, 2)
-        weights = torch.softmax(torch.matmul(q / math.sqrt(self.width // self.heads), k.transpose(2, 3)), 3)
-        out: Tensor = self.out_proj(torch.matmul(weights, v).transpose(1, 2).flatten(2))
+        q, k, v = self._heads(self.query(query)), self._heads(self.key(key)), self._heads(self.value(value))
+        out: Tensor = self.out_proj(attend(q, k, v))
         return out
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(c)) v of [N, heads, Q, c], [N, heads, T, c], [N, heads, T, c] -> [N, Q, heads c]."""
+    weights = torch.softmax(torch.matmul(q / math.sqrt(HEAD_WIDTH), k.transpose(2, 3)), 3)
+    return torch.matmul(weights, v).transpose(1, 2).flatten(2)
+
+
+def _join_projections(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for kind in ("weight", "bias"):
+        parts = [state.pop(f"{prefix}{name}.{kind}") for name in PROJECTIONS]
+        state[f"{prefix}in_proj_{kind}"] = torch.cat(parts)
+
+
+def _part_projections(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for kind in ("weight", "bias"):
+        whole = state.pop(f"{prefix}in_proj_{kind}", None)
+        if whole is not None:
+            state |= {
+                f"{prefix}{name}.{kind}": part
+                for name, part in zip(PROJECTIONS, whole.chunk(len(PROJECTIONS)), strict=True)
+            }
 
 
 class EncoderLayer(nn.Module):
@@ -140,28 +165,34 @@ class Decoder(nn.Module):
 
 
 class OwnAttention(nn.Module):
-    """What the head's attention is for one picture: each token attends to itself alone."""
+    """The head's attention for one picture: each token attends to itself alone."""
 
-    def __init__(self, width: int, tokens: int) -> None:
+    def __init__(self, width: int, heads: int, tokens: int) -> None:
         super().__init__()
+        self.heads = heads
         self.key = nn.Linear(width, width)
         self.query = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
         self.register_buffer("mask", torch.ones(1, 1, tokens, tokens).tril())
 
+    def _alone(self, x: Tensor) -> Tensor:
+        """[N, T, C] -> [N T, heads, 1, C / heads]: a sequence of one element for each token."""
+        return torch.unflatten(x, 2, (self.heads, 1, HEAD_WIDTH)).flatten(0, 1)
+
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.proj(self.value(x))
+        q, k, v = self._alone(self.query(x)), self._alone(self.key(x)), self._alone(self.value(x))
+        out: Tensor = self.proj(attend(q, k, v).reshape(x.shape))
         return out
 
 
 class HeadBlock(nn.Module):
     """Attention and two linear layers with GELU (erf) between, a norm before each."""
 
-    def __init__(self, width: int, feedforward: int, tokens: int) -> None:
+    def __init__(self, width: int, heads: int, feedforward: int, tokens: int) -> None:
         super().__init__()
         self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = OwnAttention(width, tokens)
+        self.attn = OwnAttention(width, heads, tokens)
         self.mlp = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,9 +204,9 @@ class HeadBlock(nn.Module):
 class Head(nn.Module):
     """Tokens [N, T, C] -> logits of the codes [N, T, codes]."""
 
-    def __init__(self, width: int, feedforward: int, tokens: int, codes: int) -> None:
+    def __init__(self, width: int, heads: int, feedforward: int, tokens: int, codes: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(HeadBlock(width, feedforward, tokens))
+        self.blocks = nn.Sequential(HeadBlock(width, heads, feedforward, tokens))
         self.ln_f = nn.LayerNorm(width)
         self.head = nn.Linear(width, codes, bias=False)
 
@@ -193,7 +224,7 @@ class Transformer(nn.Module):
         self.cells = cells
         self.encoder = Encoder(width, heads, feedforward)
         self.decoder = Decoder(width, heads, feedforward)
-        self.dec_head = Head(width, feedforward, tokens, codes)
+        self.dec_head = Head(width, heads, feedforward, tokens, codes)
 
     def forward(self, picture: Tensor, mesh: Tensor) -> Tensor:
         """[N, rows * columns, C], [1, tokens, C] -> [N, tokens, codes]."""

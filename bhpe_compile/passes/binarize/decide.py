@@ -1,7 +1,7 @@
 """What every binarize pass does: visit the layers it owns, refuse with a reason or rewrite, and tell.
 
-The order of the reasons is the order of their weight: the user's --keep-float, the scheme's choice unless
---binarize overrules it, the layer's own geometry, what stands around it.
+The order of the reasons is the order of their weight: the user's --keep-float, that a layer is called several times,
+the scheme's choice unless --binarize overrules it, the layer's own geometry, what stands around it.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class BinarizePass(Pass[fx.GraphModule]):
         glob = self.options.kept_by(site.path)
         if glob is not None:
             return f"not binary: --keep-float {glob!r}"
-        if self.options.forced_by(site.path) is None:
-            reason = self.scheme_refusal(graph, site)
-            if reason is not None:
-                return reason
         if site.calls > 1:
             return (
                 f"the layer is called {site.calls} times in one pass: one sign and one scale cannot serve all"
             )
+        if self.options.forced_by(site.path) is None:
+            reason = self.scheme_refusal(graph, site)
+            if reason is not None:
+                return reason
         return refusal(site.layer) or self.shape_refusal(graph, site)

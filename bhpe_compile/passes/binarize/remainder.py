@@ -8,13 +8,22 @@ shape needs a scheme without residuals.
 
 from __future__ import annotations
 
+import operator
+
+import torch
 from torch import fx, nn
+from torch.nn import functional
 
 from bhpe_compile.passes.binarize.core import core_refusal
 from bhpe_compile.passes.binarize.decide import BinarizePass
 from bhpe_compile.passes.binarize.rewrite import When, make_binary
-from bhpe_compile.passes.binarize.roles import role_of
+from bhpe_compile.passes.binarize.roles import LAYERS, role_of
 from bhpe_compile.passes.binarize.sites import Site
+
+TOKENS = "tokens of an attention, whose scores signs would lose: "
+
+_SCORES = {torch.softmax, functional.softmax, torch.matmul, torch.bmm, operator.matmul}
+_SCORE_METHODS = {"softmax", "matmul", "bmm"}
 
 
 class Remainder(BinarizePass):
@@ -38,7 +47,8 @@ class Remainder(BinarizePass):
         role = role_of(graph, site.path)
         if role in ("core", "stem"):  # what they cannot be, `shape_refusal` says
             return None
-        return f"{role}: not binary in any scheme (--binarize overrules)"
+        why = TOKENS if among_tokens(graph, site.node) else ""
+        return f"{role}: {why}not binary in any scheme (--binarize overrules)"
 
     def shape_refusal(self, graph: fx.GraphModule, site: Site) -> str | None:
         """Stems cannot, core convolutions need a scheme without residuals."""
@@ -63,3 +73,31 @@ class Remainder(BinarizePass):
                 "is none of the five kinds: no local residual has this shape"
             )
         return core_refusal(graph, site, local_residual=False)
+
+
+def among_tokens(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the linear layer that `node` calls has a LayerNorm, a softmax or a product of activations before or
+    behind it, with no other layer between."""
+    modules = dict(graph.named_modules())
+
+    def called(one: fx.Node) -> nn.Module | None:
+        return modules.get(str(one.target)) if one.op == "call_module" else None
+
+    def told(one: fx.Node) -> bool:
+        function = one.op == "call_function" and one.target in _SCORES
+        method = one.op == "call_method" and one.target in _SCORE_METHODS
+        return function or method or isinstance(called(one), nn.LayerNorm)
+
+    if not isinstance(called(node), nn.Linear):
+        return False
+    for forwards in (False, True):
+        waiting, seen = list(node.users if forwards else node.all_input_nodes), {node}
+        while waiting:
+            one = waiting.pop()
+            if one in seen or isinstance(called(one), LAYERS):
+                continue
+            if told(one):
+                return True
+            seen.add(one)
+            waiting += one.users if forwards else one.all_input_nodes
+    return False

@@ -1,13 +1,12 @@
-"""Convolutions that are not binary compute with 8-bit integers; linear layers keep 8-bit weights.
+"""Convolutions that are not binary compute with 8-bit integers.
 
     ChannelAffine(Conv(x, w), k, b)   ->   Int8Conv2d(x, step_x, zero, levels of w, step_x step_w k, b)
     Conv(x, w) [+ bias]               ->   the same with k = 1
     of a group for each channel       ->   Int8DepthwiseConv2d, else the same
-    Gemm(x, w)                        ->   Gemm(x, DQ(Q(w)))
 
     x   one step and zero point for the tensor, from its calibrated range [low, high]:
         step = (high - low) / 255,  zero = round(-low / step),  levels 0 .. 255
-    w   one step for each output channel o: max |w_o| / 127, levels -127 .. 127, zero point 0
+    w   one step for each output channel o: max |w_o| / 127, or the file's own; levels -127 .. 127, zero point 0
 
 The scale is a product of float64 numbers, stored as float32 once. Linear layers are those of
 `quantize_linear.py`.
@@ -27,7 +26,6 @@ from bhpe_compile.exchange.nodes import (
     constant,
     detach,
     float_constant,
-    has_quantized_weights,
     integer,
     integers,
     layer_of,
@@ -41,29 +39,30 @@ from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.fold.round_constants import settled
 
 if TYPE_CHECKING:
+    from bhpe_compile.exchange.scales import Steps
     from bhpe_compile.networks.layers.rounding import Ranges
 
-CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
+CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1}
 LARGEST_WEIGHT_LEVEL = 127
 SMALLEST_STEP = float(np.finfo(np.float32).tiny)
 """Between levels: one divided by it is a number."""
 
 
 class QuantizeDense(Pass[ir.Model]):
-    """Conv and ConvTranspose that have a range -> Int8...; Q and DQ in front of Gemm's weights."""
+    """Conv and ConvTranspose that have a range -> Int8..."""
 
     name: ClassVar[str] = "quantize-dense"
     summary: ClassVar[str] = "compute the convolutions that are not binary with 8-bit integers"
     requires: ClassVar[tuple[str, ...]] = ("folded norms", "explicit padding")
 
-    def __init__(self, ranges: Ranges) -> None:
-        self.ranges = ranges
+    def __init__(self, ranges: Ranges, steps: Steps | None = None) -> None:
+        self.ranges, self.steps = ranges, steps or {}
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
             self._quantize(graph.graph, node)
             for node in self.visit(list(graph.graph))
-            if node.domain == "" and node.op_type in CHANNEL_AXIS and not has_quantized_weights(node)
+            if node.domain == "" and node.op_type in CHANNEL_AXIS
         ]
         modified = any(n.applied for n in notes)
         if modified:
@@ -76,13 +75,6 @@ class QuantizeDense(Pass[ir.Model]):
         span = self.ranges.get(layer) if layer is not None else None
         if weight is None:
             return self.refused(name, "its weights are computed at run time")
-        if node.op_type == "Gemm":
-            if not integer(node, "transB"):
-                return self.refused(name, "its weights are not stored by output")
-            if layer is None:
-                return self.refused(name, "a constant of a formula, not trained weights")
-            self._quantize_weights(graph, node, weight)
-            return self.applied(name, "8-bit weights")
         refused = no_kernel(node)
         if refused is not None:
             return self.refused(name, refused)
@@ -93,14 +85,20 @@ class QuantizeDense(Pass[ir.Model]):
         if step < SMALLEST_STEP:
             return self.refused(name, "its input was 0 in all calibration pictures")
         zero = np.uint8(np.clip(np.rint(-low / step), 0, 255))
-        why = self._replace(graph, node, weight, step, zero)
+        own = None if layer is None else self.steps.get(layer)
+        why = self._replace(graph, node, weight, step, zero, own)
         if why:
             return self.refused(name, why)
         return self.applied(name, f"8-bit: inputs {low:.4g} .. {high:.4g} in 255 steps")
 
     @staticmethod
     def _replace(
-        graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic], step: np.float32, zero: np.uint8
+        graph: ir.Graph,
+        node: ir.Node,
+        weight: NDArray[np.generic],
+        step: np.float32,
+        zero: np.uint8,
+        own: NDArray[np.float32] | None,
     ) -> str:
         """Put an Int8 node in the place of `node` and the affine behind it; "" or why not."""
         last, y = node, node.outputs[0]
@@ -109,10 +107,10 @@ class QuantizeDense(Pass[ir.Model]):
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         affine = only_use(y)
         if bias is not None:
-            own = array_of(bias)
-            if own is None:
+            added = array_of(bias)
+            if added is None:
                 return "its bias is computed at run time"
-            shift = own.astype(np.float64)
+            shift = added.astype(np.float64)
         elif affine is not None and affine.domain == DOMAIN and affine.op_type == "ChannelAffine":
             parameters = [array_of(value) for value in affine.inputs[1:]]
             if any(one is None for one in parameters):
@@ -120,7 +118,7 @@ class QuantizeDense(Pass[ir.Model]):
             k, shift = (np.asarray(one, np.float64).reshape(-1) for one in parameters)
             last = affine
         axis = CHANNEL_AXIS[node.op_type]
-        steps = weight_steps(weight, axis)
+        steps = weight_steps(weight, axis) if own is None else own
         along = [-1 if index == axis else 1 for index in range(weight.ndim)]
         levels = np.rint(weight.astype(np.float32) / steps.reshape(along)).astype(np.int8)
         scale = np.float64(step) * steps.astype(np.float64) * k
@@ -153,50 +151,6 @@ class QuantizeDense(Pass[ir.Model]):
         if last is not node:
             detach(graph, node)
         return ""
-
-    def _quantize_weights(self, graph: ir.Graph, node: ir.Node, weight: NDArray[np.generic]) -> None:
-        axis = CHANNEL_AXIS[node.op_type]
-        steps = weight_steps(weight, axis)
-        self._pair(graph, node, 1, steps, np.zeros(len(steps), np.int8), {"axis": axis})
-
-    @staticmethod
-    def _pair(
-        graph: ir.Graph,
-        node: ir.Node,
-        index: int,
-        step: NDArray[np.float32],
-        zero: NDArray[np.generic],
-        attributes: dict[str, int],
-    ) -> None:
-        """Q and DQ between `node` and its input `index`."""
-        value = node.inputs[index]
-        role = ("x", "w")[index]
-        scale = constant(graph, f"{node.name}.{role}.step", step)
-        point = constant(graph, f"{node.name}.{role}.zero", zero)
-        dtype = ir.DataType.UINT8 if zero.dtype == np.uint8 else ir.DataType.INT8
-        levels = new_value(f"{node.name}.{role}.levels", shape_of(value), dtype)
-        back = new_value(f"{node.name}.{role}.8bit", shape_of(value))
-        facts = ir.convenience.convert_attributes(attributes)
-        inputs = [scale, point]
-        graph.insert_before(
-            node,
-            ir.Node(
-                "", "QuantizeLinear", [value, *inputs], facts, outputs=[levels], name=f"{node.name}.{role}.q"
-            ),
-        )
-        facts = ir.convenience.convert_attributes(attributes)
-        graph.insert_before(
-            node,
-            ir.Node(
-                "",
-                "DequantizeLinear",
-                [levels, *inputs],
-                facts,
-                outputs=[back],
-                name=f"{node.name}.{role}.dq",
-            ),
-        )
-        node.replace_input_with(index, back)
 
 
 def no_kernel(node: ir.Node) -> str | None:

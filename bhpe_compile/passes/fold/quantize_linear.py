@@ -3,7 +3,7 @@
     Gemm(x, w, b)   ->   FixedPointLinear(x, levels of w, step_w / 4096, b)
 
     x   in steps of 1/4096 from -2056 to 2040, as three bytes (`networks/layers/fixed_point.py`)
-    w   one step for each output o: max |w_o| / 127, levels -127 .. 127
+    w   one step for each output o: max |w_o| / 127, or the file's own, levels -127 .. 127
 
 A range of x is not needed: linear layers take next to no time, and three bytes hold what floats do where it matters.
 Gemms without trained weights are formulas and stay.
@@ -11,7 +11,7 @@ Gemms without trained weights are formulas and stay.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +21,6 @@ from bhpe_compile.exchange.nodes import (
     array_of,
     constant,
     float_constant,
-    has_quantized_weights,
     integer,
     layer_of,
     new_value,
@@ -33,6 +32,9 @@ from bhpe_compile.networks.layers.grids import FIXED
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.fold.quantize_dense import weight_steps
 
+if TYPE_CHECKING:
+    from bhpe_compile.exchange.scales import Steps
+
 MOST_FEATURES = (1 << 31) // (128 * 128)
 """Products whose sum fits int32."""
 
@@ -42,13 +44,17 @@ class QuantizeLinear(Pass[ir.Model]):
 
     name: ClassVar[str] = "quantize-linear"
     summary: ClassVar[str] = "compute linear layers with 8-bit weights and fixed-point inputs"
-    requires: ClassVar[tuple[str, ...]] = ("folded norms",)
+    requires: ClassVar[tuple[str, ...]] = ("folded norms", "merged linear layers")
+    ensures: ClassVar[tuple[str, ...]] = ("fixed-point linear layers",)
+
+    def __init__(self, steps: Steps | None = None) -> None:
+        self.steps = steps
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
             self._quantize(graph.graph, node)
             for node in self.visit(list(graph.graph))
-            if node.domain == "" and node.op_type == "Gemm" and not has_quantized_weights(node)
+            if node.domain == "" and node.op_type == "Gemm"
         ]
         modified = any(note.applied for note in notes)
         if modified:
@@ -64,13 +70,16 @@ class QuantizeLinear(Pass[ir.Model]):
         factors = [node.attributes[a].as_float() for a in ("alpha", "beta") if a in node.attributes]
         if not integer(node, "transB") or integer(node, "transA") or any(one != 1 for one in factors):
             return self.refused(name, "its weights are not stored by output")
+        own = None if self.steps is None else self.steps.get(layer)
+        if self.steps is not None and own is None:
+            return self.refused(name, "the file has its weights in float")
         outputs, features = weight.shape
         if features > MOST_FEATURES:
             return self.refused(name, f"{features} inputs, whose sum may not fit 32 bits")
         bias = array_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(outputs)
         if bias is None or bias.size != outputs:
             return self.refused(name, "its bias is no constant for each output")
-        steps = weight_steps(weight, 0)
+        steps = weight_steps(weight, 0) if own is None else own
         levels = np.rint(weight.astype(np.float32) / steps[:, None]).astype(np.int8)
         inputs = [
             node.inputs[0],

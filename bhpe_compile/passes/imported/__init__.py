@@ -11,10 +11,11 @@ from bhpe_compile.passes.base import Pass
 from bhpe_compile.passes.imported.flat_windows import FlatWindows
 from bhpe_compile.passes.imported.linear_layers import LinearLayers
 from bhpe_compile.passes.imported.name_layers import NameLayers
+from bhpe_compile.passes.imported.own_scales import OwnScales
 from bhpe_compile.passes.imported.plain_forms import PlainForms
 from bhpe_compile.passes.imported.spread_layers import SpreadLayers
 
 
-def imported_passes() -> list[Pass[ir.Model]]:
-    """The passes of this storey, in order."""
-    return [PlainForms(), FlatWindows(), LinearLayers(), SpreadLayers(), NameLayers()]
+def imported_passes(int8: bool = True) -> list[Pass[ir.Model]]:
+    """The passes of this storey, in order. int8: layers that the file has in 8 bits compute in 8 bits."""
+    return [OwnScales(int8), PlainForms(), FlatWindows(), LinearLayers(), SpreadLayers(), NameLayers()]

@@ -26,6 +26,7 @@ from bhpe_compile.exchange.nodes import (
     shape_of,
     substitute,
 )
+from bhpe_compile.exchange.scales import scales_of, set_scales
 from bhpe_compile.passes.base import Note, Pass, PassResult
 
 
@@ -123,6 +124,7 @@ class LinearLayers(Pass[ir.Model]):
         attributes = [ir.AttrInt64("transB", 1)]
         out = new_value(f"{name}.product", (count, len(rows)))
         gemm = ir.Node("", "Gemm", inputs, attributes, outputs=[out], name=name)
+        set_scales(gemm, scales_of(node))
         if out.shape == y.shape:
             substitute(graph, last, gemm, {y: out})
             return

@@ -26,6 +26,7 @@ from bhpe_compile.passes.lower.select_conversions import SelectConversions
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
+from bhpe_compile.passes.lower.write_levels import WriteLevels
 from bhpe_compile.passes.lower.write_out_operators import WriteOutOperators
 from bhpe_compile.targets.tile import NO_TILES, Tiles
 
@@ -45,8 +46,8 @@ def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[
     """The graph passes of this storey, in order; with the measured tiles of a target and its instruction set."""
     return [
         *(SliceGathers(), SelectKernels(), FuseEpilogue(), WriteOutOperators(), ChannelLast()),
-        *(PackActivations(), QuantizeActivations(), NarrowStorage(), SelectTransposes(), SelectConversions()),
-        ChooseTiles(tiles, isa),
+        *(PackActivations(), QuantizeActivations(), WriteLevels(), NarrowStorage(), SelectTransposes()),
+        *(SelectConversions(), ChooseTiles(tiles, isa)),
     ]
 
 

@@ -2,7 +2,9 @@
 
     kernel(NCHW)              -> Transpose(0,3,1,2) . kernel(NHWC) . Transpose(0,2,3,1)
     Transpose . Transpose     -> nothing, when they undo each other
-    Concat(axis 1), Cast, Clip, Relu, Add, Mul over transposed values -> the same on axis 3 before the transpose
+    Concat(axis 1), Cast, Clip, Relu, Add, Mul, ... over transposed values -> the same on axis 3 before the transpose
+
+What such an operation spreads over the map (constants, factors of channels) is transposed with it, which costs nothing.
 
 What remains stands where ONNX's layout is really needed (a few small heat maps).
 """
@@ -20,7 +22,13 @@ from bhpe_compile.passes.lower import graph as g
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 SPATIAL_ROLES = ("x", "residual", "shortcut")
-ELEMENTWISE = ("Cast", "Clip", "Relu", "Add", "Sub", "Mul", "Identity")
+ELEMENTWISE = frozenset(
+    """
+    Abs Add Cast Ceil Clip Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log Max Min Mish Mul Neg
+    PRelu Pow Reciprocal Relu Round Sigmoid Sign Softplus Sqrt Sub Tanh
+    """.split()  # noqa: SIM905 (a list is thirty lines)
+)
+"""Operations whose every output reads one element of each input."""
 
 
 def _permuted(shape: tuple[int, ...], perm: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,14 +154,12 @@ class ChannelLast(Pass[ir.Model]):
             return False
         tensors = [v for v in node.inputs if v is not None and g.array_of(v) is None]
         moved = [v for v in tensors if _is_transpose(v.producer(), TO_FIRST)]
-        same = all(g.shape_of(v) == g.shape_of(node.outputs[0]) for v in tensors)
-        if not moved or not (concat or (same and len(moved) == len(tensors))):
+        if not moved or not (concat or all(v in moved or _is_one_pixel(v) for v in tensors)):
             return False
-        if not concat and any(
-            a is not None and a.size > 1 for a in (g.array_of(v) for v in node.inputs if v is not None)
-        ):
-            return False
-        inputs = [v if v is None or v not in tensors else _last(graph, v, node) for v in node.inputs]
+        inputs = [
+            v if v is None else _last(graph, v, node) if v in tensors else _spread_last(graph, node, v)
+            for v in node.inputs
+        ]
         old = node.outputs[0]
         out = g.new_value(
             f"{old.name}_nhwc", _permuted(g.shape_of(old), TO_LAST), old.dtype or ir.DataType.FLOAT
@@ -165,6 +171,21 @@ class ChannelLast(Pass[ir.Model]):
         back = _transpose(out, TO_FIRST, f"{old.name}_nchw")
         g.substitute(graph, node, back, {old: back.outputs[0]})
         return True
+
+
+def _is_one_pixel(value: ir.Value) -> bool:
+    """Whether a value has one number a channel, [N, C, 1, 1]."""
+    shape = g.shape_of(value)
+    return len(shape) == 4 and shape[2:] == (1, 1)
+
+
+def _spread_last(graph: ir.Graph, node: ir.Node, value: ir.Value) -> ir.Value:
+    """A constant that is spread over a map, channels last."""
+    array = g.array_of(value)
+    if array is None or array.size == 1:
+        return value
+    whole = array.reshape((1,) * (4 - array.ndim) + array.shape)
+    return g.constant(graph, f"{node.name}.{value.name}_last", np.ascontiguousarray(whole.transpose(TO_LAST)))
 
 
 def _undo_reshape(graph: ir.Graph, node: ir.Node, value: ir.Value) -> bool:

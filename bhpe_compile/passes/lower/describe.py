@@ -13,7 +13,10 @@ from bhpe_compile.kernels.kernel import Kernel
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.targets.tile import Tile
 
-ARRAY_ROLES = ("weight", "scale", "bias", "beta", "zeta", "threshold", "zero", "quantization")
+ARRAY_ROLES = (
+    *("weight", "scale", "bias", "beta", "zeta", "threshold", "zero", "quantization"),
+    *("limits", "table", "grid", "requantization"),
+)
 """Operands that are constants, laid out for the target at compile time."""
 
 
@@ -28,6 +31,14 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
             clip=bool(g.integer(node, "residual_clip")),
             dtype=_storage(operands["residual"]),
         )
+    levels = None
+    if g.result(node, "levels") is not None:
+        levels = k.Levels(
+            g.integer(node, "levels_border"),
+            g.integer(node, "levels_width"),
+            bool(g.integer(node, "levels_divide")),
+            bool(g.integer(node, "levels_of_table")),
+        )
     return k.Epilogue(
         residual=residual,
         activation=_choice(g.text(node, "activation", "none")),
@@ -38,6 +49,7 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
         out_dtype=_storage(g.result(node, "out")),
         shortcut_dtype=_storage(operands.get("shortcut")),
         bits_at_zero=g.result(node, "bits") is not None and "threshold" not in operands,
+        levels=levels,
     )
 
 
@@ -165,6 +177,7 @@ def _int8_conv(node: ir.Node) -> Kernel:
     return k.Int8Conv2d(
         **_int8_sizes(node),
         **_window(node),
+        row_pixels=g.shape_of(g.operands_of(node)["x"])[2],
     )
 
 
@@ -189,7 +202,14 @@ def _quantize(node: ir.Node) -> Kernel:
         border=g.integer(node, "border"),
         stored_width=g.integer(node, "stored_width"),
         dtype=_storage(x),
+        divides=_divides(node),
     )
+
+
+def _divides(node: ir.Node) -> bool:
+    """Whether a Quantize kernel counts in other steps than 1."""
+    array = g.array_of(g.operand(node, "quantization"))
+    return array is None or array[0] != 1
 
 
 def _pack_bits(node: ir.Node) -> Kernel:
@@ -205,6 +225,18 @@ def _map_sizes(node: ir.Node) -> dict[str, int]:
 
 def _cell_mean(node: ir.Node) -> Kernel:
     return k.CellMean(**_map_sizes(node))
+
+
+def _map_mean(node: ir.Node) -> Kernel:
+    return k.MapMean(**_map_sizes(node), flat=len(g.shape_of(node.outputs[0])) == 2)
+
+
+def _join_channels(node: ir.Node) -> Kernel:
+    values = [g.operands_of(node)[role] for role in g.roles(node)]
+    batch, height, width, _ = g.shape_of(values[0])
+    return k.JoinChannels(
+        batch * height * width, tuple(g.shape_of(value)[3] for value in values), (batch, height, width)
+    )
 
 
 def _logistic(node: ir.Node) -> Kernel:
@@ -271,7 +303,9 @@ DESCRIBERS: dict[str, Callable[[ir.Node], Kernel]] = {
     "Int8Conv2d": _int8_conv,
     "Int8ConvTranspose2d": _int8_deconv,
     "Int8DepthwiseConv2d": _int8_depthwise,
+    "JoinChannels": _join_channels,
     "Logistic": _logistic,
+    "MapMean": _map_mean,
     "MaxPool2d": _max_pool,
     "PackBits": _pack_bits,
     "Quantize": _quantize,

@@ -3,7 +3,7 @@
     v = dot * scale + bias          scale, bias of ChannelAffine: scale' = s * scale, bias' = s * bias + b
     v = v + residual(r)             local residual, any form of residual_match
     v = activation(v)               Relu or RPReLU, whose gamma fold-shift took away; it is "leaky" where no slope
-                                    is above 1
+                                    is above 1; or Clip, or a table of levels
     y = v + shortcut                block residual
 
 Each value is then written once. Binary convolutions choose first: theirs is the longer chain.
@@ -166,10 +166,46 @@ def _slopes(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) ->
     )
 
 
+def _clip(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    operands = g.operands_of(node)
+    if g.text(node, "activation") != "none" or "shortcut" in operands:
+        return "a second activation"
+    limits = [-np.inf, np.inf]
+    for index, end in enumerate(follower.inputs[1:3]):
+        array = g.array_of(end)
+        if end is not None and array is None:
+            return "its limits are computed at run time"
+        if array is not None:
+            limits[index] = float(array.reshape(()))
+    if limits == [0, np.inf]:
+        return _merge(graph, node, follower, operands, {"activation": "relu"})
+    layer = g.text(node, "layer")
+    operands["limits"] = g.constant(graph, f"{layer}.limits", np.array(limits, np.float32))
+    return _merge(graph, node, follower, operands, {"activation": "clip"})
+
+
+def _table(graph: ir.Graph, node: ir.Node, follower: ir.Node, out: ir.Value) -> ir.Node | str:
+    operands = g.operands_of(node)
+    if g.text(node, "activation") != "none" or "shortcut" in operands:
+        return "a second activation"
+    step, zero, table, out_step, out_zero = (g.array_of(value) for value in follower.inputs[1:])
+    if step is None or zero is None or table is None or out_step is None or out_zero is None:
+        return "its table is computed at run time"
+    if step != 1:
+        return "its table counts in steps of another size"
+    layer = g.text(node, "layer")
+    grid = np.array([zero.item(), out_step.item(), out_zero.item()], np.float32)
+    operands["table"] = g.constant(graph, f"{layer}.table", table)
+    operands["grid"] = g.constant(graph, f"{layer}.grid", grid)
+    return _merge(graph, node, follower, operands, {"activation": "table"})
+
+
 ABSORBERS: dict[tuple[str, str], Absorber] = {
     (DOMAIN, "ChannelAffine"): _affine,
+    (DOMAIN, "LevelTable"): _table,
     (DOMAIN, "RPReLU"): _rprelu,
     ("", "Add"): _add,
+    ("", "Clip"): _clip,
     ("", "LeakyRelu"): _slopes,
     ("", "PRelu"): _slopes,
     ("", "Relu"): _relu,

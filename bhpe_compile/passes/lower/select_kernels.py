@@ -4,10 +4,10 @@
     PackedBinaryConvTranspose2d              -> BinaryConvTranspose2d
     Conv, Gemm                               -> DenseConv2d       (affine 1 * y + bias; more is folded later)
     Conv, a group for each channel           -> DepthwiseConv2d
-    Gemm of DQ(Q(w))                         -> DenseConv2d       with 8-bit weights, their steps in the affine
     ConvTranspose                            -> DenseConvTranspose2d
     Int8Conv2d, Int8ConvTranspose2d          -> the kernels of that name; so does Int8DepthwiseConv2d
     MaxPool                                  -> MaxPool2d
+    GlobalAveragePool, ReduceMean over a map -> MapMean
     operators between heat maps and crops    -> kernels of their own (`select_maps.py`)
     FixedPointLinear                         -> FixedPointSplit, FixedPointLinear (`select_linear.py`)
 
@@ -17,12 +17,10 @@ Layouts are still those of ONNX (channels second); `channel_last` changes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
 from bhpe_compile.exchange.functions import PACKED
@@ -41,50 +39,24 @@ POINT: Facts = {"kernel": 1, "stride": 1, "padding": 0, "dilation": 1}
 """The geometry of a linear layer."""
 
 
-@dataclass(frozen=True)
-class QuantizedWeight:
-    """What DQ(Q(w)) in front of a layer says: levels in the layout of w, one step for each output."""
-
-    levels: NDArray[np.int8]
-    steps: NDArray[np.float32]
-
-
-def quantized_weight(node: ir.Node) -> QuantizedWeight | None:
-    """The quantization of the weights of `node`, or None where there is none."""
-    source = _quantize_behind(node.inputs[1])
-    if source is None:
-        return None
-    w, steps, _ = _parameters(source)
-    weight = g.array_of(w)
-    if weight is None:
-        return None
-    axis = 1 if node.op_type == "ConvTranspose" else 0
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    levels = np.clip(np.rint(weight / steps.reshape(shape)), -128, 127).astype(np.int8)
-    return QuantizedWeight(levels, steps.reshape(-1))
-
-
-def _quantize_behind(value: ir.Value | None) -> ir.Node | None:
-    back = value.producer() if value is not None else None
-    if back is None or back.op_type != "DequantizeLinear" or back.inputs[0] is None:
-        return None
-    node = back.inputs[0].producer()
-    return node if node is not None and node.op_type == "QuantizeLinear" else None
-
-
-def _parameters(node: ir.Node) -> tuple[ir.Value, NDArray[np.float32], NDArray[np.generic]]:
-    value, step, zero = node.inputs[0], g.array_of(node.inputs[1]), g.array_of(node.inputs[2])
-    if value is None or step is None or zero is None:
-        raise InputError(f"node {node.name}: its step or zero point is computed at run time")
-    return value, np.asarray(step, np.float32), zero
-
-
 def is_depthwise(node: ir.Node, channels: int) -> bool:
     """Whether every channel of a convolution has a window of its own."""
     return (
         node.op_type == "Conv"
         and 1 < channels == g.integer(node, "group", 1) == g.shape_of(node.outputs[0])[1]
     )
+
+
+def _is_map_mean(node: ir.Node) -> bool:
+    """Whether a node takes the mean over all pixels of maps of floats."""
+    if node.outputs[0].dtype not in (None, ir.DataType.FLOAT) or len(g.shape_of(node.inputs[0])) != 4:
+        return False
+    if node.op_type == "GlobalAveragePool":
+        return True
+    if node.op_type != "ReduceMean":
+        return False
+    axes = g.array_of(node.inputs[1]) if len(node.inputs) > 1 else np.array(g.integers(node, "axes", ()))
+    return axes is not None and sorted(int(one) % 4 for one in axes.reshape(-1)) == [2, 3]
 
 
 class NoKernelError(Exception):
@@ -151,14 +123,17 @@ class SelectKernels(Pass[ir.Model]):
             return map_kernel(node) or linear_kernel(graph, node)
         if key in (*DENSE, "MaxPool") and node.outputs[0].dtype not in (None, ir.DataType.FLOAT):
             raise NoKernelError("its numbers are no float32")
-        if key in DENSE:
-            weight = quantized_weight(node)
-            if g.array_of(node.inputs[1]) is not None or (key == "Gemm" and weight is not None):
-                return self._dense(graph, node, weight)
+        if key in DENSE and g.array_of(node.inputs[1]) is not None:
+            return self._dense(graph, node)
         if key in CONVOLUTIONS:
             raise NoKernelError("its weights are computed at run time")
         if key == "MaxPool":
             return self._max_pool(node)
+        if _is_map_mean(node):
+            x = node.inputs[0]
+            return g.kernel_node(
+                "MapMean", node.name or "", {"x": x} if x else {}, {"out": self._out(node)}, {}
+            )
         return None
 
     @staticmethod
@@ -199,7 +174,7 @@ class SelectKernels(Pass[ir.Model]):
         }
         return g.kernel_node(BINARY[node.op_type], node.name or "", operands, {"out": self._out(node)}, facts)
 
-    def _dense(self, graph: ir.Graph, node: ir.Node, levels: QuantizedWeight | None) -> ir.Node:
+    def _dense(self, graph: ir.Graph, node: ir.Node) -> ir.Node:
         flat = node.op_type == "Gemm"
         weight = node.inputs[1]
         if weight is None or node.inputs[0] is None:
@@ -228,18 +203,15 @@ class SelectKernels(Pass[ir.Model]):
             "flat": int(flat),
             "channels": channels,
             "activation": "none",
-            "weights": "int8" if levels is not None else "float16" if exact else "float32",
+            "weights": "float16" if exact else "float32",
         }
         out = self._out(node)
         size = g.shape_of(out)[1]
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        steps = np.ones(size, np.float32)
-        if levels is not None:
-            weight, steps = g.constant(graph, f"{node.name}.weight_levels", levels.levels), levels.steps
         operands = {
             "x": node.inputs[0],
             "weight": weight,
-            "scale": g.float_constant(graph, f"{node.name}.scale", steps),
+            "scale": g.float_constant(graph, f"{node.name}.scale", np.ones(size, np.float32)),
             "bias": bias or g.float_constant(graph, f"{node.name}.bias", np.zeros(size, np.float32)),
         }
         kind = g.DEPTHWISE if depthwise else DENSE[node.op_type]

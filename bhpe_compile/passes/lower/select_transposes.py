@@ -16,11 +16,22 @@ from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import TO_FIRST, TO_LAST
 
 
+def _is_join(node: ir.Node) -> bool:
+    """Whether maps of floats are joined along the last axis."""
+    if node.op_type != "Concat" or node.domain not in ("", "ai.onnx") or len(node.inputs) < 2:
+        return False
+    shape = g.shape_of(node.outputs[0])
+    floats = all(
+        v is not None and v.dtype in (None, ir.DataType.FLOAT) and g.array_of(v) is None for v in node.inputs
+    )
+    return len(shape) == 4 and g.integer(node, "axis") in (3, -1) and floats
+
+
 class SelectTransposes(Pass[ir.Model]):
-    """Transpose -> kernel nodes."""
+    """Transpose, and Concat of channels -> kernel nodes."""
 
     name: ClassVar[str] = "select-transposes"
-    summary: ClassVar[str] = "give the transposes that remain their own kernel"
+    summary: ClassVar[str] = "give the transposes that remain, and joins of channels, their own kernels"
     requires: ClassVar[tuple[str, ...]] = ("channel last",)
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
@@ -28,7 +39,17 @@ class SelectTransposes(Pass[ir.Model]):
         for node in self.visit(list(graph.graph)):
             if node.op_type == "Transpose" and node.domain in ("", "ai.onnx"):
                 notes.append(self._select(graph.graph, node))
+            elif _is_join(node):
+                notes.append(self._join(graph.graph, node))
         return PassResult(graph, any(n.applied for n in notes), tuple(notes))
+
+    def _join(self, graph: ir.Graph, node: ir.Node) -> Note:
+        old = node.outputs[0]
+        out = g.new_value(f"{old.name}_j", g.shape_of(old))
+        sources = {f"x{k}": value for k, value in enumerate(node.inputs) if value is not None}
+        new = g.kernel_node("JoinChannels", node.name or "", sources, {"out": out}, {"layout": "nhwc"})
+        g.substitute(graph, node, new, {old: out})
+        return self.applied(node.name or "", "computed by JoinChannels")
 
     def _select(self, graph: ir.Graph, node: ir.Node) -> Note:
         perm, x, old = g.integers(node, "perm", ()), node.inputs[0], node.outputs[0]

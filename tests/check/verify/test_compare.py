@@ -16,6 +16,7 @@ from bhpe_compile.check.verify.compare import (
     difference,
     differences,
     rotation_matrices,
+    shortfall,
 )
 from bhpe_compile.networks.interface import TOLERANCES, Interface, Output
 
@@ -85,3 +86,17 @@ def test_differences_follow_the_wanted_outputs() -> None:
     want = {"b": np.zeros(2), "a": np.ones(2)}
     got = {"a": np.array([1.0, 3.0]), "b": np.zeros(2), "more": np.zeros(1)}
     assert list(differences(Interface(), got, want).items()) == [("b", 0.0), ("a", 2.0)]
+
+
+def test_codes_differ_or_not() -> None:
+    codes = Output("codes", kind="codes")
+    assert difference(codes, np.array([[3, 400]]), np.array([[3, 400]])) == 0
+    assert difference(codes, np.array([[3, 401]]), np.array([[3, 400]])) == 1
+
+
+def test_a_code_is_as_wrong_as_its_score_is_below_the_best() -> None:
+    scores = np.array([[[0.0, 4.0, 3.999], [5.0, 1.0, 2.0]]], np.float32)
+    assert shortfall(np.array([[1, 0]]), scores) == 0
+    assert shortfall(np.array([[2, 0]]), scores) == pytest.approx(0.001 / 5, rel=1e-3)
+    assert shortfall(np.array([[1, 1]]), scores) == pytest.approx(4 / 5)
+    assert shortfall(np.array([[1, 3]]), scores) == shortfall(np.array([[-1, 0]]), scores) == np.inf

@@ -82,3 +82,29 @@ def test_what_is_in_front_of_a_box_counts() -> None:
     assert Oracle(model, Interface()).float_parts == ()
     assert Oracle(model, Interface(outputs=(Output(y, kind="boxes"),))).float_parts == ("part",)
     assert float_parts(model, ["image"]) == ()
+
+
+def linear(b: Builder, x: str, name: str) -> str:
+    """A linear layer of ours: it rounds what it reads."""
+    shift = [b.constant(f"{name}.{word}", np.full(4, 0.5, np.float32)) for word in ("scale", "bias")]
+    levels = b.constant(f"{name}.levels", np.ones((4, 8 if name == "first" else 4), np.int8))
+    return b.add("FixedPointLinear", [x, levels, *shift], name, domain="bhpe")
+
+
+@pytest.mark.parametrize("part", ["", "Erf"])
+def test_what_is_rounded_behind_a_float_part_is_not_settled(part: str) -> None:
+    b = Builder(3)
+    x = b.input("image", (1, 8))
+    y = linear(b, b.add(part, [x], "part") if part else x, "first")
+    model = ir.to_proto(b.build(y))
+    oracle = Oracle(model, Interface())
+    assert oracle.float_parts == (("part",) if part else ())
+    assert oracle.settled == (frozenset() if part else {model.graph.output[0].name})
+
+
+def test_layers_in_front_of_a_float_part_are_settled() -> None:
+    b = Builder(3)
+    y = b.binary_conv(b.input("image", (1, 8, 4, 4)), "before", 8, 8)
+    y = b.binary_conv(b.add("Sigmoid", [y], "part"), "behind", 8, 8)
+    oracle = Oracle(ir.to_proto(b.build(y)), Interface())
+    assert (oracle.float_parts, oracle.settled) == (("part",), {"before"})

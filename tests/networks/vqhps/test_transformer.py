@@ -27,12 +27,12 @@ TOLERANCE = 1e-5
 
 
 def drawn(module: nn.Module) -> nn.Module:
-    """`module` with every parameter drawn, norms and packed projections included."""
+    """`module` with every parameter drawn, norms included."""
     scattered(module)
     with torch.no_grad():
         for index, (name, parameter) in enumerate(module.named_parameters()):
-            if "in_proj" in name or "norm" in name:
-                parameter.copy_(noise(*parameter.shape, seed=index) * (0.1 if parameter.ndim > 1 else 0.5))
+            if "norm" in name:
+                parameter.copy_(noise(*parameter.shape, seed=index) * 0.5)
     return module
 
 
@@ -44,6 +44,18 @@ def test_attention_is_torchs() -> None:
     with torch.no_grad():
         got, want = ours(query, key, value), theirs(query, key, value)[0]
     torch.testing.assert_close(got, want, atol=TOLERANCE, rtol=0)
+
+
+def test_its_state_is_torchs() -> None:
+    """Projections stand one above the other in the state, query first, and come back from there."""
+    ours, again = drawn(Attention(WIDTH, HEADS)), Attention(WIDTH, HEADS)
+    state = ours.state_dict()
+    theirs = nn.MultiheadAttention(WIDTH, HEADS).state_dict()
+    assert {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in theirs.items()}
+    assert torch.equal(state["in_proj_weight"][:WIDTH], ours.query.weight)
+    assert torch.equal(state["in_proj_bias"][2 * WIDTH :], ours.value.bias)
+    again.load_state_dict(state)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), ours.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -101,17 +113,19 @@ def released(model: OwnAttention, x: Tensor, heads: int) -> Tensor:
 
 def test_attention_among_one_picture_is_proj_of_value() -> None:
     """softmax of one element is exactly 1; the linear layers run on another shape, hence the tolerance."""
-    model = scattered(OwnAttention(WIDTH, 54))
+    model = scattered(OwnAttention(WIDTH, HEADS, 54))
     x = noise(54, 1, WIDTH)
     with torch.no_grad():
         want = released(model, x, HEADS)
         got = model(x.transpose(0, 1)).transpose(0, 1)
+        folded = model.proj(model.value(x))
     torch.testing.assert_close(got, want, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(folded, want, atol=TOLERANCE, rtol=0)
 
 
 def test_the_released_head_mixes_the_pictures_of_a_batch() -> None:
     """The first of two pictures keeps its result, the second does not: why the form for one picture stands here."""
-    model = scattered(OwnAttention(WIDTH, 54))
+    model = scattered(OwnAttention(WIDTH, HEADS, 54))
     x = noise(54, 2, WIDTH)
     with torch.no_grad():
         mixed, alone = released(model, x, HEADS), model(x)

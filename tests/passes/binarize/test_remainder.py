@@ -111,3 +111,26 @@ def test_idempotent(channels: int, forced: tuple[str, ...]) -> None:
     once = lines(graph)
     assert not rewrite(graph).modified
     assert lines(graph) == once
+
+
+class Tokens(nn.Module):
+    """A convolution, an attention of its cells to themselves, and a linear layer of their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.LayerNorm(4)
+        self.query, self.out = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        cells = self.conv(x).flatten(2).transpose(1, 2)
+        tokens = self.norm(cells)
+        scores = torch.softmax(self.query(tokens) @ tokens.transpose(1, 2), 2)
+        return self.second(functional.relu(self.first(self.out(scores @ tokens))).mean(1))
+
+
+def test_layers_of_an_attention_say_so() -> None:
+    notes = {note.site: note.reason for note in Remainder()(trace(Tokens())).notes}
+    tokens = {site for site, reason in notes.items() if "tokens of an attention" in reason}
+    assert tokens == {"query", "out"}
+    assert all("not binary in any scheme" in notes[site] for site in ("query", "first", "second"))

@@ -7,16 +7,22 @@ from bhpe_compile.passes.fold import fold_passes
 from tests.passes.fold.graphs import Builder, op_types, run
 
 ORDER = {
+    "fold-lone-softmax": ((), ()),
+    "fold-constant-features": ((), ()),
     "explicit-padding": ((), ("explicit padding",)),
     "drop-dead-hardtanh": ((), ()),
     "fold-batch-norm": ((), ("folded norms",)),
+    "fold-linear": ((), ("merged linear layers",)),
     "fold-shift": (("folded norms",), ("folded shifts",)),
     "write-out-means": (("explicit padding",), ("written means",)),
     "round-constants": (("folded norms", "folded shifts"), ("rounded constants",)),
     "fold-threshold": (("folded norms", "rounded constants"), ()),
     "pack-weights": (("folded norms",), ("packed weights",)),
-    "quantize-linear": (("folded norms",), ()),
+    "quantize-linear": (("folded norms", "merged linear layers"), ("fixed-point linear layers",)),
+    "mean-of-cells": (("fixed-point linear layers",), ()),
     "quantize-dense": (("folded norms", "explicit padding"), ()),
+    "level-tables": (("folded norms",), ()),
+    "whole-steps": ((), ()),
     "half-residuals": (("packed weights",), ()),
     "clean-up": ((), ()),
 }
@@ -24,9 +30,13 @@ ORDER = {
 
 
 def test_names_needs_and_promises() -> None:
-    assert {one.name: (one.requires, one.ensures) for one in fold_passes({}, half=True)} == ORDER
-    assert [one.name for one in fold_passes({}, half=True)] == list(ORDER)
-    rounding = {"quantize-linear", "quantize-dense", "half-residuals"}
+    every = fold_passes({}, half=True, imported=True)
+    assert {one.name: (one.requires, one.ensures) for one in every} == ORDER
+    assert [one.name for one in every] == list(ORDER)
+    untrained = {"level-tables", "whole-steps"}
+    trained = [one.name for one in fold_passes({}, half=True)]
+    assert trained == [name for name in ORDER if name not in untrained]
+    rounding = untrained | {"quantize-linear", "mean-of-cells", "quantize-dense", "half-residuals"}
     assert [one.name for one in fold_passes()] == [name for name in ORDER if name not in rounding]
 
 

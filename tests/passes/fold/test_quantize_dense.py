@@ -162,29 +162,23 @@ def test_binary_layers_stay() -> None:
     assert QuantizeDense(RANGES)(model).notes == ()
 
 
-def linear(transposed: int = 1) -> ir.Model:
+def test_linear_layers_stay() -> None:
+    """They are those of `quantize_linear.py`; where that one refuses a layer, it computes in float."""
     b = Builder(3)
-    weight = b.constant("layer.weight", b.normal(5, 7) if transposed else b.normal(7, 5))
-    return b.build(b.layer("Gemm", [b.input("x", (1, 7)), weight], "layer", (1, 5), transB=transposed))
-
-
-def test_linear_layers_keep_float_inputs() -> None:
-    model, x = linear(), Builder(4).normal(1, 7)
-    weight = array(node_named(model, "layer").inputs[1])
+    weight = b.constant("layer.weight", b.normal(5, 7))
+    model = b.build(b.layer("Gemm", [b.input("x", (1, 7)), weight], "layer", (1, 5), transB=1))
     result = QuantizeDense({})(model)
-    assert [note.reason for note in result.notes] == ["8-bit weights"]
-    assert op_types(model) == ["QuantizeLinear", "DequantizeLinear", "Gemm"]
-    steps = weight_steps(weight, 0)[:, None]
-    rounded = (np.rint(weight / steps) * steps).astype(np.float32)
-    # float32 sums of the same seven products
-    np.testing.assert_allclose(run(model, x)[0], x @ rounded.T, rtol=1e-5, atol=1e-6)
-    assert not QuantizeDense({})(model).modified
+    assert (result.modified, result.notes) == (False, ())
 
 
-def test_linear_weights_stored_by_input_stay_float() -> None:
-    result = QuantizeDense({})(linear(0))
-    assert not result.modified
-    assert [n.reason for n in result.notes] == ["its weights are not stored by output"]
+def test_a_file_s_own_steps() -> None:
+    """Levels are the weights in the steps that are said, and so is the scale."""
+    model = layer()
+    weight = array(node_named(model, "layer").inputs[1])
+    steps = (weight_steps(weight, 0) * np.float32(1.5)).astype(np.float32)
+    QuantizeDense(RANGES, {"layer": steps})(model)
+    node = node_named(model, "layer")
+    np.testing.assert_array_equal(array(node.inputs[3]), np.rint(weight / steps.reshape(-1, 1, 1, 1)))
 
 
 def test_weights_computed_at_run_time_stay_float() -> None:
@@ -197,16 +191,6 @@ def test_weights_computed_at_run_time_stay_float() -> None:
     assert [(n.pass_name, n.site, n.applied, n.reason) for n in result.notes] == [
         ("quantize-dense", "layer", False, reason)
     ]
-
-
-def test_constants_of_formulas_stay_float() -> None:
-    """A rotation's linear forms are exact; nobody trained them."""
-    b = Builder(3)
-    forms = b.constant("forms.weight", b.normal(5, 7))  # what it is called says nothing
-    model = b.build(b.add("Gemm", [b.input("x", (1, 7)), forms], "layer", (1, 5), transB=1))
-    result = QuantizeDense({})(model)
-    assert not result.modified
-    assert [note.reason for note in result.notes] == ["a constant of a formula, not trained weights"]
 
 
 def test_a_shared_layer_uses_the_range_of_its_path() -> None:

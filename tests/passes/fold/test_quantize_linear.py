@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bhpe_compile.exchange.nodes import layer_of
 from bhpe_compile.passes.fold import quantize_linear
-from bhpe_compile.passes.fold.quantize_dense import QuantizeDense, weight_steps
+from bhpe_compile.passes.fold.quantize_dense import weight_steps
 from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
 from tests.passes.fold.graphs import Array, Builder, array, node_named, op_types, run, text
 
@@ -66,7 +66,6 @@ def test_a_second_run_changes_nothing() -> None:
     QuantizeLinear()(model)
     before = text(model)
     assert not QuantizeLinear()(model).modified
-    assert not QuantizeDense({})(model).modified
     assert text(model) == before
 
 
@@ -118,3 +117,16 @@ def test_a_layer_of_zeros_is_its_bias() -> None:
     bias: Array = array(node_named(model, "layer").inputs[2])
     QuantizeLinear()(model)
     np.testing.assert_array_equal(run(model, Builder(1).normal(2, 7))[0], np.stack([bias, bias]))
+
+
+def test_layers_that_a_file_has_in_float_stay() -> None:
+    """A file with scales of its own says which layers have 8 bits, and in which steps."""
+    model = gemm()
+    assert [note.reason for note in QuantizeLinear({})(model).notes] == ["the file has its weights in float"]
+    steps = (weight_steps(array(node_named(model, "layer").inputs[1]), 0) * np.float32(1.5)).astype(
+        np.float32
+    )
+    weight = array(node_named(model, "layer").inputs[1])
+    assert QuantizeLinear({"layer": steps})(model).modified
+    levels = array(node_named(model, "layer").inputs[1])
+    np.testing.assert_array_equal(levels, np.rint(weight / steps[:, None]))

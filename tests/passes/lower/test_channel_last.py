@@ -71,7 +71,12 @@ def test_one_layer() -> None:
 
 KEPT: dict[str, tuple[Between, list[str]]] = {
     "nothing": (lambda b, x: x, []),
-    "relu": (lambda b, x: b.add("Clip", [x, b.constant("zero", np.float32(0))], "clip"), ["Clip"]),
+    "sigmoid": (lambda b, x: b.add("Sigmoid", [x], "sigmoid"), ["Sigmoid"]),
+    "a constant per channel": (lambda b, x: b.add("Mul", [x, b.constant("c", b.normal(6, 1, 1))], "scaled"), ["Mul"]),
+    "factors of channels": (
+        lambda b, x: b.add("Mul", [x, b.add("GlobalAveragePool", [x], "mean")], "scaled"),
+        ["MapMean", "Mul"],
+    ),
     "identity": (lambda b, x: b.add("Identity", [x], "same"), ["Identity"]),
     "scalar": (lambda b, x: b.add("Mul", [x, b.constant("two", np.float32(2))], "twice"), ["Mul"]),
     "minus": (lambda b, x: b.add("Sub", [b.constant("one", np.float32(1)), x], "less"), ["Sub"]),
@@ -125,7 +130,6 @@ def test_a_concatenation_transposes_what_no_kernel_writes() -> None:
 
 STAYS: dict[str, Between] = {
     "rows": lambda b, x: b.add("Concat", [x, x], "rows", axis=2),
-    "a constant per channel": lambda b, x: b.add("Mul", [x, b.constant("c", b.normal(6, 1, 1))], "scaled"),
     "a value of one channel": lambda b, x: b.add(
         "Mul", [x, b.add("ReduceMean", [x, b.constant("axes", np.array([1]))], "mean", keepdims=1)], "scaled"
     ),

@@ -73,7 +73,7 @@ def test_8_bit_convolutions() -> None:
     operands = {"x": value(2, 7, 12, 20, dtype=BYTE), **AFFINE}
     facts = {"height": 5, "width": 7, "in_border": 1}
     found = describe(node("Int8Conv2d", operands, MAP, **CONV, **facts))
-    assert found == k.Int8Conv2d(2, 5, 7, 20, 24, 3, 2, 1, 1, k.Epilogue())
+    assert found == k.Int8Conv2d(2, 5, 7, 20, 24, 3, 2, 1, 1, k.Epilogue(), row_pixels=12)
     found = describe(node("Int8ConvTranspose2d", operands, MAP, channels=20, **facts))
     assert found == k.Int8ConvTranspose2d(2, 5, 7, 20, 24, 1, k.Epilogue())
 

@@ -16,8 +16,7 @@ from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower import lower_passes
 from bhpe_compile.passes.lower.describe import describe
-from bhpe_compile.passes.lower.select_kernels import SelectKernels, quantized_weight
-from bhpe_compile.targets.isa import AVX512
+from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from tests.passes.lower.evaluate import evaluate, reference
 from tests.passes.lower.graphs import Builder, node_of, pack_words, run, second_run
 
@@ -324,21 +323,6 @@ def test_binary_windows_are_square_and_padded_alike(pads: list[int]) -> None:
         SelectKernels()(model_of(add))
 
 
-def test_linear_layers_with_8_bit_weights() -> None:
-    b = Builder(6)
-    x = b.input("image", (1, 3, 4, 4))
-    flat = b.add("Reshape", [x, b.constant("shape", np.array([1, 48]))], "flat")
-    weight = b.constant("out.weight", half(b.normal(6, 48, std=0.1)))
-    model = b.build(b.add("Gemm", [flat, weight, b.constant("out.bias", b.normal(6))], "out", transB=1))
-    QuantizeDense({})(model)
-    image = b.normal(1, 3, 4, 4)
-    expected = reference(model, image)[0]
-    run(model, *lower_passes())
-    assert describe(node_of(model, "out")).parameters(AVX512)[1].dtype == "int8"
-    # float32 sums in another order
-    np.testing.assert_allclose(evaluate(model, {"image": image})[0], expected, rtol=1e-5, atol=1e-6)
-
-
 def eight_bit(add: Add, low: float = -2.0, high: float = 3.0) -> ir.Model:
     model = model_of(add)
     QuantizeDense({"odd": (low, high)})(model)
@@ -368,27 +352,6 @@ def test_constants_of_8_bit_layers_are_copied(add: Add) -> None:
     assert g.text(kernel, "activation") == "none"
 
 
-def linear_8_bit() -> ir.Model:
-    model = model_of(gemm(transB=1), (1, 8))
-    QuantizeDense({})(model)
-    return model
-
-
-def test_levels_of_weights_stay_in_a_byte() -> None:
-    """Where a step is smaller than the largest weight needs."""
-    model = linear_8_bit()
-    steps = g.array_of(model.graph.initializers["odd.w.step"])
-    assert steps is not None
-    model.graph.initializers["odd.w.step"].const_value = ir.tensor((steps / 2).astype(np.float32))
-    found = quantized_weight(next(n for n in model.graph if n.name == "odd"))
-    assert found is not None
-    weight = g.array_of(model.graph.initializers["odd.weight"])
-    assert weight is not None
-    exact = np.rint(weight / (steps / 2).astype(np.float32).reshape(-1, 1))
-    assert np.abs(exact).max() > 128
-    np.testing.assert_array_equal(found.levels, np.clip(exact, -128, 127))
-
-
 @pytest.mark.parametrize("role", ["step", "zero"])
 def test_steps_computed_at_run_time_are_refused(role: str) -> None:
     model = eight_bit(conv())
@@ -397,13 +360,6 @@ def test_steps_computed_at_run_time_are_refused(role: str) -> None:
         InputError,
         match=r"^layer odd: its step or zero point is computed at run time\nin pass select-kernels, at odd$",
     ):
-        SelectKernels()(model)
-
-
-def test_steps_of_linear_weights_computed_at_run_time_are_refused() -> None:
-    model = linear_8_bit()
-    model.graph.initializers["odd.w.step"].const_value = None
-    with pytest.raises(InputError, match=r"^node odd\.w\.q: its step or zero point is computed at run time"):
         SelectKernels()(model)
 
 

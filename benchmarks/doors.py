@@ -1,0 +1,228 @@
+"""Imported ONNX networks: our 8-bit and float code against other programs, one thread.
+
+    python benchmarks/doors.py [--models FOLDER] [--networks a,b] [--rounds 15] [--processes 5] [-o results.json]
+
+Every network is an ONNX file (`door_networks.py`: seeded ones of our modules; with --models the five pretrained ones
+of that folder as well). What runs:
+
+    ours_int8, ours_fp32      `--scheme int8` and `--scheme float`, compiled for this machine
+    ours_avx2                 `--scheme int8` for any x86-64-v3 CPU
+    ort_int8, ort_fp32        ONNX Runtime: QDQ (U8 activations, S8 weights per channel), and the file itself
+    openvino_int8, openvino_avx2    OpenVINO on the QDQ file, as it likes and held to AVX2
+
+Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
+of either side against the file in ONNX Runtime. All sides take turns within a process, and several processes are
+asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import facts, geometric_mean, interleave, medians, parser, relative_error, report, table
+from door_networks import MODULES, REAL, Array, Door, export, real
+from peers import openvino_run, ort_session, quantize
+from process import output_of, script_command
+
+from bhpe_compile.targets import get_target, host_runs
+
+FP32_TOLERANCE = 1e-4
+"""Largest relative error of a float side."""
+
+RATIOS = {
+    "doors_int8_vs_ort_int8": ("ort_int8", "ours_int8"),
+    "doors_fp32_vs_ort_fp32": ("ort_fp32", "ours_fp32"),
+    "doors_avx2_vs_openvino_int8_avx2": ("openvino_avx2", "ours_avx2"),
+}
+"""The peer and ours of each ratio."""
+
+BEST = ("ort_int8", "openvino_int8")
+"""Peers whose faster one `doors_int8_vs_best_int8` is against."""
+
+SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "ours_avx2": ("x86", "int8")}
+"""Target and scheme of our sides."""
+
+AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""What holds OpenVINO to AVX2, as it is read once a process."""
+
+
+def prepare(door: Door, folder: Path, sides: Sequence[str], check: bool) -> dict[str, Path]:
+    """Files of all sides by name; SystemExit where one is wrong."""
+    from bhpe_compile.api import compile_model
+    from bhpe_compile.check.verify import verify
+
+    made: dict[str, Path] = {"ort_fp32": door.path}
+    int8 = folder / f"{door.name}-int8.onnx"
+    if not int8.exists():
+        quantize(door.path, int8, door.input, door.examples)
+    made["ort_int8"] = int8
+    shown = folder / f"{door.name}.npz"
+    np.savez(shown, **{door.input: np.concatenate(door.examples)})
+    np.save(folder / f"{door.name}.npy", door.example)
+    for side in sides:
+        target, scheme = SCHEMES[side]
+        path = folder / f"{door.name}-{side}"
+        made[side] = path
+        if path.exists():
+            continue
+        compile_model(door.path, target=target, scheme=scheme, output=path, calibrate=[shown])
+        if check and not (found := verify(path)).ok:
+            raise SystemExit(f"{door.name}: {side} is wrong: {found.first_difference}; not timed")
+    return made
+
+
+def runner(side: str, path: Path, port: str, example: Array) -> Callable[[], Array]:
+    """A function that runs a side on `example` and returns its first output."""
+    if side.startswith("ours"):
+        from bhpe_compile.runtime import Model
+
+        model = Model(path)
+        name = model.input_names[0] if hasattr(model, "input_names") else None
+        del name
+        return lambda: next(iter(model.run(example).values()))
+    if side.startswith("openvino"):
+        run = openvino_run(path)
+        return lambda: run(example)
+    session = ort_session(path)
+    return lambda: np.asarray(session.run(None, {port: example})[0])
+
+
+def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) -> dict[str, Any]:
+    """What one process finds: medians of every side in milliseconds, and errors against ort_fp32."""
+    example = np.load(folder / f"{door}.npy")
+    files = {side: folder / f"{door}-{side}" for side in sides}
+    files |= {"ort_fp32": folder / f"{door}.onnx"}
+    files |= {side: folder / f"{door}-int8.onnx" for side in sides if side in ("ort_int8", "openvino_int8", "openvino_avx2")}
+    runs = {side: runner(side, files[side], port, example) for side in sides}
+    want = runner("ort_fp32", files["ort_fp32"], port, example)().astype(np.float64)
+    errors = {side: relative_error(run().reshape(want.shape), want) for side, run in runs.items()}
+    return {"median_ms": medians(interleave(runs, rounds)), "relative_error": errors}
+
+
+def ask(door: Door, folder: Path, sides: Sequence[str], rounds: int, processes: int) -> dict[str, Any]:
+    """Medians over the processes."""
+    plain = [side for side in sides if side != "openvino_avx2"]
+    found: list[dict[str, Any]] = []
+    for _ in range(processes):
+        one = _in_process(door, folder, plain, rounds)
+        if "openvino_avx2" in sides:
+            held = _in_process(door, folder, ["openvino_avx2"], rounds, AVX2_ONLY)
+            one = {key: one[key] | held[key] for key in one}
+        found.append(one)
+    times = {side: [one["median_ms"][side] for one in found] for side in sides}
+    errors = found[0]["relative_error"]
+    for side in ("ours_fp32", "ort_fp32"):
+        if errors.get(side, 0) > FP32_TOLERANCE:
+            raise SystemExit(f"{door.name}: {side} is off by {errors[side]:.3g}; not timed")
+    return {
+        "median_ms": {side: round(statistics.median(values), 3) for side, values in times.items()},
+        "spread_ms": {side: [round(min(v), 3), round(max(v), 3)] for side, v in times.items()},
+        "relative_error": errors,
+    }
+
+
+def _in_process(
+    door: Door, folder: Path, sides: Sequence[str], rounds: int, variables: dict[str, str] | None = None
+) -> dict[str, Any]:
+    words = ["--once", door.name, "--port", door.input, "--folder", str(folder), "--sides", ",".join(sides)]
+    before = dict(os.environ)
+    os.environ.update(variables or {})
+    try:
+        return dict(output_of(script_command("doors.py", *words, "--rounds", str(rounds))))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def ratios_of(times: dict[str, float]) -> dict[str, float]:
+    """The ratios of one network."""
+    found = {
+        name: round(times[peer] / times[ours], 3)
+        for name, (peer, ours) in RATIOS.items()
+        if peer in times and ours in times
+    }
+    peers = [times[peer] for peer in BEST if peer in times]
+    if "openvino_int8" in times and "ours_int8" in times:
+        found["doors_int8_vs_best_int8"] = round(min(peers) / times["ours_int8"], 3)
+    return found
+
+
+def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """All figures, with geometric means over the networks."""
+    names = args.networks or [*MODULES, *(REAL if args.models else ())]
+    ours = [side for side, (target, _) in SCHEMES.items() if host_runs(get_target(target))]
+    ours = [side for side in ours if not args.ours or side in args.ours]
+    peers = ["ort_int8", "ort_fp32"]
+    missing = []
+    if args.openvino and find_spec("openvino"):
+        peers += ["openvino_int8", "openvino_avx2"]
+    elif args.openvino:
+        missing.append("openvino")
+    networks: dict[str, Any] = {}
+    for name in names:
+        door = real(name, args.models, folder) if name in REAL else export(name, folder)
+        prepare(door, folder, ours, args.check)
+        one = ask(door, folder, [*ours, *peers], args.rounds, args.processes)
+        one["ratios"] = ratios_of(one["median_ms"])
+        networks[name] = one
+        print(name, one["median_ms"], one["ratios"], file=sys.stderr, flush=True)
+    keys = {key for one in networks.values() for key in one["ratios"]}
+    means = {
+        key: round(geometric_mean(one["ratios"][key] for one in networks.values()), 2) for key in sorted(keys)
+    }
+    return {**facts(), "ratios": means, "networks": networks, "missing": missing}
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+
+    def words(text: str) -> list[str]:
+        return [word for word in text.split(",") if word]
+
+    made = parser(__doc__, rounds=15)
+    made.add_argument("--models", type=Path, help="a folder with the pretrained networks")
+    made.add_argument("--networks", type=words, default=[], help="only these, separated by commas")
+    made.add_argument("--processes", type=int, default=5, help="processes asked (default %(default)s)")
+    made.add_argument("--folder", type=Path, help="keep files here; what is there already is taken as it is")
+    made.add_argument("--ours", type=words, default=[], help=f"only these of {','.join(SCHEMES)}")
+    made.add_argument("--no-openvino", dest="openvino", action="store_false")
+    made.add_argument("--no-check", dest="check", action="store_false", help="time without verifying")
+    made.add_argument("--once", help=argparse.SUPPRESS)
+    made.add_argument("--port", help=argparse.SUPPRESS)
+    made.add_argument("--sides", type=words, help=argparse.SUPPRESS)
+    return made.parse_args()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    args = arguments()
+    if args.once:
+        print(json.dumps(once(args.once, args.port, args.folder, args.sides, args.rounds)))
+        return
+    with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as scratch:
+        folder = args.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = measure(args, folder)
+    report(figures, args.output)
+    rows = []
+    for name, one in figures["networks"].items():
+        rows.append((name, *(f"{one['ratios'].get(key, 0):.2f}" for key in figures["ratios"])))
+    rows.append(("geometric mean", *figures["ratios"].values()))
+    print(table(("network", *figures["ratios"]), rows), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
