@@ -10,7 +10,8 @@
     heat-map, tensor       squared distance relative to the square of what is right
     features               the same, a mean over places of the trunk              (distillation)
 
-What is right is what the teacher finds, or what labels say. Outputs of whole numbers have no gradient and are left out.
+What is right is what the teacher finds, or what labels say. Codes are whole numbers without a gradient: their logits
+learn, and they are left out, as all outputs of whole numbers.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ Loss = Callable[[Interface, Output, Tensor, Tensor], Tensor]
 
 def weights_of(interface: Interface, said: Mapping[str, float]) -> dict[str, float]:
     """The terms for an interface, by the names of its outputs; `said` are those that its description changes."""
-    found = {output.name: WEIGHTS[output.kind] for output in interface.outputs}
+    found = {output.name: WEIGHTS[output.kind] for output in interface.outputs if output.kind in LOSSES}
     return {**found, FEATURES: WEIGHTS[FEATURES], **said}
 
 
@@ -82,7 +83,7 @@ class ByKind:
         return {
             one.name: LOSSES[one.kind](self._interface, one, found[one.name].float(), right[one.name].float())
             for one in outputs
-            if found[one.name].is_floating_point()
+            if one.kind in LOSSES and found[one.name].is_floating_point()
         }
 
 

@@ -79,13 +79,14 @@ def _read(graph: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
     if isinstance(called_module(graph, node), BinaryLayer):
         passed = (Half, nn.Hardtanh)
 
-    def origin(one: fx.Node) -> fx.Node:
+    def parts(one: fx.Node) -> list[fx.Node]:
         while isinstance(called_module(graph, one), passed):
             one = one.all_input_nodes[0]
-        return one
+        if one.target not in _ONE_BY_ONE:
+            return [one]
+        return [part for source in one.all_input_nodes for part in parts(source)]
 
-    source = origin(node.all_input_nodes[0])
-    return [origin(one) for one in (source.all_input_nodes if source.target in _ONE_BY_ONE else [source])]
+    return parts(node.all_input_nodes[0])
 
 
 def _behind(graph: fx.GraphModule, starts: list[fx.Node]) -> set[fx.Node]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.distill import record
 from bhpe_compile.distill.activations import replaced
-from bhpe_compile.distill.by_kind import FEATURES, LOSSES, TARGET, ByKind, weights_of
+from bhpe_compile.distill.by_kind import FEATURES, LOSSES, TARGET, WEIGHTS, ByKind, weights_of
 from bhpe_compile.distill.described import DescribedLesson, lesson_of
 from bhpe_compile.distill.engine import make_optimizers
 from bhpe_compile.distill.full_precision import train
@@ -33,7 +34,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import axis_angle_to_matrix
 from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.networks.hmr.module import HMR
-from bhpe_compile.networks.interface import Crop, Input, Interface, Output
+from bhpe_compile.networks.interface import Crop, Input, Interface, Output, OutputKind
 from bhpe_compile.networks.layers.rotations import rotation_6d_to_matrix
 from bhpe_compile.networks.network import Network
 from bhpe_compile.networks.registry import get_network
@@ -176,6 +177,12 @@ def test_what_is_compared_follows_from_the_interface() -> None:
     assert weights == {"rotations": 4.0, "betas": 0.5, "camera": 1.0, FEATURES: 1.0}
     found = {"tensor": torch.ones(1, 3), "logits": torch.ones(1, 3).int(), "unknown": torch.ones(1)}
     assert ByKind(GRID).with_teacher(found, found).keys() == {"tensor"}
+
+
+def test_every_kind_that_has_a_gradient_has_a_loss() -> None:
+    kinds = set(get_args(OutputKind))
+    assert kinds - LOSSES.keys() == {"codes"}
+    assert WEIGHTS.keys() == {*LOSSES, FEATURES}
 
 
 def test_boxes_and_places_do_not_depend_on_the_picture_s_size() -> None:

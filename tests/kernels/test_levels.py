@@ -40,7 +40,9 @@ def kernels(epilogue: Epilogue, channels: int) -> list[Int8Conv2d | Int8Depthwis
     ]
 
 
-def arguments(kernel: Int8Conv2d | Int8DepthwiseConv2d, isa: VectorIsa, zero: int, seed: int) -> dict[str, Array]:
+def arguments(
+    kernel: Int8Conv2d | Int8DepthwiseConv2d, isa: VectorIsa, zero: int, seed: int
+) -> dict[str, Array]:
     """Everything the kernel reads; sums fall on and around the levels, many of them half way between two."""
     generator = np.random.default_rng(seed)
     size = (kernel.batch, kernel.height + 2 * kernel.in_border, kernel.stored_width, kernel.in_channels)
@@ -48,7 +50,9 @@ def arguments(kernel: Int8Conv2d | Int8DepthwiseConv2d, isa: VectorIsa, zero: in
     count = inner * kernel.taps
     channels = kernel.out_channels
     given: dict[str, Array] = {
-        "weight": generator.integers(-127, 128, (channels, inner, kernel.kernel, kernel.kernel)).astype(np.int8),
+        "weight": generator.integers(-127, 128, (channels, inner, kernel.kernel, kernel.kernel)).astype(
+            np.int8
+        ),
         "zero": np.array(zero),
         "scale": np.full(channels, 2.0 ** -np.ceil(np.log2(255 * np.sqrt(count)))),
         "bias": generator.integers(-40, 160, channels) / 2,
