@@ -175,7 +175,9 @@ def real(name: str, models: Path, folder: Path) -> Door:
     path = folder / f"{name}.onnx"
     onnx.save(model, path)
     examples = [clouds(shape, seed) for seed in range(CALIBRATION)]
-    low, high = (-1.0, 1.0) if name in ("face_detection_short_range", "mtcnn_onet", "ppocrv4_det") else (0.0, 1.0)
+    low, high = (
+        (-1.0, 1.0) if name in ("face_detection_short_range", "mtcnn_onet", "ppocrv4_det") else (0.0, 1.0)
+    )
     middle, half = (low + high) / 2, (high - low) / 2
     squeezed = tuple(np.clip(middle + half * one / 2, low, high).astype(np.float32) for one in examples)
     return Door(name, path, port.name, squeezed)

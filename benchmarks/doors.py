@@ -105,7 +105,11 @@ def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) 
     example = np.load(folder / f"{door}.npy")
     files = {side: folder / f"{door}-{side}" for side in sides}
     files |= {"ort_fp32": folder / f"{door}.onnx"}
-    files |= {side: folder / f"{door}-int8.onnx" for side in sides if side in ("ort_int8", "openvino_int8", "openvino_avx2")}
+    files |= {
+        side: folder / f"{door}-int8.onnx"
+        for side in sides
+        if side in ("ort_int8", "openvino_int8", "openvino_avx2")
+    }
     runs = {side: runner(side, files[side], port, example) for side in sides}
     want = runner("ort_fp32", files["ort_fp32"], port, example)().astype(np.float64)
     errors = {side: relative_error(run().reshape(want.shape), want) for side, run in runs.items()}

@@ -44,7 +44,7 @@ from bhpe_compile.runtime.picture import Picture, make_feeds
 
 HERE = Path(__file__).parent
 NETWORKS = ("spin", "cliff-r50")
-PEOPLE, TEACHER, STUDENT = 3000, 64_000, 48_000
+PEOPLE, TEACHER, STUDENT = 3000, 64_000, 24_000
 """People who are drawn, and samples of each training."""
 
 SIZES = ("--batch", "32", "--micro-batch", "32", "--workers", "0")
