@@ -9,6 +9,7 @@ What a network does not say is None.
     rotations  name of the joint -> axis-angle
     camera     a point X of the body (metres) is at principal + focal (X + translation)_xy / (X + translation)_z
     boxes      part (left hand, face) -> [x, y, width, height], with the margin the network adds
+What a network gives as entries of a code book stands under the name of that output.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def describe_person(picture: Picture, outputs: Outputs, interface: Interface) ->
     outputs = with_points(interface, outputs)
     view = picture.seen_by(port)
     found = [output for output in interface.outputs if output.name in outputs]
-    return {
+    said = {
         "box": _pixels(picture.asked_box),
         "joints": _joints(view, outputs, interface),
         **_scores(outputs, interface),
@@ -67,6 +68,8 @@ def describe_person(picture: Picture, outputs: Outputs, interface: Interface) ->
             one.name: _plain(outputs[one.name].ravel()) for one in found if one.kind == "coefficients"
         },
     }
+    codes = {one.name: outputs[one.name].ravel().tolist() for one in found if one.kind == "codes"}
+    return {**said, **codes}
 
 
 def pose_document(people: list[dict[str, Any]], interface: Interface) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def pose_document(people: list[dict[str, Any]], interface: Interface) -> dict[st
     if camera is not None:
         known = {"focal": "pixels of the photograph", "principal": PIXELS, "translation": camera.unit}
         units["camera"] = known if camera.focal else {"values": camera.unit or "as the network gives them"}
+    units |= {one.name: one.unit for one in interface.outputs if one.kind == "codes"}
     return {"network": interface.network, "people": people, "units": units}
 
 
