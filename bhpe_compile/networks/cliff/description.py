@@ -79,7 +79,7 @@ def _build_bedlam_cliff(preset: str) -> nn.Module:
 def _cliff_layout(*trunk: str) -> Layout:
     """trunk: layers that tell its trunk from the other one; the regressor is the same."""
     signature = (*(f"encoder.{layer}.weight" for layer in trunk), "decpose.weight")
-    return Layout("full", ("model",), "module.", IGNORED, signature)
+    return Layout(preset="full", wrappers=("model",), prefix="module.", ignored=IGNORED, signature=signature)
 
 
 def _bedlam_layout(columns: int) -> Layout:
@@ -90,8 +90,14 @@ def _bedlam_layout(columns: int) -> Layout:
         "head.downsample_module.2.0.weight",
         "head.decpose.weight",
     )
-    shapes = (("head.fc1.weight", (1024, columns)),)
-    return Layout("full", ("state_dict",), "model.", IGNORED, signature, shapes)
+    return Layout(
+        preset="full",
+        wrappers=("state_dict",),
+        prefix="model.",
+        ignored=IGNORED,
+        signature=signature,
+        shapes=(("head.fc1.weight", (1024, columns)),),
+    )
 
 
 def targets(labels: Any, view: Any) -> Mapping[str, Any]:

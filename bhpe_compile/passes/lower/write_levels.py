@@ -1,4 +1,4 @@
-"""The kernel that computes a value writes the levels that 8-bit convolutions read of it; floats only where they are read.
+"""The kernel that computes a value writes the levels that 8-bit convolutions read, and floats where they are read.
 
     kernel -> v -> Quantize(step, zero) -> 8-bit kernel       ->    kernel -> levels -> 8-bit kernel
 
