@@ -68,8 +68,10 @@ class VerificationResult:
     """Signs and levels that differ, of `values`."""
     values: int
     first_difference: str | None
+    unsettled: int
+    """Layers behind a float part: what they read may differ."""
     float_parts: tuple[str, ...]
-    """Nodes in front of a sign, a level or a box that no two programs compute alike."""
+    """Nodes in front of a sign, a level, a box or what a linear layer rounds that no two programs compute alike."""
     max_abs_error: float
     outputs: dict[str, float]
     tolerances: dict[str, float] = field(default_factory=dict)
@@ -275,6 +277,7 @@ class _Findings:
             differing=self.differing,
             values=self.values,
             first_difference=self.first,
+            unsettled=len(self.oracle.layers.keys() - self.oracle.settled),
             float_parts=self.oracle.float_parts,
             max_abs_error=max(self.gaps.values(), default=0.0),
             outputs=dict(self.gaps),
