@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -113,6 +114,10 @@ REAL = {
 """Pretrained networks that are not in this repository, with the shapes they are run at."""
 
 
+LEAST = 13
+"""The op set from which on ONNX Runtime quantizes weights by channel."""
+
+
 def clouds(shape: tuple[int, ...], seed: int) -> Array:
     """A smooth picture of about zero mean and deviation one, [N, C, H, W] or [N, H, W, C]."""
     generator = torch.Generator().manual_seed(seed)
@@ -168,6 +173,8 @@ def real(name: str, models: Path, folder: Path) -> Door:
     for dim, extent in zip(port.type.tensor_type.shape.dim, shape, strict=True):
         dim.ClearField("dim_param")
         dim.dim_value = extent
+    if model.opset_import[0].version < LEAST:
+        model = onnx.version_converter.convert_version(model, LEAST)
     del model.graph.value_info[:]
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
@@ -175,7 +182,9 @@ def real(name: str, models: Path, folder: Path) -> Door:
     path = folder / f"{name}.onnx"
     onnx.save(model, path)
     examples = [clouds(shape, seed) for seed in range(CALIBRATION)]
-    low, high = (-1.0, 1.0) if name in ("face_detection_short_range", "mtcnn_onet", "ppocrv4_det") else (0.0, 1.0)
+    low, high = (
+        (-1.0, 1.0) if name in ("face_detection_short_range", "mtcnn_onet", "ppocrv4_det") else (0.0, 1.0)
+    )
     middle, half = (low + high) / 2, (high - low) / 2
     squeezed = tuple(np.clip(middle + half * one / 2, low, high).astype(np.float32) for one in examples)
     return Door(name, path, port.name, squeezed)

@@ -13,6 +13,7 @@ of that folder as well). What runs:
 Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
 of either side against the file in ONNX Runtime. All sides take turns within a process, and several processes are
 asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes.
+Depthwise layers are measured alone as well (`depthwise.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import depthwise
 import numpy as np
 from common import facts, geometric_mean, interleave, medians, parser, relative_error, report, table
 from door_networks import MODULES, REAL, Array, Door, export, real
@@ -54,6 +56,9 @@ BEST = ("ort_int8", "openvino_int8")
 
 SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "ours_avx2": ("x86", "int8")}
 """Target and scheme of our sides."""
+
+QDQ_SIDES = ("ort_int8", "openvino_int8", "openvino_avx2")
+"""Those that run the QDQ file."""
 
 AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 """What holds OpenVINO to AVX2, as it is read once a process."""
@@ -90,8 +95,6 @@ def runner(side: str, path: Path, port: str, example: Array) -> Callable[[], Arr
         from bhpe_compile.runtime import Model
 
         model = Model(path)
-        name = model.input_names[0] if hasattr(model, "input_names") else None
-        del name
         return lambda: next(iter(model.run(example).values()))
     if side.startswith("openvino"):
         run = openvino_run(path)
@@ -105,7 +108,7 @@ def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) 
     example = np.load(folder / f"{door}.npy")
     files = {side: folder / f"{door}-{side}" for side in sides}
     files |= {"ort_fp32": folder / f"{door}.onnx"}
-    files |= {side: folder / f"{door}-int8.onnx" for side in sides if side in ("ort_int8", "openvino_int8", "openvino_avx2")}
+    files |= dict.fromkeys(QDQ_SIDES, folder / f"{door}-int8.onnx")
     runs = {side: runner(side, files[side], port, example) for side in sides}
     want = runner("ort_fp32", files["ort_fp32"], port, example)().astype(np.float64)
     errors = {side: relative_error(run().reshape(want.shape), want) for side, run in runs.items()}
@@ -181,9 +184,17 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         print(name, one["median_ms"], one["ratios"], file=sys.stderr, flush=True)
     keys = {key for one in networks.values() for key in one["ratios"]}
     means = {
-        key: round(geometric_mean(one["ratios"][key] for one in networks.values()), 2) for key in sorted(keys)
+        key: round(geometric_mean(one["ratios"][key] for one in networks.values() if key in one["ratios"]), 2)
+        for key in sorted(keys)
     }
-    return {**facts(), "ratios": means, "networks": networks, "missing": missing}
+    alone = depthwise.measure(args.rounds) if args.depthwise else {"ratios": {}}
+    return {
+        **facts(),
+        "ratios": means | alone["ratios"],
+        "networks": networks,
+        "depthwise": alone,
+        "missing": missing,
+    }
 
 
 def arguments() -> argparse.Namespace:
@@ -200,6 +211,9 @@ def arguments() -> argparse.Namespace:
     made.add_argument("--ours", type=words, default=[], help=f"only these of {','.join(SCHEMES)}")
     made.add_argument("--no-openvino", dest="openvino", action="store_false")
     made.add_argument("--no-check", dest="check", action="store_false", help="time without verifying")
+    made.add_argument(
+        "--no-depthwise", dest="depthwise", action="store_false", help="networks only (depthwise.py)"
+    )
     made.add_argument("--once", help=argparse.SUPPRESS)
     made.add_argument("--port", help=argparse.SUPPRESS)
     made.add_argument("--sides", type=words, help=argparse.SUPPRESS)
@@ -217,11 +231,12 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         figures = measure(args, folder)
     report(figures, args.output)
-    rows = []
-    for name, one in figures["networks"].items():
-        rows.append((name, *(f"{one['ratios'].get(key, 0):.2f}" for key in figures["ratios"])))
-    rows.append(("geometric mean", *figures["ratios"].values()))
-    print(table(("network", *figures["ratios"]), rows), file=sys.stderr)
+    keys = sorted({key for one in figures["networks"].values() for key in one["ratios"]})
+    rows = [
+        (name, *(one["ratios"].get(key, "-") for key in keys)) for name, one in figures["networks"].items()
+    ]
+    rows.append(("geometric mean", *(figures["ratios"].get(key, "-") for key in keys)))
+    print(table(("network", *keys), rows), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
     arm     the inner loops on AArch64, by analysis     arm.py
     networks  SPIN, CLIFF, ... (not in --quick)         networks.py
     web     the tiny network in Chromium                web.py
+    doors   imported ONNX networks                     doors.py (not in --quick)
     people  five people in a picture against one        people.py
     films   speed, memory and identities in films       films.py (not in --quick)
 
@@ -63,6 +64,10 @@ RATIOS = {
     ),
     "web": ("web_vs_ort_web_fp32", "web_vs_ort_web_int8"),
     "people": ("five_people_vs_one",),
+    "doors": (
+        *("doors_int8_vs_ort_int8", "doors_int8_vs_best_int8", "doors_fp32_vs_ort_fp32"),
+        *("doors_avx2_vs_openvino_int8_avx2", "depthwise_vs_ort_int8", "depthwise_avx2_vs_ort_int8"),
+    ),
 }
 """The ratios of each part that stand at the top of the results; the rest stays in its details."""
 
@@ -103,10 +108,12 @@ def arm() -> dict[str, Any]:
 
 
 def parts(
-    quick: bool, artefacts: Path, figure: Path = FIGURE, kept: Path | None = None
+    quick: bool, artefacts: Path, figure: Path = FIGURE, kept: Path | None = None, models: Path | None = None
 ) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Every part by name, in order. kept: where the part `networks` has its files, None: nowhere."""
+    """Every part by name, in order. kept: where the part `networks` has its files, None: nowhere; models: a folder of
+    pretrained networks that `doors` measures as well."""
     kept_networks = () if kept is None else ("--kept", str(kept))
+    pretrained = () if models is None else ("--models", str(models.resolve()))
 
     def rounds(many: int) -> tuple[str, str]:
         return "--rounds", str(max(5, many // 5) if quick else many)
@@ -131,6 +138,7 @@ def parts(
         "web": lambda: script("web.py", *rounds(60)),
         "people": lambda: script("people.py", *rounds(25)),
         "films": lambda: script("films.py"),
+        "doors": lambda: script("doors.py", *rounds(15), *pretrained),
     }
 
 
@@ -162,13 +170,14 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     made.add_argument("--results", type=Path, default=RESULTS, help="the JSON file to merge into")
     made.add_argument("--figure", type=Path, default=FIGURE, help="the drawing of the part `time`")
     made.add_argument("--kept", type=Path, help="files of the part `networks`, made there once (minutes)")
+    made.add_argument("--models", type=Path, help="a folder of pretrained networks for the part `doors`")
     args = made.parse_args(words)
     args.only = [name for name in args.only.split(",") if name]
     unknown = sorted(set(args.only) - set(names))
     if unknown:
         made.error(f"unknown part {', '.join(unknown)}: known are {', '.join(names)}")
     args.only = args.only or [
-        name for name in names if not (args.quick and name in ("x86", "networks", "films"))
+        name for name in names if not (args.quick and name in ("x86", "networks", "films", "doors"))
     ]
     return args
 
@@ -178,7 +187,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = arguments(words)
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as folder:
-        for name, run in parts(args.quick, Path(folder), args.figure, args.kept).items():
+        for name, run in parts(args.quick, Path(folder), args.figure, args.kept, args.models).items():
             if name not in args.only:
                 continue
             print(f"{name} ...", flush=True)

@@ -92,6 +92,31 @@ def save(model: ModelProto, path: Path) -> Path:
     return path
 
 
+def mobile(seed: int = 0) -> ModelProto:
+    """Like mobile networks: SiLU, HardSwish, Clip, Tanh, factors of channels, a sum, joined maps, depthwise layers."""
+    net = Net(seed)
+
+    def silu(x: str) -> str:
+        return net.add("Mul", x, net.add("Sigmoid", x))
+
+    def clip(x: str) -> str:
+        ends = (net.constant(np.array(end, np.float32)) for end in (0, 6))
+        return net.add("Clip", x, *ends)
+
+    x = silu(net.conv("image", 3, 16, strides=[2, 2], pads=[1] * 4, name="stem"))
+    y = net.add("HardSwish", net.conv(x, 16, 16, 1, name="in"))
+    y = net.add("Relu", net.conv(y, 16, 16, 5, group=16, pads=[2] * 4, name="deep"))
+    x = net.add("Add", silu(net.conv(y, 16, 16, 1, name="out")), x)
+    y = clip(net.conv(x, 16, 72, 1, name="widen"))
+    y = clip(net.conv(y, 72, 72, group=72, strides=[2, 2], pads=[1] * 4, name="spread"))
+    factors = net.add("Sigmoid", net.conv(net.add("GlobalAveragePool", y), 72, 72, 1, name="squeeze"))
+    y = net.add("Tanh", net.conv(net.add("Mul", y, factors), 72, 24, 1, name="narrow"))
+    z = silu(net.conv(y, 24, 24, pads=[1] * 4, name="side"))
+    net.conv(net.add("Concat", y, z, axis=1), 48, 8, 1, name="last")
+    net.nodes[-1].output[0] = "maps"
+    return net.model({"image": (1, 3, 32, 24)}, ["maps"])
+
+
 def residual_network(seed: int = 0) -> ModelProto:
     """Convolutions of three kinds, a residual, a pool and a linear layer, as quantizers like them."""
     net = Net(seed)

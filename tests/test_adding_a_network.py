@@ -58,6 +58,8 @@ def run_line(line: str, folder: Path) -> Outcome:
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Outcome]]]:
     """The folder in which somebody followed the page, and what every command answered; the package is installed."""
 
+    pytest.importorskip("accelerate")
+
     def make(folder: Path) -> None:
         for name, content in FILES.items():
             (folder / name).parent.mkdir(exist_ok=True)
@@ -95,7 +97,7 @@ def test_the_page_has_what_is_run() -> None:
     ]
     assert LINES[0] == "pip install ."
     commands = {line.split()[1] for line in LINES if line.startswith("bhpe-compile ")}
-    assert commands == {"networks", "report", "compile", "verify", "example", "run", "explain"}
+    assert commands == {"networks", "report", "compile", "verify", "example", "run", "explain", "distill"}
 
 
 def test_it_is_listed_with_its_package(followed: Followed) -> None:
@@ -154,6 +156,16 @@ def test_roles_and_the_override(followed: Followed) -> None:
     assert re.search(r"trunk\.0\.first\.0\n=+\nbecame +binary convolution", told)
     assert re.search(r"mix\.0\n=+\nbecame +convolution, 8-bit", told)
     assert "head: not binary in any scheme" in told
+
+
+def test_a_student_is_distilled_from_bare_pictures(followed: Followed) -> None:
+    """It says what replaced which activation; compiled, it is the student's binary form, with its own ranges."""
+    told = answer_of(followed, "bhpe-compile distill boxpose.pt")
+    assert re.search(r"activations +5 of 6 ReLU became Hardtanh before \(4\) and RPReLU behind \(4\)", told)
+    manifest = load_manifest(followed[0] / "dist" / "boxpose-student")
+    assert manifest["trained_binary"]
+    assert manifest["calibration"]["source"] == "training"
+    assert re.search(r"verified +yes", answer_of(followed, "bhpe-compile verify dist/boxpose-student"))
 
 
 def test_the_report_has_its_own_stages(followed: Followed) -> None:
@@ -360,12 +372,18 @@ def test_what_is_missing_of_its_checkpoint_is_named(
         ("eval boxpose.pt", 3, "boxpose.pt: has no outputs that pose a whole body"),
         ("sensitivity boxpose.pt", 3, "boxpose.pt: has no outputs that pose a whole body"),
         ("compile boxpose.pt --target x86 -o o --max-drop 5%", 3, "has no outputs that pose a whole body"),
-        ("train --network boxpose -o o.pt", 2, "boxpose: its description does not say how it learns"),
+        ("train --network boxpose -o o.pt", 2, "boxpose: its description does not say what labels mean"),
         (
-            "distill boxpose.pt --images demo -o o.pt",
+            "distill boxpose.pt --images demo -o o.pt --own-boxes 1",
             2,
-            "boxpose: its description does not say how it learns",
+            "--own-boxes: boxpose:small crops nothing for itself",
         ),
+        (
+            "distill boxpose.pt --images demo -o o.pt --loss-weight pose=2",
+            2,
+            "the terms and their weights are points (1), rotations (4), camera (1), features (1)",
+        ),
+        ("distill boxpose.pt --images demo -o o.pt --label-weight 1", 2, "demo: has no labels"),
     ],
 )
 def test_what_its_description_does_not_allow_is_refused_before_work(

@@ -17,7 +17,7 @@ STOREYS = (
     ("api",),
     ("check", "search"),
     ("compiler",),
-    ("networks.hand4whole", "networks.hmr", "networks.cliff", "networks.rtmpose"),
+    ("networks.hand4whole", "networks.hmr", "networks.cliff", "networks.rtmpose", "networks.vqhps"),
     ("report",),
     ("distill",),
     ("frontends",),

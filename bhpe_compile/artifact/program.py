@@ -29,7 +29,7 @@ class TensorSlot:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call. `roles[k]` names argument `args[k]` ("x", "weight", "scale", ..., "out", "bits").
+    """One kernel call. `roles[k]` names argument `args[k]` ("x", "weight", "scale", ..., "out", "bits", "levels").
 
     `kind` is the kernel's class ("binary_conv2d", "dense_conv2d", ..., "glue" for code TVM generated);
     `layer` is the path of the layer it computes, "" for glue. `parallel`: the function takes the int32 scalars

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,3 +49,12 @@ def warn_untrained(model: Path, options: CompileOptions, agreement: Agreement, *
     width = max(len(command) for command, _ in lines)
     text = "\n".join(f"  {command.ljust(width)}  {what}" for command, what in lines)
     LOG.warning(f"warning: {model.name} {UNTRAINED}{moves}. Its accuracy is lost; instead:\n{text}")
+
+
+def warn_imported(model: Path, against_file: Mapping[str, float]) -> None:
+    """The same of an ONNX file, whose scheme the user named; nothing here trains it."""
+    name = max(against_file, key=lambda one: against_file[one])
+    LOG.warning(
+        f"warning: {model.name} {UNTRAINED}: {name} is off by {against_file[name]:.2g} of its largest value. It is "
+        "useless until it is trained, as a network of a package (docs/adding-a-network.md); size and speed are real"
+    )

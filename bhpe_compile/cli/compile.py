@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bhpe_compile.cli.accuracy import max_drop_option
-from bhpe_compile.cli.agreement import scheme_was_said, warn_untrained
+from bhpe_compile.cli.agreement import scheme_was_said, warn_imported, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
@@ -274,7 +274,9 @@ def compile_command(
         report_stop(stopped, style, quiet)
         return
     LOG.remains = f"{destination} had been written before"
-    if result.untrained:
+    if result.untrained and imported:
+        warn_imported(model, result.report["against_file"])
+    elif result.untrained:
         warn_untrained(model, options, result.agreement, meant=bool(max_drop) or scheme_was_said())
     for note in result.notes:
         if not note.applied and (verbose or not note.site):
@@ -316,11 +318,12 @@ def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
         if arrays is not None:
             raise UsageError(f"--calibrate {arrays}: arrays are for ONNX files; name pictures")
         return options
-    wrong = given("keep_float", "binarize", "residual_tap", "residual")
+    kept = () if options.is_binary and scheme_was_said() else ("keep_float",)
+    wrong = given(*kept, "binarize", "residual_tap", "residual")
     if wrong:
         raise UsageError(f"{wrong[0]} is for checkpoints: leave it out")
     if scheme_was_said():
-        return options
+        return replace(options, residual="fp32")
     return replace(options, scheme=FLOAT if options.dense == "fp32" else INT8)
 
 

@@ -17,13 +17,13 @@ from bhpe_compile.cli.options import (
     network_option,
 )
 from bhpe_compile.cli.training import (
+    check_own_boxes,
     fingerprint,
     make_place,
     make_recipe,
     open_people,
     own_boxes_option,
     recipe_options,
-    require_trainer,
     run_training,
     was_given,
 )
@@ -32,7 +32,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
 
 if TYPE_CHECKING:
-    from bhpe_compile.distill.trainer import Start
+    from bhpe_compile.distill.lesson import Lesson, Start
     from bhpe_compile.evaluate.body import BodyModel
     from bhpe_compile.passes.binarize import ResidualTap
 
@@ -112,66 +112,71 @@ def distill_command(
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
-    existing_checkpoint(model)
-    from bhpe_compile.distill.engine import CHECKPOINT
+    existing_teacher(model)
+    from bhpe_compile.distill.described import lesson_of
+    from bhpe_compile.distill.lesson import DistillOptions, Run
+    from bhpe_compile.distill.record import CHECKPOINT
+    from bhpe_compile.distill.student import distill
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     place = make_place(values, output)
     loaded = load_model(model, network)
-    trainer = require_trainer(loaded.network)
-    recipe = make_recipe(values, trainer.weights)
+    lesson = lesson_of(loaded.network, loaded.preset, loaded.interface)
+    check_own_boxes(lesson)
+    recipe = make_recipe(values, lesson.weights)
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; the teacher must be the full-precision network")
-    people, body = open_pictures(pictures, values, quiet)
+    people, body = open_pictures(lesson, pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
     if not label_weight and was_given("own_boxes"):
         raise UsageError(
             "--own-boxes: without --label-weight all crops are where a network sees them; leave it out"
         )
-    options, begun = BinarizeOptions(get_scheme(scheme), keep_float, residual_tap=residual_tap), None
+    form, begun = BinarizeOptions(get_scheme(scheme), keep_float, residual_tap=residual_tap), None
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
     if start is not None:
         refuse_beside_from("scheme", "residual_tap")
         begun = open_start(start)
         kept = tuple(dict.fromkeys((*begun.options.keep_float, *keep_float)))
-        options = replace(begun.options, keep_float=kept)
+        form = replace(begun.options, keep_float=kept)
         facts["from"] = sha256(start / CHECKPOINT if start.is_dir() else start)
+    options = DistillOptions(form, label_weight, own_boxes, rounding, begun)
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
         ("output", str(output)),
-        ("scheme", options.scheme.name),
-        *([("keep float", ", ".join(options.keep_float))] if options.keep_float else []),
-        *([("own boxes", f"{own_boxes:.0%} of the crops")] if label_weight else []),
+        ("scheme", form.scheme.name),
+        *([("keep float", ", ".join(form.keep_float))] if form.keep_float else []),
+        *([("own boxes", f"{own_boxes:.0%} of the crops")] if label_weight and lesson.looks else []),
         *([("from", str(start))] if start else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(
         described,
-        lambda tick, looking: trainer.distill(
-            loaded.model,
-            people,
-            body,
-            options,
-            recipe,
-            place,
-            output,
-            facts,
-            label_weight=label_weight,
-            own_boxes=own_boxes,
-            rounding=rounding,
-            start=begun,
-            tick=tick,
-            looking=looking,
+        lambda tick, looking: distill(
+            lesson, loaded.model, people, body, Run(recipe, place, output, facts, tick, looking), options
         ),
         place,
-        f"{output.name}: {options.scheme.name}, taught by {model.name}",
+        f"{output.name}: {form.scheme.name}, taught by {model.name}",
         style=style,
         quiet=quiet,
     )
+
+
+def existing_teacher(path: Path) -> None:
+    """UsageError or InputError where `path` is no checkpoint; of an ONNX file it says what to do instead."""
+    from bhpe_compile.frontends.kinds import ONNX, kind_of
+
+    if path.is_file() and kind_of(path).door == ONNX:
+        raise InputError(
+            f"{path}: is an ONNX model, with norms folded into its layers: it cannot be trained; distill the "
+            "checkpoint that it was made of (docs/adding-a-network.md describes its network), or compile it with "
+            "--scheme int8"
+        )
+    existing_checkpoint(path)
 
 
 def refuse_beside_from(*names: str) -> None:
@@ -186,8 +191,8 @@ def open_start(path: Path) -> Start:
 
     Raises UsageError (no such file, no checkpoint in the folder), InputError for what is damaged or no binary network.
     """
-    from bhpe_compile.distill.engine import read_checkpoint
-    from bhpe_compile.distill.trainer import Start
+    from bhpe_compile.distill.lesson import Start
+    from bhpe_compile.distill.record import read_checkpoint
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions
 
@@ -202,8 +207,10 @@ def open_start(path: Path) -> Start:
     return Start(state, source, BinarizeOptions.from_dict(binarization))
 
 
-def open_pictures(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, BodyModel]:
-    """People with labels, or a folder of any pictures; and the body that losses are computed with."""
+def open_pictures(
+    lesson: Lesson, spec: str, values: dict[str, Any], quiet: bool
+) -> tuple[Any, BodyModel | None]:
+    """People with labels, or a folder of any pictures; and the body, where losses are computed with one."""
     from bhpe_compile.distill.folder import Folder
     from bhpe_compile.evaluate.body import BodyModel
     from bhpe_compile.evaluate.data import SYNTH
@@ -211,4 +218,4 @@ def open_pictures(spec: str, values: dict[str, Any], quiet: bool) -> tuple[Any, 
 
     if spec == SYNTH or (Path(spec) / "manifest.json").is_file():
         return open_people(spec, values, quiet)
-    return Folder(Path(spec)), BodyModel.load(resolve_body(values["body"]))
+    return Folder(Path(spec)), BodyModel.load(resolve_body(values["body"])) if lesson.poses else None

@@ -10,7 +10,7 @@ from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.distill import distill_command, open_pictures
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.tables import render_table
-from bhpe_compile.cli.training import fingerprint, make_recipe, require_trainer, run_training
+from bhpe_compile.cli.training import fingerprint, make_recipe, run_training
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import find_pictures, sha256
 
@@ -55,14 +55,17 @@ def distill_first(
     is."""
     from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.distill.budget import TIMED, plan_samples
-    from bhpe_compile.distill.engine import Place
+    from bhpe_compile.distill.described import lesson_of
+    from bhpe_compile.distill.lesson import DistillOptions, Run
+    from bhpe_compile.distill.record import Place
+    from bhpe_compile.distill.student import distill
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     loaded = load_model(model, options.network)
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; compile it without --distill")
-    trainer = require_trainer(loaded.network)
+    lesson = lesson_of(loaded.network, loaded.preset, loaded.interface)
     student = destination.with_name(f"{destination.name}-student.pt")
     place = Place(student.with_name(f"{student.name}.training"))
     words = [str(model), "--images", pictures, "-o", str(student), *(["-q"] if LOG.quiet else [])]
@@ -73,34 +76,22 @@ def distill_first(
     if student.is_file():
         LOG.message(f"{student}: was distilled before; remove it to train again")
         return Distilled(student, before, watched)
-    people, body = open_pictures(pictures, values, quiet)
+    people, body = open_pictures(lesson, pictures, values, quiet)
     binarization = BinarizeOptions(
         get_scheme(options.scheme),
         options.keep_float,
         residual_tap="before" if options.residual_tap == "before" else "after",
     )
     facts = {"data": fingerprint(people), "people": len(people), "teacher": sha256(model)}
+    form = DistillOptions(binarization, own_boxes=values["own_boxes"])
     student.parent.mkdir(parents=True, exist_ok=True)
 
     def train(recipe: Any, tick: Any, looking: Any) -> Any:
-        return trainer.distill(
-            load_model(model, options.network).model,
-            people,
-            body,
-            binarization,
-            recipe,
-            place,
-            student,
-            dict(facts),
-            label_weight=0.0,
-            own_boxes=values["own_boxes"],
-            rounding=True,
-            start=None,
-            tick=tick,
-            looking=looking,
-        )
+        teacher = load_model(model, options.network).model
+        run = Run(recipe, place, student, facts, tick, looking)
+        return distill(lesson, teacher, people, body, run, form)
 
-    recipe = make_recipe(values, trainer.weights)
+    recipe = make_recipe(values, lesson.weights)
     if minutes is not None:
         with Console([], quiet=quiet, verbose=False, first_stage="") as console:
             console("distill", "timing the first steps", None)

@@ -114,6 +114,18 @@ def parse_pair(
     metavar="FILE|open",
     help="The body that is posed for meshes: a licensed file of the network's family, or the open body.",
 )
+@click.option(
+    "--decoder",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="For --mesh of networks that tell a mesh as codes: the checkpoint of their decoder (Mesh-VQ-VAE).",
+)
+@click.option(
+    "--tables",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The connection tables of that decoder.",
+)
 @threads_option
 @board_options
 @click.option(
@@ -137,6 +149,8 @@ def run_command(
     draw: str | None,
     mesh: Path | None,
     body: str | None,
+    decoder: Path | None,
+    tables: Path | None,
     threads: int,
     board: Board | None,
     raw: bool,
@@ -186,7 +200,11 @@ def run_command(
     constants = (
         Constants() if smooth and smooth_by is None else None if smooth_by is None else Constants(*smooth_by)
     )
-    for name, given, needs in (("--draw", draw, overlay), ("--body", body, mesh or (draw == "mesh" or None))):
+    meshing = (("--body", body), ("--decoder", decoder), ("--tables", tables))
+    for name, given, needs in (
+        ("--draw", draw, overlay),
+        *((option, given, mesh or (draw == "mesh" or None)) for option, given in meshing),
+    ):
         if given is not None and needs is None:
             raise UsageError(
                 f"{name} is for {'--overlay' if name == '--draw' else '--mesh and --draw mesh'}: add it"
@@ -205,6 +223,8 @@ def run_command(
         mesh=mesh,
         draw_mesh=draw == "mesh",
         body=body,
+        decoder=decoder,
+        tables=tables,
         threads=threads,
         board=board,
         raw=raw,

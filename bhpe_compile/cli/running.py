@@ -69,6 +69,8 @@ class Request:
     mesh: Path | None
     draw_mesh: bool
     body: str | None
+    decoder: Path | None
+    tables: Path | None
     threads: int
     board: Board | None
     raw: bool
@@ -96,9 +98,10 @@ class Request:
         if self.mesh is None and not self.draw_mesh:
             yield None
             return
-        from bhpe_compile.cli.meshes import open_mesher
+        from bhpe_compile.cli.meshes import Decoding, open_mesher
 
-        with open_mesher(self.artifact, self.body, runner.interface, quiet=self.quiet) as mesher:
+        decoding = Decoding(self.decoder, self.tables)
+        with open_mesher(self.artifact, self.body, runner.interface, decoding, quiet=self.quiet) as mesher:
             yield mesher
 
 
@@ -134,7 +137,9 @@ def run_picture(request: Request, path: Path) -> None:
     if request.output is None:
         click.echo(content.decode(), nl=False)
     written = f"; wrote {', '.join(map(str, files))}" if files else ""
-    request.told(f"ran {runner.executed} in {spent * 1000:.0f} ms{written}")
+    codes = any(one.kind == "codes" for one in runner.interface.outputs) and mesher is None
+    stays = "; the mesh stays codes: --mesh decodes it with --decoder, --tables and --body" if codes else ""
+    request.told(f"ran {runner.executed} in {spent * 1000:.0f} ms{written}{stays}")
 
 
 def _document(request: Request, people: list[Person], runner: Runner) -> bytes:

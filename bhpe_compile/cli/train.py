@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,18 +14,24 @@ from bhpe_compile.cli.options import (
     network_option,
 )
 from bhpe_compile.cli.training import (
+    check_own_boxes,
     fingerprint,
     make_place,
     make_recipe,
     open_people,
     own_boxes_option,
     recipe_options,
-    require_trainer,
     run_training,
     was_given,
 )
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import sha256
+
+if TYPE_CHECKING:
+    from bhpe_compile.networks.network import Network
+
+SMALL = "tiny"
+"""The preset of examples and tests."""
 
 
 @click.command("train", short_help="Train a full-precision network on labelled pictures.")
@@ -79,6 +85,9 @@ def train_command(
     On several processes or machines: `torchrun --nproc-per-node 2 -m bhpe_compile.cli train ...` with
     --micro-batch at most half of --batch.
     """
+    from bhpe_compile.distill.described import lesson_of
+    from bhpe_compile.distill.full_precision import train
+    from bhpe_compile.distill.lesson import Run, TrainOptions
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.networks.choice import choose
     from bhpe_compile.networks.registry import FIRST
@@ -89,9 +98,15 @@ def train_command(
     loaded = None if start is None else load_model(existing_checkpoint(start, "checkpoint"), network)
     choice = choose(network or FIRST)
     kind = loaded.network if loaded else choice.network
-    trainer = require_trainer(kind)
-    preset = loaded.preset if loaded else choice.preset or trainer.preset
-    recipe = make_recipe(values, trainer.weights)
+    preset = loaded.preset if loaded else choice.preset or small_preset(kind)
+    lesson = lesson_of(kind, preset, loaded.interface if loaded else choice.interface(preset))
+    check_own_boxes(lesson)
+    if kind.lesson is None and kind.targets is None:
+        raise UsageError(
+            f"{kind.name}: its description does not say what labels mean for its outputs (`targets`); `distill` makes "
+            "its binary form without labels"
+        )
+    recipe = make_recipe(values, lesson.weights)
     people, body = open_people(data, values, quiet)
     facts: dict[str, Any] = {"data": fingerprint(people), "people": len(people)}
     if loaded is not None and start is not None:
@@ -100,34 +115,29 @@ def train_command(
         facts["from"] = sha256(start)
     if freeze:
         facts["freeze"] = list(freeze)
+    options = TrainOptions(loaded.model if loaded else None, freeze, own_boxes)
     described = [
         ("data", f"{data} ({len(people)} people)"),
         ("output", str(output)),
         ("network", f"{kind.name}:{preset}"),
         *([("from", str(start))] if start else []),
-        *([("own boxes", f"{own_boxes:.0%} of the crops")] if start else []),
+        *([("own boxes", f"{own_boxes:.0%} of the crops")] if start and lesson.looks else []),
         *([("frozen", ", ".join(freeze))] if freeze else []),
         ("samples", f"{recipe.images} in {recipe.steps} steps of {recipe.batch}"),
         ("checkpoint", str(place.folder)),
     ]
     run_training(
         described,
-        lambda tick, looking: trainer.train(
-            people,
-            body,
-            preset,
-            recipe,
-            place,
-            output,
-            facts,
-            tick,
-            start=loaded.model if loaded else None,
-            freeze=freeze,
-            own_boxes=own_boxes,
-            looking=looking,
+        lambda tick, looking: train(
+            lesson, people, body, Run(recipe, place, output, facts, tick, looking), options
         ),
         place,
         f"{output.name}: {kind.name}:{preset}, full precision",
         style=style,
         quiet=quiet,
     )
+
+
+def small_preset(network: Network) -> str:
+    """What is trained where no preset is named: the small one, if there is one."""
+    return SMALL if SMALL in network.presets else network.presets[0]

@@ -19,11 +19,10 @@ from bhpe_compile.cli.tables import print_json, render_duration, render_pairs
 from bhpe_compile.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from bhpe_compile.distill.engine import Place
+    from bhpe_compile.distill.lesson import Lesson, Trained
     from bhpe_compile.distill.recipe import Recipe
-    from bhpe_compile.distill.trainer import Trained, Trainer
+    from bhpe_compile.distill.record import Place
     from bhpe_compile.evaluate.body import BodyModel
-    from bhpe_compile.networks.network import Network
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -136,14 +135,10 @@ def make_recipe(values: dict[str, Any], weights: Mapping[str, float]) -> Recipe:
     )
 
 
-def require_trainer(network: Network) -> Trainer:
-    """How a network learns; UsageError for one that cannot be trained here."""
-    if network.trainer is None:
-        raise UsageError(
-            f"{network.name}: its description does not say how it learns; it cannot be trained here"
-        )
-    trainer: Trainer = network.trainer()
-    return trainer
+def check_own_boxes(lesson: Lesson) -> None:
+    """UsageError where --own-boxes is given for a network that does not crop for itself."""
+    if was_given("own_boxes") and not lesson.looks:
+        raise UsageError(f"--own-boxes: {lesson.spec} crops nothing for itself; leave it out")
 
 
 def parse_loss_weights(texts: Sequence[str], known: Mapping[str, float]) -> dict[str, float]:
@@ -166,7 +161,7 @@ def parse_loss_weights(texts: Sequence[str], known: Mapping[str, float]) -> dict
 
 def make_place(values: dict[str, Any], output: Path) -> Place:
     """Where checkpoints go. UsageError when the output cannot be written there."""
-    from bhpe_compile.distill.engine import Place
+    from bhpe_compile.distill.record import Place
 
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent}: no such folder for the output")
@@ -219,9 +214,12 @@ def run_training(
     draw(trained.log, curve, title)
     end = trained.log[-1]
     if style == "json":
-        print_json({"output": str(trained.output), "curve": str(curve), **end})
+        told = {"activations": trained.replaced} if trained.replaced else {}
+        print_json({"output": str(trained.output), "curve": str(curve), **told, **end})
     elif not quiet and style == "table":
         pairs = [("output", str(trained.output)), ("curve", str(curve)), ("loss", f"{end['loss']:.4f}")]
+        if trained.replaced:
+            pairs.append(("activations", trained.replaced))
         click.echo(render_pairs(pairs))
 
 

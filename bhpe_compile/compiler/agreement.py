@@ -86,8 +86,10 @@ def measure_agreement(
     interface: Interface,
     examples: Iterable[Mapping[str, NDArray[np.float32]]],
     tick: Callable[[str], None] = lambda _: None,
+    *,
+    at_most: int = AT_MOST,
 ) -> dict[str, Movement]:
-    """Run both on at most `AT_MOST` examples (inputs by name, in order) and compare what comes out.
+    """Run both on `at_most` examples (inputs by name, in order) and compare what comes out.
 
     `network` and `graph` are in eval mode and return dicts of the same outputs.
     """
@@ -96,7 +98,7 @@ def measure_agreement(
     found: dict[str, list[float]] = {}
     units: dict[str, str] = {}
     with torch.no_grad():
-        for number, example in enumerate(islice(examples, AT_MOST)):
+        for number, example in enumerate(islice(examples, at_most)):
             tick(f"agreement, picture {number + 1}")
             feeds = [torch.from_numpy(array) for array in example.values()]
             first, second = ({n: v.numpy() for n, v in one(*feeds).items()} for one in (network, graph))

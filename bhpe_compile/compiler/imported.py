@@ -5,13 +5,14 @@ file -> frontends.onnx -> onnxsim -> passes.imported -> as any other graph: fold
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
-from bhpe_compile.compiler.options import ARRAYS, FLOAT, INT8
+from bhpe_compile.compiler.options import ARRAYS, BINARY_SCHEMES, FLOAT, INT8
 from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.compiler.record import describe_imported
 from bhpe_compile.compiler.rounding import Rounding
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from bhpe_compile.frontends.onnx import OnnxNetwork
     from bhpe_compile.report.places import Places
 
-SCHEMES = (INT8, FLOAT)
+SCHEMES = (INT8, FLOAT, BINARY_SCHEMES[0])
 """What can be made of an ONNX file."""
 
 SEED = 0
@@ -188,6 +189,7 @@ class OnnxCompilation(Compilation):
         import onnx_ir as ir
         import onnx_ir.passes.common as common
 
+        from bhpe_compile.exchange.nodes import is_binary
         from bhpe_compile.exchange.simplify import simplify
         from bhpe_compile.passes.imported import imported_passes
 
@@ -205,7 +207,13 @@ class OnnxCompilation(Compilation):
             model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
             self.notes += notes
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-            self._rewrite(imported_passes(self.options.computes_int8), model)
+            options = self.options
+            binary = options.is_binary
+            self._rewrite(imported_passes(options.computes_int8, binary, options.keep_float), model)
+            if binary and not any(map(is_binary, model.graph)):
+                raise InputError(
+                    f"{self.network.source}: no convolution here can be binary: {_told(self.notes)}"
+                )
             progress.show("onnxsim", model)
         return model
 
@@ -215,9 +223,11 @@ class OnnxCompilation(Compilation):
         scheme = self.options.scheme
         if scheme not in SCHEMES:
             raise UsageError(
-                f"{self.source}: --scheme {scheme} makes layers of a checkpoint binary; an ONNX file compiles with "
-                f"--scheme {' or '.join(SCHEMES)}"
+                f"{self.source}: --scheme {scheme} is for checkpoints; an ONNX file compiles with --scheme "
+                f"{', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
             )
+        if self.options.is_binary and self.has_scales:
+            raise UsageError(f"{self.source}: has scales of its own, for 8 bits: say --scheme {INT8}")
         self._require_examples()
 
     def rehearse(self, output: Path, force: bool = False) -> None:
@@ -232,6 +242,8 @@ class OnnxCompilation(Compilation):
         from bhpe_compile.exchange.runtime import relative_differences
 
         facts = describe_imported(self.network, self.options, self.rounding.source)
+        if self.options.is_binary:
+            facts["trained_binary"] = False
         outputs = self.frozen_outputs(self.inputs)
         facts["against_file"] = relative_differences(outputs, self.computed)
         steps = output_steps(self.model)
@@ -266,6 +278,14 @@ class OnnxCompilation(Compilation):
 
 def _shape(value: Any) -> tuple[int, ...]:
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+
+
+def _told(notes: Sequence[Note]) -> str:
+    """Why layers did not become binary, the most frequent reason first."""
+    from bhpe_compile.passes.imported.binary_layers import BinaryLayers
+
+    reasons = Counter(note.reason for note in notes if note.pass_name == BinaryLayers.name)
+    return "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common()) or "there is none"
 
 
 def output_steps(model: ModelProto) -> dict[str, float]:

@@ -45,7 +45,7 @@ def list_passes(options: CompileOptions | None = None, imported: bool = False) -
     )
     stages: tuple[tuple[str, Any], ...] = (
         ("binarize", binarize_passes(BinarizeOptions()) if binary else ()),
-        ("export", imported_passes(int8) if imported else ()),
+        ("export", imported_passes(int8, binary) if imported else ()),
         ("fold", fold_passes({} if int8 else None, half, imported=imported or options is None)),
         ("lower", lower_passes()),
     )

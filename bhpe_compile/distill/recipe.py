@@ -18,7 +18,7 @@ class Recipe:
 
     Batch norms see one micro-batch at a time, so the result depends on `micro_batch` and not on how many processes
     share a step. The learning rate rises linearly during `warmup` steps, then falls to a hundredth on half a cosine.
-    `loss_weights` are those that differ from `losses.WEIGHTS`, by term.
+    `loss_weights` are those that differ from the lesson's, by term.
     """
 
     images: int

@@ -1,6 +1,6 @@
 """Samples in the order of a seed, decoded by processes; changes of light that every network's samples share.
 
-What a sample of a network holds (views, crops, targets) is for its trainer to say. Everything random about sample
+What a sample of a network holds (views, crops, targets) is for its lesson to say. Everything random about sample
 (epoch, index) comes from the seed and these two numbers, so training that was stopped goes on with the same samples.
 Worker processes decode and crop; what they hand over stays in bytes until it is used.
 """

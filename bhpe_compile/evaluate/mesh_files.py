@@ -95,6 +95,8 @@ def to_file(mesher: Mesher, people: Sequence[Person], path: Path) -> bytes:
 
 def writer(mesher: Mesher, path: Path, rate: float) -> Writer:
     """A folder, or one .glb that moves, by the suffix of `path`. UsageError for another suffix."""
+    if path.suffix.lower() == ".glb" and not mesher.skinned:
+        raise UsageError(f"{path}: meshes that are decoded have no joints to move: name a folder of .ply")
     if path.suffix.lower() == ".glb":
         return _Film(mesher, path, rate)
     if path.suffix or path.is_file():

@@ -87,6 +87,9 @@ def _turned(interface: Interface) -> Output | None:
 class Mesher:
     """Poses one body for the people a network finds."""
 
+    skinned = True
+    """Whether a mesh is the body, moved by its joints."""
+
     def __init__(self, body: BodyModel, interface: Interface, *, relative_hands: bool = False) -> None:
         """relative_hands: finger poses count from the body's mean hand (see `Bodies.predicted`)."""
         self.body = body

@@ -44,7 +44,8 @@ def span_of(value: ir.Value) -> str:
 
 
 def _sigmoid(x: Doubles) -> Doubles:
-    return 1 / (1 + np.exp(-x))
+    found: Doubles = 1 / (1 + np.exp(-x))
+    return found
 
 
 def _erf(x: Doubles) -> Doubles:
@@ -52,7 +53,8 @@ def _erf(x: Doubles) -> Doubles:
 
 
 def _gelu(x: Doubles) -> Doubles:
-    return x * (1 + _erf(x / math.sqrt(2))) / 2
+    found: Doubles = x * (1 + _erf(x / math.sqrt(2))) / 2
+    return found
 
 
 def _tanh_gelu(x: Doubles) -> Doubles:

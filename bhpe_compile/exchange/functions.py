@@ -243,7 +243,8 @@ def _level_table(
     out_zero: ir.Value,
 ) -> ir.Value:
     level = b.op("Cast", b.op("QuantizeLinear", x, step, zero), to=_INT32)
-    return b.op("DequantizeLinear", b.op("Gather", table, level), out_step, out_zero)
+    found = b.op("Cast", b.op("Gather", table, level), to=_FLOAT)
+    return b.op("Mul", b.op("Sub", found, b.op("Cast", out_zero, to=_FLOAT)), out_step)
 
 
 def _average_pool(b: _Body, x: ir.Value) -> ir.Value:

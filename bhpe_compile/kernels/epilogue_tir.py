@@ -181,15 +181,29 @@ class EpilogueEmitter:
         repeats = use.residual is not None and use.residual.kind == "repeat"
         return use.levels is not None and not use.bits and not repeats
 
-    def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1) -> None:
+    def finish(
+        self,
+        dot: Expr,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        c: Expr,
+        lanes: int,
+        *,
+        factor: int = 1,
+        packed_at: Expr | None = None,
+    ) -> None:
         """`dot` times `factor` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x).
 
         A factor of -1 costs nothing, another one a multiplication; it is a power of two, so that nothing is rounded.
+        packed_at: `dot` is in the order that packing undoes; what is read by channel lies in that order from there on.
         """
         use = self.epilogue
 
         def channel(role: str) -> Expr:
-            return self.buffers[role][ramp(c, lanes)]
+            return self.buffers[role][ramp(c if packed_at is None else packed_at, lanes)]
+
+        ordered = packed_at is None
 
         value = local(lanes, "float32")
         every = ramp(0, lanes)
@@ -216,7 +230,7 @@ class EpilogueEmitter:
         elif use.activation == "table":
             zero, step, out_zero = (self.buffers["grid"][k] for k in range(3))
             found, index = local(lanes, "uint8"), local(lanes, "uint8")
-            store(index, 0, lanes, level_bytes(result, zero, lanes, self.isa))
+            store(index, 0, lanes, level_bytes(result, zero, lanes, self.isa, ordered))
             store(found, 0, lanes, looked_up(self.buffers["table"], index[every], lanes, self.isa))
             if use.levels is not None and use.levels.of_table:
                 self._store_levels(use.levels, n, y, x, c, lanes, found[every])
@@ -231,7 +245,9 @@ class EpilogueEmitter:
         if use.levels is not None and not use.levels.of_table:
             step, zero = self.buffers["requantization"][0], self.buffers["requantization"][1]
             steps = value[every] / splat(step, lanes) if use.levels.divides else value[every]
-            self._store_levels(use.levels, n, y, x, c, lanes, level_bytes(steps, zero, lanes, self.isa))
+            self._store_levels(
+                use.levels, n, y, x, c, lanes, level_bytes(steps, zero, lanes, self.isa, ordered)
+            )
         if self._signs_from_halves(lanes):
             halves = local(lanes, "int16")
             store(halves, 0, lanes, halves_by_fours(value[every], lanes, self.isa))

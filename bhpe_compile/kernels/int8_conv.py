@@ -82,7 +82,9 @@ class Int8Conv2d(Convolution, Kernel):
         def body(buffers: Any, share: Share) -> None:
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             width = self.stored_width
-            flat = self.epilogue.is_per_pixel(self.columns.count) and self.in_border == 0 and width == self.width
+            flat = (
+                self.epilogue.is_per_pixel(self.columns.count) and self.in_border == 0 and width == self.width
+            )
             windows = self.loops(flat)
             width = windows[1].size if flat else width
             core = Int8Core(isa, self.batch, self.in_channels, self.in_border, width, epilogue, share)

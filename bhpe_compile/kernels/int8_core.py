@@ -86,6 +86,9 @@ class _Nest:
                 with T.serial(0, repeats) as k:
                     word = start + k * together
                     words = [self._activations(n, row, x + p, word, together) for p in range(pixels)]
+                    if self.use.weights_held:
+                        self._held(sums, words, panel, kh * self.words + word, vectors)
+                        continue
                     for j in range(vectors):
                         for i in range(together):
                             weight = self._weight(panel + j, kh * self.words + word + i)
@@ -97,6 +100,18 @@ class _Nest:
                 dot = cast("float32", width, sums[ramp(p * vectors * lanes + offset, width)])
                 out = (n, self.rows.out(y), self.columns.out(x + p))
                 epilogue.finish(dot, *out, panel * lanes + offset, width)
+
+    def _held(self, sums: Any, words: list[list[Any]], panel: Expr, word: Expr, vectors: int) -> None:
+        """The products of one word, whose weights stay in registers while the pixels go by."""
+        lanes, size = self.use.lanes, self.use.lanes * self.use.group
+        held = local(vectors * size, self.use.operand)
+        for j in range(vectors):
+            (weight,) = self._weight(panel + j, word)
+            store(held, j * size, size, weight)
+        for p, (activation,) in enumerate(words):
+            for j in range(vectors):
+                weight = held[ramp(j * size, size)]
+                self.products.accumulate(sums, (p * vectors + j) * lanes, activation, [weight])
 
     def _runs(self) -> Iterator[tuple[int, int, int]]:
         """The words of a kernel row as (first word, repeats, words that one load brings)."""

@@ -5,6 +5,8 @@
 Lanes are channels, so a tap is one load of levels as they lie in memory. They are widened to 16 bits; where the vector
 unit adds two products at once, two taps are laid side by side, and so are their weights: int16 [groups, C, taps of a
 group], 0 where a last group has one tap too few. `Quantize` writes a border, so no tap is cut off.
+
+Where an instruction multiplies four bytes at once, and only levels are written, `int8_depthwise_rows` computes it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.kernels import int8_depthwise_rows as by_rows
 from bhpe_compile.kernels.depthwise_conv import depthwise_sum
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
@@ -75,7 +78,16 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         ]
         if isa.int8.shift is not None:
             listed.append(Parameter("start", (self.in_channels,), "int32"))
-        return (*listed, *self.epilogue.parameters(*self.out_shape, isa))
+        every = (*listed, *self.epilogue.parameters(*self.out_shape, isa))
+        if not by_rows.takes(self, isa):
+            return every
+        size = by_rows.WIDE * len(by_rows.firsts(self))
+        shapes = dict.fromkeys(by_rows.BY_CHANNEL, (size,)) | {"weight": (by_rows.weight_size(self),)}
+        kinds = {"weight": "int8"}
+        return tuple(
+            replace(one, shape=shapes.get(one.role, one.shape), dtype=kinds.get(one.role, one.dtype))
+            for one in every
+        )
 
     def groups(self, together: int) -> list[list[int]]:
         """The taps, `together` at a time, row by row of the window where those stay a loop."""
@@ -99,6 +111,12 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         if isa.int8.shift is not None:
             zero = int(np.asarray(arrays["zero"]).reshape(()))
             packed["start"] = (isa.int8.shift - zero) * taps.sum(0, dtype=np.int32)
+        if by_rows.takes(self, isa):
+            window = taps.astype(np.int8).reshape(self.rows.taps, self.columns.taps, -1)
+            packed["weight"] = by_rows.packed_weight(self, window)
+            packed |= {
+                role: by_rows.by_channel(self, packed[role]) for role in by_rows.BY_CHANNEL if role in packed
+            }
         return packed
 
     def unpacked(self, weight: Array) -> NDArray[np.int64]:
@@ -112,7 +130,8 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         def body(buffers: Any, share: Share) -> None:
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             epilogue.begin(share)
-            _Loops(self, isa, epilogue).emit(share)
+            loops = by_rows.RowLoops if by_rows.takes(self, isa) else _Loops
+            loops(self, isa, epilogue).emit(share)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
@@ -123,7 +142,12 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
             replace(axis, size=size, pad=0)
             for axis, size in zip((self.rows, self.columns), inside.shape[1:3], strict=True)
         )
-        dot = depthwise_sum(inside, self.unpacked(arrays["weight"]), rows, columns)
+        if arrays["weight"].ndim == 1:
+            taps = by_rows.unpacked_weight(self, arrays["weight"])
+            arrays |= {r: by_rows.of_channels(self, arrays[r]) for r in by_rows.BY_CHANNEL if r in arrays}
+        else:
+            taps = self.unpacked(arrays["weight"])
+        dot = depthwise_sum(inside, taps, rows, columns)
         if "start" in arrays:
             dot = dot + arrays["start"]
         return self.epilogue.reference(dot.astype(np.int32), arrays)

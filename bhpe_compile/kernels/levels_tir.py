@@ -61,8 +61,10 @@ def nothing(zero: Expr, isa: VectorIsa) -> Expr:
     return T.Cast(isa.int8.dtype, 0 if shift is None else zero - T.float32(shift))
 
 
-def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa) -> Expr:
-    """clip(rint(value) + zero, 0, 255) as uint8, of float32 values in steps; zero a float32 scalar."""
+def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, ordered: bool = True) -> Expr:
+    """clip(rint(value) + zero, 0, 255) as uint8, of float32 values in steps; zero a float32 scalar.
+
+    ordered: lane by lane; else the packing leaves its own order, which that of `value` makes up for."""
     packing = isa.packing
     if packing is None or lanes != PERMUTED:
         return cast("uint8", lanes, level_of(value, zero, lanes, isa))
@@ -84,6 +86,8 @@ def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa) -> Expr:
         store(words, k * half, half, added)
     both = (words[ramp(k * half, half)] for k in range(2))
     bytes_of = T.call_llvm_pure_intrin(dtype_of("int8", lanes), packing.bytes, *both)
+    if not ordered:
+        return T.reinterpret(dtype_of("uint8", lanes), bytes_of)
     # each quarter holds four levels of every register: fours, transposed
     fours = local(quarter, "int32")
     store(fours, 0, quarter, T.reinterpret(dtype_of("int32", quarter), bytes_of))
@@ -99,7 +103,9 @@ def looked_up(table: Any, level: Expr, lanes: int, isa: VectorIsa) -> Expr:
     held = local(PERMUTED, "uint8")
     store(held, 0, lanes, level)
     index = T.reinterpret(dtype_of("int8", PERMUTED), held[ramp(0, PERMUTED)])
-    parts = [T.reinterpret(dtype_of("int8", PERMUTED), table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)]
+    parts = [
+        T.reinterpret(dtype_of("int8", PERMUTED), table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)
+    ]
     low, high = (
         T.call_llvm_pure_intrin(dtype_of("int8", PERMUTED), isa.permute, parts[at], index, parts[at + 1])
         for at in (0, 2)

@@ -3,7 +3,8 @@
     q = clamp(round(x / step) + zero, 0, 255)       ties to even, as ONNX's QuantizeLinear
     stored: q - shift                               see `int8_layout`; the border holds q = zero
 
-`stride` 2 keeps every second pixel: a strided 1x1 convolution reads no others.
+`stride` 2 keeps every second pixel: a strided 1x1 convolution reads no others. With `channels_first` x is
+[N, C, H, W], a picture as networks are given it: vectors of pixels, one of each channel, are laid side by side.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ class Quantize(Kernel):
     divides: bool = True
     """Whether the step is another one than 1."""
 
+    channels_first: bool = False
+
     def __post_init__(self) -> None:
+        if self.channels_first and self.stride != 1:
+            raise ValueError("with channels first every pixel is kept")
         if self.stored_width < self.columns + 2 * self.border:
             raise ValueError(
                 f"a stored row of {self.stored_width} pixels does not hold the map and its border"
@@ -69,12 +74,15 @@ class Quantize(Kernel):
     def symbol(self) -> str:
         shape = f"n{self.batch}_{self.height}x{self.width}x{self.channels}"
         narrow = ("_half" if self.dtype == "float16" else "") + ("" if self.divides else "_whole")
+        narrow += "_first" if self.channels_first else ""
         return f"quantize_{shape}_s{self.stride}b{self.border}w{self.stored_width}{narrow}"
 
     def parameters(self, isa: VectorIsa) -> tuple[Parameter, ...]:
         out = (self.batch, self.rows + 2 * self.border, self.stored_width, self.channels)
+        first = (self.batch, self.channels, self.height, self.width)
+        last = (self.batch, self.height, self.width, self.channels)
         return (
-            Parameter("x", (self.batch, self.height, self.width, self.channels), self.dtype),
+            Parameter("x", first if self.channels_first else last, self.dtype),
             Parameter("quantization", (2,), "float32"),
             Parameter("out", out, isa.int8.dtype, is_output=True),
         )
@@ -89,12 +97,36 @@ class Quantize(Kernel):
             step, zero = quantization[0], quantization[1]
             border, shift = nothing(zero, isa), shift_of(zero, isa)
 
-            def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
-                value = load_floats(buffers["x"], base_in, lanes, isa)
+            def levels(base: Expr, lanes: int) -> Expr:
+                value = load_floats(buffers["x"], base, lanes, isa)
                 if self.divides:
                     value = value / splat(step, lanes)
-                level = level_of(value, zero, lanes, isa, shift)
-                store(out, base_out, lanes, cast(use.dtype, lanes, level))
+                return cast(use.dtype, lanes, level_of(value, zero, lanes, isa, shift))
+
+            def one(base_in: Expr, base_out: Expr, lanes: int) -> None:
+                store(out, base_out, lanes, levels(base_in, lanes))
+
+            def pixels(n: Expr, y: Expr, x: Expr, base_out: Expr, lanes: int) -> None:
+                """`lanes` pixels of all channels, which lie apart."""
+                planes = [
+                    levels(((n * self.channels + c) * self.height + y) * self.width + x, lanes)
+                    for c in range(self.channels)
+                ]
+                if lanes == 1:
+                    for c, plane in enumerate(planes):
+                        store(out, base_out + c, 1, plane)
+                    return
+                order = [c * lanes + pixel for pixel in range(lanes) for c in range(self.channels)]
+                store(out, base_out, lanes * self.channels, T.Shuffle(planes, order))
+
+            def picture_row(n: Expr, y: Expr, base_out: Expr) -> None:
+                whole = self.width // lanes_of
+                if whole:
+                    with T.serial(0, whole) as vector:
+                        x = vector * lanes_of
+                        pixels(n, y, x, base_out + x * self.channels, lanes_of)
+                for offset, lanes in chunks(self.width, lanes_of)[whole:]:
+                    pixels(n, y, offset, base_out + offset * self.channels, lanes)
 
             def run(base_in: Expr, base_out: Expr, count: int) -> None:
                 """`count` values in a row."""
@@ -116,7 +148,9 @@ class Quantize(Kernel):
                 source = (n * self.height + y * self.stride) * self.width * self.channels
                 if left:
                     fill(out, line, left, border)
-                if self.stride == 1:
+                if self.channels_first:
+                    picture_row(n, y, line + left)
+                elif self.stride == 1:
                     run(source, line + left, kept)
                 else:
                     with T.serial(0, self.columns) as x:
@@ -130,7 +164,8 @@ class Quantize(Kernel):
     def reference(self, **arrays: Array) -> dict[str, Array]:
         """Levels 0 .. 255; `int8_layout.stored` tells what memory holds."""
         step, zero = arrays["quantization"].astype(np.float32)
-        picked = arrays["x"][:, :: self.stride, :: self.stride].astype(np.float32)
+        x = arrays["x"].transpose(0, 2, 3, 1) if self.channels_first else arrays["x"]
+        picked = x[:, :: self.stride, :: self.stride].astype(np.float32)
         shape = (self.batch, self.rows + 2 * self.border, self.stored_width, self.channels)
         levels = np.full(shape, zero, np.uint8)
         inside = slice(self.border, self.border + self.rows), slice(self.border, self.border + self.columns)

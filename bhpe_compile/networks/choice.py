@@ -112,6 +112,8 @@ def merged_interface(data: dict[str, Any], changes: Mapping[str, Any], source: s
         data[ports] = list(described.values())
     if "skeleton" in changes:
         data["skeleton"] = _merged(data.get("skeleton", {}), changes["skeleton"])
+    if "simcc" in changes:
+        data["simcc"] = _merged(data.get("simcc", {}), changes["simcc"])
     try:
         return Interface.from_dict(data)
     except InputError as error:

@@ -9,6 +9,12 @@ metadata.
     kind = "keypoints"
     names = ["nose", "left_eye"]
 
+    [simcc]                     # where two outputs of kind "simcc" tell the points
+    x = "simcc_x"
+    y = "simcc_y"
+    split = 2.0                 # bins a pixel
+    names = ["nose", "left_eye"]
+
     [skeleton]
     bones = [["nose", "left_eye"]]
 
@@ -29,7 +35,7 @@ from bhpe_compile.reading import MalformedError, parse_toml, read_toml
 METADATA = "bhpe.network"
 """The key of a graph's metadata that holds a description."""
 
-TABLES = {"inputs", "outputs", "skeleton", "name"}
+TABLES = {"inputs", "outputs", "skeleton", "simcc", "name"}
 
 Shapes = Mapping[str, tuple[int, ...]]
 

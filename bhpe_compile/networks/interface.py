@@ -135,6 +135,24 @@ class Output(_Data, frozen=True):
         return TOLERANCES[self.kind] if self.tolerance is None else self.tolerance
 
 
+class SimCC(_Data, frozen=True):
+    """Keypoints as two classifications (arXiv 2107.03332): the outputs `x` and `y` are [1, k, bins].
+
+    A point is (argmax of its row of x, argmax of its row of y) / split in pixels of the input, its score the smaller of
+    the two maxima. Where that is not above `least` there is no point.
+    """
+
+    x: str
+    y: str
+    split: Positive = 2.0
+    names: tuple[str, ...] = ()
+    least: Finite = 0.0
+
+
+POINTS = "simcc points"
+"""What keypoints that are read off two classifications are called: [1, k, 3] with x, y and score."""
+
+
 class Skeleton(_Data, frozen=True):
     """How keypoints are drawn: pairs of names, and the names of those that are drawn small (fingers, face)."""
 
@@ -176,6 +194,7 @@ class Interface(_Data, frozen=True):
     outputs: tuple[Output, ...] = ()
     skeleton: Skeleton = Skeleton()
     body: BodyOutputs | None = None
+    simcc: SimCC | None = None
 
     def __post_init__(self) -> None:
         for ports, what in ((self.inputs, "inputs"), (self.outputs, "outputs")):
@@ -185,6 +204,13 @@ class Interface(_Data, frozen=True):
                 raise ValueError(f"two {what} are called {twice}")
         if self.picture is None and any(one.kind == "box" for one in self.inputs):
             raise ValueError("a box is told of a picture, and no input is one")
+        if self.simcc is not None:
+            known = {one.name: one for one in self.outputs}
+            for name in (self.simcc.x, self.simcc.y):
+                if name not in known or known[name].kind != "simcc":
+                    raise ValueError(
+                        f"simcc reads the output {name!r}, and no output of kind simcc is called so"
+                    )
 
     @property
     def picture(self) -> Input | None:
@@ -193,11 +219,16 @@ class Interface(_Data, frozen=True):
 
     @property
     def keypoints(self) -> Output | None:
-        """The output that the skeleton joins, or None."""
-        return next((one for one in self.outputs if one.kind == "keypoints"), None)
+        """The output that the skeleton joins, or what stands for it where two classifications tell it, or None."""
+        found = next((one for one in self.outputs if one.kind == "keypoints"), None)
+        if found is None and self.simcc is not None:
+            return Output(POINTS, kind="keypoints", names=self.simcc.names)
+        return found
 
     def output(self, name: str) -> Output:
         """The output `name`; a plain tensor where the description does not have it."""
+        if name == POINTS and self.keypoints is not None:
+            return self.keypoints
         return next((one for one in self.outputs if one.name == name), Output(name))
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,8 +6,8 @@ A family of networks (`networks/hand4whole/`, or a package of somebody else's) m
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,7 +67,11 @@ class Network:
     interface   preset -> inputs, outputs, skeleton, which outputs pose a body
     stages      (glob, stage): reports add up layers by stage; the first glob that matches a layer's path counts
     roles       (glob, role): overrides of what the graph's structure says
-    trainer     makes the `Trainer` (`distill/trainer.py`) of `train` and `distill`; None: it cannot be trained
+    targets     (labels, view) -> what its outputs should be, arrays by output without the batch axis (`evaluate/
+                dataset.py`, `runtime/picture.py`); None: `train` does not know it. `distill` needs none
+    begin       (new module, targets of many people) -> nothing: sets what it starts from, means for example
+    weights     terms of the loss whose weight is not that of their kind (`distill/by_kind.py`), by output
+    lesson      preset -> the `Lesson` (`distill/lesson.py`) of a network that learns in a way of its own
     """
 
     name: str
@@ -79,7 +83,10 @@ class Network:
     stages: tuple[tuple[str, str], ...] = ()
     roles: Roles = ()
     published: tuple[Published, ...] = ()
-    trainer: Callable[[], Any] | None = None
+    targets: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    begin: Callable[[nn.Module, Mapping[str, Any]], None] | None = None
+    weights: Mapping[str, float] = field(default_factory=dict, hash=False)
+    lesson: Callable[[str], Any] | None = None
 
     def stage_of(self, layer: str) -> str:
         """The stage of the layer at a path."""

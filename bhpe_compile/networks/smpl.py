@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bhpe_compile.networks.interface import Output
+from bhpe_compile.networks.layers.trunk import Trunk
 
 JOINTS = (
     "pelvis",
@@ -32,6 +33,12 @@ SMPLX_OUTPUTS = _outputs(SMPLX_JOINTS, SMPLX_BETAS)
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's channels, red, green, blue, from 0 to 1: trunks that were trained there expect them."""
+
+TINY = Trunk("bottleneck", 16, (1, 1, 1, 1), (1, 2, 2, 1))
+"""The trunk of presets for examples and tests, before a regressor of `TINY_HIDDEN` channels; its last stage keeps its
+resolution, since pictures are a fourth of the full presets'."""
+
+TINY_HIDDEN = 256
 
 IGNORED = ("smpl.", "smpl_layer.")
 """Prefixes of a licensed body's buffers in checkpoints."""

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from bhpe_compile.artifact.program import Program, Step
 from bhpe_compile.exchange.functions import PACKED
 
-RESULTS = ("out", "bits")
+RESULTS = ("out", "bits", "levels")
 """Roles that kernels of ours write; generated code writes its last argument."""
 
 FOLLOWERS = ("ChannelAffine", "RPReLU", "Relu", "Clip", "Add", "BatchNormalization", "Cast")

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface, Skeleton
 from bhpe_compile.runtime.picture import Picture, View
+from bhpe_compile.runtime.simcc import seen, with_points
 
 COLOURS: dict[str, Colour] = {
     "left": (255, 150, 40),
@@ -166,6 +167,7 @@ def draw_people(
 def _person(
     canvas: _Canvas, view: View, outputs: Mapping[str, NDArray[Any]], interface: Interface, name: str
 ) -> None:
+    outputs = with_points(interface, outputs)
     height, width = view.picture.rgb.shape[:2]
     rows, columns = view.port.size
     unit = max(1.0, view.scale * rows / 320)  # lines grow with the person
@@ -181,6 +183,7 @@ def _person(
     found = interface.keypoints
     if found is not None and found.name in outputs:
         points = view.keypoints(found, outputs[found.name])
+        points[~seen(interface, outputs, len(points))] = np.nan
         _skeleton(canvas, points, found.names, interface.skeleton, 2.0 * max(height, width), unit)
 
 

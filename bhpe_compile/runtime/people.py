@@ -5,9 +5,11 @@ What a network does not say is None.
 
     box        [x, y, width, height]: the box that was used, as `load_picture` takes one
     joints     name -> [x, y]
+    scores     name -> how sure the network is, where it says so; joints that it does not see have no place
     rotations  name of the joint -> axis-angle
     camera     a point X of the body (metres) is at principal + focal (X + translation)_xy / (X + translation)_z
     boxes      part (left hand, face) -> [x, y, width, height], with the margin the network adds
+What a network gives as entries of a code book stands under the name of that output.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from bhpe_compile.errors import InputError
 from bhpe_compile.networks.interface import Interface, Output
 from bhpe_compile.runtime.camera import WEAK, camera_in_picture
 from bhpe_compile.runtime.picture import Picture, View
+from bhpe_compile.runtime.simcc import scores_of, seen, with_points
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -50,11 +53,13 @@ def describe_person(picture: Picture, outputs: Outputs, interface: Interface) ->
     if port is None:
         raise InputError("this network takes no picture, so nothing can be said in pixels of one")
     _require_finite(outputs)
+    outputs = with_points(interface, outputs)
     view = picture.seen_by(port)
     found = [output for output in interface.outputs if output.name in outputs]
-    return {
+    said = {
         "box": _pixels(picture.asked_box),
         "joints": _joints(view, outputs, interface),
+        **_scores(outputs, interface),
         "rotations": _rotations(found, outputs),
         "camera": _camera(view, interface, found, outputs),
         "boxes": {
@@ -64,11 +69,15 @@ def describe_person(picture: Picture, outputs: Outputs, interface: Interface) ->
             one.name: _plain(outputs[one.name].ravel()) for one in found if one.kind == "coefficients"
         },
     }
+    codes = {one.name: outputs[one.name].ravel().tolist() for one in found if one.kind == "codes"}
+    return {**said, **codes}
 
 
 def pose_document(people: list[dict[str, Any]], interface: Interface) -> dict[str, Any]:
     """`run`'s JSON: the people, and the units of what is said of them."""
     units: dict[str, Any] = dict(UNITS)
+    if interface.simcc is not None:
+        units["scores"] = "as the network gives them"
     camera = next((one for one in interface.outputs if one.kind == "camera"), None)
     if camera is not None:
         known = {"focal": "pixels of the photograph", "principal": PIXELS, "translation": camera.unit}
@@ -76,6 +85,7 @@ def pose_document(people: list[dict[str, Any]], interface: Interface) -> dict[st
         if camera.unit.startswith(WEAK):
             values |= {**known, "translation": "metres"}
         units["camera"] = known if camera.focal else values
+    units |= {one.name: one.unit for one in interface.outputs if one.kind == "codes"}
     return {"network": interface.network, "people": people, "units": units}
 
 
@@ -106,7 +116,15 @@ def _joints(view: View, outputs: Outputs, interface: Interface) -> dict[str, lis
     if output is None or output.name not in outputs:
         return None
     points = view.keypoints(output, outputs[output.name])
-    return {_name(output, index): _pixels(point) for index, point in enumerate(points)}
+    there = seen(interface, outputs, len(points))
+    return {_name(output, index): _pixels(point) for index, point in enumerate(points) if there[index]}
+
+
+def _scores(outputs: Outputs, interface: Interface) -> dict[str, dict[str, float]]:
+    output, scores = interface.keypoints, scores_of(interface, outputs)
+    if output is None or scores is None:
+        return {}
+    return {"scores": {_name(output, index): _plain([score])[0] for index, score in enumerate(scores)}}
 
 
 def _rotations(found: list[Output], outputs: Outputs) -> dict[str, list[float]] | None:
@@ -130,12 +148,12 @@ def _camera(view: View, interface: Interface, found: list[Output], outputs: Outp
         return None
     values = outputs[camera.name].ravel()
     if camera.focal is None:
-        seen = camera_in_picture(view, interface, camera, values) if camera.unit.startswith(WEAK) else None
+        placed = camera_in_picture(view, interface, camera, values) if camera.unit.startswith(WEAK) else None
         told: dict[str, Any] = {"values": _plain(values)}
-        if seen is not None:
-            told["translation"] = _plain(seen.translation)
-            told["focal"] = round(seen.focal, DECIMALS["pixels"])
-            told["principal"] = _pixels(seen.principal)
+        if placed is not None:
+            told["translation"] = _plain(placed.translation)
+            told["focal"] = round(placed.focal, DECIMALS["pixels"])
+            told["principal"] = _pixels(placed.principal)
         return told
     rows, columns = view.port.size
     return {

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 Place = tuple[int, int]
 """(step, argument)."""
 
-RESULT_ROLES = ("out", "bits")
+RESULT_ROLES = ("out", "bits", "levels")
 """Roles a kernel of ours writes; generated code ("glue") writes its last argument."""
 
 

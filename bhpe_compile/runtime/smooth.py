@@ -23,6 +23,7 @@ from bhpe_compile.runtime.camera import Placement, camera_of, place, unplace
 from bhpe_compile.runtime.people import axis_angles
 from bhpe_compile.runtime.picture import Picture, View
 from bhpe_compile.runtime.rotations import angles_between, between, from_axis_angle, to_axis_angle, to_matrix
+from bhpe_compile.runtime.simcc import with_points
 
 Array = NDArray[np.float64]
 Outputs = Mapping[str, NDArray[Any]]
@@ -133,7 +134,7 @@ class Smoother:
         self._people = {k: one for k, one in self._people.items() if time - one.time < FORGET}
         return {
             name: self._smoothed(known, dt, view, self._interface.output(name), values)
-            for name, values in outputs.items()
+            for name, values in with_points(self._interface, outputs).items()
         }
 
     def _smoothed(

@@ -22,6 +22,7 @@ from bhpe_compile.runtime.people import describe_person
 from bhpe_compile.runtime.picture import Box, Picture, load_picture, make_feeds
 from bhpe_compile.runtime.results import check_finite, to_lists
 from bhpe_compile.runtime.session import Session
+from bhpe_compile.runtime.simcc import with_points
 from bhpe_compile.runtime.smooth import Constants, Smoother
 from bhpe_compile.runtime.track import Tracker
 from bhpe_compile.targets.host import missing_features
@@ -193,7 +194,8 @@ class Finder:
             picture = load_picture(frame.rgb, track.corner_box, self._where.focal)
             outputs = self._runner(picture)
             people.append(Person(picture, outputs))
-            found.append((track, picture.seen_by(port).keypoints(keypoints, outputs[keypoints.name])))
+            values = with_points(self._runner.interface, outputs)[keypoints.name]
+            found.append((track, picture.seen_by(port).keypoints(keypoints, values)))
         visible = self._tracker.update(frame.rgb, found, frame.number)
         return [replace(people[track.sight], id=track.id) for track in visible if track.sight is not None]
 

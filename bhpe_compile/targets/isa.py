@@ -48,6 +48,10 @@ class Int8Instruction:
     words_together: int = 1
     """Groups of a pixel that one load brings, each then a lane of its register; more than 1 of 32 bits only."""
 
+    weights_held: bool = False
+    """The weights of a word are held for all pixels, and every pixel's values broadcast where they are used: with half
+    the registers the other order spills sums."""
+
     pairs_together: bool = True
     """With `halves`: the two pairs of a word are loaded at once. On AArch64 LLVM otherwise copies sums from register
     to register between the loads; 32-bit ARM, with half the registers, is better off with each where it is used."""
@@ -63,11 +67,13 @@ class Depthwise:
     """Multiply-accumulate of 8-bit depthwise layers: `lanes` channels at once, in 16 bits.
 
     With a `step`, the products of two taps are added by it: it takes 16-bit numbers of the two taps side by side.
-    Without one, products and sums are int32, for which LLVM finds the widening instruction.
+    Without one, products and sums are int32, for which LLVM finds the widening instruction. `bytes` adds four products
+    of uint8 and int8 to each of sixteen sums.
     """
 
     lanes: int = 8
     step: MultiplyAdd | None = None
+    bytes: str | None = None
     pixels: int = 4
     """Outputs of a row that are summed at once."""
 
@@ -109,7 +115,8 @@ class VectorIsa:
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
-    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `packing` makes bytes of floats; `smaller` takes of two vectors of `float_lanes` floats the smaller magnitudes, with the first one's signs.
+    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `packing` makes bytes
+    of floats; `smaller` takes of two vectors of floats the smaller magnitudes, with the first one's signs.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -163,12 +170,14 @@ PMADDWD = Int8Instruction(
     tile=(6, 2),
     operand="int16",
     step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False),
+    weights_held=True,
 )
 DOT_I16X8 = replace(
     PMADDWD,
     name="dot_i16x8",
     tile=(4, 1),
     step=MultiplyAdd("llvm.wasm.dot", adds=False, sums=4),
+    weights_held=False,
 )
 """The same on WebAssembly, in registers of four sums; the relaxed dot products of bytes saturate."""
 
@@ -206,7 +215,11 @@ SMULL32 = replace(
 )
 """The same on 32-bit ARM."""
 
-MADD512 = Depthwise(lanes=16, step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", adds=False))
+MADD512 = Depthwise(
+    lanes=16,
+    step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", adds=False),
+    bytes="llvm.x86.avx512.vpdpbusd.512",
+)
 MADD256 = Depthwise(lanes=8, step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False))
 
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)

@@ -16,7 +16,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.passes.base import Note
 from bhpe_compile.runtime import Model
-from tests.onnx_graphs import Net, landmarks, save
+from tests.onnx_graphs import Net, landmarks, mobile, save
 
 pytestmark = pytest.mark.usefixtures("shared_workers")
 
@@ -241,16 +241,36 @@ def test_8_bits(tmp_path: Path) -> None:
     assert (refused.site, refused.reason[:9]) == ("groups", "of groups")
 
 
+def test_levels_from_layer_to_layer(tmp_path: Path) -> None:
+    """Activations between 8-bit layers are tables, and but for the input and what no kernel computes nothing is
+    quantized by a kernel of its own; every level equals ONNX Runtime's."""
+    from bhpe_compile.check.verify import verify
+
+    got, want, notes = compiled(mobile(), tmp_path, "int8", examples(tmp_path))
+    gap = np.abs(got["maps"] - want["maps"]).max() / np.abs(want["maps"]).max()
+    assert 1e-6 < gap < 0.2
+    found = verify(tmp_path / "out")
+    assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 10), found.first_difference
+    tables = [note.site for note in notes if note.pass_name == "level-tables" and note.applied]
+    assert tables == ["stem", "in", "out", "squeeze", "narrow", "side"]
+    with Model(tmp_path / "out") as artefact:
+        steps = artefact.steps
+    assert all(step.results for step in steps)
+    quantized = [step.layer for step in steps if step.kind == "Quantize"]
+    assert quantized == ["stem", "squeeze", "narrow", "last"]
+    assert sum(step.kind == "glue" for step in steps) == 1  # the product with the factors
+
+
 def test_8_bits_without_ranges_say_three_ways_out(tmp_path: Path) -> None:
     path = save(landmarks(), tmp_path / "m.onnx")
     with pytest.raises(UsageError, match=r"--calibrate FILE\.npz .*--calibrate PICTURES .*--scheme float$"):
         OnnxCompilation(CompileOptions("x86", scheme="int8"), path).check(tmp_path / "out")
 
 
-def test_binary_schemes_are_for_checkpoints(tmp_path: Path) -> None:
+def test_other_binary_schemes_are_for_checkpoints(tmp_path: Path) -> None:
     path = save(landmarks(), tmp_path / "m.onnx")
-    with pytest.raises(UsageError, match="an ONNX file compiles with --scheme int8 or float"):
-        OnnxCompilation(CompileOptions("x86"), path).check(tmp_path / "out")
+    with pytest.raises(UsageError, match="an ONNX file compiles with --scheme int8, float or bidrn"):
+        OnnxCompilation(CompileOptions("x86", scheme="reactnet"), path).check(tmp_path / "out")
 
 
 PORTS = {"image": ((1, 3, 4, 4), "float32"), "box": ((1, 3), "float32")}

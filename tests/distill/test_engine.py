@@ -16,22 +16,25 @@ from bhpe_compile.processes import python_command
 
 pytest.importorskip("accelerate")
 
-from bhpe_compile.distill import engine
-from bhpe_compile.distill.engine import CHECKPOINT, Place, read_checkpoint
+from bhpe_compile.distill import engine, record
+from bhpe_compile.distill.full_precision import freeze_layers, train
+from bhpe_compile.distill.lesson import Run, Trained, TrainOptions
 from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.record import CHECKPOINT, Place, read_checkpoint
 from bhpe_compile.errors import InputError, StoppedError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
+from bhpe_compile.networks.hand4whole.training.lesson import Hand4WholeLesson, start_at_the_mean
 from bhpe_compile.networks.hand4whole.training.losses import WEIGHTS
-from bhpe_compile.networks.hand4whole.training.train import Trained, freeze_layers, start_at_the_mean, train
 from tests.command import ROOT
 from tests.distill.people import People
 
 RECIPE = Recipe(images=24, batch=4, micro_batch=2, learning_rate=1e-3, warmup=2, precision="fp32")
 PEOPLE = People()
+LESSON = Hand4WholeLesson(TINY)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,7 @@ def _one_thread() -> Any:
 def run(folder: Path, body: BodyModel, tick: Any = lambda *_: None, recipe: Recipe = RECIPE) -> Trained:
     place = Place(folder / "work", workers=0)
     folder.mkdir(exist_ok=True)
-    return train(PEOPLE, body, TINY, recipe, place, folder / "model.pt", {"data": "made up"}, tick)
+    return train(LESSON, PEOPLE, body, Run(recipe, place, folder / "model.pt", {"data": "made up"}, tick))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -63,7 +66,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, body: BodyModel) -> tuple
 def test_the_loss_falls(straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel) -> None:
     log = run(tmp_path, body, recipe=Recipe(images=120, batch=4, micro_batch=4, precision="fp32")).log
     assert log[-1]["loss"] < 0.9 * log[0]["loss"]
-    assert log[0]["step"] == engine.LOG_EVERY
+    assert log[0]["step"] == record.LOG_EVERY
     assert log[-1]["images"] == 120
 
 
@@ -115,7 +118,7 @@ def test_a_restart_forgets_the_run_and_nothing_else(tmp_path: Path, body: BodyMo
     (tmp_path / "work" / "notes.txt").touch()
     place = Place(tmp_path / "work", workers=0, restart=True)
     short = Recipe(images=4, batch=4, micro_batch=4, precision="fp32")
-    trained = train(PEOPLE, body, TINY, short, place, tmp_path / "model.pt", {})
+    trained = train(LESSON, PEOPLE, body, Run(short, place, tmp_path / "model.pt"))
     assert [entry["step"] for entry in trained.log] == [1]
     assert (tmp_path / "work" / "notes.txt").exists()
 
@@ -128,17 +131,8 @@ def test_training_goes_on_from_a_network_and_leaves_what_is_frozen(
     start = load_model(folder / "model.pt").model
     place = Place(tmp_path / "work", workers=0)
     short = Recipe(images=8, batch=4, micro_batch=4, learning_rate=1e-3, precision="fp32")
-    log = train(
-        PEOPLE,
-        body,
-        TINY,
-        short,
-        place,
-        tmp_path / "model.pt",
-        {},
-        start=start,
-        freeze=("hand_*", "face_*"),
-    ).log
+    options = TrainOptions(start, freeze=("hand_*", "face_*"))
+    log = train(LESSON, PEOPLE, body, Run(short, place, tmp_path / "model.pt"), options).log
     assert log[0]["loss"] < 1.5 * trained.log[-1]["loss"]
     before, after = weights(folder), weights(tmp_path)
     frozen = {name for name in before if name.startswith(("hand_", "face_"))}
@@ -151,7 +145,7 @@ def test_training_goes_on_from_a_network_and_leaves_what_is_frozen(
 def test_without_accelerate_the_extra_is_named() -> None:
     script = (
         "import sys; sys.modules['accelerate'] = None\n"
-        "import bhpe_compile.networks.hand4whole.training.student, bhpe_compile.networks.hand4whole.training.train\n"
+        "import bhpe_compile.distill.student, bhpe_compile.networks.hand4whole.training.lesson\n"
         "from bhpe_compile.distill.engine import processes\n"
         "from bhpe_compile.distill.recipe import Recipe\n"
         "processes(Recipe(images=64)).__enter__()\n"

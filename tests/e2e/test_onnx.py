@@ -144,7 +144,8 @@ def test_8_bits_by_default_and_what_they_need(folder: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("--scheme", "bidrn"), 2, "compiles with --scheme int8 or float"),
+        (("--scheme", "bnn"), 2, "compiles with --scheme int8, float or bidrn"),
+        (("--scheme", "bidrn"), 2, "--calibrate FILE.npz"),
         (("--keep-float", "x"), 2, "--keep-float is for checkpoints"),
         (("--max-drop", "5%", "--scheme", "float"), 2, "--max-drop is for checkpoints"),
         (("--shape", "image=1,3", "--scheme", "float"), 2, "only what is open"),

@@ -218,6 +218,21 @@ def test_quantize(isa: VectorIsa, kernel: Quantize, seed: int, zero: int) -> Non
     np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], stored(levels, zero, isa.int8))
 
 
+@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_picture_with_channels_first(isa: VectorIsa, channels: int) -> None:
+    kernel = Quantize(2, 5, 29, channels, 1, 1, 33, "float32", True, True)
+    x = np.random.default_rng(0).standard_normal((2, channels, 5, 29)).astype(np.float32)
+    arrays = {"x": x, "quantization": np.array([0.02, 113], np.float32)}
+    last = replace(kernel, channels_first=False)
+    levels = kernel.reference(**arrays)["out"]
+    turned = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(levels, last.reference(**{**arrays, "x": turned})["out"])
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], stored(levels, 113, isa.int8))
+    with pytest.raises(ValueError, match="every pixel is kept"):
+        replace(kernel, stride=2)
+
+
 @pytest.mark.parametrize("use", INT8_INSTRUCTIONS, ids=lambda use: use.name)
 @given(outputs=st.integers(1, 40), rows=st.integers(1, 3), taps=st.integers(1, 3), channels=st.integers(1, 9))
 def test_packing_is_reversible(

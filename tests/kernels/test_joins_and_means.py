@@ -16,7 +16,8 @@ def test_join(isa: VectorIsa, channels: tuple[int, ...]) -> None:
     kernel = JoinChannels(2 * 3 * 5, channels, (2, 3, 5))
     generator = np.random.default_rng(0)
     arrays = {
-        f"x{k}": generator.standard_normal((2, 3, 5, size)).astype(np.float32) for k, size in enumerate(channels)
+        f"x{k}": generator.standard_normal((2, 3, 5, size)).astype(np.float32)
+        for k, size in enumerate(channels)
     }
     want = kernel.reference(**arrays)["out"]
     assert want.shape == (2, 3, 5, sum(channels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ def kernels(epilogue: Epilogue, channels: int) -> list[Int8Conv2d | Int8Depthwis
     ]
 
 
-def arguments(kernel: Int8Conv2d | Int8DepthwiseConv2d, isa: VectorIsa, zero: int, seed: int) -> dict[str, Array]:
+def arguments(
+    kernel: Int8Conv2d | Int8DepthwiseConv2d, isa: VectorIsa, zero: int, seed: int
+) -> dict[str, Array]:
     """Everything the kernel reads; sums fall on and around the levels, many of them half way between two."""
     generator = np.random.default_rng(seed)
     size = (kernel.batch, kernel.height + 2 * kernel.in_border, kernel.stored_width, kernel.in_channels)
@@ -48,7 +51,9 @@ def arguments(kernel: Int8Conv2d | Int8DepthwiseConv2d, isa: VectorIsa, zero: in
     count = inner * kernel.taps
     channels = kernel.out_channels
     given: dict[str, Array] = {
-        "weight": generator.integers(-127, 128, (channels, inner, kernel.kernel, kernel.kernel)).astype(np.int8),
+        "weight": generator.integers(-127, 128, (channels, inner, kernel.kernel, kernel.kernel)).astype(
+            np.int8
+        ),
         "zero": np.array(zero),
         "scale": np.full(channels, 2.0 ** -np.ceil(np.log2(255 * np.sqrt(count)))),
         "bias": generator.integers(-40, 160, channels) / 2,
@@ -104,6 +109,42 @@ def test_few_channels(isa: VectorIsa) -> None:
         arrays = arguments(kernel, isa, 77, seed)
         wanted = stored(kernel.reference(**arrays)["levels"], OUT_ZERO, isa.int8)
         np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
+
+
+DEPTHWISE = [
+    # height, width, channels, kernel, stride, padding, border, spare pixels
+    (7, 9, 64, 3, 1, 1, 1, 0),
+    (6, 10, 144, 5, 1, 2, 2, 0),
+    (5, 9, 80, 5, 2, 2, 3, 1),
+    (9, 7, 96, 3, 2, (0, 1, 1, 0), 1, 0),
+    (5, 11, 32, 3, 1, 1, 1, 0),
+    (4, 13, 16, 5, 1, 2, 2, 0),
+    (1, 8, 64, 3, 1, 1, 1, 0),
+    (6, 8, 24, 3, 1, 1, 1, 0),
+]
+"""The first of them by rows of bytes where an instruction is for them, the last by another design everywhere."""
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("sizes", DEPTHWISE, ids=str)
+@pytest.mark.parametrize("activation", ["table", "leaky"])
+def test_depthwise(isa: VectorIsa, sizes: tuple[Any, ...], activation: Any) -> None:
+    height, width, channels, window, stride, padding, border, spare = sizes
+    of_table = activation == "table"
+    rows = width + 2 * border + spare
+    draft = Int8DepthwiseConv2d(
+        2, height, width, channels, channels, window, stride, padding, border, rows, Epilogue()
+    )
+    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table)
+    kernel = replace(draft, epilogue=Epilogue(activation=activation, store=False, levels=levels))
+    arrays = arguments(kernel, isa, 113, 3)
+    reference = kernel.reference(**arrays)["levels"]
+    plain = replace(draft, epilogue=replace(kernel.epilogue, store=True))
+    if arrays["weight"].ndim == 1:  # the layout is undone on the way to the reference
+        other = plain.reference(**arguments(plain, isa, 113, 3))["levels"]
+        np.testing.assert_array_equal(reference, other)
+    wanted = stored(reference, int(arrays["requantization"][1]), isa.int8)
+    np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
 
 
 def test_what_is_refused() -> None:

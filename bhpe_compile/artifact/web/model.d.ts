@@ -65,6 +65,8 @@ export interface Person {
   boxes: Record<string, Box>;
   /** Of shape and expression: standard deviations of the body model. */
   coefficients: Record<string, number[]>;
+  /** Entries of a code book, of networks that give any. */
+  codes?: number[];
 }
 
 export interface Pose {

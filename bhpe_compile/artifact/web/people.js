@@ -28,11 +28,17 @@ export function describePose(network, frame, outputs, joints) {
     camera: camera(network, frame, outputs),
     boxes: Object.fromEntries(entries(["boxes"], (one, values) => [[one.part || one.name, corners(frame, values)]])),
     coefficients: Object.fromEntries(entries(["coefficients"], (one, values) => [[one.name, plain(values)]])),
+    ...Object.fromEntries(entries(["codes"], (one, values) => [[one.name, Array.from(values, Number)]])),
   };
   return { network: network.network, people: [person], units: units(network) };
 }
 
 function units(network) {
+  const codes = network.outputs.filter(({ kind }) => kind === "codes").map(({ name, unit }) => [name, unit ?? ""]);
+  return { ...unitsOfCamera(network), ...Object.fromEntries(codes) };
+}
+
+function unitsOfCamera(network) {
   const camera = network.outputs.find(({ kind }) => kind === "camera");
   if (!camera) return UNITS;
   const known = { focal: "pixels of the photograph", principal: PIXELS, translation: camera.unit ?? "" };

@@ -7,12 +7,20 @@ no weights, are part of this program. The bodies are outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.networks.interface import BoxVector, Crop, Input, Interface, Output
 from bhpe_compile.networks.network import Layout, Network
-from bhpe_compile.networks.smpl import DEVIATION, IGNORED, MEAN, OUTPUTS, SMPLX_OUTPUTS
+from bhpe_compile.networks.smpl import (
+    DEVIATION,
+    IGNORED,
+    MEAN,
+    OUTPUTS,
+    SMPLX_OUTPUTS,
+    TINY,
+    TINY_HIDDEN,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +45,7 @@ def _bbox(vector: BoxVector) -> Input:
 
 
 CLIFF_PORTS: Ports = ((_image(256, 192, 1.1), _bbox(BOX)), OUTPUTS)
+TINY_PORTS: Ports = ((_image(64, 48, 1.1), _bbox(BOX)), OUTPUTS)
 BEDLAM_HMR_PORTS: Ports = ((_image(224, 224, 1.0),), SMPLX_OUTPUTS)
 BEDLAM_CLIFF_PORTS: Ports = ((_image(224, 224, 1.0), _bbox(BEDLAM_BOX)), SMPLX_OUTPUTS)
 """BEDLAM's public code takes a detector's box as it is, made a square."""
@@ -45,7 +54,7 @@ BEDLAM_CLIFF_PORTS: Ports = ((_image(224, 224, 1.0), _bbox(BEDLAM_BOX)), SMPLX_O
 def _build_cliff_r50(preset: str) -> nn.Module:
     from bhpe_compile.networks.cliff.module import CLIFF
 
-    return CLIFF().eval()
+    return (CLIFF(TINY, TINY_HIDDEN) if preset == "tiny" else CLIFF()).eval()
 
 
 def _build_cliff_hr48(preset: str) -> nn.Module:
@@ -91,18 +100,41 @@ def _bedlam_layout(columns: int) -> Layout:
     )
 
 
+def targets(labels: Any, view: Any) -> Mapping[str, Any]:
+    """What labels of drawn people mean for SMPL's outputs."""
+    from bhpe_compile.networks.hmr import learning
+
+    return learning.targets(labels, view)
+
+
+def begin(model: nn.Module, people: Mapping[str, Any]) -> None:
+    """A new network starts at the mean of the labels."""
+    from bhpe_compile.networks.hmr import learning
+
+    learning.begin(model, people)
+
+
 def _network(
-    name: str, what: str, build: Callable[[str], nn.Module], ports: Ports, layout: Layout, trunk: str
+    name: str,
+    what: str,
+    build: Callable[[str], nn.Module],
+    ports: Ports,
+    layout: Layout,
+    trunk: str,
+    tiny: Ports | None = None,
 ) -> Network:
-    """A member of the family. trunk: the pattern of its trunk's layers."""
+    """A member of the family. trunk: the pattern of its trunk's layers. tiny: what the small preset reads."""
 
     def interface(preset: str) -> Interface:
-        return Interface(name, preset, *ports)
+        return Interface(name, preset, *(tiny if tiny is not None and preset == "tiny" else ports))
 
+    labelled = ports[1] is OUTPUTS
     return Network(
         name=name,
         summary=what,
-        presets=("full",),
+        presets=("full",) if tiny is None else ("full", "tiny"),
+        targets=targets if labelled else None,
+        begin=begin if labelled else None,
         build=build,
         interface=interface,
         layouts=(layout,),
@@ -118,6 +150,7 @@ NETWORK = (
         CLIFF_PORTS,
         _cliff_layout("layer2.0.conv1", "layer3.0.conv1", "layer4.2.conv3"),
         "encoder.*",
+        TINY_PORTS,
     ),
     _network(
         "cliff-hr48",

@@ -23,7 +23,7 @@ from bhpe_compile.networks.network import Layout, Network, Published
 if TYPE_CHECKING:
     from torch import nn
 
-    from bhpe_compile.distill.trainer import Trainer
+    from bhpe_compile.distill.lesson import Lesson
 
 BODY = BodyOutputs(
     root="smplx_root_pose",
@@ -87,11 +87,11 @@ def build(preset: str) -> nn.Module:
     return Hand4Whole(get_preset(preset)).eval()
 
 
-def trainer() -> Trainer:
-    """What `train` and `distill` learn with."""
-    from bhpe_compile.networks.hand4whole.training import Hand4WholeTrainer
+def lesson(preset: str) -> Lesson:
+    """How `train` and `distill` teach a preset."""
+    from bhpe_compile.networks.hand4whole.training.lesson import Hand4WholeLesson
 
-    return Hand4WholeTrainer()
+    return Hand4WholeLesson(get_preset(preset))
 
 
 NETWORK = Network(
@@ -125,7 +125,7 @@ NETWORK = Network(
         ("face_regressor.*", "heads"),
     ),
     roles=ROLES,
-    trainer=trainer,
+    lesson=lesson,
     published=(
         Published("full", "float", 77.84, 16.85),
         Published("full", "bnn", 21.61, 2.63),

@@ -67,7 +67,7 @@ def build(name: str, preset: str) -> nn.Module:
 
 
 def _shapes(size: Preset) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """What tells a small one from the published one."""
+    """What tells the published one from small ones."""
     return (
         ("mesh_token_embed.weight", (size.tokens, size.width)),
         ("conv_1x1.weight", (size.width, size.trunk.out_channels, 1, 1)),
@@ -90,7 +90,7 @@ def _network(name: str, trunk: str) -> Network:
                 ignored=("*rotcam_feat*",),
                 optional=("pose_init",),
                 signature=(*TRUNKS[name], *SHARED) if preset == "full" else (),
-                shapes=() if preset == "full" else _shapes(PRESETS[name][preset]),
+                shapes=_shapes(PRESETS[name][preset]),
             )
             for preset in PRESETS[name]
         ),

@@ -58,8 +58,8 @@ class Attention(nn.Module):
         self.width, self.heads = width, heads
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in PROJECTIONS)
         self.out_proj = nn.Linear(width, width)
-        self.register_state_dict_post_hook(_join_projections)
-        self.register_load_state_dict_pre_hook(_part_projections)
+        self.register_state_dict_post_hook(_join_projections)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_part_projections)  # type: ignore[no-untyped-call]
 
     def _heads(self, x: Tensor) -> Tensor:
         """[N, T, C] -> [N, heads, T, C / heads]."""

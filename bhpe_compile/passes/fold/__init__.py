@@ -17,6 +17,7 @@ from bhpe_compile.passes.fold.fold_lone_softmax import FoldLoneSoftmax
 from bhpe_compile.passes.fold.fold_shift import FoldShift
 from bhpe_compile.passes.fold.fold_threshold import FoldThreshold
 from bhpe_compile.passes.fold.half_residuals import HalfResiduals
+from bhpe_compile.passes.fold.half_shortcuts import HalfShortcuts
 from bhpe_compile.passes.fold.level_tables import LevelTables
 from bhpe_compile.passes.fold.mean_of_cells import MeanOfCells
 from bhpe_compile.passes.fold.pack_weights import PackWeights
@@ -52,7 +53,7 @@ def fold_passes(
     if ranges is not None:
         rounding += [QuantizeLinear(steps), MeanOfCells(), QuantizeDense(ranges, steps)]
         if imported and steps is None:  # a file's own scales leave no choice
-            rounding += [LevelTables(ranges), WholeSteps()]
+            rounding += [LevelTables(ranges), WholeSteps(), HalfShortcuts()]
     if half:
         rounding.append(HalfResiduals(wide))
     constants = (FoldLoneSoftmax(), FoldConstantFeatures())

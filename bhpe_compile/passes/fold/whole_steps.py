@@ -44,7 +44,9 @@ class WholeSteps(Pass[ir.Model]):
         readers = [use.node for use in value.uses()]
         if not readers or value.is_graph_output() or not all(is_int8(one) for one in readers):
             return None
-        steps = {float(array.reshape(())) for one in readers if (array := array_of(one.inputs[1])) is not None}
+        steps = {
+            float(array.reshape(())) for one in readers if (array := array_of(one.inputs[1])) is not None
+        }
         scale, bias = array_of(node.inputs[4]), array_of(node.inputs[5])
         if len(steps) != 1 or scale is None or bias is None:
             return self.refused(name, "its readers count in different steps")
@@ -59,7 +61,9 @@ class WholeSteps(Pass[ir.Model]):
                     array = array_of(end)
                     if array is not None:
                         divided = settled(np.asarray(array / np.float64(step)))
-                        one.replace_input_with(index, float_constant(graph, f"{one.name}.end{index}", divided))
+                        one.replace_input_with(
+                            index, float_constant(graph, f"{one.name}.end{index}", divided)
+                        )
         whole = constant(graph, f"{name}.whole", np.array(1, np.float32))
         for reader in readers:
             reader.replace_input_with(1, whole)
@@ -72,7 +76,12 @@ def _scaling_reader(value: ir.Value) -> ir.Node | None:
     if len(uses) != 1 or value.is_graph_output():
         return None
     node = uses[0].node
-    if node.domain not in ("", "ai.onnx") or node.op_type not in SCALING or uses[0].idx != 0 or len(node.outputs) != 1:
+    if (
+        node.domain not in ("", "ai.onnx")
+        or node.op_type not in SCALING
+        or uses[0].idx != 0
+        or len(node.outputs) != 1
+    ):
         return None
     if node.op_type == "Clip" and any(end is not None and array_of(end) is None for end in node.inputs[1:]):
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bhpe_compile.passes.base import Pass
+from bhpe_compile.passes.imported.binary_layers import BinaryLayers
 from bhpe_compile.passes.imported.flat_windows import FlatWindows
 from bhpe_compile.passes.imported.linear_layers import LinearLayers
 from bhpe_compile.passes.imported.name_layers import NameLayers
@@ -16,6 +17,19 @@ from bhpe_compile.passes.imported.plain_forms import PlainForms
 from bhpe_compile.passes.imported.spread_layers import SpreadLayers
 
 
-def imported_passes(int8: bool = True) -> list[Pass[ir.Model]]:
-    """The passes of this storey, in order. int8: layers that the file has in 8 bits compute in 8 bits."""
-    return [OwnScales(int8), PlainForms(), FlatWindows(), LinearLayers(), SpreadLayers(), NameLayers()]
+def imported_passes(
+    int8: bool = True, binary: bool = False, keep_float: tuple[str, ...] = ()
+) -> list[Pass[ir.Model]]:
+    """The passes of this storey, in order.
+
+    int8: layers that the file has in 8 bits compute in 8 bits. binary: core convolutions become binary, but for those
+    whose names match `keep_float`.
+    """
+    passes: list[Pass[ir.Model]] = [
+        OwnScales(int8),
+        PlainForms(),
+        FlatWindows(),
+        LinearLayers(),
+        SpreadLayers(),
+    ]
+    return [*passes, NameLayers(), *([BinaryLayers(keep_float)] if binary else [])]

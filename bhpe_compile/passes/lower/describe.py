@@ -191,8 +191,9 @@ def _int8_deconv(node: ir.Node) -> Kernel:
 
 
 def _quantize(node: ir.Node) -> Kernel:
-    x = g.operands_of(node)["x"]
-    batch, height, width, channels = g.shape_of(x)
+    x, first = g.operands_of(node)["x"], bool(g.integer(node, "channels_first"))
+    batch, *sizes = g.shape_of(x)
+    channels, height, width = sizes if first else (sizes[2], *sizes[:2])
     return k.Quantize(
         batch=batch,
         height=height,
@@ -203,6 +204,7 @@ def _quantize(node: ir.Node) -> Kernel:
         stored_width=g.integer(node, "stored_width"),
         dtype=_storage(x),
         divides=_divides(node),
+        channels_first=first,
     )
 
 
@@ -234,7 +236,9 @@ def _map_mean(node: ir.Node) -> Kernel:
 def _join_channels(node: ir.Node) -> Kernel:
     values = [g.operands_of(node)[role] for role in g.roles(node)]
     batch, height, width, _ = g.shape_of(values[0])
-    return k.JoinChannels(batch * height * width, tuple(g.shape_of(value)[3] for value in values), (batch, height, width))
+    return k.JoinChannels(
+        batch * height * width, tuple(g.shape_of(value)[3] for value in values), (batch, height, width)
+    )
 
 
 def _logistic(node: ir.Node) -> Kernel:

@@ -3,7 +3,7 @@
 While it is being lowered a model is still an onnx-ir graph, so every step can be dumped and opened in
 Netron. A node of domain `bhpe.kernel` stands for one call of one of our kernels. Its op type names the
 kernel, the attribute `roles` names its inputs in order ("x", "weight", "scale", ...), `results` its outputs
-("out", "bits"), `layer` the layer it computes; the other attributes are the kernel's geometry and epilogue.
+("out", "bits", "levels"), `layer` the layer it computes; the other attributes are the kernel's geometry and epilogue.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def operand(node: ir.Node, role: str) -> ir.Value | None:
 
 
 def result(node: ir.Node, name: str) -> ir.Value | None:
-    """The output called `name` ("out" or "bits"), or None."""
+    """The output called `name` ("out", "bits" or "levels"), or None."""
     names = tuple(node.attributes["results"].as_strings())
     return node.outputs[names.index(name)] if name in names else None
 

@@ -131,7 +131,9 @@ class SelectKernels(Pass[ir.Model]):
             return self._max_pool(node)
         if _is_map_mean(node):
             x = node.inputs[0]
-            return g.kernel_node("MapMean", node.name or "", {"x": x} if x else {}, {"out": self._out(node)}, {})
+            return g.kernel_node(
+                "MapMean", node.name or "", {"x": x} if x else {}, {"out": self._out(node)}, {}
+            )
         return None
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The kernel that computes a value writes the levels that 8-bit convolutions read of it; floats only where they are read.
+"""The kernel that computes a value writes the levels that 8-bit convolutions read, and floats where they are read.
 
     kernel -> v -> Quantize(step, zero) -> 8-bit kernel       ->    kernel -> levels -> 8-bit kernel
 
@@ -75,7 +75,9 @@ class WriteLevels(Pass[ir.Model]):
         operands, facts = g.operands_of(node), g.facts_of(node)
         of_table = False
         if g.text(node, "activation") == "table" and "shortcut" not in operands:
-            of_table = _tabulate(graph, node, operands, step, zero, floats or g.result(node, "bits") is not None)
+            of_table = _tabulate(
+                graph, node, operands, step, zero, floats or g.result(node, "bits") is not None
+            )
         operands["requantization"] = g.constant(
             graph, f"{node.name}.requantization", np.array([step, zero], np.float32)
         )

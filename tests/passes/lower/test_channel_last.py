@@ -72,7 +72,10 @@ def test_one_layer() -> None:
 KEPT: dict[str, tuple[Between, list[str]]] = {
     "nothing": (lambda b, x: x, []),
     "sigmoid": (lambda b, x: b.add("Sigmoid", [x], "sigmoid"), ["Sigmoid"]),
-    "a constant per channel": (lambda b, x: b.add("Mul", [x, b.constant("c", b.normal(6, 1, 1))], "scaled"), ["Mul"]),
+    "a constant per channel": (
+        lambda b, x: b.add("Mul", [x, b.constant("c", b.normal(6, 1, 1))], "scaled"),
+        ["Mul"],
+    ),
     "factors of channels": (
         lambda b, x: b.add("Mul", [x, b.add("GlobalAveragePool", [x], "mean")], "scaled"),
         ["MapMean", "Mul"],

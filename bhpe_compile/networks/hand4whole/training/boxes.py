@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
+from bhpe_compile.distill.lesson import Looking
 from bhpe_compile.distill.samples import Pictures
-from bhpe_compile.distill.trainer import Looking
 from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.reading import MalformedError

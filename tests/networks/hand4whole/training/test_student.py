@@ -15,25 +15,27 @@ pytest.importorskip("accelerate")
 
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
-from bhpe_compile.distill import engine
+from bhpe_compile.distill import record
 from bhpe_compile.distill.curve import draw
-from bhpe_compile.distill.engine import CHECKPOINT, Place
 from bhpe_compile.distill.folder import Folder
+from bhpe_compile.distill.lesson import DistillOptions, Run, Start, Trained
 from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.record import CHECKPOINT, Place
+from bhpe_compile.distill.student import distill, go_on
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.frontends.checkpoint import load_model, load_state
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
-from bhpe_compile.networks.hand4whole.training.student import Start, distill, go_on
-from bhpe_compile.networks.hand4whole.training.train import Trained
+from bhpe_compile.networks.hand4whole.training.lesson import Hand4WholeLesson
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import RoundedInput
 from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize, get_scheme, trace
 from tests.distill.people import People
 
 PEOPLE = People()
+LESSON = Hand4WholeLesson(TINY)
 RECIPE = Recipe(images=12, batch=4, micro_batch=4, precision="fp32", learning_rate=1e-3)
 
 
@@ -44,9 +46,8 @@ def run(
     teacher = initialise(Hand4Whole(TINY), 1)
     options = BinarizeOptions(scheme=get_scheme(scheme))
     place = Place(folder / "work", workers=0)
-    trained = distill(
-        teacher, PEOPLE, body, options, RECIPE, place, folder / "student.pt", {}, label_weight=label_weight
-    )
+    asked = DistillOptions(options, label_weight)
+    trained = distill(LESSON, teacher, PEOPLE, body, Run(RECIPE, place, folder / "student.pt"), asked)
     return teacher, trained
 
 
@@ -82,12 +83,12 @@ def test_the_student_is_compiled_as_it_ended(student: tuple[Path, Hand4Whole, Tr
 def test_features_and_outputs_come_nearer(
     tmp_path: Path, body: BodyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "LOG_EVERY", 10)
+    monkeypatch.setattr(record, "LOG_EVERY", 10)
     torch.set_num_threads(1)
     teacher = initialise(Hand4Whole(TINY), 1)
     recipe = Recipe(images=80, batch=4, micro_batch=4, precision="fp32", learning_rate=1e-3)
     place = Place(tmp_path / "work", workers=0)
-    log = distill(teacher, PEOPLE, body, BinarizeOptions(), recipe, place, tmp_path / "s.pt", {}).log
+    log = distill(LESSON, teacher, PEOPLE, body, Run(recipe, place, tmp_path / "s.pt")).log
     assert log[-1]["features"] < log[0]["features"]
     assert log[-1]["loss"] < log[0]["loss"]
     draw(log, tmp_path / "curve.png", "a curve")
@@ -161,7 +162,7 @@ def test_going_on_from_a_student_in_bfloat16(
     recipe = replace(RECIPE, precision="bf16", learning_rate=1e-6)
     place = Place(tmp_path / "work", workers=0)
     output = tmp_path / "on.pt"
-    distill(student[1], PEOPLE, body, BinarizeOptions(), recipe, place, output, {}, start=start)
+    distill(LESSON, student[1], PEOPLE, body, Run(recipe, place, output), DistillOptions(start=start))
     after = load_model(output)
     assert after.ranges is not None
     assert all(
@@ -173,7 +174,9 @@ def test_going_on_from_a_student_in_bfloat16(
         assert torch.equal(after.state_dict[name] >= 0, start.state[name] >= 0), name
     other = BinarizeOptions(scheme=get_scheme("reactnet"))
     with pytest.raises(InputError, match="of another scheme"):
-        distill(student[1], PEOPLE, body, other, recipe, place, output, {}, start=start)
+        distill(
+            LESSON, student[1], PEOPLE, body, Run(recipe, place, output), DistillOptions(other, start=start)
+        )
 
 
 def test_layers_kept_from_now_on_begin_as_the_teachers(
@@ -185,7 +188,8 @@ def test_layers_kept_from_now_on_begin_as_the_teachers(
     options = BinarizeOptions(keep_float=("backbone.layer1.*",))
     recipe = replace(RECIPE, images=4, learning_rate=1e-6)
     place, output = Place(tmp_path / "work", workers=0), tmp_path / "on.pt"
-    distill(student[1], PEOPLE, body, options, recipe, place, output, {}, rounding=False, start=start)
+    asked = DistillOptions(options, rounding=False, start=start)
+    distill(LESSON, student[1], PEOPLE, body, Run(recipe, place, output), asked)
     after = load_model(output)
     assert after.binarization is not None
     assert after.binarization["keep_float"] == ["backbone.layer1.*"]
@@ -206,7 +210,7 @@ def test_going_on_keeps_the_thresholds_of_the_form(
     old = {**loaded.state_dict, name: torch.zeros_like(loaded.state_dict[name])}
     start = Start(old, "an old student", BinarizeOptions())
     network, _ = binarize(trace(student[1], "predict"), BinarizeOptions())
-    before = go_on(network, student[1], start, BinarizeOptions())
+    before = go_on(network, trace(student[1], "predict"), start, BinarizeOptions())
     assert not before.state_dict()[name].any()
     assert torch.equal(network.state_dict()[name], loaded.state_dict[name])
     assert network.state_dict()[name].any()
@@ -216,5 +220,5 @@ def test_without_rounding_there_are_no_ranges(tmp_path: Path, body: BodyModel) -
     teacher = initialise(Hand4Whole(TINY), 1)
     place = Place(tmp_path / "work", workers=0)
     output = tmp_path / "student.pt"
-    distill(teacher, PEOPLE, body, BinarizeOptions(), RECIPE, place, output, {}, rounding=False)
+    distill(LESSON, teacher, PEOPLE, body, Run(RECIPE, place, output), DistillOptions(rounding=False))
     assert load_model(output).ranges is None
