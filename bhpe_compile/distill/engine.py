@@ -172,7 +172,7 @@ def processes(recipe: Recipe) -> Iterator[Accelerator]:
         yield accelerator
     finally:
         accelerator.end_training()
-        AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def is_main() -> bool:
