@@ -49,7 +49,8 @@ def _sigmoid(x: Doubles) -> Doubles:
 
 
 def _erf(x: Doubles) -> Doubles:
-    return np.vectorize(math.erf, otypes=[np.float64])(x)
+    found: Doubles = np.vectorize(math.erf, otypes=[np.float64])(x)
+    return found
 
 
 def _gelu(x: Doubles) -> Doubles:
@@ -58,7 +59,8 @@ def _gelu(x: Doubles) -> Doubles:
 
 
 def _tanh_gelu(x: Doubles) -> Doubles:
-    return x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    found: Doubles = x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+    return found
 
 
 def _hard_swish(x: Doubles) -> Doubles:
@@ -70,7 +72,8 @@ def _softplus(x: Doubles) -> Doubles:
 
 
 def _mish(x: Doubles) -> Doubles:
-    return x * np.tanh(_softplus(x))
+    found: Doubles = x * np.tanh(_softplus(x))
+    return found
 
 
 def _elu(alpha: float) -> Formula:

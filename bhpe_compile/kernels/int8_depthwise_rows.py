@@ -15,18 +15,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array
 from bhpe_compile.kernels.tir import Expr, Share, T, dtype_of, local, ramp, store
+from bhpe_compile.kernels.window import Window
 from bhpe_compile.targets.isa import VectorIsa
 
-if TYPE_CHECKING:
-    from bhpe_compile.kernels.int8_depthwise import Int8DepthwiseConv2d
+
+class Layer(Protocol):
+    """What the loops ask of a depthwise convolution."""
+
+    @property
+    def batch(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def in_border(self) -> int: ...
+    @property
+    def stored_width(self) -> int: ...
+    @property
+    def epilogue(self) -> Epilogue: ...
+    @property
+    def rows(self) -> Window: ...
+    @property
+    def columns(self) -> Window: ...
+
 
 WIDE, QUARTER, GROUP = 64, 16, 4
 """Bytes of a register, sums of one, rows whose products an instruction adds."""
@@ -44,7 +65,7 @@ LANES = np.array([[16 * (i // 4) + 4 * v + i % 4 for i in range(QUARTER)] for v 
 """The byte of a row that each sum of four registers comes from."""
 
 
-def takes(kernel: Int8DepthwiseConv2d, isa: VectorIsa) -> bool:
+def takes(kernel: Layer, isa: VectorIsa) -> bool:
     """Whether a kernel is computed by rows on a vector unit."""
     channels, epilogue = kernel.in_channels, kernel.epilogue
     use = isa.depthwise.bytes
@@ -57,24 +78,24 @@ def takes(kernel: Int8DepthwiseConv2d, isa: VectorIsa) -> bool:
     return epilogue.levels is not None and plain
 
 
-def firsts(kernel: Int8DepthwiseConv2d) -> list[int]:
+def firsts(kernel: Layer) -> list[int]:
     """The first channel of each block."""
     if kernel.in_channels < WIDE:
         return [0]
     return [min(at, kernel.in_channels - WIDE) for at in range(0, kernel.in_channels, WIDE)]
 
 
-def blocks_of(kernel: Int8DepthwiseConv2d) -> NDArray[np.int64]:
+def blocks_of(kernel: Layer) -> NDArray[np.int64]:
     """[blocks, 64]: the channel of each sum."""
     return np.array([(first + LANES) % kernel.in_channels for first in firsts(kernel)])
 
 
-def tile_rows(kernel: Int8DepthwiseConv2d) -> int:
+def tile_rows(kernel: Layer) -> int:
     """Output rows that are summed at once."""
     return 2 if kernel.rows.stride == 1 and kernel.rows.count > 1 else 1
 
 
-def sets_of(kernel: Int8DepthwiseConv2d, rows: int) -> list[tuple[int, int]]:
+def sets_of(kernel: Layer, rows: int) -> list[tuple[int, int]]:
     """(output row, group of input rows) with any weight, for a tile of `rows`."""
     taps, stride = kernel.rows.taps, kernel.rows.stride
     groups = -(-((rows - 1) * stride + taps) // GROUP)
@@ -86,7 +107,7 @@ def sets_of(kernel: Int8DepthwiseConv2d, rows: int) -> list[tuple[int, int]]:
     ]
 
 
-def packed_weight(kernel: Int8DepthwiseConv2d, taps: Array) -> NDArray[np.int8]:
+def packed_weight(kernel: Layer, taps: Array) -> NDArray[np.int8]:
     """int8 [kernel rows, kernel columns, C] -> the layout above; those of single rows at the end of a map behind it."""
     blocks, columns = blocks_of(kernel), kernel.columns.taps
     found = []
@@ -102,7 +123,7 @@ def packed_weight(kernel: Int8DepthwiseConv2d, taps: Array) -> NDArray[np.int8]:
     return np.concatenate(found)
 
 
-def unpacked_weight(kernel: Int8DepthwiseConv2d, packed: Array) -> NDArray[np.int64]:
+def unpacked_weight(kernel: Layer, packed: Array) -> NDArray[np.int64]:
     """The inverse: int64 [taps, C]."""
     rows = tile_rows(kernel)
     sets, blocks, columns = sets_of(kernel, rows), blocks_of(kernel), kernel.columns.taps
@@ -117,25 +138,25 @@ def unpacked_weight(kernel: Int8DepthwiseConv2d, packed: Array) -> NDArray[np.in
     return taps.reshape(-1, kernel.in_channels)
 
 
-def by_channel(kernel: Int8DepthwiseConv2d, array: Array) -> Array:
+def by_channel(kernel: Layer, array: Array) -> Array:
     """[C] -> [blocks * 64] in the order of sums."""
     return np.ascontiguousarray(array.reshape(-1)[blocks_of(kernel)].reshape(-1))
 
 
-def of_channels(kernel: Int8DepthwiseConv2d, array: Array) -> Array:
+def of_channels(kernel: Layer, array: Array) -> Array:
     """The inverse."""
     found = np.zeros(kernel.in_channels, array.dtype)
     found[blocks_of(kernel).reshape(-1)] = array
     return found
 
 
-def weight_size(kernel: Int8DepthwiseConv2d) -> int:
+def weight_size(kernel: Layer) -> int:
     """Bytes of the weights."""
     sets = sum(len(sets_of(kernel, rows)) for rows in _row_tiles(kernel))
     return len(firsts(kernel)) * sets * kernel.columns.taps * WIDE * GROUP
 
 
-def _row_tiles(kernel: Int8DepthwiseConv2d) -> list[int]:
+def _row_tiles(kernel: Layer) -> list[int]:
     """Rows of whole tiles, and of the last one where that is another number."""
     rows = tile_rows(kernel)
     return [rows] if kernel.rows.count % rows == 0 else [rows, 1]
@@ -145,7 +166,7 @@ def _row_tiles(kernel: Int8DepthwiseConv2d) -> list[int]:
 class RowLoops:
     """Emits the loops of a kernel that is taken by rows."""
 
-    kernel: Int8DepthwiseConv2d
+    kernel: Layer
     isa: VectorIsa
     epilogue: EpilogueEmitter
 

@@ -21,7 +21,9 @@ from bhpe_compile.kernels import (
     HeatMap,
     Int8Conv2d,
     Int8ConvTranspose2d,
+    JoinChannels,
     Logistic,
+    MapMean,
     MaxPool2d,
     PackBits,
     Quantize,
@@ -37,6 +39,7 @@ from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 from tests.kernels import emulated
 from tests.kernels import test_int8 as int8
+from tests.kernels import test_levels as levels
 from tests.kernels.native import Array, arguments, onnx_bits
 
 BOTH = Epilogue(bits=True, bits_border=1)
@@ -70,6 +73,8 @@ EXACT: dict[str, Any] = {
     "to half": ConvertFloats((1, 3, 5, 7), "float16"),
     "from half": ConvertFloats((1, 3, 5, 7), "float32"),
     "quantize": Quantize(1, 4, 6, 13, 1, 1, 8, "float32"),
+    "join": JoinChannels(30, (3, 40, 1), (2, 3, 5)),
+    "map mean": MapMean(2, 5, 7, 13),
     "sample points": SamplePoints(2, 6, 5, 21, 7),
     "crop": Crop(2, 30, 40, 3, 16, 20),
     "fixed-point split": FixedPointSplit(2, 37),
@@ -80,6 +85,13 @@ EXACT: dict[str, Any] = {
     "heat map": HeatMap(2, 6, 5, 12, 3),
     "soft argmax": SoftArgmax(1, 7, 9, 12, 4, 3),
 }
+LEVELS: dict[str, Any] = {
+    f"levels {case} {index}": kernel
+    for case in ("divided", "clipped", "table", "table, then a sum", "residual and shortcut")
+    for index, kernel in enumerate(levels.kernels(levels.CASES[case], 72))
+}
+"""Layers that write 8-bit levels, by way of a division, whole steps or a table."""
+
 ZERO = 113
 EPILOGUES: dict[str, Any] = {
     "binary epilogue": BinaryConv2d(1, 4, 6, 64, 40, 3, 1, 1, 1, FULL),
@@ -116,6 +128,8 @@ def inputs(name: str, kernel: Any, isa: VectorIsa) -> dict[str, Array]:
     generator = np.random.default_rng(11)
     if name in ("int8 largest", "int8 least"):
         return extreme(kernel, isa, *((255, 127) if name == "int8 largest" else (0, 127)))
+    if name in LEVELS:
+        return levels.arguments(kernel, isa, ZERO, 11)
     if isinstance(kernel, Int8Conv2d | Int8ConvTranspose2d):
         arrays = int8.arguments(kernel, isa, 11, ZERO)[0]
         return int8.with_floats(kernel, isa, arrays, 11) if name in EPILOGUES else arrays
@@ -169,6 +183,8 @@ def reference(kernel: Any, arrays: dict[str, Array], isa: VectorIsa) -> dict[str
     found: dict[str, Array] = kernel.reference(**arrays)
     if isinstance(kernel, FixedPointSplit):
         return {"out": kernel.memory(isa, **arrays)}
+    if "levels" in found:
+        found["levels"] = stored(found["levels"], int(arrays["requantization"][1]), isa.int8)
     return {"out": stored(found["out"], ZERO, isa.int8)} if isinstance(kernel, Quantize) else found
 
 
@@ -181,7 +197,7 @@ def results(
     """(outputs of the emulator, reference outputs) by case name."""
     target = get_target(request.param)
     emulated.skip_without_emulator(target)
-    every = {**EXACT, **EPILOGUES, **CLOSE}
+    every = {**EXACT, **LEVELS, **EPILOGUES, **CLOSE}
     arrays = {name: inputs(name, kernel, target.isa) for name, kernel in every.items()}
     got = emulated.run_all(
         tmp_path_factory.mktemp("kernels"),
@@ -194,7 +210,7 @@ def results(
     }
 
 
-@pytest.mark.parametrize("name", [*EXACT, *EPILOGUES])
+@pytest.mark.parametrize("name", [*EXACT, *LEVELS, *EPILOGUES])
 def test_equal(results: dict[str, tuple[dict[str, Array], dict[str, Array]]], name: str) -> None:
     got, expected = results[name]
     assert got.keys() == expected.keys()
