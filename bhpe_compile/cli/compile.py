@@ -233,7 +233,7 @@ def compile_command(
         compilation = kind(options, model)
         compilation.rehearse(destination, force)
         options = compilation.options
-        described = describe_options(model, destination, resolved.summary, options)
+        described = describe_options(model, destination, resolved.summary, options, imported)
         if imported:
             plan(described, options, style, imported=True)
             return
@@ -242,7 +242,7 @@ def compile_command(
         if options.is_binary and loaded.binarization is None and distill_pictures is None:
             warn_untrained(model, options, {}, meant=bool(max_drop) or scheme_was_said())
         return
-    described = describe_options(model, destination, resolved.summary, options)
+    described = describe_options(model, destination, resolved.summary, options, imported)
     within = distilled = None
     source, teacher = model, None
     watched: tuple[Path, ...] = ()
@@ -328,7 +328,7 @@ def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
 
 
 def describe_options(
-    model: Path, output: Path, target_summary: str, options: CompileOptions
+    model: Path, output: Path, target_summary: str, options: CompileOptions, imported: bool
 ) -> list[tuple[str, str]]:
     """The options after defaults are filled in, as they are printed first."""
     pairs = [
@@ -343,22 +343,26 @@ def describe_options(
         pairs.append(("binarize", ", ".join(options.binarize)))
     if options.tiles is not None:
         pairs.append(("tiles", str(options.tiles)))
-    if options.is_binary:
+    if options.is_binary and not imported:
         pairs.append(("residual tap", options.residual_tap))
         pairs.append(("residuals", options.residual))
-    pairs.append(("dense layers", describe_dense(options)))
+    pairs.append(("dense layers", describe_dense(options, imported)))
     if options.forms:
         pairs.append(("forms", ", ".join(dict.fromkeys((FOLDER, *options.forms)))))
     return pairs
 
 
-def describe_dense(options: CompileOptions) -> str:
+def describe_dense(options: CompileOptions, imported: bool) -> str:
     """How convolutions that are not binary compute, and what 8-bit ones were calibrated on."""
     if not options.computes_int8:
         return "fp32"
     count = len(options.calibrate)
     if count:
-        return f"int8, calibrated on {count} picture{'s' if count > 1 else ''}"
+        arrays = any(path.suffix == ARRAYS for path in options.calibrate)
+        word = "file" if arrays else "picture"
+        return f"int8, calibrated on {count} {word}{'s' if count > 1 else ''}"
+    if imported:
+        return "int8, with the scales of the file"
     return "int8, ranges of training or else of the embedded photograph; --calibrate names pictures of yours"
 
 

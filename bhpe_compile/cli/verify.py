@@ -205,6 +205,9 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
     largest = ", ".join(filter(None, words))
     if not result.binary_layers + result.int8_layers:
         return [("float layers", "all"), ("largest difference", largest)]
+    if not result.values and not result.boxes:  # `--scheme float`: there is nothing that has to be equal
+        count = len(result.outputs)
+        return [("compared", f"{count} outputs of float layers"), ("largest difference", largest)]
     if result.equal:
         boxes = f", {result.boxes} boxes" if result.boxes else ""
         same, count = sum(gap == 0 for gap in result.outputs.values()), len(result.outputs)
@@ -220,7 +223,7 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
         if len(result.float_parts) > 1
         else result.float_parts[0]
     )
-    if layers and not result.differing:
+    if not result.unsettled:
         return [
             ("equal", f"all {layers} layers: every sign and level, bit for bit"),
             ("float parts", f"{parts}: no two programs compute them to the bit"),

@@ -241,7 +241,7 @@ class OnnxCompilation(Compilation):
         """What manifest and report tell of the file and the options."""
         from bhpe_compile.exchange.runtime import relative_differences
 
-        facts = describe_imported(self.network, self.options, self.rounding.source)
+        facts = describe_imported(self.network, self.options, self.rounding.source, self.rounding.ranges)
         if self.options.is_binary:
             facts["trained_binary"] = False
         outputs = self.frozen_outputs(self.inputs)

@@ -32,7 +32,7 @@ class PassInfo:
 
 
 def list_passes(options: CompileOptions | None = None, imported: bool = False) -> list[PassInfo]:
-    """The passes that run with `options`, in order; None: every one. imported: with those of an ONNX file."""
+    """The passes that run with `options`, in order; None: every one. imported: on an ONNX file, else on a checkpoint."""
     from bhpe_compile.passes.binarize import BinarizeOptions, binarize_passes
     from bhpe_compile.passes.fold import fold_passes
     from bhpe_compile.passes.imported import imported_passes
@@ -46,7 +46,7 @@ def list_passes(options: CompileOptions | None = None, imported: bool = False) -
     stages: tuple[tuple[str, Any], ...] = (
         ("binarize", binarize_passes(BinarizeOptions()) if binary else ()),
         ("export", imported_passes(int8, binary) if imported else ()),
-        ("fold", fold_passes({} if int8 else None, half, imported=imported or options is None)),
+        ("fold", fold_passes({} if int8 else None, half, imported=imported)),
         ("lower", lower_passes()),
     )
     return [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.frontends.onnx import OnnxNetwork
+    from bhpe_compile.networks.layers.rounding import Ranges
     from bhpe_compile.passes.base import PassRecord
 
 TOOL_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxscript", "onnxsim", "apache-tvm", "ziglang", "numpy")
@@ -51,13 +52,14 @@ def describe(
 
 
 def describe_imported(
-    network: OnnxNetwork, options: CompileOptions, calibration: dict[str, Any] | None
+    network: OnnxNetwork, options: CompileOptions, calibration: dict[str, Any] | None, ranges: Ranges | None
 ) -> dict[str, Any]:
-    """The same of an ONNX file."""
+    """The same of an ONNX file. ranges: those that 8-bit layers were calibrated to, to make the model again with."""
     return {
         "model": {"format": "onnx", "opset": network.opset, "names": dict(network.names)},
         "options": {**options.to_dict(), "shapes": {name: list(shape) for name, shape in options.shapes}},
         "calibration": calibration,
+        **({} if ranges is None else {"ranges": {name: list(span) for name, span in ranges.items()}}),
     }
 
 

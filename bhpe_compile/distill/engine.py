@@ -156,10 +156,12 @@ def _step(
 def processes(recipe: Recipe) -> Iterator[Accelerator]:
     """The processes of this run, and their device. ToolchainError without accelerate.
 
-    Their group is ended with the block; the threads of one that is left open can abort the process as it exits.
+    Their group is ended with the block; the threads of one that is left open can abort the process as it exits. So is
+    what accelerate remembers: it would refuse a next run of another precision in this process.
     """
     try:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
     except ImportError as error:
         from bhpe_compile.errors import ToolchainError
 
@@ -170,6 +172,7 @@ def processes(recipe: Recipe) -> Iterator[Accelerator]:
         yield accelerator
     finally:
         accelerator.end_training()
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def is_main() -> bool:

@@ -2,6 +2,7 @@
 
     op sets 7 .. 24      brought to 18 where `onnx.version_converter` can, else as they are
     weights              in the file, or beside it, in its own folder only
+    float16              computed in float32
     sizes                fixed, or said (`--shape NAME=1,3,256,192`); a batch that is not said is 1
     names                of inputs and outputs: what the C interface and files can be called; the file's own are kept
     layers               every node with stored weights is a layer; its name is the node's, or its weight's
@@ -25,6 +26,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from bhpe_compile.errors import InputError, UsageError, near
 from bhpe_compile.frontends.functions import write_out
+from bhpe_compile.frontends.halves import widen
 from bhpe_compile.passes.base import Note
 from bhpe_compile.reading import open_regular
 
@@ -113,7 +115,8 @@ def load_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> 
     except (onnx.checker.ValidationError, ValueError) as error:
         if "2GB" not in str(error) and "2GiB" not in str(error):
             raise InputError(f"{path}: damaged: {_first_line(error)}") from None
-    notes = _fix_sizes(path, proto, shapes or {})
+    halves = [Note("onnx", "", True, "float16 became float32, which holds all of it")] if widen(proto) else []
+    notes = halves + _fix_sizes(path, proto, shapes or {})
     model, converted = _at_opset(proto, opset)
     notes += converted
     model, written_out = write_out(model)

@@ -140,8 +140,8 @@ FIRST = ("joints",)
 """What people ask for first."""
 
 UNTRAINED = (
-    "The network was not trained in its binary form: its accuracy is lost. Train it with distill, or compile with "
-    "--scheme int8."
+    "The network was not trained in its binary form: its accuracy is lost. Train it (a checkpoint: with "
+    "distill), or compile with --scheme int8."
 )
 
 
@@ -155,6 +155,17 @@ def agreement(report: Report) -> Table | None:
     means = f"Means of {pictures} calibration pictures, both networks in torch. " if pictures else ""
     note = means + (UNTRAINED if report.untrained else "")
     return Table("Against full precision", ("output", "moves by", "unit"), rows, (1,), note.strip())
+
+
+SLOW = "computed slowly"
+"""How the reason of a decision begins that leaves a step to TVM's default schedule."""
+
+
+def slow(report: Report) -> Table | None:
+    """What is left to TVM's default schedules, and why."""
+    found = {(str(note["site"]), str(note["reason"])) for note in report.notes}
+    rows = tuple(sorted(pair for pair in found if pair[1].startswith(SLOW)))
+    return Table("Computed slowly", ("layer", "why"), rows) if rows else None
 
 
 def stages(report: Report) -> Table:
@@ -240,6 +251,7 @@ def advice(report: Report, longest: int | None = LONGEST_ADVICE, *, everything: 
 def tables(report: Report, *, with_layers: bool, everything: bool = False) -> list[Table]:
     """The tables in the order they are read; `everything`: all advice."""
     listed = [summary(report), agreement(report), published(report), stages(report), files(report)]
+    listed.append(slow(report))
     listed += [layers(report)] if with_layers else []
     listed += advice(report, everything=everything)
     return [table for table in listed if table is not None]

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.networks.interface import Input, Interface, Output
+from bhpe_compile.networks.interface import Interface, Output
+from bhpe_compile.runtime.camera import WEAK, camera_in_picture
 from bhpe_compile.runtime.picture import Picture, View
 from bhpe_compile.runtime.simcc import scores_of, seen, with_points
 
@@ -60,7 +61,7 @@ def describe_person(picture: Picture, outputs: Outputs, interface: Interface) ->
         "joints": _joints(view, outputs, interface),
         **_scores(outputs, interface),
         "rotations": _rotations(found, outputs),
-        "camera": _camera(view, port, found, outputs),
+        "camera": _camera(view, interface, found, outputs),
         "boxes": {
             one.part or one.name: _corners(view, outputs[one.name]) for one in found if one.kind == "boxes"
         },
@@ -80,7 +81,10 @@ def pose_document(people: list[dict[str, Any]], interface: Interface) -> dict[st
     camera = next((one for one in interface.outputs if one.kind == "camera"), None)
     if camera is not None:
         known = {"focal": "pixels of the photograph", "principal": PIXELS, "translation": camera.unit}
-        units["camera"] = known if camera.focal else {"values": camera.unit or "as the network gives them"}
+        values = {"values": camera.unit or "as the network gives them"}
+        if camera.unit.startswith(WEAK):
+            values |= {**known, "translation": "metres"}
+        units["camera"] = known if camera.focal else values
     units |= {one.name: one.unit for one in interface.outputs if one.kind == "codes"}
     return {"network": interface.network, "people": people, "units": units}
 
@@ -136,14 +140,22 @@ def _rotations(found: list[Output], outputs: Outputs) -> dict[str, list[float]] 
     return rotations or None
 
 
-def _camera(view: View, port: Input, found: list[Output], outputs: Outputs) -> dict[str, Any] | None:
+def _camera(view: View, interface: Interface, found: list[Output], outputs: Outputs) -> dict[str, Any] | None:
+    """A camera with a focal length of its own; or its values, and of weak perspective where they put the person before
+    the picture's camera, unless they put it nowhere."""
     camera = next((one for one in found if one.kind == "camera"), None)
     if camera is None:
         return None
     values = outputs[camera.name].ravel()
     if camera.focal is None:
-        return {"values": _plain(values)}
-    rows, columns = port.size
+        placed = camera_in_picture(view, interface, camera, values) if camera.unit.startswith(WEAK) else None
+        told: dict[str, Any] = {"values": _plain(values)}
+        if placed is not None:
+            told["translation"] = _plain(placed.translation)
+            told["focal"] = round(placed.focal, DECIMALS["pixels"])
+            told["principal"] = _pixels(placed.principal)
+        return told
+    rows, columns = view.port.size
     return {
         "translation": _plain(values),
         "focal": round(camera.focal * view.scale, DECIMALS["pixels"]),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import subprocess
 from pathlib import Path
 
+import torch
 from PIL import Image
 
+from bhpe_compile.compiler.made_up import made_up_checkpoint
+from bhpe_compile.frontends.checkpoint import load_model
+from bhpe_compile.networks.choice import choose
+from bhpe_compile.networks.registry import get_network
 from bhpe_compile.processes import python_command
 from tests.command import COMMAND, bhpe, environment, inside, listing
+from tests.networks.counting import on_meta
 
 FILES = ["drawn.jpg", "model-bidrn.pt", "model.pt", "person.png"]
 
@@ -86,3 +93,27 @@ def test_half_an_example_never_stands(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert listing(folder) == []
     assert inside("example", folder).code == 0
+
+
+def test_a_network_by_name(tmp_path: Path) -> None:
+    """Of a preset that nobody has published: the file is as `train` writes it; it is the same one again."""
+    outcome = inside("example", tmp_path, "--network", "hand4whole:tiny")
+    assert outcome.code == 0, outcome.stderr
+    assert "hand4whole:tiny was not trained" in outcome.stderr
+    assert listing(tmp_path) == ["drawn.jpg", "model.pt", "person.png"]
+    assert load_model(tmp_path / "model.pt").spec == "hand4whole:tiny"
+    assert inside("example", tmp_path, "--network", "hand4whole:tiny", "-q").code == 0
+    outcome = inside("example", tmp_path)
+    assert (outcome.code, "other model.pt exist" in outcome.stderr) == (2, True)
+    assert inside("example", tmp_path, "--network", "nobody").code == 2
+
+
+def test_the_published_layout(tmp_path: Path) -> None:
+    network = get_network("spin")
+    content = torch.load(io.BytesIO(made_up_checkpoint(choose("spin"))), weights_only=True)
+    state = content["model"]
+    own = on_meta(lambda: network.build("full")).state_dict()
+    assert {name: value.shape for name, value in state.items()} == {n: v.shape for n, v in own.items()}
+    variances = [value for name, value in state.items() if name.endswith("running_var")]
+    assert all(bool(((value > 0) & (value < 1e4)).all()) for value in variances)
+    assert any(bool((value != 1).any()) for value in variances)  # measured

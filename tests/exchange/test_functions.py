@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from bhpe_compile.exchange.functions import BINARY, DOMAIN, OPERATORS, PACKED, attach_bodies
+from bhpe_compile.exchange.functions import BINARY, DOMAIN, OPERATORS, PACKED, attach_bodies, function
 from bhpe_compile.passes.fold.pack_weights import pack_words
 
 Array = NDArray[Any]
@@ -217,3 +217,22 @@ def test_every_binary_layer_has_a_packed_form() -> None:
 def test_no_operator_takes_the_name_of_a_standard_one(name: str) -> None:
     """Importers that ignore domains must not mistake one for the other."""
     assert not onnx.defs.has(name)
+
+
+def test_integer_products_have_unsigned_weights() -> None:
+    """With int8 weights ONNX Runtime saturates on AVX2 without VNNI: they are uint8 about 128."""
+    nodes = [node for node in function("FixedPointLinear").graph if node.op_type == "MatMulInteger"]
+    assert nodes
+    for node in nodes:
+        weight, zero = node.inputs[1], node.inputs[3]
+        assert weight is not None
+        assert zero is not None
+        cast = weight.producer()
+        while cast is not None and cast.op_type != "Cast":
+            before = cast.inputs[0]
+            cast = before.producer() if before is not None else None
+        assert cast is not None
+        assert cast.attributes["to"].as_int() == ir.DataType.UINT8
+        point = zero.producer()
+        assert point is not None
+        assert point.attributes["value"].as_tensor().numpy() == 128

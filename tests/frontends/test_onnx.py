@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.frontends.onnx import OnnxNetwork, clean, load_onnx
 from bhpe_compile.frontends.shapes import parse_shape
 from tests.onnx_graphs import Net, landmarks, save
@@ -204,3 +205,17 @@ def test_operators_of_the_standard_are_written_out(tmp_path: Path) -> None:
     network = load(net.model({"x": (1, 4)}, ["y"]), tmp_path)
     assert "Celu" not in {node.op_type for node in network.model.graph.node}
     assert "Celu is written out as the standard says" in [note.reason for note in network.notes]
+
+
+def test_float16_becomes_float32(tmp_path: Path) -> None:
+    """Weights, inputs, outputs, constants and casts; the numbers are the same."""
+    net = Net()
+    x = net.add("Cast", "x", to=TensorProto.FLOAT16)
+    half = numpy_helper.from_array(np.array([1.5, -2], np.float16))
+    x = net.add("Mul", x, net.add("Constant", value=half))
+    net.add("Add", x, net.constant(np.array([0.1, 3], np.float16), "shift"), out="y")
+    network = load(net.model({"x": (1, 2)}, ["y"], kinds={"y": TensorProto.FLOAT16}), tmp_path)
+    assert next(note.reason for note in network.notes) == "float16 became float32, which holds all of it"
+    (y,) = run_model(network.model.SerializeToString(), {"x": np.array([[2, 4]], np.float32)}).values()
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, [[np.float32(3) + np.float32(np.float16(0.1)), -5]])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +16,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+import bhpe_compile
 from bhpe_compile.errors import InputError
+from bhpe_compile.networks.cliff.description import NETWORK as CLIFFS
 from bhpe_compile.networks.hand4whole.description import NETWORK
 from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.networks.hand4whole.training.losses import CAMERA_HEIGHT, FOCAL
+from bhpe_compile.networks.hmr.description import NETWORK as SPIN
 from bhpe_compile.networks.interface import Crop, Input, Interface, Output
+from bhpe_compile.networks.network import Network
 from bhpe_compile.runtime import Picture, describe_person, load_picture, pose_document
 from bhpe_compile.runtime.people import axis_angles
 
 INTERFACE = NETWORK.interface("tiny")
+(CLIFF,) = (one for one in CLIFFS if one.name == "cliff-hr48")
 PORT = Input("picture", (1, 3, 64, 48), "picture", Crop(1.0))
 
 
@@ -73,6 +82,74 @@ def test_the_camera_puts_a_body_where_training_puts_it() -> None:
     found = points + camera["translation"]
     found = found[:, :2] / found[:, 2:] * camera["focal"] + camera["principal"]
     np.testing.assert_allclose(found, expected, atol=0.02)  # focal and principal are rounded to 0.01
+
+
+def clifflike(given: float, focal: float | None = None) -> tuple[dict[str, Any], tuple[float, ...]]:
+    """A person whose camera has this scale and shifts of 0.1 and -0.2, as CLIFF's; the box's centre, b and f."""
+    interface = CLIFF.interface("full")
+    seen = load_picture(np.zeros((480, 640, 3), np.uint8), (100, 50, 120, 300), focal)
+    found = {one.name: np.zeros(one.shape, np.float32) for one in interface.outputs}
+    found["rotations"][:] = np.eye(3)
+    found["camera"] = np.array([[given, 0.1, -0.2]], np.float32)
+    view = seen.seen_by(interface.inputs[0])
+    x, y, w, h = seen.box
+    person = describe_person(seen, found, interface)
+    assert set(pose_document([person], interface)["units"]["camera"]) == {
+        *("values", "translation", "focal", "principal")
+    }
+    return person["camera"], (x + w / 2, y + h / 2, view.scale * 256, seen.focal_length)
+
+
+@pytest.mark.parametrize("focal", [None, 900.0])
+def test_a_weak_camera_of_a_box_in_a_picture_becomes_the_pictures(focal: float | None) -> None:
+    """CLIFF's formulas: b s metres are the picture's 2 f, and the box's centre is part of the shift."""
+    camera, (cx, cy, b, f) = clifflike(0.9, focal)
+    assert f == (800.0 if focal is None else focal)
+    assert (camera["focal"], camera["principal"]) == (f, [320.0, 240.0])
+    np.testing.assert_allclose(camera["values"], [0.9, 0.1, -0.2], atol=1e-6)
+    scale = b * 0.9
+    expected = [2 * (cx - 320) / scale + 0.1, 2 * (cy - 240) / scale - 0.2, 2 * f / scale]
+    np.testing.assert_allclose(camera["translation"], expected, atol=1e-6)
+
+
+def test_a_scale_that_no_person_has_leaves_the_values() -> None:
+    assert list(clifflike(-0.1)[0]) == ["values"]
+
+
+SEEN_IN_JS = """
+import { describePose } from PATH;
+import { readFileSync } from "node:fs";
+const { network, frame, outputs } = JSON.parse(readFileSync(0, "utf8"));
+for (const [name, values] of Object.entries(outputs)) outputs[name] = new Float32Array(values);
+console.log(JSON.stringify(describePose(network, frame, outputs, null)));
+"""
+
+
+@pytest.mark.parametrize("network", [CLIFF, SPIN], ids=["the picture's", "the crop's"])
+def test_javascript_says_the_same_of_a_weak_camera(network: Network) -> None:
+    if shutil.which("node") is None:
+        pytest.skip("no node on this machine")
+    interface, seen = network.interface("full"), picture()
+    found = {one.name: np.zeros(one.shape, np.float32) for one in interface.outputs}
+    found["rotations"][:] = np.eye(3)
+    found["camera"] = np.array([[0.9, 0.1, -0.2]], np.float32)
+    view = seen.seen_by(interface.inputs[0])
+    x, y = view.affine[:, 2].tolist()
+    frame = {"x": x, "y": y, "scale": view.scale, "width": 640, "height": 480, "box": seen.asked_box}
+    given_js = {
+        "network": interface.to_dict(),
+        "frame": frame,
+        "outputs": {name: values.ravel().tolist() for name, values in found.items()},
+    }
+    path = json.dumps((Path(bhpe_compile.__file__).parent / "artifact" / "web" / "people.js").as_uri())
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", SEEN_IN_JS.replace("PATH", path)],
+        input=json.dumps(given_js),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == pose_document([describe_person(seen, found, interface)], interface)
 
 
 def test_a_network_without_keypoints_says_none() -> None:

@@ -42,7 +42,8 @@ function unitsOfCamera(network) {
   const camera = network.outputs.find(({ kind }) => kind === "camera");
   if (!camera) return UNITS;
   const known = { focal: "pixels of the photograph", principal: PIXELS, translation: camera.unit ?? "" };
-  return { ...UNITS, camera: camera.focal ? known : { values: camera.unit || "as the network gives them" } };
+  const values = { values: camera.unit || "as the network gives them" };
+  return { ...UNITS, camera: camera.focal ? known : isWeak(camera) ? { ...values, ...known, translation: "metres" } : values };
 }
 
 /** The box cut to the picture, counting whole pixels. */
@@ -65,11 +66,23 @@ function camera({ inputs, outputs }, frame, found) {
   const described = outputs.find(({ name, kind }) => kind === "camera" && name in found);
   if (!described) return null;
   const values = plain(found[described.name]);
-  if (described.focal == null) return { values };
   const [, , rows, columns] = inputs.find(({ kind }) => kind === "picture").shape;
-  const principal = pixels([toPicture(columns / 2, frame.scale, frame.x), toPicture(rows / 2, frame.scale, frame.y)]);
-  return { translation: values, focal: rounded(described.focal * frame.scale, 2), principal };
+  const middle = [toPicture(columns / 2, frame.scale, frame.x), toPicture(rows / 2, frame.scale, frame.y)];
+  if (described.focal != null)
+    return { translation: values, focal: rounded(described.focal * frame.scale, 2), principal: pixels(middle) };
+  const [first, right, down] = found[described.name];
+  const scale = (first * rows * frame.scale) / 2; // pixels in a metre
+  if (!isWeak(described) || !(scale > 0)) return { values };
+  const told = inputs.some(({ kind }) => kind === "box"); // then it is the whole picture's camera
+  const focal = told ? Math.sqrt(frame.width * frame.width + frame.height * frame.height) : FAR * frame.scale;
+  const principal = told ? [frame.width / 2, frame.height / 2] : middle;
+  const aside = [right, down].map((shift, axis) => (middle[axis] + scale * shift - principal[axis]) / scale);
+  return { values, translation: plain([...aside, focal / scale]), focal: rounded(focal, 2), principal: pixels(principal) };
 }
+
+/** Whether a camera's values are a scale and shifts of the input, as runtime/camera.py says them. */
+const isWeak = ({ unit = "" }) => unit.startsWith("weak perspective");
+const FAR = 5000; // pixels of the input: a focal length that stands for none
 
 function corners({ x, y, scale }, values) {
   const [left, top, right, bottom] = Array.from(values, (value, index) => toPicture(value, scale, index % 2 ? y : x));

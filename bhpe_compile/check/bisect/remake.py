@@ -1,7 +1,6 @@
 """Making model.onnx again from the checkpoint or the ONNX file, with the options that the artefact's manifest records.
 
-The 8-bit ranges of an ONNX file are those in the artefact, where the examples of the calibration are not named: they
-are read off the steps and zero points of model.onnx, and give the same steps and zero points again.
+The 8-bit ranges of an ONNX file are those in the manifest, where the examples of the calibration are not named.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from bhpe_compile.compiler.pipeline import Compilation
 
 Feeds = Mapping[str, NDArray[Any]]
-
-INPUT_LEVELS = 255
 
 
 def options_of(manifest: Mapping[str, Any], calibrate: tuple[Path, ...] = ()) -> CompileOptions:
@@ -64,7 +61,7 @@ def remake(
     """The compilation of `source`, run until model.onnx, with the manifest's options and description.
 
     Of a checkpoint, 8-bit layers are calibrated on the recorded inputs where neither training nor `calibrate` says
-    another thing; of an ONNX file they have the ranges of `artefact`. UsageError for a file of the other kind.
+    another thing; of an ONNX file they have the ranges of the manifest. UsageError for a file of the other kind.
     """
     from bhpe_compile.compiler.doors import kind_of_compilation
 
@@ -81,21 +78,18 @@ def remake(
     compilation.inputs = {port["name"]: recorded[port["name"]] for port in manifest["inputs"]}
     measured = (manifest.get("calibration") or {}).get("source") == "user"
     if imported and measured and not calibrate:
-        compilation.rounding = Rounding(ranges_of(artefact), False, {"source": "the artefact"})
+        compilation.rounding = Rounding(ranges_of(manifest), False, {"source": "the artefact"})
     return compilation.until("fold")
 
 
-def ranges_of(artefact: Path) -> dict[str, tuple[float, float]]:
-    """The ranges of the 8-bit layers of an artefact, by layer: they give its steps and zero points, to the bit."""
-    from bhpe_compile.artifact.load import load_onnx
-    from bhpe_compile.check.verify.layers import layers_of
-
-    layers = layers_of(load_onnx(artefact / "model.onnx")).values()
-    return {
-        one.name: (-one.zero * one.step, (INPUT_LEVELS - one.zero) * one.step)
-        for one in layers
-        if one.kind == "int8"
-    }
+def ranges_of(manifest: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """The ranges that an ONNX file's 8-bit layers were calibrated to. InputError where they are damaged."""
+    try:
+        return {name: (float(low), float(high)) for name, (low, high) in manifest["ranges"].items()}
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise InputError(
+            "the manifest does not tell the ranges of its 8-bit layers: compile the model again"
+        ) from None
 
 
 class Again:

@@ -20,7 +20,7 @@ from bhpe_compile.passes.binarize.rewrite import When, make_binary
 from bhpe_compile.passes.binarize.roles import LAYERS, role_of
 from bhpe_compile.passes.binarize.sites import Site
 
-TOKENS = "tokens of an attention, whose scores signs would lose: "
+TOKENS = "it computes tokens of an attention, and signs would lose the scores that are compared; "
 
 _SCORES = {torch.softmax, functional.softmax, torch.matmul, torch.bmm, operator.matmul}
 _SCORE_METHODS = {"softmax", "matmul", "bmm"}

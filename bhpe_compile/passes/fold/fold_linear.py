@@ -54,7 +54,8 @@ class FoldLinear(Pass[ir.Model]):
         reason = _refusal(first, readers, behind)
         if reason is not None:
             return [self.refused(first.name or "", reason)]
-        notes = []
+        names = ", ".join(str(node.name) for node in behind)
+        notes = [self.applied(first.name or "", f"it becomes part of {names}: all are linear")]
         for node in behind:
             pair = tuple(first.inputs[1:]), tuple(node.inputs[1:])
             if pair not in merged:

@@ -17,6 +17,7 @@ compute an output stay what they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
@@ -150,16 +151,12 @@ def _make_binary(graph: ir.Graph, node: ir.Node) -> str:
     return f"{kind}, of a 2x2 average pool" if stride == 2 else kind
 
 
-def _behind(graph: ir.Graph, last: ir.Node, name: str, residual: object) -> None:
+def _behind(graph: ir.Graph, last: ir.Node, name: str, residual: Callable[[ir.Node], ir.Value]) -> None:
     """Add the residual behind `last`, and put RPReLU in the place of a ReLU there."""
-    assert callable(residual)
     value = last.outputs[0]
-    follower = only_use(value)
-    position = next(iter(value.uses())).node if value.uses() else None
     readers = [(use.node, use.idx) for use in value.uses()]
-    shape = shape_of(value)
-    before = follower or position
-    assert before is not None  # a layer that computes an output stays
+    follower, shape = only_use(value), shape_of(value)
+    before = next(node for node in graph if any(node is reader for reader, _ in readers))
     tap = residual(before)
     total = _emit(graph, before, "Add", [value, tap], f"{name}.sum", shape)
     if follower is not None and is_standard(follower, "Relu"):

@@ -17,7 +17,7 @@ around it, and a note says why. Without `int8` all of it stays so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -49,7 +49,7 @@ PASSING = frozenset(
 FIRST_ONLY = PASSING - {"Concat"}
 """Of these only the first input holds values."""
 
-SIGNED = {np.dtype(np.int8): 128, np.dtype(np.uint8): 0}
+SIGNED: dict[Any, int] = {np.dtype(np.int8): 128, np.dtype(np.uint8): 0}
 """What is added to levels so that they begin at 0."""
 
 LINEAR = ("Gemm", "MatMul")
@@ -71,7 +71,7 @@ class Pair:
 
     first: ir.Node
     step: NDArray[np.float32]
-    zero: NDArray[np.generic]
+    zero: NDArray[Any]
     axis: int
     levels: Levels | None
 
@@ -124,7 +124,7 @@ class OwnScales(Pass[ir.Model]):
             if node.op_type == "QuantizeLinear":
                 bounds = np.iinfo(zero.dtype)
                 levels = np.rint(array / step.reshape(along)) + zero.reshape(along).astype(np.float32)
-                found: NDArray[np.generic] = np.clip(levels, bounds.min, bounds.max).astype(zero.dtype)
+                found: NDArray[Any] = np.clip(levels, bounds.min, bounds.max).astype(zero.dtype)
             else:
                 whole = array.astype(np.int64) - zero.reshape(along).astype(np.int64)
                 found = whole.astype(np.float32) * step.reshape(along)
@@ -289,7 +289,7 @@ def _pair(node: ir.Node) -> Pair | None:
     return Pair(first, step, zero, axis, known)
 
 
-def _parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.generic], int] | None:
+def _parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[Any], int] | None:
     """Step, zero point (0 of the type of the levels, where none is said) and axis; None where they are no constants."""
     step = array_of(node.inputs[1])
     if step is None or step.dtype != np.float32:
@@ -316,7 +316,7 @@ def _along(step: NDArray[np.float32], rank: int, axis: int) -> tuple[int, ...]:
     return () if step.size == 1 else tuple(-1 if index == axis % rank else 1 for index in range(rank))
 
 
-def _no_weights(levels: NDArray[np.generic], zero: NDArray[np.generic]) -> str:
+def _no_weights(levels: NDArray[Any], zero: NDArray[Any]) -> str:
     """Why these are no levels of weights of ours, "" where they are."""
     if levels.dtype not in SIGNED:
         return f"its weights are levels of {levels.dtype}"

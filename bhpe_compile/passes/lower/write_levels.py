@@ -52,7 +52,7 @@ class WriteLevels(Pass[ir.Model]):
     name: ClassVar[str] = "write-levels"
     summary: ClassVar[str] = "let kernels write the levels that 8-bit layers read"
     requires: ClassVar[tuple[str, ...]] = ("quantized activations",)
-    ensures: ClassVar[tuple[str, ...]] = ("written levels",)
+    ensures: ClassVar[tuple[str, ...]] = ()
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []

@@ -58,7 +58,10 @@ def test_before_and_after() -> None:
         [array(value).astype(np.float64) for value in node_named(model, name).inputs[1:]]
         for name in ("first", "second")
     )
-    assert notes(model) == [("second", True, "first is part of it: both are linear")]
+    assert notes(model) == [
+        ("first", True, "it becomes part of second: all are linear"),
+        ("second", True, "first is part of it: both are linear"),
+    ]
     assert op_types(model) == ["Gemm"]
     node = node_named(model, "second")
     assert layer_of(node) == "second"
@@ -72,8 +75,8 @@ def test_a_regressor_becomes_its_last_layers_and_calls_share_their_weights() -> 
     x = Builder(3).normal(1, 6)
     before = run(model, x)[0]
     assert [site for site, applied, _ in notes(model) if applied] == [
-        *("fc2", "pose", "shape"),
-        *("fc2#1", "pose#1", "shape#1"),
+        *("fc1", "fc2", "fc2", "pose", "shape"),
+        *("fc1#1", "fc2#1", "fc2#1", "pose#1", "shape#1"),
     ]
     assert op_types(model) == ["Gemm", "Gemm", "Concat"] * 2
     for name in ("pose", "shape"):

@@ -16,7 +16,7 @@ ORDER = {
     "channel-last": (("fused epilogues", "standard operations"), ("channel last",)),
     "pack-activations": (("channel last",), ("packed activations",)),
     "quantize-activations": (("channel last",), ("quantized activations",)),
-    "write-levels": (("quantized activations",), ("written levels",)),
+    "write-levels": (("quantized activations",), ()),
     "narrow-storage": (("packed activations", "quantized activations"), ("narrow storage",)),
     "select-transposes": (("channel last",), ()),
     "select-conversions": (("narrow storage",), ()),

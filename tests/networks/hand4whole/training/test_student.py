@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,17 +141,6 @@ def test_a_student_brings_what_compiling_rounds(
     assert plain.source == {"source": "embedded example", "pictures": 2}
 
 
-@pytest.fixture
-def another_precision() -> Iterator[None]:
-    """accelerate keeps the first precision of a process: forgotten before, and for the tests behind."""
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)  # type: ignore[no-untyped-call]
-
-
-@pytest.mark.usefixtures("another_precision")
 def test_going_on_from_a_student_in_bfloat16(
     student: tuple[Path, Hand4Whole, Trained], tmp_path: Path, body: BodyModel
 ) -> None:
