@@ -32,7 +32,7 @@ class PassInfo:
 
 
 def list_passes(options: CompileOptions | None = None, imported: bool = False) -> list[PassInfo]:
-    """The passes that run with `options`, in order; None: every one. imported: on an ONNX file, else on a checkpoint."""
+    """The passes that run with `options`, in order; None: every one. imported: of an ONNX file, not a checkpoint."""
     from bhpe_compile.passes.binarize import BinarizeOptions, binarize_passes
     from bhpe_compile.passes.fold import fold_passes
     from bhpe_compile.passes.imported import imported_passes
