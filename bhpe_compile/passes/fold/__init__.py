@@ -25,6 +25,7 @@ from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
 from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
 from bhpe_compile.passes.fold.round_constants import RoundConstants
 from bhpe_compile.passes.fold.whole_steps import WholeSteps
+from bhpe_compile.passes.fold.write_out_functions import WriteOutFunctions
 from bhpe_compile.passes.fold.write_out_means import WriteOutMeans
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def fold_passes(
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
-        rounding += [QuantizeLinear(steps), MeanOfCells(), QuantizeDense(ranges, steps)]
+        rounding += [QuantizeLinear(steps), MeanOfCells(imported), QuantizeDense(ranges, steps)]
         if imported and steps is None:  # a file's own scales leave no choice
             rounding += [LevelTables(ranges), WholeSteps(), HalfShortcuts()]
+        if imported:
+            rounding.append(WriteOutFunctions())
     if half:
         rounding.append(HalfResiduals(wide))
     constants = (FoldLoneSoftmax(), FoldConstantFeatures())

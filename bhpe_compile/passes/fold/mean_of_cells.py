@@ -4,7 +4,8 @@
 
 Its readers, through changes of shape and Concat, are linear layers that round what they read to 1/4096 themselves
 (`quantize-linear`), so nothing is lost; and every runtime and every kernel gets the same bits, which a float sum of
-many terms does not give. Other readers keep the mean they have.
+many terms does not give. Other readers keep the mean they have, but in an imported network: nobody trained it to its
+last digits, and 8-bit levels are read soon behind.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class MeanOfCells(Pass[ir.Model]):
     summary: ClassVar[str] = "means of maps that linear layers read are sums of whole numbers"
     requires: ClassVar[tuple[str, ...]] = ("fixed-point linear layers",)
 
+    def __init__(self, imported: bool = False) -> None:
+        """imported: whatever reads the means."""
+        self.imported = imported
+
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes: list[Note] = []
         for node in self.visit(list(graph.graph)):
@@ -41,7 +46,7 @@ class MeanOfCells(Pass[ir.Model]):
 
     def _write(self, graph: ir.Graph, node: ir.Node) -> Note:
         name, y = node.name or "", node.outputs[0]
-        if not _feeds_linear_layers(y):
+        if not (self.imported or _feeds_linear_layers(y)):
             return self.refused(name, "not every reader is a fixed-point linear layer")
         x = shape_of(node.inputs[0])
         mean = new_value(f"{y.name}_cells", x[:2])

@@ -102,3 +102,13 @@ def test_equivalence_and_second_run(
     np.testing.assert_allclose(run(model, x)[0], want, rtol=0, atol=4 * channels / 4096)
     after = text(model)
     assert (MeanOfCells()(model).modified, text(model)) == (False, after)
+
+
+def test_of_an_imported_network_every_mean_is_written() -> None:
+    model = pooled(beside="Sigmoid")
+    x = np.random.default_rng(1).standard_normal((1, 5, 3, 2)).astype(np.float32)
+    want = run(model, x)
+    assert MeanOfCells(imported=True)(model).modified
+    assert op_types(model)[0] == "CellMean"
+    np.testing.assert_allclose(run(model, x)[1], want[1], rtol=0, atol=1 / 4096)
+    assert not MeanOfCells(imported=True)(model).modified

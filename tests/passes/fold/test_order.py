@@ -24,6 +24,7 @@ ORDER = {
     "level-tables": (("folded norms",), ()),
     "whole-steps": ((), ()),
     "half-shortcuts": ((), ()),
+    "write-out-functions": (("folded norms",), ()),
     "half-residuals": (("packed weights",), ()),
     "clean-up": ((), ()),
 }
@@ -34,7 +35,7 @@ def test_names_needs_and_promises() -> None:
     every = fold_passes({}, half=True, imported=True)
     assert {one.name: (one.requires, one.ensures) for one in every} == ORDER
     assert [one.name for one in every] == list(ORDER)
-    untrained = {"level-tables", "whole-steps", "half-shortcuts"}
+    untrained = {"level-tables", "whole-steps", "half-shortcuts", "write-out-functions"}
     trained = [one.name for one in fold_passes({}, half=True)]
     assert trained == [name for name in ORDER if name not in untrained]
     rounding = untrained | {"quantize-linear", "mean-of-cells", "quantize-dense", "half-residuals"}
