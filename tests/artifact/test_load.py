@@ -15,6 +15,7 @@ from PIL import Image
 
 from bhpe_compile.artifact import check_artifact, load_manifest, load_reference
 from bhpe_compile.artifact.load import load_onnx, read_file
+from bhpe_compile.artifact.manifest import ABI_VERSION
 from bhpe_compile.artifact.save import check_output
 from bhpe_compile.cli.main import main
 from bhpe_compile.errors import InputError, UsageError
@@ -166,8 +167,8 @@ def test_reference_without_an_output(copy: Path) -> None:
         ),
         (
             "abi_version",
-            4,
-            "C interface 4 is not 5; compile the model again with this version of bhpe-compile",
+            ABI_VERSION - 1,
+            f"C interface {ABI_VERSION - 1} is not {ABI_VERSION}; compile the model again with this version of bhpe-compile",
         ),
     ],
 )
