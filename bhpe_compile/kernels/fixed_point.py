@@ -35,6 +35,7 @@ from bhpe_compile.kernels.tir import (
     f32,
     fill,
     function,
+    int_of_whole,
     nearest_of_all,
     ramp,
     splat,
@@ -83,7 +84,7 @@ class FixedPointSplit(Kernel):
             def one(n: Expr, at: Expr, lanes: int) -> None:
                 whole = nearest_of_all(x[ramp(n * self.features + at, lanes)] * f32(FIXED, lanes), lanes, isa)
                 whole = T.min(T.max(whole, f32(-FIXED_OFFSET, lanes)), f32(HIGHEST, lanes))
-                word = cast("int32", lanes, whole) + splat(T.int32(FIXED_OFFSET), lanes)
+                word = int_of_whole(whole, lanes, isa) + splat(T.int32(FIXED_OFFSET), lanes)
                 for plane in range(PLANES):
                     moved = T.shift_right(word, splat(T.int32(8 * plane), lanes))
                     digit = T.bitwise_and(moved, splat(T.int32(255), lanes)) - splat(T.int32(shift), lanes)

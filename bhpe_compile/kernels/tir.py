@@ -195,6 +195,19 @@ def nearest_int(value: Expr, lanes: int) -> Expr:
     return bits - splat(T.int32(TO_WHOLE_BITS), lanes)
 
 
+def int_of_whole(value: Expr, lanes: int, isa: VectorIsa) -> Expr:
+    """A whole number of float32 up to 2^24 as int32.
+
+    Where units do not round, it is put together of two parts that are read off bits: QEMU before 8.1 fails at vectors'
+    truncating conversions on RISC-V (its issue 1441), wherever one happens to begin a page.
+    """
+    if isa.rounds:
+        return cast("int32", lanes, value)
+    scaled = value * f32(2.0**-12, lanes)
+    low = value - nearest(scaled, lanes, isa) * f32(2.0**12, lanes)
+    return T.shift_left(nearest_int(scaled, lanes), splat(T.int32(12), lanes)) + nearest_int(low, lanes)
+
+
 def uncontracted(value: Expr, lanes: int) -> Expr:
     """A float32 product that is rounded by itself.
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from bhpe_compile.artifact.load import read_file
 from bhpe_compile.artifact.manifest import Manifest
-from bhpe_compile.errors import InputError
+from bhpe_compile.errors import BhpeError, InputError
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.machine import DRIVER, REQUEST, RESPONSE, WEIGHTS, Machine
 from bhpe_compile.runtime.protocol import (
     describe_request,
     execute_request,
+    is_whole,
     parse_description,
     parse_execution,
 )
@@ -52,6 +53,8 @@ class DrivenSession(Session):
         response = self._machine.get(RESPONSE)
         if not response:
             raise InputError(f"the driver did not answer: {ran.problem or 'no message'}")
+        if ran.problem and not is_whole(response):
+            raise BhpeError(f"the driver stopped in the middle of its response: {ran.problem}")
         return response
 
     def _execute(

@@ -98,9 +98,9 @@ def command_runner(command: Sequence[str]) -> Runner:
 
 def problem_of(status: int, stderr: str) -> str:
     """What a program complains of, "" where it ended well and wrote nothing."""
-    if status < 0:
-        return f"it was ended by signal {-status}"
     lines = stderr.strip().splitlines()
+    if status < 0:
+        return ": ".join((f"it was ended by signal {-status}", *lines[-1:]))
     if lines:
         return lines[-1]
     return f"it ended with status {status} and no message" if status else ""

@@ -53,6 +53,17 @@ def execute_request(
     return b"".join([*parts, _record(END)])
 
 
+def is_whole(response: bytes) -> bool:
+    """Whether the driver came to the end of its response, or to an error it tells of."""
+    place = len(RESPONSE_MAGIC)
+    while place + HEAD.size <= len(response):
+        kind, _, _, _, size = HEAD.unpack_from(response, place)
+        if kind in (END, ERROR):
+            return True
+        place += HEAD.size + size + -size % 8
+    return False
+
+
 def _records(response: bytes) -> Iterator[tuple[int, int, int, int, bytes]]:
     """(kind, step, argument, count, payload) of every record before END; errors of the driver are raised."""
     place = len(RESPONSE_MAGIC)

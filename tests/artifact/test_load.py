@@ -168,7 +168,8 @@ def test_reference_without_an_output(copy: Path) -> None:
         (
             "abi_version",
             ABI_VERSION - 1,
-            f"C interface {ABI_VERSION - 1} is not {ABI_VERSION}; compile the model again with this version of bhpe-compile",
+            f"C interface {ABI_VERSION - 1} is not {ABI_VERSION}; "
+            "compile the model again with this version of bhpe-compile",
         ),
     ],
 )
