@@ -91,10 +91,11 @@ def geometric_mean(values: Iterable[float]) -> float:
 
 
 def relative_error(got: NDArray[Any], want: NDArray[Any]) -> float:
-    """Length of the difference over length of `want`; infinite where shapes differ."""
+    """Length of the difference over length of `want` (over 1 where that is 0); infinite where shapes differ."""
     if got.shape != want.shape:
         return math.inf
-    return float(np.linalg.norm(got.astype(np.float64) - want) / np.linalg.norm(want.astype(np.float64)))
+    length = float(np.linalg.norm(want.astype(np.float64))) or 1.0
+    return float(np.linalg.norm(got.astype(np.float64) - want)) / length
 
 
 def require_close(who: str, got: NDArray[Any], want: NDArray[Any], tolerance: float) -> float:
