@@ -1,6 +1,6 @@
 # make demo    install, then the main job on an embedded example: compile, run, verify; writes demo/overlay.png
 # make test    install, then every test but those of make test-full
-# make test-full the full-size network, every bit of it on x86 and AArch64 (three to six minutes, 4 GB)
+# make test-full the full-size network, every bit of it on x86 and AArch64, and the largest checkpoint (three to six minutes, 4 GB)
 # make lint    formatting and types
 # make bench   speed, size and memory against ONNX Runtime and OpenVINO on this machine, in an environment of its own
 # make docs    the Python interface as HTML, in build/docs; a warning is an error
@@ -70,7 +70,7 @@ test: install system
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-full: install system
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -m full tests/e2e/test_full.py $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -m full $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

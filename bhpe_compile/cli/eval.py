@@ -215,6 +215,10 @@ def _jitters(subjects: Sequence[Any], examples: Any, data: str, seed: int, conso
     from bhpe_compile.evaluate.jitter import jitter
 
     films = open_films(examples, data, seed, lambda step, done: console("films", step, done))
+    if films is None:
+        LOG.warning(
+            f"{data}: has no films, so movement from frame to frame is not measured; draw some with `data synth --film`"
+        )
     total = examples.count + (0 if films is None else films.count)
     looking = [subject for subject in subjects if subject.executed]
     return jitter(

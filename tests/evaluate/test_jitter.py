@@ -25,7 +25,7 @@ FLOAT32 = 1e-3
 
 @dataclass
 class Reader:
-    """Turns the pelvis by `turn` times the picture's mean value, and shifts every box by the mean of its first row."""
+    """Turns the first joint by `turn` times the picture's mean value; its boxes never move."""
 
     turn: float = 0.0
     name: str = "reader"
