@@ -41,7 +41,7 @@ from bhpe_compile.compiler.options import (
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
-    from bhpe_compile.compiler.pipeline import CompileResult
+    from bhpe_compile.compiler.result import CompileResult
     from bhpe_compile.frontends.imported import Imported
 
 FORMER_FORMATS = (STATIC, WHEEL)
@@ -185,8 +185,8 @@ def compile_command(
     from bhpe_compile.artifact.web import check_web_family
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
+    from bhpe_compile.compiler.compile import compile_model
     from bhpe_compile.compiler.doors import door_of, kind_of_compilation
-    from bhpe_compile.compiler.pipeline import compile_model
     from bhpe_compile.frontends.kinds import ONNX
     from bhpe_compile.targets import get_target
 

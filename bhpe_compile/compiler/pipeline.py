@@ -12,15 +12,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import picture_inputs
 from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
-from bhpe_compile.compiler.progress import Inspector, Observer, Progress
+from bhpe_compile.compiler.progress import Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
+from bhpe_compile.compiler.result import CompileResult
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
 from bhpe_compile.compiler.tools import Tools, one_thread
 from bhpe_compile.errors import InputError, UsageError
@@ -497,75 +498,3 @@ class Compilation:
         self.records.append((self.progress.current, record))
         self.notes += record.notes
         self.progress.passed(record, graph)
-
-
-@dataclass
-class CompileResult:
-    """What one compilation did; `report` is the artefact's report.json."""
-
-    output: Path
-    report: dict[str, Any]
-    notes: tuple[Note, ...]
-    seconds: dict[str, float]
-    agreement: Mapping[str, Movement] = field(default_factory=dict)
-
-    @property
-    def untrained(self) -> bool:
-        """Whether layers were made binary that were not trained so: the network has lost its accuracy."""
-        return self.report.get("trained_binary") is False and self.report["weights"]["binary"] > 0
-
-
-def compile_model(
-    source: Path,
-    output: Path,
-    options: CompileOptions,
-    *,
-    force: bool = False,
-    observer: Observer | None = None,
-    inspector: Inspector | None = None,
-    teacher: Path | None = None,
-    watched: tuple[Path, ...] = (),
-    kind: type[Compilation] = Compilation,
-) -> CompileResult:
-    """Compile a checkpoint into an artefact folder and return the report.
-
-    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
-    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
-    compiles such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
-    InputError (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
-    """
-    compilation = kind(options, source, progress=Progress(observer, inspector))
-    compilation.watched = watched
-    if teacher is not None:
-        from bhpe_compile.frontends.checkpoint import load_model
-
-        compilation.check(output, force)
-        compilation.teacher = load_model(teacher, options.network)
-    return finish(compilation, output, force)
-
-
-def compile_graph(
-    graph: fx.GraphModule,
-    inputs: Inputs,
-    output: Path,
-    options: CompileOptions,
-    *,
-    force: bool = False,
-    observer: Observer | None = None,
-) -> CompileResult:
-    """Compile a frozen graph of any network, for inputs like `inputs`, and return the report.
-
-    `graph` takes the tensors of `inputs`, in their order, and returns a dict of tensors; see
-    `passes.binarize.binarize` and `freeze`. What it computes from them is recorded for `verify`, and 8-bit layers are
-    calibrated on it. Of the options, `dense`, `residual` and those of the target count. Raises as `compile_model` does.
-    """
-    compilation = Compilation.of_graph(graph, inputs, options, progress=Progress(observer))
-    return finish(compilation, output, force)
-
-
-def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
-    """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
-    compilation.check(output, force)
-    with Tools.start(torch=compilation.uses_torch) as tools:
-        compilation.tools = tools
-        return compilation.write(output, force)
