@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bhpe_compile.cli.accuracy import max_drop_option
-from bhpe_compile.cli.agreement import scheme_was_said, warn_imported, warn_untrained
+from bhpe_compile.cli.agreement import scheme_was_said, warn_imported, warn_moved, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
@@ -278,6 +278,8 @@ def compile_command(
         warn_imported(model, result.report["against_file"])
     elif result.untrained:
         warn_untrained(model, options, result.agreement, meant=bool(max_drop) or scheme_was_said())
+    elif result.moved_much:
+        warn_moved(model, options, result.moved_much)
     for note in result.notes:
         if not note.applied and (verbose or not note.site):
             LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))

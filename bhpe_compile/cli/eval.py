@@ -16,6 +16,7 @@ from bhpe_compile.cli.accuracy import (
     open_data,
     tell_batches,
 )
+from bhpe_compile.cli.against import against_options, evaluate_against
 from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
@@ -74,6 +75,7 @@ DEFAULT_DROP = "2%"
     type=click.FloatRange(0, min_open=True),
     help="The same, and fail where the mesh (of the last stage) moves by more under one level of noise.",
 )
+@against_options
 @click.option(
     "--mean-pose/--no-mean-pose",
     default=True,
@@ -103,6 +105,9 @@ def eval_command(
     max_drop: tuple[str, ...],
     shaken: bool,
     max_jitter: float | None,
+    against: Path | None,
+    images: tuple[Path, ...],
+    max_moved: tuple[str, ...],
     mean_pose: bool,
     style: str,
     quiet: bool,
@@ -117,12 +122,20 @@ def eval_command(
     bhpe-compile eval dist/model-x86 --save-baseline accuracy.json   remember
     bhpe-compile eval dist/model-x86 --baseline accuracy.json --max-drop 2%
     bhpe-compile eval model.pt dist/model-x86 --jitter               does it hold still?
+    bhpe-compile eval dist/hand-x86 --against hand.onnx --images pictures/ --max-moved joints=2px
 
     Measured on the open set (people drawn from a seed, kept in the cache folder) or on a folder of people with ground
     truth. With a baseline, exit code 5 says that a metric got worse than allowed; --max-drop without a baseline
     compares the last stage of a checkpoint with the first. Millimetres of the open set and its body never belong
     beside published figures of other sets.
+
+    With --against there is a figure for any network: how far its outputs are from the original's on pictures of yours.
     """
+    if against is not None:
+        evaluate_against(models, against, images, max_moved, style, quiet=quiet, verbose=verbose)
+        return
+    if images or max_moved:
+        raise UsageError(f"{'--images' if images else '--max-moved'} is for --against FILE: add it")
     for path in models:
         existing_subject(path)
     from bhpe_compile.evaluate.data import EMULATED_COUNT

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -180,8 +181,19 @@ class OnnxCompilation(Compilation):
 
     @cached_property
     def agreement(self) -> Mapping[str, Movement]:  # type: ignore[override]
-        """Nothing is compared with full precision here: `verify` and `rounding` tell what 8 bits cost."""
-        return {}
+        """How far model.onnx is from the file, both in ONNX Runtime, on the first examples of the calibration, or on
+        `inputs`. Empty where everything stays float."""
+        from bhpe_compile.compiler.agreement import AT_MOST, measure_movement
+        from bhpe_compile.exchange.runtime import Runner
+
+        if not self.options.computes_int8 and not self.options.is_binary:
+            return {}
+        file, ours = Runner(self.model.SerializeToString()), Runner(self.onnx_bytes)
+        examples = self.examples() if self.options.calibrate else iter([self.inputs])
+        with self.progress.stage("fold"):
+            return measure_movement(
+                file.run, ours.run, self.interface, islice(examples, AT_MOST), self.progress.step
+            )
 
     @cached_property
     def exported(self) -> ir.Model:
@@ -241,7 +253,9 @@ class OnnxCompilation(Compilation):
         """What manifest and report tell of the file and the options."""
         from bhpe_compile.exchange.runtime import relative_differences
 
-        facts = describe_imported(self.network, self.options, self.rounding.source, self.rounding.ranges)
+        facts = describe_imported(
+            self.network, self.options, self.rounding.source, self.rounding.ranges, self.agreement
+        )
         if self.options.is_binary:
             facts["trained_binary"] = False
         outputs = self.frozen_outputs(self.inputs)

@@ -448,6 +448,7 @@ class Compilation:
     def write(self, output: Path, force: bool = False) -> CompileResult:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
+        from bhpe_compile.compiler.agreement import moved_much
         from bhpe_compile.report.compiled import compile_report
 
         agreement, lowered, options = self.agreement, self.lowered, self.options
@@ -468,7 +469,8 @@ class Compilation:
                 embed=options.embed_weights,
                 web=WEB in options.forms,
             )
-        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
+        much = {} if options.is_binary else moved_much(agreement, self.interface)
+        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement, much)
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of model and options."""

@@ -22,6 +22,8 @@ class CompileResult:
     notes: tuple[Note, ...]
     seconds: dict[str, float]
     agreement: Mapping[str, Movement] = field(default_factory=dict)
+    moved_much: Mapping[str, Movement] = field(default_factory=dict)
+    """What of `agreement` is so far that the network is of little use, though nothing is binary."""
 
     @property
     def untrained(self) -> bool:

@@ -152,7 +152,7 @@ def agreement(report: Report) -> Table | None:
     told = sorted(report.agreement.items(), key=lambda pair: (pair[0] not in FIRST, pair[0]))
     rows = tuple((kind, f"{one['value']:.3g}", one["unit"]) for kind, one in told)
     pictures = max((one["pictures"] for one in report.agreement.values()), default=0)
-    means = f"Means of {pictures} calibration pictures, both networks in torch. " if pictures else ""
+    means = f"Means of {pictures} calibration pictures. " if pictures else ""
     note = means + (UNTRAINED if report.untrained else "")
     return Table("Against full precision", ("output", "moves by", "unit"), rows, (1,), note.strip())
 
