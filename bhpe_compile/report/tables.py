@@ -243,7 +243,8 @@ def advice(report: Report, longest: int | None = LONGEST_ADVICE, *, everything: 
         listed.append(Table(f"Advice: {kind}", ("layer", "what"), tuple(rows[:longest]), (), note))
     hidden = len(report.advice) - len(shown)
     if hidden:
-        note = f"{hidden} lines for those who design the network (lanes, memory): --advice all"
+        lines = "line" if hidden == 1 else "lines"
+        note = f"{hidden} {lines} for those who design the network (lanes, memory): --advice all"
         listed.append(Table("Advice: for designers", ("layer", "what"), (), (), note))
     return listed
 

@@ -139,6 +139,24 @@ def test_comparisons_that_say_nothing(words: tuple[str, ...], code: int, says: s
     assert_one_error(inside("eval", *words, "-q", cwd=folder), code, says)
 
 
+def test_a_file_beside_its_artefacts(folder: Path) -> None:
+    outcome = inside("compare", "net.onnx", "float", "int8", "--format", "json", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    file, floats, eight = json.loads(outcome.stdout)["subjects"]
+    count = sum(np.prod(one.dims) for one in landmarks().graph.initializer if one.name.endswith(".weight"))
+    assert (file["source"], file["bytes"]) == ("ONNX file", (folder / "net.onnx").stat().st_size)
+    assert (
+        file["weights"]["float32"]
+        == sum(floats["weights"].values())
+        == sum(eight["weights"].values())
+        == count
+    )
+    assert file["layer_bytes"] == 4 * count
+    assert file["macs"]["float32"] == sum(eight["macs"].values())
+    assert inside("compare", "net.onnx", "int8", "--max-size", "1k", "-q", cwd=folder).code == 5
+    assert_one_error(inside("compare", "net.toml", "int8", "-q", cwd=folder), 3, "net.toml")
+
+
 def test_a_checkpoint_is_compared_like_a_file(folder: Path, compiled: Compiled, example: Path) -> None:
     words = ("--images", "pictures", "-q")
     outcome = inside("eval", compiled.folder, "--against", example / "model.pt", *words, cwd=folder)
