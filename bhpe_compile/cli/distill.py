@@ -83,6 +83,23 @@ if TYPE_CHECKING:
     help="Go on from this binary network, or from the folder of its training, which still has the weights behind the "
     "signs. It says --scheme and --residual-tap; --keep-float adds layers, which begin with MODEL's weights.",
 )
+@click.option(
+    "--consistency",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="W",
+    help="Weight of how far the answers to two views of a picture are apart, which differ by noise that nobody sees. A "
+    "picture then counts as two samples.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="W",
+    help="Weight of how near values are to the thresholds of their signs, where noise turns them over.",
+)
 @own_boxes_option
 @recipe_options(samples=120_000, learning_rate=2.5e-3)
 @format_option
@@ -99,6 +116,8 @@ def distill_command(
     own_boxes: float,
     rounding: bool,
     start: Path | None,
+    consistency: float,
+    margin: float,
     style: str,
     quiet: bool,
     **values: Any,
@@ -142,7 +161,7 @@ def distill_command(
         kept = tuple(dict.fromkeys((*begun.options.keep_float, *keep_float)))
         form = replace(begun.options, keep_float=kept)
         facts["from"] = sha256(start / CHECKPOINT if start.is_dir() else start)
-    options = DistillOptions(form, label_weight, own_boxes, rounding, begun)
+    options = DistillOptions(form, label_weight, own_boxes, rounding, begun, consistency, margin)
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),
