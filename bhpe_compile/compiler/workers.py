@@ -31,7 +31,7 @@ ERRORS: dict[str, type[BhpeError]] = {
     e.__name__: e for e in (BhpeError, InputError, ToolchainError, UsageError)
 }
 
-FUNCTIONS = ("generate_glue", "generate_kernels")
+FUNCTIONS = ("generate_glue", "generate_kernel")
 """Functions of `passes.lower.tasks` that may be asked for."""
 
 
