@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.compiler.agreement import Movement
+    from bhpe_compile.compiler.code_cache import CodeCache
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.frozen import Frozen
     from bhpe_compile.exchange.runtime import Runner
@@ -107,6 +108,8 @@ class Compilation:
         """What a student was distilled from: the agreement is with it."""
         self.watched: tuple[Path, ...] = ()
         """Pictures of the agreement, where the options name none to calibrate on."""
+        self.code = (0, 0)
+        """Parts of the machine code that were kept from before, and all parts."""
         self._trained: Ranges | None = None
         self._ensured: set[str] = set()
 
@@ -404,20 +407,31 @@ class Compilation:
     @cached_property
     def lowered(self) -> Lowered:
         """The program: machine code, weights, calls and memory."""
+        from bhpe_compile.compiler.code_cache import KeptCode
         from bhpe_compile.compiler.workers import Workers
         from bhpe_compile.passes.lower import generate
 
         kernels, progress = self.kernels, self.progress
         with progress.stage("generate"):
             if self.tools is not None:
-                lowered = generate(kernels, self.target, self.tools.workers, progress.step)
+                kept = self.tools.workers
+                lowered = generate(kernels, self.target, kept, progress.step)
             else:
                 with Workers() as workers:
-                    lowered = generate(kernels, self.target, workers, progress.step)
+                    kept = KeptCode(workers, self.cache)
+                    lowered = generate(kernels, self.target, kept, progress.step)
+            self.code = (kept.found, kept.asked)
             self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
+
+    @cached_property
+    def cache(self) -> CodeCache:
+        """Where machine code is kept."""
+        from bhpe_compile.compiler.code_cache import CodeCache
+
+        return CodeCache.of_user(self.options.cache)
 
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
@@ -467,7 +481,7 @@ class Compilation:
                 embed=options.embed_weights,
                 web=WEB in options.forms,
             )
-        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
+        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement, self.code)
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of model and options."""
@@ -501,13 +515,15 @@ class Compilation:
 
 @dataclass
 class CompileResult:
-    """What one compilation did; `report` is the artefact's report.json."""
+    """What one compilation did; `report` is the artefact's report.json, `code` how many parts of the machine code were
+    kept from before, and how many there are."""
 
     output: Path
     report: dict[str, Any]
     notes: tuple[Note, ...]
     seconds: dict[str, float]
     agreement: Mapping[str, Movement] = field(default_factory=dict)
+    code: tuple[int, int] = (0, 0)
 
     @property
     def untrained(self) -> bool:
@@ -566,6 +582,10 @@ def compile_graph(
 def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
     """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
-    with Tools.start(torch=compilation.uses_torch) as tools:
+    cache, source = compilation.cache, compilation.source
+    done_before = cache.key("done", str(source.resolve()), repr(compilation.options)) if source else None
+    with Tools.start(cache, code=cache.get(done_before) is None, torch=compilation.uses_torch) as tools:
         compilation.tools = tools
-        return compilation.write(output, force)
+        result = compilation.write(output, force)
+    cache.put(done_before, True)
+    return result

@@ -84,8 +84,12 @@ def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lam
     glue: Job = ("generate_glue", proto, bare.calls, tuple(bare.constants), llvm)  # the longest, so first
     jobs = [glue, *(("generate_kernel", kernel, llvm, target.isa) for kernel in bare.kernels)]
 
+    told = 0
+
     def done(count: int) -> None:
-        if count * TOLD // len(jobs) > (count - 1) * TOLD // len(jobs):
+        nonlocal told
+        if count * TOLD // len(jobs) > told:
+            told = count * TOLD // len(jobs)
             tick(f"code generation, {count} of {len(jobs)} parts")
 
     (program, layout, slow), *built = workers.run(jobs, done)

@@ -106,8 +106,8 @@ def take_weights(model: ir.Model, isa: VectorIsa) -> Bare:
     model.graph.inputs.extend(constants.values())
     for name in [name for name, value in model.graph.initializers.items() if not value.uses()]:
         del model.graph.initializers[name]
-    packed = {value.name or "": content for (_, _, content), value in constants.items()}
-    return Bare(model, tuple(calls), tuple(kernels.values()), packed)
+    contents = {value.name or "": content for (_, _, content), value in constants.items()}
+    return Bare(model, tuple(calls), tuple(kernels.values()), contents)
 
 
 def _pack(kernel: Kernel, isa: VectorIsa, node: ir.Node) -> dict[str, Array]:
