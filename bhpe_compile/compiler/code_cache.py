@@ -9,23 +9,22 @@ becomes a part of programs, so files that somebody else could have written are n
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
+from msgspec import msgpack
+
+from bhpe_compile.artifact.program import Program
 from bhpe_compile.cache import cache_folder
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import write_atomically
-from bhpe_compile.networks.interface import Interface
 from bhpe_compile.passes.lower.weights import Constant
 
 if TYPE_CHECKING:
@@ -47,15 +46,15 @@ MAKERS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
 """Packages that take part in making code."""
 
 
-def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+ANSWERS: dict[str, Any] = {
+    "generate_glue": tuple[Program, tuple[Constant, ...], list[tuple[str, str]]],
+    "generate_kernel": tuple[bytes, int],
+    "compile": bool,
+}
+"""What is answered, by the first word of a request; "compile": whether such a model was compiled before."""
 
-
-ANSWERS = {_name(one): one for one in (Constant, Interface, Port, Program, Step, TensorSlot)}
-"""Classes that may stand in an answer."""
-
-DIGEST, LENGTH = 32, 8
-"""Bytes of a file's SHA-256 and of its header's length."""
+DIGEST = 32
+"""Bytes of the SHA-256 that a file begins with."""
 
 
 class CodeCache:
@@ -81,52 +80,38 @@ class CodeCache:
         """The name of a request's file; None where nothing is kept, or `request` has no form as data."""
         if self._folder is None:
             return None
-        blobs: list[bytes] = []
+        kinds = [type(one).__qualname__ for one in request]
         try:
-            text = json.dumps(_to_data(request, blobs), sort_keys=True)
+            content = msgpack.encode((kinds, request), order="deterministic")
         except TypeError:
             return None
-        digest = hashlib.sha256(sources() + text.encode())
-        for blob in blobs:
-            digest.update(blob)
-        return digest.hexdigest()
+        return hashlib.sha256(sources() + content).hexdigest()
 
-    def get(self, key: str | None) -> Any:
-        """The answer that was kept, None where there is none."""
+    def get(self, kind: str, key: str | None) -> Any:
+        """The answer of this kind that was kept, None where there is none."""
         if self._folder is None or key is None:
             return None
         path = self._folder / key
         try:
             content = _read_own(path)
+            if content is None or content[:DIGEST] != _digest(key, content[DIGEST:]):
+                return None
+            os.utime(path)  # used now
         except OSError:
             return None
-        if content is None or hashlib.sha256(content[DIGEST:]).digest() != content[:DIGEST]:
-            return None
-        start = DIGEST + LENGTH
-        begin = start + int.from_bytes(content[DIGEST:start], "little")
-        header = json.loads(content[start:begin])
-        if header["key"] != key:
-            return None
-        with suppress(OSError):
-            os.utime(path)  # used now
-        return _from_data(header["answer"], memoryview(content)[begin:])
+        return msgpack.decode(memoryview(content)[DIGEST:], type=ANSWERS[kind])
 
     def put(self, key: str | None, answer: object) -> None:
-        """Keep an answer; nothing happens where it cannot be written or has no form as data."""
+        """Keep an answer; nothing happens where it cannot be written."""
         if self._folder is None or key is None:
             return
-        blobs: list[bytes] = []
-        try:
-            header = json.dumps({"key": key, "answer": _to_data(answer, blobs)}).encode()
-        except TypeError:
-            return
-        content = b"".join((len(header).to_bytes(LENGTH, "little"), header, *blobs))
+        content = msgpack.encode(answer)
         with suppress(OSError):
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / key
             path.unlink(missing_ok=True)  # its owner and mode would be kept
-            write_atomically(path, hashlib.sha256(content).digest() + content, mode=0o600)
+            write_atomically(path, _digest(key, content) + content, mode=0o600)
 
     def trim(self, most: int = MOST_BYTES) -> None:
         """Remove what was not used for the longest time, down to `most` bytes, and what nobody finished."""
@@ -160,7 +145,7 @@ class KeptCode:
     def run(self, jobs: Sequence[Job], done: Callable[[int], None] = lambda _: None) -> list[Any]:
         """As `Workers.run`."""
         keys = [self._cache.key(*job) for job in jobs]
-        results = [self._cache.get(key) for key in keys]
+        results = [self._cache.get(job[0], key) for job, key in zip(jobs, keys, strict=True)]
         missing = [index for index, result in enumerate(results) if result is None]
         found = len(jobs) - len(missing)
         self.asked, self.found = self.asked + len(jobs), self.found + found
@@ -189,6 +174,11 @@ def sources() -> bytes:
     return digest.digest()
 
 
+def _digest(key: str, content: bytes) -> bytes:
+    """Of a file: it tells a file that was given another name, too."""
+    return hashlib.sha256(key.encode() + content).digest()
+
+
 def _read_own(path: Path) -> bytes | None:
     """A regular file that nobody but this user, or root, can have written; None for any other. Raises OSError."""
     opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -196,41 +186,3 @@ def _read_own(path: Path) -> bytes | None:
         about = os.fstat(opened)
         ours = about.st_uid in (os.geteuid(), 0) and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         return file.read() if stat.S_ISREG(about.st_mode) and ours else None
-
-
-def _to_data(value: object, blobs: list[bytes]) -> Any:
-    """`value` as JSON; bytes go to `blobs`. TypeError for what is neither plain nor a dataclass of such."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, bytes):
-        blobs.append(value)
-        return {"bytes": len(value)}
-    if isinstance(value, list | tuple):
-        return {type(value).__name__: [_to_data(one, blobs) for one in value]}
-    if isinstance(value, Mapping):
-        return {"dict": [[_to_data(key, blobs), _to_data(one, blobs)] for key, one in sorted(value.items())]}
-    if is_dataclass(value):
-        held = {one.name: _to_data(getattr(value, one.name), blobs) for one in fields(value)}
-        return {"class": _name(type(value)), "fields": held}
-    raise TypeError(f"{type(value).__name__} has no form as data")
-
-
-def _from_data(data: Any, blobs: memoryview) -> Any:
-    """What `_to_data` was given; the bytes stand in `blobs`, in their order."""
-    at = 0
-
-    def read(data: Any) -> Any:
-        nonlocal at
-        if not isinstance(data, dict):
-            return data
-        if "bytes" in data:
-            at += data["bytes"]
-            return bytes(blobs[at - data["bytes"] : at])
-        if "class" in data:
-            return ANSWERS[data["class"]](**{name: read(one) for name, one in data["fields"].items()})
-        if "dict" in data:
-            return {read(key): read(one) for key, one in data["dict"]}
-        (kind, items), *_ = data.items()
-        return (tuple if kind == "tuple" else list)(read(one) for one in items)
-
-    return read(data)

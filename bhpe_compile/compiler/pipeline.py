@@ -583,8 +583,10 @@ def finish(compilation: Compilation, output: Path, force: bool = False) -> Compi
     """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
     cache, source = compilation.cache, compilation.source
-    done_before = cache.key("done", str(source.resolve()), repr(compilation.options)) if source else None
-    with Tools.start(cache, code=cache.get(done_before) is None, torch=compilation.uses_torch) as tools:
+    done_before = cache.key("compile", str(source.resolve()), repr(compilation.options)) if source else None
+    with Tools.start(
+        cache, code=not cache.get("compile", done_before), torch=compilation.uses_torch
+    ) as tools:
         compilation.tools = tools
         result = compilation.write(output, force)
     cache.put(done_before, True)

@@ -44,11 +44,12 @@ class Walker:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
         self.inputs: list[tuple[str, int]] = []
         for param in func.params:
-            constant = Constant(param.name) if param.name in constants else None
+            name = str(param.name)  # TVM has strings of its own
+            constant = Constant(name) if name in constants else None
             index = self._fresh(_static_shape(param.ty), str(param.ty.dtype), constant)
             self._values[param] = index
             if constant is None:
-                self.inputs.append((param.name, index))
+                self.inputs.append((name, index))
         for block in func.body.blocks:
             for binding in block.bindings:
                 value = binding.value
@@ -92,7 +93,7 @@ class Walker:
 
     def _call(self, call: Call) -> int | tuple[int, ...]:
         if isinstance(call.op, GlobalVar):
-            self.calls.append((call.op.name_hint, [self._tensor(a) for a in call.args]))
+            self.calls.append((str(call.op.name_hint), [self._tensor(a) for a in call.args]))
             return ()
         if isinstance(call.op, relax.ExternFunc):
             self.calls.append((str(call.op.global_symbol), [self._tensor(a) for a in call.args]))
