@@ -405,6 +405,7 @@ def summarise(result: CompileResult) -> dict[str, Any]:
         "output": str(result.output),
         "files": file_sizes(result.output),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
+        "code": dict(zip(("kept", "parts"), result.code, strict=True)),
         **{key: value for key, value in result.report.items() if key in ("trained_binary", "agreement")},
         **totals,
     }
@@ -427,6 +428,7 @@ def render_result(result: CompileResult) -> str:
     files = [(name, render_bytes(size)) for name, size in file_sizes(result.output).items()]
     seconds = [(stage, f"{spent:.1f}") for stage, spent in result.seconds.items()]
     seconds.append(("all", f"{sum(result.seconds.values()):.1f}"))
+    kept, parts = result.code
     pictures = max((movement.pictures for movement in result.agreement.values()), default=0)
     beside = f"against full precision, {pictures} pictures"
     return "\n\n".join(
@@ -435,5 +437,6 @@ def render_result(result: CompileResult) -> str:
             *([render_table((beside, "moves by"), moved, right=(1,))] if moved else []),
             render_table((f"{result.output}/", "size"), files, right=(1,)),
             render_table(("stage", "seconds"), seconds, right=(1,)),
+            *([f"machine code: {kept} of {parts} parts kept from before"] if kept else []),
         ]
     )

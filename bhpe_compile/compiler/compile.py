@@ -70,6 +70,12 @@ def compile_graph(
 def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
     """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
-    with Tools.start(torch=compilation.uses_torch) as tools:
+    cache, source = compilation.cache, compilation.source
+    done_before = cache.key("compile", str(source.resolve()), repr(compilation.options)) if source else None
+    with Tools.start(
+        cache, code=not cache.get("compile", done_before), torch=compilation.uses_torch
+    ) as tools:
         compilation.tools = tools
-        return compilation.write(output, force)
+        result = compilation.write(output, force)
+    cache.put(done_before, True)
+    return result

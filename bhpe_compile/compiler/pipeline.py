@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.compiler.agreement import Movement
+    from bhpe_compile.compiler.code_cache import CodeCache
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.frozen import Frozen
     from bhpe_compile.exchange.runtime import Runner
@@ -108,6 +109,8 @@ class Compilation:
         """What a student was distilled from: the agreement is with it."""
         self.watched: tuple[Path, ...] = ()
         """Pictures of the agreement, where the options name none to calibrate on."""
+        self.code = (0, 0)
+        """Parts of the machine code that were kept from before, and all parts."""
         self._trained: Ranges | None = None
         self._ensured: set[str] = set()
 
@@ -405,20 +408,31 @@ class Compilation:
     @cached_property
     def lowered(self) -> Lowered:
         """The program: machine code, weights, calls and memory."""
+        from bhpe_compile.compiler.code_cache import KeptCode
         from bhpe_compile.compiler.workers import Workers
         from bhpe_compile.passes.lower import generate
 
         kernels, progress = self.kernels, self.progress
         with progress.stage("generate"):
             if self.tools is not None:
-                lowered = generate(kernels, self.target, self.tools.workers, progress.step)
+                kept = self.tools.workers
+                lowered = generate(kernels, self.target, kept, progress.step)
             else:
                 with Workers() as workers:
-                    lowered = generate(kernels, self.target, workers, progress.step)
+                    kept = KeptCode(workers, self.cache)
+                    lowered = generate(kernels, self.target, kept, progress.step)
+            self.code = (kept.found, kept.asked)
             self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
+
+    @cached_property
+    def cache(self) -> CodeCache:
+        """Where machine code is kept."""
+        from bhpe_compile.compiler.code_cache import CodeCache
+
+        return CodeCache.of_user(self.options.cache)
 
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
@@ -470,7 +484,8 @@ class Compilation:
                 web=WEB in options.forms,
             )
         much = {} if options.is_binary else moved_much(agreement, self.interface)
-        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement, much)
+        seconds = self.progress.seconds
+        return CompileResult(output, report, tuple(self.notes), seconds, agreement, much, self.code)
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of model and options."""
