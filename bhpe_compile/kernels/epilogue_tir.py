@@ -13,7 +13,14 @@ from operator import add
 
 from bhpe_compile.kernels.epilogue import Epilogue, Levels, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
-from bhpe_compile.kernels.levels_tir import PERMUTED, level_bytes, looked_up, nothing, shift_of
+from bhpe_compile.kernels.levels_tir import (
+    level_bytes,
+    level_words,
+    looked_up,
+    nothing,
+    packs_words,
+    shift_of,
+)
 from bhpe_compile.kernels.tir import (
     Buffers,
     Expr,
@@ -163,11 +170,13 @@ class EpilogueEmitter:
     def vectors(self, count: int) -> list[tuple[int, int]]:
         """Offsets and widths in which `count` channels from a vector's start on are finished."""
         lanes = min(self.isa.float_lanes, 8 if count <= 8 else 16)
-        if self.isa.packing is not None and self._writes_levels_only:
-            wide = count // PERMUTED * PERMUTED
-            return [(at, PERMUTED) for at in range(0, wide, PERMUTED)] + [
-                (wide + at, width) for at, width in chunks(count - wide, lanes)
-            ]
+        if self._writes_levels_only:
+            found, at = [], 0
+            for packing in self.isa.packings:
+                while count - at >= packing.lanes:
+                    found.append((at, packing.lanes))
+                    at += packing.lanes
+            return found + [(at + offset, width) for offset, width in chunks(count - at, lanes)]
         residual = self.epilogue.residual
         if residual is not None and residual.kind == "repeat":  # a vector must not wrap around the source
             while residual.channels % lanes:
@@ -245,9 +254,12 @@ class EpilogueEmitter:
         if use.levels is not None and not use.levels.of_table:
             step, zero = self.buffers["requantization"][0], self.buffers["requantization"][1]
             steps = value[every] / splat(step, lanes) if use.levels.divides else value[every]
-            self._store_levels(
-                use.levels, n, y, x, c, lanes, level_bytes(steps, zero, lanes, self.isa, ordered)
-            )
+            if packs_words(lanes, self.isa):
+                words = level_words(steps, zero, lanes, self.isa, ordered)
+                store(self.buffers["levels"], self._level_at(use.levels, n, y, x, c), lanes, words)
+            else:
+                level = level_bytes(steps, zero, lanes, self.isa, ordered)
+                self._store_levels(use.levels, n, y, x, c, lanes, level)
         if self._signs_from_halves(lanes):
             halves = local(lanes, "int16")
             store(halves, 0, lanes, halves_by_fours(value[every], lanes, self.isa))
@@ -267,9 +279,11 @@ class EpilogueEmitter:
             level = cast("int16", lanes, level) - splat(T.Cast("int16", shift), lanes)
         if str(dtype) != "uint8":
             level = cast(dtype, lanes, level)
+        store(self.buffers["levels"], self._level_at(use, n, y, x, c), lanes, level)
+
+    def _level_at(self, use: Levels, n: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         row = n * (self.height + 2 * use.border) + y + use.border
-        at = (row * use.stored_width + x + use.border) * self.channels + c
-        store(self.buffers["levels"], at, lanes, level)
+        return (row * use.stored_width + x + use.border) * self.channels + c
 
     def _signs_from_halves(self, lanes: int) -> bool:
         """Whether bits are read off float16 that are stored anyway: a rounded number keeps its sign, and half of the

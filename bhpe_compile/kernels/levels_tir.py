@@ -18,13 +18,15 @@ from bhpe_compile.kernels.tir import (
     splat,
     store,
 )
-from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.isa import Packing, VectorIsa
 
 FAR = 512.0
 """A level that no zero point brings back into 0 .. 255."""
 
 PERMUTED = 64
-"""Bytes of a register that is packed or permuted."""
+"""Bytes of a register that is permuted."""
+
+SATURATED_SUM = "llvm.sadd.sat"
 
 MOST = 2.0**30
 """A level beyond all others that is still an int32: larger floats become the least one."""
@@ -65,34 +67,77 @@ def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, ordered: bo
     """clip(rint(value) + zero, 0, 255) as uint8, of float32 values in steps; zero a float32 scalar.
 
     ordered: lane by lane; else the packing leaves its own order, which that of `value` makes up for."""
-    packing = isa.packing
-    if packing is None or lanes != PERMUTED:
+    packing = isa.packing(lanes)
+    if packing is None:
         return cast("uint8", lanes, level_of(value, zero, lanes, isa))
-    quarter, half = lanes // 4, lanes // 2
-    held, words = local(lanes, "float32"), local(lanes, "int16")
-    store(held, 0, lanes, minimum(value, f32(MOST, lanes), lanes, isa))
-    whole = [
-        T.call_llvm_pure_intrin(
-            dtype_of("int32", quarter),
-            packing.whole,
-            *(held[ramp(k * quarter, quarter)], splat(T.int32(0), quarter), T.int16(-1), T.int32(4)),
-        )
-        for k in range(4)
+    words = _words(value, lanes, packing, isa)
+    moved = splat(T.Cast("int16", zero), lanes // len(words))
+    words = [
+        T.call_llvm_pure_intrin(dtype_of("int16", lanes // len(words)), SATURATED_SUM, one, moved)
+        for one in words
     ]
-    moved = splat(T.Cast("int16", zero), half)
-    for k in range(2):
-        pair = T.call_llvm_pure_intrin(dtype_of("int16", half), packing.words, whole[2 * k], whole[2 * k + 1])
-        added = T.call_llvm_pure_intrin(dtype_of("int16", half), packing.add, pair, moved)
-        store(words, k * half, half, added)
-    both = (words[ramp(k * half, half)] for k in range(2))
-    bytes_of = T.call_llvm_pure_intrin(dtype_of("int8", lanes), packing.bytes, *both)
+    if packing.bytes is None:
+        return cast(
+            "uint8", lanes, _natural(_clipped(words[0], T.int16(0), T.int16(255), lanes), lanes, ordered)
+        )
+    bytes_of = T.call_llvm_pure_intrin(dtype_of("int8", lanes), packing.bytes, *words)
     if not ordered:
         return T.reinterpret(dtype_of("uint8", lanes), bytes_of)
-    # each quarter holds four levels of every register: fours, transposed
-    fours = local(quarter, "int32")
-    store(fours, 0, quarter, T.reinterpret(dtype_of("int32", quarter), bytes_of))
-    order = [4 * (i % 4) + i // 4 for i in range(quarter)]
-    return T.reinterpret(dtype_of("uint8", lanes), T.Shuffle([fours[ramp(0, quarter)]], order))
+    # each 16 bytes hold four levels of every register: fours, transposed
+    count = lanes // 4
+    fours = local(count, "int32")
+    store(fours, 0, count, T.reinterpret(dtype_of("int32", count), bytes_of))
+    order = [4 * (i % (count // 4)) + i // (count // 4) for i in range(count)]
+    return T.reinterpret(dtype_of("uint8", lanes), T.Shuffle([fours[ramp(0, count)]], order))
+
+
+def level_words(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, ordered: bool = True) -> Expr:
+    """The same less zero as int16, where `packs_words`."""
+    packing = isa.packing(lanes)
+    if packing is None:
+        raise ValueError(f"no {lanes} levels are packed at once")
+    (words,) = _words(value, lanes, packing, isa)
+    least = T.Cast("int16", T.float32(0) - zero)
+    most = T.Cast("int16", T.float32(255) - zero)
+    return _natural(_clipped(words, least, most, lanes), lanes, ordered)
+
+
+def packs_words(lanes: int, isa: VectorIsa) -> bool:
+    """Whether memory holds levels as words less zero, and `lanes` of them are packed at once."""
+    packing = isa.packing(lanes)
+    return packing is not None and packing.bytes is None and isa.int8.shift is None
+
+
+def _words(value: Expr, lanes: int, packing: Packing, isa: VectorIsa) -> list[Expr]:
+    """rint(value), saturated, as registers of int16 in the order in which packing leaves them."""
+    count = packing.floats
+    held = local(lanes, "float32")
+    store(held, 0, lanes, minimum(value, f32(MOST, lanes), lanes, isa))
+    masked = (splat(T.int32(0), count), T.int16(-1), T.int32(4)) if packing.masked else ()
+    whole = [
+        T.call_llvm_pure_intrin(dtype_of("int32", count), packing.whole, held[ramp(at, count)], *masked)
+        for at in range(0, lanes, count)
+    ]
+    return [
+        T.call_llvm_pure_intrin(dtype_of("int16", 2 * count), packing.words, *whole[at : at + 2])
+        for at in range(0, len(whole), 2)
+    ]
+
+
+def _clipped(words: Expr, least: Expr, most: Expr, lanes: int) -> Expr:
+    return T.min(T.max(words, splat(least, lanes)), splat(most, lanes))
+
+
+def _natural(words: Expr, lanes: int, ordered: bool) -> Expr:
+    """Words of two registers as packing leaves them, four by turns -> lane by lane, if they are to be ordered."""
+    if not ordered:
+        return words
+    count = lanes // 4
+    held, fours = local(lanes, "int16"), local(count, "int64")
+    store(held, 0, lanes, words)
+    store(fours, 0, count, T.reinterpret(dtype_of("int64", count), held[ramp(0, lanes)]))
+    order = [2 * i % count + 2 * i // count for i in range(count)]
+    return T.reinterpret(dtype_of("int16", lanes), T.Shuffle([fours[ramp(0, count)]], order))
 
 
 def looked_up(table: Any, level: Expr, lanes: int, isa: VectorIsa) -> Expr:
