@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 from bhpe_compile.kernels.epilogue import Epilogue, Levels, Residual
 from bhpe_compile.kernels.kernel import packed_bytes
@@ -173,7 +174,7 @@ class EpilogueEmitter:
         if self._writes_levels_only:
             found, at = [], 0
             for packing in self.isa.packings:
-                while count - at >= packing.lanes:
+                while packing.floats == self.isa.float_lanes and count - at >= packing.lanes:
                     found.append((at, packing.lanes))
                     at += packing.lanes
             return found + [(at + offset, width) for offset, width in chunks(count - at, lanes)]
@@ -192,7 +193,7 @@ class EpilogueEmitter:
 
     def finish(
         self,
-        dot: Expr,
+        dot: Expr | list[Expr],
         n: Expr,
         y: Expr,
         x: Expr,
@@ -202,63 +203,52 @@ class EpilogueEmitter:
         factor: int = 1,
         packed_at: Expr | None = None,
     ) -> None:
-        """`dot` times `factor` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x).
+        """`dot` times `factor` is a float32 vector: channels c .. c+lanes-1 of pixel (n, y, x); or equal parts of it.
 
         A factor of -1 costs nothing, another one a multiplication; it is a power of two, so that nothing is rounded.
         packed_at: `dot` is in the order that packing undoes; what is read by channel lies in that order from there on.
         """
         use = self.epilogue
-
-        def channel(role: str) -> Expr:
-            return self.buffers[role][ramp(c if packed_at is None else packed_at, lanes)]
-
-        ordered = packed_at is None
-
+        dots = dot if isinstance(dot, list) else [dot]
+        width = lanes // len(dots)
+        parts = [at * width for at in range(len(dots))]
+        place, ordered = (c, True) if packed_at is None else (packed_at, False)
         value = local(lanes, "float32")
         every = ramp(0, lanes)
-        scale = channel("scale") if abs(factor) == 1 else channel("scale") * f32(factor, lanes)
-        product = dot * scale
-        if not self.exact_products:
-            product = uncontracted(product, lanes)
-        result = channel("bias") - product if factor == -1 else product + channel("bias")
-        if use.residual is not None:
-            result = result + self._residual(use.residual, n, y, x, c, lanes)
-        if use.activation == "relu":
-            result = maximum(result, f32(0, lanes), lanes, self.isa)
-        elif use.activation == "leaky":
-            store(value, 0, lanes, result)
-            scaled = channel("beta") * value[every]
-            result = maximum(value[every], scaled, lanes, self.isa) + channel("zeta")
-        elif use.activation == "rprelu":
-            store(value, 0, lanes, result)
-            positive = value[every] > f32(0, lanes)
-            result = T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
-        elif use.activation == "clip":
-            low, high = (splat(self.buffers["limits"][end], lanes) for end in (0, 1))
-            result = minimum(maximum(result, low, lanes, self.isa), high, lanes, self.isa)
-        elif use.activation == "table":
+        fits = use.levels is not None and use.levels.fits
+        for at, one in zip(parts, dots, strict=True):
+            result = self._activated(one, n, y, x, c + at, place + at, width, factor)
+            store(value, at, width, result)
+        if use.activation == "table":
             zero, step, out_zero = (self.buffers["grid"][k] for k in range(3))
             found, index = local(lanes, "uint8"), local(lanes, "uint8")
-            store(index, 0, lanes, level_bytes(result, zero, lanes, self.isa, ordered))
+            store(index, 0, lanes, level_bytes(value, zero, lanes, self.isa, ordered=ordered, fits=fits))
             store(found, 0, lanes, looked_up(self.buffers["table"], index[every], lanes, self.isa))
             if use.levels is not None and use.levels.of_table:
                 self._store_levels(use.levels, n, y, x, c, lanes, found[every])
                 if not (use.store or use.bits):
                     return
             moved = cast("float32", lanes, cast("int32", lanes, found[every])) - splat(out_zero, lanes)
-            result = uncontracted(moved * splat(step, lanes), lanes)
+            store(value, 0, lanes, uncontracted(moved * splat(step, lanes), lanes))
         at = ((n * self.height + y) * self.width + x) * self.channels + c
         if use.shortcut:
-            result = result + load_floats(self.buffers["shortcut"], at, lanes, self.isa)
-        store(value, 0, lanes, result)
+            store(value, 0, lanes, value[every] + load_floats(self.buffers["shortcut"], at, lanes, self.isa))
         if use.levels is not None and not use.levels.of_table:
             step, zero = self.buffers["requantization"][0], self.buffers["requantization"][1]
-            steps = value[every] / splat(step, lanes) if use.levels.divides else value[every]
+            steps = value
+            if use.levels.divides:
+                steps = local(lanes, "float32")
+                for part in parts:
+                    store(steps, part, width, value[ramp(part, width)] / splat(step, width))
+            how: dict[str, Any] = {
+                "ordered": ordered,
+                "fits": fits and use.activation != "table" and not use.shortcut,
+            }
             if packs_words(lanes, self.isa):
-                words = level_words(steps, zero, lanes, self.isa, ordered)
+                words = level_words(steps, zero, lanes, self.isa, **how)
                 store(self.buffers["levels"], self._level_at(use.levels, n, y, x, c), lanes, words)
             else:
-                level = level_bytes(steps, zero, lanes, self.isa, ordered)
+                level = level_bytes(steps, zero, lanes, self.isa, **how)
                 self._store_levels(use.levels, n, y, x, c, lanes, level)
         if self._signs_from_halves(lanes):
             halves = local(lanes, "int16")
@@ -269,8 +259,39 @@ class EpilogueEmitter:
         if use.store:
             store_floats(self.buffers["out"], at, lanes, value[every], self.isa)
         if use.bits:
-            threshold = f32(0, lanes) if use.bits_at_zero else channel("threshold")
+            threshold = f32(0, lanes) if use.bits_at_zero else self.buffers["threshold"][ramp(place, lanes)]
             self.bits.write(n, y, x, c, lanes, value[every] >= threshold)
+
+    def _activated(
+        self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, place: Expr, lanes: int, factor: int
+    ) -> Expr:
+        """The value up to its activation, in front of a table."""
+        use = self.epilogue
+
+        def channel(role: str) -> Expr:
+            return self.buffers[role][ramp(place, lanes)]
+
+        scale = channel("scale") if abs(factor) == 1 else channel("scale") * f32(factor, lanes)
+        product = dot * scale
+        if not self.exact_products:
+            product = uncontracted(product, lanes)
+        result = channel("bias") - product if factor == -1 else product + channel("bias")
+        if use.residual is not None:
+            result = result + self._residual(use.residual, n, y, x, c, lanes)
+        if use.activation == "relu":
+            return maximum(result, f32(0, lanes), lanes, self.isa)
+        if use.activation == "clip":
+            low, high = (splat(self.buffers["limits"][end], lanes) for end in (0, 1))
+            return minimum(maximum(result, low, lanes, self.isa), high, lanes, self.isa)
+        if use.activation not in ("leaky", "rprelu"):
+            return result
+        value, every = local(lanes, "float32"), ramp(0, lanes)
+        store(value, 0, lanes, result)
+        if use.activation == "leaky":
+            scaled = channel("beta") * value[every]
+            return maximum(value[every], scaled, lanes, self.isa) + channel("zeta")
+        positive = value[every] > f32(0, lanes)
+        return T.Select(positive, value[every], channel("beta") * value[every]) + channel("zeta")
 
     def _store_levels(self, use: Levels, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, level: Expr) -> None:
         """Write uint8 levels c .. c+lanes-1 of a pixel as memory holds them."""

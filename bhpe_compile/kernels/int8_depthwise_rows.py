@@ -1,10 +1,10 @@
 """The inner loops of 8-bit depthwise convolutions by rows: an instruction adds the products of several input rows.
 
-Levels of a group of rows are laid side by side by steps of unpacking. With four rows of bytes that makes four registers
-of a block of 64 channels, sixteen channels by four rows each; a product with the weights (w0 w1 w2 0) is a column of the
-window of one output row, with (0 w0 w1 w2) one of the row below it. With two rows of words it makes two registers of 16
-channels. Sums lie in the order that unpacking leaves, and packing levels undoes it: weights and what is read by channel
-are stored in that order (`channels_of`), memory stays channels last.
+Levels of a group of rows are laid side by side by steps of unpacking. With four rows of bytes that makes four
+registers of a block of 64 channels, sixteen channels by four rows each; a product with the weights (w0 w1 w2 0) is a
+column of the window of one output row, with (0 w0 w1 w2) one of the row below it. With two rows of words it makes two
+registers of 16 channels. Sums lie in the order that unpacking leaves, and packing levels undoes it: weights and what is
+read by channel are stored in that order (`channels_of`), memory stays channels last.
 
     weight [row tiles][blocks][sets, kernel columns, registers, sums, rows of a group]
 
@@ -86,7 +86,7 @@ class Layout:
     def spread(self) -> int:
         """Neighbouring pixels in a register of bytes."""
         channels, (most, *_) = self.kernel.in_channels, self.use.widths
-        fits = channels < most and most % channels == 0 and self.kernel.columns.stride == 1
+        fits = 2 * channels < most and most % channels == 0 and self.kernel.columns.stride == 1
         return most // channels if fits and self.kernel.columns.count * channels >= most else 1
 
     @cached_property
@@ -331,9 +331,12 @@ class RowLoops:
                             T.buffer_store(sums, added(step, sums[at], block.sums, levels, weight), [at])
         for row in range(rows):
             for p in range(pixels):
-                total = sums[ramp((p * rows + row) * block.width, block.width)]
-                dot = T.Cast(dtype_of("float32", block.width), total)
-                self.epilogue.finish(dot, n, y + row, x + p, c, block.width, packed_at=place)
+                base = (p * rows + row) * block.width
+                dots = [
+                    T.Cast(dtype_of("float32", block.sums), sums[ramp(base + v * block.sums, block.sums)])
+                    for v in range(use.group)
+                ]
+                self.epilogue.finish(dots, n, y + row, x + p, c, block.width, packed_at=place)
 
     def _start(self, at: Expr, lanes: int) -> Expr:
         if "start" not in self.epilogue.buffers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bhpe_compile.kernels.epilogue import MOST_STEPS
 from bhpe_compile.kernels.tir import (
     Expr,
     T,
@@ -27,9 +28,6 @@ PERMUTED = 64
 """Bytes of a register that is permuted."""
 
 SATURATED_SUM = "llvm.sadd.sat"
-
-MOST = 2.0**30
-"""A level beyond all others that is still an int32: larger floats become the least one."""
 
 
 def level_of(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, shift: Expr | None = None) -> Expr:
@@ -63,14 +61,17 @@ def nothing(zero: Expr, isa: VectorIsa) -> Expr:
     return T.Cast(isa.int8.dtype, 0 if shift is None else zero - T.float32(shift))
 
 
-def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, ordered: bool = True) -> Expr:
-    """clip(rint(value) + zero, 0, 255) as uint8, of float32 values in steps; zero a float32 scalar.
+def level_bytes(
+    values: Any, zero: Expr, lanes: int, isa: VectorIsa, *, ordered: bool = True, fits: bool = False
+) -> Expr:
+    """clip(rint(value) + zero, 0, 255) as uint8, of a buffer of `lanes` float32 values in steps; zero a float32 scalar.
 
-    ordered: lane by lane; else the packing leaves its own order, which that of `value` makes up for."""
+    ordered: lane by lane; else the packing leaves its own order, which that of the values makes up for. fits: no value
+    is beyond `MOST_STEPS`."""
     packing = isa.packing(lanes)
     if packing is None:
-        return cast("uint8", lanes, level_of(value, zero, lanes, isa))
-    words = _words(value, lanes, packing, isa)
+        return cast("uint8", lanes, level_of(values[ramp(0, lanes)], zero, lanes, isa))
+    words = _words(values, lanes, packing, isa, fits)
     moved = splat(T.Cast("int16", zero), lanes // len(words))
     words = [
         T.call_llvm_pure_intrin(dtype_of("int16", lanes // len(words)), SATURATED_SUM, one, moved)
@@ -91,12 +92,14 @@ def level_bytes(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, ordered: bo
     return T.reinterpret(dtype_of("uint8", lanes), T.Shuffle([fours[ramp(0, count)]], order))
 
 
-def level_words(value: Expr, zero: Expr, lanes: int, isa: VectorIsa, ordered: bool = True) -> Expr:
+def level_words(
+    values: Any, zero: Expr, lanes: int, isa: VectorIsa, *, ordered: bool = True, fits: bool = False
+) -> Expr:
     """The same less zero as int16, where `packs_words`."""
     packing = isa.packing(lanes)
     if packing is None:
         raise ValueError(f"no {lanes} levels are packed at once")
-    (words,) = _words(value, lanes, packing, isa)
+    (words,) = _words(values, lanes, packing, isa, fits)
     least = T.Cast("int16", T.float32(0) - zero)
     most = T.Cast("int16", T.float32(255) - zero)
     return _natural(_clipped(words, least, most, lanes), lanes, ordered)
@@ -108,16 +111,15 @@ def packs_words(lanes: int, isa: VectorIsa) -> bool:
     return packing is not None and packing.bytes is None and isa.int8.shift is None
 
 
-def _words(value: Expr, lanes: int, packing: Packing, isa: VectorIsa) -> list[Expr]:
+def _words(values: Any, lanes: int, packing: Packing, isa: VectorIsa, fits: bool) -> list[Expr]:
     """rint(value), saturated, as registers of int16 in the order in which packing leaves them."""
     count = packing.floats
-    held = local(lanes, "float32")
-    store(held, 0, lanes, minimum(value, f32(MOST, lanes), lanes, isa))
     masked = (splat(T.int32(0), count), T.int16(-1), T.int32(4)) if packing.masked else ()
-    whole = [
-        T.call_llvm_pure_intrin(dtype_of("int32", count), packing.whole, held[ramp(at, count)], *masked)
-        for at in range(0, lanes, count)
-    ]
+    whole = []
+    for at in range(0, lanes, count):
+        value = values[ramp(at, count)]
+        value = value if fits else minimum(value, f32(MOST_STEPS, count), count, isa)
+        whole.append(T.call_llvm_pure_intrin(dtype_of("int32", count), packing.whole, value, *masked))
     return [
         T.call_llvm_pure_intrin(dtype_of("int16", 2 * count), packing.words, *whole[at : at + 2])
         for at in range(0, len(whole), 2)

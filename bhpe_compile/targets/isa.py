@@ -141,8 +141,9 @@ class VectorIsa:
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
-    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `packings` make levels
-    of floats, the widest first; `smaller` takes of two vectors of floats the smaller magnitudes, with the first one's signs.
+    result); `permute` takes bytes from two registers by the seven bits of each byte of a third; `smaller` takes of two
+    vectors of floats the smaller magnitudes, with the first one's signs; `packings` make levels of floats, the widest
+    first.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]

@@ -135,7 +135,7 @@ def test_depthwise(isa: VectorIsa, sizes: tuple[Any, ...], activation: Any) -> N
     draft = Int8DepthwiseConv2d(
         2, height, width, channels, channels, window, stride, padding, border, rows, Epilogue()
     )
-    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table)
+    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table, fits=True)
     kernel = replace(draft, epilogue=Epilogue(activation=activation, store=False, levels=levels))
     arrays = arguments(kernel, isa, 113, 3)
     reference = kernel.reference(**arrays)["levels"]
