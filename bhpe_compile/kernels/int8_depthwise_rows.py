@@ -219,31 +219,39 @@ def layout_of(kernel: Layer, weight: Array) -> Layout | None:
     return Layout(kernel, next(use for use in BY_ROWS if use.weights == str(weight.dtype)))
 
 
-@dataclass(frozen=True)
+@dataclass
 class RowLoops:
-    """Emits the loops of a kernel that is computed by rows."""
+    """Emits the loops of a kernel that is computed by rows.
+
+    `nothing` and `again` are 0, which LLVM does not know. What lies at a place that depends on the pixel and `nothing`
+    stays an operand in memory, and levels at `again` are loaded a second time; LLVM would load all of it before the
+    loop, or before its first use, and spill.
+    """
 
     layout: Layout
     epilogue: EpilogueEmitter
+    nothing: Expr = 0
+    again: Expr = 0
 
     def emit(self, share: Share) -> None:
         """Tiles of rows are shared out; blocks of channels are the outer loop within one."""
         kernel, layout = self.layout.kernel, self.layout
-        nothing = T.bind(T.truncdiv(share.part, share.parts))
+        self.nothing = T.bind(T.truncdiv(share.part, share.parts))
+        self.again = T.bind(T.truncdiv(share.part, share.parts + 1))
         rows, count = layout.tile_rows, kernel.rows.count
         whole = count // rows
         behind = sum(layout.block_size(block, rows) for block in layout.blocks)
         with share.rows(kernel.batch, -(-count // rows)) as (n, tile):
             if whole * rows == count:
-                self._blocks(n, tile * rows, rows, 0, nothing)
+                self._blocks(n, tile * rows, rows, 0)
                 return
             with T.If(tile < whole):
                 with T.Then():
-                    self._blocks(n, tile * rows, rows, 0, nothing)
+                    self._blocks(n, tile * rows, rows, 0)
                 with T.Else():
-                    self._blocks(n, whole * rows, 1, behind, nothing)
+                    self._blocks(n, whole * rows, 1, behind)
 
-    def _blocks(self, n: Expr, y: Expr, rows: int, weights: int, nothing: Expr) -> None:
+    def _blocks(self, n: Expr, y: Expr, rows: int, weights: int) -> None:
         """All channels of a tile of rows, whose weights begin at `weights`: a loop over the blocks of each width."""
         place = 0
         for _, alike in groupby(
@@ -253,7 +261,7 @@ class RowLoops:
             block, size = blocks[0], self.layout.block_size(blocks[0], rows)
             for i in self._each(len(blocks)):
                 first = block.first + i * block.width
-                self._row(n, y, rows, block, first, place + i * block.width, weights + i * size, nothing)
+                self._row(n, y, rows, block, first, place + i * block.width, weights + i * size)
             place += len(blocks) * block.width
             weights += len(blocks) * size
 
@@ -266,14 +274,8 @@ class RowLoops:
         with T.serial(0, count) as i:
             yield i
 
-    def _row(
-        self, n: Expr, y: Expr, rows: int, block: Block, c: Expr, place: Expr, weights: Expr, nothing: Expr
-    ) -> None:
-        """A tile of `rows` output rows, one block of channels from `c` on; what is read by channel lies at `place`.
-
-        `nothing` is 0, which LLVM does not know: what lies at a place that depends on the pixel stays an operand in
-        memory. LLVM would load all of it before the loop, and spill.
-        """
+    def _row(self, n: Expr, y: Expr, rows: int, block: Block, c: Expr, place: Expr, weights: Expr) -> None:
+        """A tile of `rows` output rows, one block of channels from `c` on; what is read by channel lies at `place`."""
         kernel, spread = self.layout.kernel, self.layout.spread
         pixels = PIXELS if spread == 1 else 1
         step = pixels * spread
@@ -281,7 +283,7 @@ class RowLoops:
         registers = len(self.layout.sets(rows)) * kernel.columns.taps * self.layout.use.group
         if whole:
             with T.serial(0, whole) as xo:
-                zero = T.bind(xo * nothing)
+                zero = T.bind(xo * self.nothing)
                 at = weights + zero if registers > HELD_WEIGHTS else weights
                 self._pixels(n, y, xo * step, pixels, rows, block, c, place + zero, at)
         if rest and spread == 1:
@@ -301,34 +303,15 @@ class RowLoops:
         place: Expr,
         weights: Expr,
     ) -> None:
-        buffers, use = self.epilogue.buffers, self.layout.use
+        use = self.layout.use
         sums = local(pixels * rows * block.width, "int32")
         for v in range(use.group):
             start = self._start(place + v * block.sums, block.sums)
             for index in range(pixels * rows):
                 store(sums, index * block.width + v * block.sums, block.sums, start)
-        columns, step = self.layout.kernel.columns, use.step(block.sums)
-        sets = self.layout.sets(rows)
-        size = block.sums * use.group
-        # columns that pixels share come one behind the other
-        taps = sorted(range(columns.taps), key=lambda tap: (tap % columns.stride, tap))
-        for group in sorted({group for _, group in sets}):
-            loaded: dict[int, Any] = {}
-            for tap in taps:
-                for p in range(pixels):
-                    column = tap + p * columns.stride
-                    if column not in loaded:
-                        loaded[column] = self._side_by_side(n, y, x, column, rows, group, block, c)
-                for index, (row, of) in enumerate(sets):
-                    if of != group:
-                        continue
-                    for v in range(use.group):
-                        first = ((index * columns.taps + tap) * use.group + v) * size
-                        weight = buffers["weight"][ramp(weights + first, size)]
-                        for p in range(pixels):
-                            at = ramp((p * rows + row) * block.width + v * block.sums, block.sums)
-                            levels = loaded[tap + p * columns.stride][ramp(v * size, size)]
-                            T.buffer_store(sums, added(step, sums[at], block.sums, levels, weight), [at])
+        registers = range(use.group)
+        for some in [[v] for v in registers] if use.one_by_one else [list(registers)]:
+            self._products(sums, n, y, x, pixels, rows, block, c, weights, some)
         for row in range(rows):
             for p in range(pixels):
                 base = (p * rows + row) * block.width
@@ -337,6 +320,45 @@ class RowLoops:
                     for v in range(use.group)
                 ]
                 self.epilogue.finish(dots, n, y + row, x + p, c, block.width, packed_at=place)
+
+    def _products(
+        self,
+        sums: Any,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        pixels: int,
+        rows: int,
+        block: Block,
+        c: Expr,
+        weights: Expr,
+        registers: list[int],
+    ) -> None:
+        """The products of these registers of all columns and rows."""
+        buffers, use = self.epilogue.buffers, self.layout.use
+        columns, step = self.layout.kernel.columns, use.step(block.sums)
+        sets = self.layout.sets(rows)
+        size = block.sums * use.group
+        at_levels = c if registers[0] == 0 else c + self.again
+        # columns that pixels share come one behind the other
+        taps = sorted(range(columns.taps), key=lambda tap: (tap % columns.stride, tap))
+        for group in sorted({group for _, group in sets}):
+            loaded: dict[int, Any] = {}
+            for tap in taps:
+                for p in range(pixels):
+                    column = tap + p * columns.stride
+                    if column not in loaded:
+                        loaded[column] = self._side_by_side(n, y, x, column, rows, group, block, at_levels)
+                for index, (row, of) in enumerate(sets):
+                    if of != group:
+                        continue
+                    for v in registers:
+                        first = ((index * columns.taps + tap) * use.group + v) * size
+                        weight = buffers["weight"][ramp(weights + first, size)]
+                        for p in range(pixels):
+                            at = ramp((p * rows + row) * block.width + v * block.sums, block.sums)
+                            levels = loaded[tap + p * columns.stride][ramp(v * size, size)]
+                            T.buffer_store(sums, added(step, sums[at], block.sums, levels, weight), [at])
 
     def _start(self, at: Expr, lanes: int) -> Expr:
         if "start" not in self.epilogue.buffers:

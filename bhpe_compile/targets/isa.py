@@ -66,11 +66,14 @@ class Int8Instruction:
 class ByRows:
     """Multiply-accumulate of 8-bit depthwise layers by rows: levels of `group` input rows lie side by side, and an
     instruction adds their products to a sum of each channel. `steps` are the same instruction for registers of `sums`
-    sums, the widest first; weights are `weights`, as wide as levels lie in memory: a group of them fills a sum."""
+    sums, the widest first; weights are `weights`, as wide as levels lie in memory: a group of them fills a sum.
+    `one_by_one`: the sums of one register of a block are finished before the next one's begin; with half the registers
+    all at once spill."""
 
     group: int
     weights: Literal["int8", "int16"]
     steps: tuple[MultiplyAdd, ...]
+    one_by_one: bool = False
 
     def step(self, sums: int) -> MultiplyAdd:
         """The instruction that makes `sums` sums."""
@@ -255,7 +258,10 @@ ROWS_OF_BYTES = ByRows(
     ),
 )
 ROWS_OF_WORDS = ByRows(
-    group=2, weights="int16", steps=(MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False, sums=8),)
+    group=2,
+    weights="int16",
+    steps=(MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False, sums=8),),
+    one_by_one=True,
 )
 BY_ROWS = (ROWS_OF_BYTES, ROWS_OF_WORDS)
 """One of each type of weights."""
