@@ -27,6 +27,9 @@ FAR = 512.0
 PERMUTED = 64
 """Bytes of a register that is permuted."""
 
+SIXTEEN = 16
+"""Entries of a table that a shuffle of bytes chooses among."""
+
 SATURATED_SUM = "llvm.sadd.sat"
 
 
@@ -144,19 +147,56 @@ def _natural(words: Expr, lanes: int, ordered: bool) -> Expr:
 
 def looked_up(table: Any, level: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """table[level], of a table of 256 bytes, for uint8 levels."""
-    if not isa.permute or lanes == 1:
-        return table[cast("int32", lanes, level)]
-    # a permutation chooses among two registers by seven bits, the eighth between two permutations
+    if isa.permute and lanes > 1:
+        return _by_permutations(table, level, lanes, isa.permute)
+    if isa.sixteenths and lanes == SIXTEEN:
+        return _by_sixteenths(table, level, isa.sixteenths)
+    return table[cast("int32", lanes, level)]
+
+
+def _by_permutations(table: Any, level: Expr, lanes: int, permute: str) -> Expr:
+    """A permutation chooses among two registers by seven bits, the eighth between two permutations."""
     held = local(PERMUTED, "uint8")
     store(held, 0, lanes, level)
-    index = T.reinterpret(dtype_of("int8", PERMUTED), held[ramp(0, PERMUTED)])
-    parts = [
-        T.reinterpret(dtype_of("int8", PERMUTED), table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)
-    ]
-    low, high = (
-        T.call_llvm_pure_intrin(dtype_of("int8", PERMUTED), isa.permute, parts[at], index, parts[at + 1])
-        for at in (0, 2)
-    )
+    kind = dtype_of("int8", PERMUTED)
+    index = T.reinterpret(kind, held[ramp(0, PERMUTED)])
+    parts = [T.reinterpret(kind, table[ramp(at, PERMUTED)]) for at in range(0, 256, PERMUTED)]
+    low, high = (T.call_llvm_pure_intrin(kind, permute, parts[at], index, parts[at + 1]) for at in (0, 2))
     found = T.Select(index < splat(T.int8(0), PERMUTED), high, low)
     store(held, 0, PERMUTED, T.reinterpret(dtype_of("uint8", PERMUTED), found))
     return held[ramp(0, lanes)]
+
+
+def _by_sixteenths(table: Any, level: Expr, shuffle: str) -> Expr:
+    """A shuffle looks the low four bits up in sixteen entries, in the lower half of a register those of one sixteenth
+    of the table, in the higher half those of the one eight sixteenths behind; the other four bits choose among them."""
+    kind, both = dtype_of("int8", 2 * SIXTEEN), list(range(SIXTEEN))
+    held, twice = local(SIXTEEN, "int8"), local(2 * SIXTEEN, "int8")
+    store(held, 0, SIXTEEN, T.reinterpret(dtype_of("int8", SIXTEEN), level))
+    index = held[ramp(0, SIXTEEN)]
+    store(twice, 0, 2 * SIXTEEN, T.Shuffle([index, index], both * 2))
+    indices = twice[ramp(0, 2 * SIXTEEN)]
+    low = T.bitwise_and(indices, splat(T.int8(15), 2 * SIXTEEN))
+    found = local(8 * 2 * SIXTEEN, "int8")
+    for k in range(8):
+        halves = (
+            T.reinterpret(dtype_of("int8", SIXTEEN), table[ramp(SIXTEEN * (k + 8 * high), SIXTEEN)])
+            for high in range(2)
+        )
+        entries = T.Shuffle(list(halves), list(range(2 * SIXTEEN)))
+        store(found, k * 2 * SIXTEEN, 2 * SIXTEEN, T.call_llvm_pure_intrin(kind, shuffle, entries, low))
+    words = T.reinterpret(dtype_of("int16", SIXTEEN), indices)
+    count = 8
+    for bit in (4, 5, 6):  # a byte's bit becomes its sign
+        sign = T.reinterpret(kind, T.shift_left(words, splat(T.int16(7 - bit), SIXTEEN)))
+        fewer = local(count // 2 * 2 * SIXTEEN, "int8")
+        for k in range(count // 2):
+            even, odd = (found[ramp((2 * k + i) * 2 * SIXTEEN, 2 * SIXTEEN)] for i in range(2))
+            store(
+                fewer, k * 2 * SIXTEEN, 2 * SIXTEEN, T.Select(sign < splat(T.int8(0), 2 * SIXTEEN), odd, even)
+            )
+        found, count = fewer, count // 2
+    chosen = T.Select(
+        index < splat(T.int8(0), SIXTEEN), found[ramp(SIXTEEN, SIXTEEN)], found[ramp(0, SIXTEEN)]
+    )
+    return T.reinterpret(dtype_of("uint8", SIXTEEN), chosen)

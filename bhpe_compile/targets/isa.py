@@ -144,9 +144,9 @@ class VectorIsa:
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
-    result); `permute` takes bytes from two registers by the seven bits of each byte of a third; `smaller` takes of two
-    vectors of floats the smaller magnitudes, with the first one's signs; `packings` make levels of floats, the widest
-    first.
+    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `sixteenths` from each
+    half of a register by the four bits of a byte; `smaller` takes of two vectors of floats the smaller magnitudes, with
+    the first one's signs; `packings` make levels of floats, the widest first.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -165,6 +165,7 @@ class VectorIsa:
     widen: str | None = None
     smaller: str | None = None
     permute: str | None = None
+    sixteenths: str | None = None
     packings: tuple[Packing, ...] = ()
     short_tile: tuple[int, int] | None = None
     clip_halves: bool = False
@@ -316,6 +317,7 @@ AVX2 = VectorIsa(
     int8=PMADDWD,
     counts="nibbles",
     counting="llvm.x86.avx2.pshuf.b",
+    sixteenths="llvm.x86.avx2.pshuf.b",
     packings=(replace(PACK256, bytes=None),),
     depthwise=MADD256,
 )

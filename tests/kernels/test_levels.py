@@ -103,9 +103,10 @@ def test_levels_are_those_of_numpy(isa: VectorIsa, case: str) -> None:
 
 
 @pytest.mark.parametrize("isa", NATIVE)
-def test_few_channels(isa: VectorIsa) -> None:
-    """Vectors of eight, four and one lane."""
-    for seed, kernel in enumerate(kernels(TABLE, 13)):
+@pytest.mark.parametrize("channels", [12, 13, 24, 48])
+def test_few_channels(isa: VectorIsa, channels: int) -> None:
+    """Registers of several pixels at once, and vectors of eight, four and one lane."""
+    for seed, kernel in enumerate(kernels(TABLE, channels)):
         arrays = arguments(kernel, isa, 77, seed)
         wanted = stored(kernel.reference(**arrays)["levels"], OUT_ZERO, isa.int8)
         np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
