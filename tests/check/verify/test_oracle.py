@@ -9,7 +9,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from bhpe_compile.check.verify.oracle import EXACT, Oracle, float_parts, run_values
+from bhpe_compile.check.verify.oracle import Oracle, run_values
+from bhpe_compile.exchange.float_parts import EXACT, float_parts
 from bhpe_compile.networks.interface import Interface, Output
 from tests.check.artefacts import SIZE, exact_network
 from tests.passes.lower.graphs import Builder, small_network
