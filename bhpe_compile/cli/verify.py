@@ -241,10 +241,11 @@ def _what_is_chosen(result: VerificationResult) -> list[tuple[str, str]]:
     """How often the largest value of a row stands at the same place, of outputs behind float parts."""
     if not result.argmax:
         return []
-    each = ", ".join(f"{name} {one.same} of {one.rows}" for name, one in result.argmax.items())
+    first, *others = [f"{one.same} of {one.rows} rows of {name}" for name, one in result.argmax.items()]
+    each = ", ".join((first, *(text.replace(" rows", "") for text in others)))
     parts = list(dict.fromkeys(part for one in result.argmax.values() for part in one.float_parts))
     more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
-    return [("argmax", f"the same as in model.onnx: {each} rows; in front in float: {parts[0]}{more}")]
+    return [("argmax", f"as in model.onnx: {each}; in front in float: {parts[0]}{more}")]
 
 
 def _what_the_file_says(result: VerificationResult) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,22 @@ def test_an_artefact_against_its_file(form: str, folder: Path) -> None:
     told = inside("verify", form, "--model", "net.onnx", cwd=folder).stdout
     assert "is what --model gives with the recorded options, byte for byte" in told
     assert ("a distance: nothing bounds it in 8 bits" in told) is (form == "int8")
+
+
+def test_how_often_an_argmax_agrees_is_told(folder: Path, tmp_path: Path) -> None:
+    """Of outputs that an argmax is taken of, with what is in float in front."""
+    artefact = tmp_path / "artefact"
+    shutil.copytree(folder / "int8", artefact)
+    manifest = json.loads((artefact / "manifest.json").read_text())
+    assert manifest["float_parts"]["levels"] == ["groups"]
+    assert manifest["float_parts"]["argmax"] == {}  # keypoints are no scores
+    manifest["network"]["outputs"][0]["kind"] = "simcc"
+    (artefact / "manifest.json").write_text(json.dumps(manifest))
+    found = json.loads(inside("verify", artefact, "--format", "json").stdout)["argmax"]
+    assert found == {"points": {"same": 10, "rows": 10, "float_parts": found["points"]["float_parts"]}}
+    assert "groups" in found["points"]["float_parts"]
+    told = inside("verify", artefact).stdout
+    assert "as in model.onnx: 10 of 10 rows of points; in front in float: " in told
 
 
 def test_a_float_artefact_is_bisected(folder: Path) -> None:

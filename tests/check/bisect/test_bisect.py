@@ -21,7 +21,7 @@ from bhpe_compile.check.bisect.remake import Again, options_of
 from bhpe_compile.check.verify import verify
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import compile_model
-from bhpe_compile.errors import UsageError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.networks.registry import get_network
@@ -160,11 +160,12 @@ def test_a_wrong_constant_behind_and_in_float_layers(
 
 
 def test_wrong_code_behind_float_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only binary layers lose the sign of their sums: the float stem in front is right, the layer behind is named."""
+    """Binary layers lose the sign of their sums: the float stem in front is right, the layer behind is named."""
     finish = EpilogueEmitter.finish
 
-    def wrong(self: EpilogueEmitter, *words: Any, **more: Any) -> None:
-        finish(self, *words, **{**more, "factor": -more["factor"]} if "factor" in more else more)
+    def wrong(self: EpilogueEmitter, dot: Any, *words: Any, **more: Any) -> None:
+        binary = self.buffers["weight"].dtype == "uint8"
+        finish(self, -dot if binary else dot, *words, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(EpilogueEmitter, "finish", wrong)
