@@ -477,7 +477,12 @@ class Compilation:
                 self.onnx_bytes,
                 report,
                 {**self.inputs, **self.frozen_outputs(self.inputs)},
-                {**facts, "passes": passes_run(self.records), "versions": versions()},
+                {
+                    **facts,
+                    "float_parts": self._float_parts(),
+                    "passes": passes_run(self.records),
+                    "versions": versions(),
+                },
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
@@ -490,6 +495,14 @@ class Compilation:
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of model and options."""
         return describe(self._checkpoint, self.options, self.rounding.source, self.agreement)
+
+    def _float_parts(self) -> dict[str, Any]:
+        """What no two programs compute to the bit in front of levels and of an argmax, by name."""
+        import onnx_ir
+
+        from bhpe_compile.exchange import float_parts
+
+        return float_parts.told(onnx_ir.to_proto(self.folded), self.interface)
 
     def places(self) -> Places:
         """Where the layers belong."""
