@@ -59,10 +59,10 @@ def distill_first(
     from bhpe_compile.distill.lesson import DistillOptions, Run
     from bhpe_compile.distill.record import Place
     from bhpe_compile.distill.student import distill
-    from bhpe_compile.frontends.checkpoint import load_model
+    from bhpe_compile.frontends.teachers import load_teacher
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
-    loaded = load_model(model, options.network)
+    loaded = load_teacher(model, options.network, dict(options.shapes))
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; compile it without --distill")
     lesson = lesson_of(loaded.network, loaded.preset, loaded.interface)
@@ -87,7 +87,7 @@ def distill_first(
     student.parent.mkdir(parents=True, exist_ok=True)
 
     def train(recipe: Any, tick: Any, looking: Any) -> Any:
-        teacher = load_model(model, options.network).model
+        teacher = load_teacher(model, options.network, dict(options.shapes)).model
         run = Run(recipe, place, student, facts, tick, looking)
         return distill(lesson, teacher, people, body, run, form)
 
