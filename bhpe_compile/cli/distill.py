@@ -120,12 +120,12 @@ def distill_command(
     from bhpe_compile.distill.lesson import DistillOptions, Run
     from bhpe_compile.distill.record import CHECKPOINT
     from bhpe_compile.distill.student import distill
+    from bhpe_compile.frontends.load import load_network
     from bhpe_compile.frontends.shapes import parse_shape
-    from bhpe_compile.frontends.teachers import load_teacher
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     place = make_place(values, output)
-    loaded = load_teacher(model, network, dict(parse_shape(text) for text in shapes))
+    loaded = load_network(model, network, dict(parse_shape(text) for text in shapes))
     lesson = lesson_for(loaded, pictures)
     check_own_boxes(lesson)
     recipe = make_recipe(values, lesson.weights)

@@ -197,13 +197,13 @@ class Compilation:
 
     @cached_property
     def loaded(self) -> Imported:
-        """The checkpoint. UsageError or InputError where it cannot be read."""
-        from bhpe_compile.frontends.checkpoint import load_model
+        """The checkpoint, or an ONNX file as torch modules. UsageError or InputError where it cannot be read."""
+        from bhpe_compile.frontends.load import load_network
 
         if self.source is None:
             raise TypeError("this compilation did not begin with a checkpoint")
         with self.progress.stage("load"):
-            return load_model(self.source, self.options.network)
+            return load_network(self.source, self.options.network, dict(self.options.shapes))
 
     @cached_property
     def graph(self) -> fx.GraphModule:
@@ -523,24 +523,19 @@ def compile_model(
     force: bool = False,
     observer: Observer | None = None,
     inspector: Inspector | None = None,
-    teacher: Path | None = None,
+    teacher: Imported | None = None,
     watched: tuple[Path, ...] = (),
     kind: type[Compilation] = Compilation,
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
-    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
-    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
-    compiles such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
+    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the network in
+    full precision that a student was distilled from, to compare with, on the pictures `watched`. kind: what compiles such
+    a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
     InputError (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     compilation = kind(options, source, progress=Progress(observer, inspector))
-    compilation.watched = watched
-    if teacher is not None:
-        from bhpe_compile.frontends.checkpoint import load_model
-
-        compilation.check(output, force)
-        compilation.teacher = load_model(teacher, options.network)
+    compilation.watched, compilation.teacher = watched, teacher
     return finish(compilation, output, force)
 
 

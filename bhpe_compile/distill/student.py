@@ -50,7 +50,9 @@ def distill(
     taught = lesson.trace(teacher.train())
     if lesson.carried and unsettled(taught):
         shown = lesson.samples(pictures, recipe.seed, labelled=False, boxes=None, own=0.0)
-        settle_norms(taught, lambda one: show(one, lesson.inputs, shown, recipe, run.place.workers, TO_SETTLE))
+        settle_norms(
+            taught, lambda one: show(one, lesson.inputs, shown, recipe, run.place.workers, TO_SETTLE)
+        )
     network, notes = binarize(taught, options.binarize)
     if not any(note.applied for note in notes):
         raise InputError(

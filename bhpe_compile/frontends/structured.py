@@ -8,11 +8,8 @@ from torch import Tensor
 
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.network import Network
-from bhpe_compile.networks.structure import Structure
+from bhpe_compile.networks.structure import NETWORK, Structure
 from bhpe_compile.networks.structure_torch import build_structure, shapes_of
-
-NETWORK = "onnx"
-"""What networks that came as ONNX files are called; the preset is the file's name."""
 
 STRUCTURE, INTERFACE = "structure", "interface"
 """Where a checkpoint of such a network carries what a package says of others."""

@@ -40,9 +40,9 @@ from bhpe_compile.frontends.checkpoint import load_state
 from bhpe_compile.frontends.imported import Imported
 from bhpe_compile.frontends.onnx import load_onnx, with_output_shapes
 from bhpe_compile.frontends.simplified import simplified
-from bhpe_compile.frontends.structured import NETWORK, structured_network
+from bhpe_compile.frontends.structured import structured_network
 from bhpe_compile.networks.described import describe_ports
-from bhpe_compile.networks.structure import CONSTANTS, Setting, Step, Structure
+from bhpe_compile.networks.structure import CONSTANTS, NETWORK, Setting, Step, Structure
 from bhpe_compile.networks.structure_torch import is_usable
 from bhpe_compile.passes.base import PassManager
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
@@ -207,7 +207,12 @@ class _Writer:
         return path
 
     def emit(
-        self, kind: str, inputs: Sequence[str], value: ir.Value | None = None, path: str = "", **settings: Setting
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        value: ir.Value | None = None,
+        path: str = "",
+        **settings: Setting,
     ) -> str:
         """One step; its result, which is `value` where that is said."""
         output = f"v{len(self.steps)}"
@@ -610,9 +615,9 @@ def _resize(w: _Writer, node: ir.Node) -> None:
     rounding = text(node, "nearest_mode", "round_prefer_floor")
     whole = all(factor.is_integer() for factor in factors)
     centred = where in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round_prefer")
-    if mode == "nearest" and whole and (centred or (where, rounding) == ("asymmetric", "floor")):
-        w.emit("resize", [x], node.outputs[0], size=size, mode="nearest")
-    elif mode == "nearest" and where == "asymmetric" and factors == {2.0} and rounding == "round_prefer_floor":
+    if (mode == "nearest" and whole and (centred or (where, rounding) == ("asymmetric", "floor"))) or (
+        mode == "nearest" and where == "asymmetric" and factors == {2.0} and rounding == "round_prefer_floor"
+    ):
         w.emit("resize", [x], node.outputs[0], size=size, mode="nearest")
     elif mode == "linear" and where in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         corners = int(where == "align_corners")

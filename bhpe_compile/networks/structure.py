@@ -18,6 +18,9 @@ from bhpe_compile.errors import InputError
 
 Setting = int | float | str | tuple[int, ...]
 
+NETWORK = "onnx"
+"""What networks that came as ONNX files are called; the preset is the file's name."""
+
 CONSTANTS = "constants"
 """What paths of constants begin with."""
 

@@ -148,9 +148,7 @@ def _convolution(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d]) -> Callable[[
             first, second, rows, columns = b.shape(step, "weight")
             groups = _whole(said, "groups")
             inner, outer = (first, second * groups) if transposed else (second * groups, first)
-            more: dict[str, Any] = (
-                {"output_padding": _list(said, "output_padding", 2)} if transposed else {}
-            )
+            more: dict[str, Any] = {"output_padding": _list(said, "output_padding", 2)} if transposed else {}
             return kind(
                 inner,
                 outer,
@@ -349,5 +347,3 @@ KINDS: Mapping[str, Callable[[_Building, Step], fx.Node]] = {
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """The shapes in a state."""
     return {name: tuple(value.shape) for name, value in state.items()}
-
-

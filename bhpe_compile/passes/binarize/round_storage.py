@@ -150,7 +150,9 @@ class _Maps:
         if is_sum(use):
             return "sum"
         module = called_module(self._graph, use)
-        if is_relu(self._graph, use) and not isinstance(module, nn.Hardtanh):  # a bound above is a node of its own
+        if is_relu(self._graph, use) and not isinstance(
+            module, nn.Hardtanh
+        ):  # a bound above is a node of its own
             return "norm"
         return next((kind for types, kind in KINDS.items() if isinstance(module, types)), "other")
 

@@ -1,4 +1,4 @@
-"""The full-precision network that a student learns from: a checkpoint, or an ONNX file."""
+"""A network as torch modules, from a checkpoint or from an ONNX file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bhpe_compile.frontends.imported import Imported
 from bhpe_compile.frontends.kinds import ONNX, kind_of
 
 
-def load_teacher(
+def load_network(
     path: Path, network: str | None = None, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Imported:
     """The network in `path`, whose content tells which of the two it is. network: `--network`; shapes: of inputs that
@@ -25,5 +25,5 @@ def load_teacher(
     from bhpe_compile.frontends.checkpoint import load_model
 
     if shapes:
-        raise UsageError(f"--shape is for ONNX files, and {path} is none: leave it out")
+        raise UsageError("--shape is for ONNX files: leave it out")
     return load_model(path, network)
