@@ -198,27 +198,16 @@ class OnnxCompilation(Compilation):
     @cached_property
     def exported(self) -> ir.Model:
         """The graph simplified, its layers entered and named."""
-        import onnx_ir as ir
-        import onnx_ir.passes.common as common
-
         from bhpe_compile.exchange.nodes import is_binary
-        from bhpe_compile.exchange.simplify import simplify
+        from bhpe_compile.frontends.simplified import simplified
         from bhpe_compile.passes.imported import imported_passes
 
         progress = self.progress
         _ = self.computed  # a file that does not run is refused there
         with progress.stage("export"):
-            model = ir.from_proto(self.model)
-            model.functions.clear()
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-            common.RemoveUnusedNodesPass()(model)
-            common.NameFixPass()(model)
-            model.producer_name, model.producer_version = "bhpe-compile", ""
-            progress.show("onnx", model)
-            progress.step("onnxsim")
-            model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
+            simplifier = self.tools.simplifier if self.tools is not None else None
+            model, notes = simplified(self.model, simplifier, self._before_onnxsim)
             self.notes += notes
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             options = self.options
             binary = options.is_binary
             self._rewrite(imported_passes(options.computes_int8, binary, options.keep_float), model)
@@ -228,6 +217,11 @@ class OnnxCompilation(Compilation):
                 )
             progress.show("onnxsim", model)
         return model
+
+    def _before_onnxsim(self, model: ir.Model) -> None:
+        """The graph as the file has it, for who looks at every graph."""
+        self.progress.show("onnx", model)
+        self.progress.step("onnxsim")
 
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what the options or `write` would make fail (UsageError)."""

@@ -201,13 +201,13 @@ class Compilation:
 
     @cached_property
     def loaded(self) -> Imported:
-        """The checkpoint. UsageError or InputError where it cannot be read."""
-        from bhpe_compile.frontends.checkpoint import load_model
+        """The checkpoint, or an ONNX file as torch modules. UsageError or InputError where it cannot be read."""
+        from bhpe_compile.frontends.load import load_network
 
         if self.source is None:
             raise TypeError("this compilation did not begin with a checkpoint")
         with self.progress.stage("load"):
-            return load_model(self.source, self.options.network)
+            return load_network(self.source, self.options.network, dict(self.options.shapes))
 
     @cached_property
     def graph(self) -> fx.GraphModule:
