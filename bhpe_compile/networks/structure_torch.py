@@ -103,7 +103,7 @@ class _Building:
         self.graph.output({name: self.value(value) for name, value in self.structure.outputs.items()})
         self.graph.lint()
         network = fx.GraphModule(self.parts, self.graph, "Imported")
-        return network.eval()  # type: ignore[return-value]
+        return network.eval()
 
 
 @cache
@@ -203,8 +203,8 @@ def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Callable[[Mapping[st
         more: dict[str, Any] = (
             {"count_include_pad": bool(_whole(said, "count_padding"))} if kind is nn.AvgPool2d else {}
         )
-        sizes = (_list(said, name, 2) for name in ("kernel", "stride", "padding"))
-        return kind(*sizes, ceil_mode=bool(_whole(said, "ceil")), **more)  # type: ignore[arg-type]
+        kernel, stride, padding = (_list(said, name, 2) for name in ("kernel", "stride", "padding"))
+        return kind(kernel, stride, padding, ceil_mode=bool(_whole(said, "ceil")), **more)  # type: ignore[arg-type]
 
     return make
 
