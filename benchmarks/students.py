@@ -14,9 +14,9 @@ without their labels, compiled for this machine and verified. Then everybody ans
 `to_labels` says the same of the labels (for `mean`, those of the teacher's answers). Teacher and student take about a
 quarter of an hour of one core for both networks; every step can be stopped and goes on where it was.
 
-An ONNX file (`--onnx`) is a teacher that somebody else trained. It and its student are shown hands or faces of the drawn
-people (`--part`), cut out where the labels say, 1.9 times as wide as they are; `to_labels` is left out, because the
-labels do not say what it answers.
+An ONNX file (`--onnx`) is a teacher that somebody else trained. It and its student are shown hands or faces of the
+drawn people (`--part`), cut out where the labels say, 1.9 times as wide as they are; `to_labels` is left out, because
+the labels do not say what it answers.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ PARTS = {"hands": (0, 1), "faces": (2,)}
 """Which of a person's boxes show a part."""
 
 AROUND, LEAST, CUT = 1.9, 24.0, (150, 200)
-"""How many times as wide as its box a part is cut out, how many pixels of the drawing that are at least, and columns and
-rows of the result."""
+"""How many times as wide as its box a part is cut out, how many pixels of the drawing that are at least, and columns
+and rows of the result."""
 
 SIZES = ("--batch", "32", "--micro-batch", "32", "--workers", "0")
 NEAR = 0.5

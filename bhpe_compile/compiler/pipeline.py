@@ -181,8 +181,8 @@ class Compilation:
 
     @cached_property
     def inputs(self) -> dict[str, NDArray[np.float32]]:
-        """What the network is run on, by name and in the order in which it takes them: a picture; numbers that are drawn
-        where no picture tells an input."""
+        """What the network is run on, by name and in the order in which it takes them: a picture, or numbers that are
+        drawn where no picture tells an input."""
         ports = self.interface.inputs
         checkpoint = self._checkpoint
         if (
