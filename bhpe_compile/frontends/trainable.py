@@ -46,8 +46,12 @@ from bhpe_compile.networks.structure import CONSTANTS, NETWORK, Setting, Step, S
 from bhpe_compile.networks.structure_torch import is_usable
 from bhpe_compile.passes.base import PassManager
 from bhpe_compile.passes.fold.explicit_padding import ExplicitPadding
-from bhpe_compile.passes.imported import FlatWindows, LinearLayers, NameLayers, PlainForms, SpreadLayers
+from bhpe_compile.passes.imported.flat_windows import FlatWindows
+from bhpe_compile.passes.imported.linear_layers import LinearLayers
+from bhpe_compile.passes.imported.name_layers import NameLayers
+from bhpe_compile.passes.imported.plain_forms import PlainForms
 from bhpe_compile.passes.imported.roles import find_roles
+from bhpe_compile.passes.imported.spread_layers import SpreadLayers
 
 SAME, SMALL = 1e-4, 1e-2
 """What torch computes may differ from ONNX Runtime by this part of the largest value, because sums have another order;
@@ -104,8 +108,8 @@ def load_trainable(
     for name, (shape, dtype) in file.initial.items():
         if dtype != "float32" or shape[:1] != (1,):
             raise InputError(
-                f"{path}: cannot be trained: input {name} is {dtype} {list(shape)}, and pictures lie along a first axis "
-                "of 1, in float32"
+                f"{path}: cannot be trained: input {name} is {dtype} {list(shape)}; inputs that train are float32, and "
+                "their first axis is a batch of 1"
             )
     graph = simplified(proto)[0]
     _refuse_others(path, graph.graph)
@@ -406,7 +410,7 @@ def _prelu(w: _Writer, node: ir.Node) -> None:
 
 
 def _clip(w: _Writer, node: ir.Node) -> None:
-    bounds: dict[str, float] = {}
+    bounds: dict[str, Any] = {}
     for index, name in ((1, "min"), (2, "max")):
         array = w.weight(node, index)
         bound = _number(node, name, UNBOUNDED) if array is None else float(array.reshape(()))
@@ -452,11 +456,10 @@ def _elements(w: _Writer, node: ir.Node) -> None:
         if not fits:
             raise w.refusal(node, "puts values of other numbers of pictures together")
     names = [w.name_of(value, node) for value in node.inputs]
-    value, kind = names[0], ELEMENTS[node.op_type]
-    for index, other in enumerate(names[1:], 2):
-        value = w.emit(kind, [value, other], node.outputs[0] if index == len(names) else None)
-    if len(names) == 1:
-        w.names[node.outputs[0]] = value
+    total = names[0]
+    for name in names[1:]:
+        total = w.emit(ELEMENTS[node.op_type], [total, name])
+    w.names[node.outputs[0]] = total
 
 
 def _reciprocal(w: _Writer, node: ir.Node) -> None:
@@ -565,8 +568,7 @@ def _slice(w: _Writer, node: ir.Node) -> None:
         if not entries:
             raise w.refusal(node, "nothing is left")
         if step > 0:
-            bounds = {"start": entries[0], "end": entries[-1] + 1, "step": step}
-            x = w.emit("slice", [x], axis=axis, **bounds)
+            x = w.emit("slice", [x], axis=axis, start=entries[0], end=entries[-1] + 1, step=step)
         else:
             x = w.emit("select", [x], axis=axis, entries=tuple(entries))
     w.names[node.outputs[0]] = x
@@ -613,11 +615,13 @@ def _resize(w: _Writer, node: ir.Node) -> None:
     factors = {large / small for large, small in zip(after[2:], before[2:], strict=True)}
     x, size = w.name_of(node.inputs[0], node), after[2:]
     rounding = text(node, "nearest_mode", "round_prefer_floor")
-    whole = all(factor.is_integer() for factor in factors)
-    centred = where in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round_prefer")
-    if (mode == "nearest" and whole and (centred or (where, rounding) == ("asymmetric", "floor"))) or (
-        mode == "nearest" and where == "asymmetric" and factors == {2.0} and rounding == "round_prefer_floor"
-    ):
+    # a pixel becomes a block of pixels, which is what torch does where the factors are whole
+    blocks = (
+        (where, rounding) == ("asymmetric", "floor")
+        or (where in ("half_pixel", "pytorch_half_pixel") and rounding.startswith("round_prefer"))
+        or (where == "asymmetric" and rounding == "round_prefer_floor" and factors == {2.0})
+    )
+    if mode == "nearest" and blocks and all(factor.is_integer() for factor in factors):
         w.emit("resize", [x], node.outputs[0], size=size, mode="nearest")
     elif mode == "linear" and where in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         corners = int(where == "align_corners")
