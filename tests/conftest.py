@@ -18,7 +18,7 @@ from tests.examples import (  # noqa: F401
     example,
 )
 from tests.films import walk  # noqa: F401
-from tests.kept import kept_workers, kernel_by_kernel, shared_simplifier, shared_workers  # noqa: F401
+from tests.kept import kept_pair, kept_workers, no_code_cache, shared_code, shared_simplifier  # noqa: F401
 
 # ignored by `make test &` in a script, which commands under test would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
