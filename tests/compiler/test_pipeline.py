@@ -44,6 +44,7 @@ from bhpe_compile.passes.binarize import (
 )
 from bhpe_compile.passes.binarize.round_storage import kept_maps
 from tests.command import FILES
+from tests.kept import KeptPair
 
 KEPT = "backbone.layer1.0.conv1"
 """A layer every scheme makes binary unless told otherwise."""
