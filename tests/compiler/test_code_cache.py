@@ -13,6 +13,7 @@ import pytest
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
 from bhpe_compile.compiler import code_cache
 from bhpe_compile.compiler.code_cache import CodeCache, KeptCode
+from bhpe_compile.files import beside
 from bhpe_compile.kernels import MaxPool2d, PackBits
 from bhpe_compile.passes.lower.weights import Constant
 from bhpe_compile.targets import get_target
@@ -176,19 +177,24 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert CodeCache.of_user()._folder is None
 
 
-def test_what_was_not_used_goes_first(cache: CodeCache) -> None:
+def test_what_was_not_used_goes_first_and_nothing_of_others(cache: CodeCache) -> None:
     jobs = [("generate_kernel", size) for size in range(4)]
     paths = [kept(cache, job, (bytes(1000), 0)) for job in jobs]
     for age, path in enumerate(paths):
         os.utime(path, (1000 + age, 1000 + age))
     assert found(cache, jobs[0]) is not None  # used now
-    abandoned = paths[0].parent / f".{paths[0].name}.part"
-    abandoned.write_bytes(b"half")
-    cache.trim(sum(path.stat().st_size for path in (paths[0], paths[3])) + 4)
-    assert sorted(paths[0].parent.iterdir()) == sorted((paths[0], paths[3], abandoned))
+    abandoned = beside(paths[0], "part")
+    thesis = paths[0].with_name("thesis.tex")
+    for path in (abandoned, thesis):
+        path.write_bytes(b"half")
+    os.utime(thesis, (1000, 1000))
+    cache.trim(sum(path.stat().st_size for path in (paths[0], paths[3], abandoned)))
+    assert sorted(paths[0].parent.iterdir()) == sorted((paths[0], paths[3], abandoned, thesis))
     os.utime(abandoned, (1000, 1000))
     cache.trim()
     assert not abandoned.exists()
+    cache.trim(0)
+    assert list(paths[0].parent.iterdir()) == [thesis]
 
 
 class Counting:
