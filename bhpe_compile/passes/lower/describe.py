@@ -38,6 +38,7 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
             g.integer(node, "levels_width"),
             bool(g.integer(node, "levels_divide")),
             bool(g.integer(node, "levels_of_table")),
+            bool(g.integer(node, "levels_fit")),
         )
     return k.Epilogue(
         residual=residual,
