@@ -37,7 +37,7 @@ import numpy as np
 from common import facts, geometric_mean, interleave, medians, parser, relative_error, report, table
 from door_networks import MODULES, REAL, Array, Door, export, real
 from peers import openvino_run, ort_session, quantize
-from process import output_of, script_command
+from process import AVX2_ONLY, output_of, script_command
 
 from bhpe_compile.targets import get_target, host_runs
 
@@ -59,9 +59,6 @@ SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "o
 
 QDQ_SIDES = ("ort_int8", "openvino_int8", "openvino_avx2")
 """Those that run the QDQ file."""
-
-AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""What holds OpenVINO to AVX2, as it is read once a process."""
 
 
 def prepare(door: Door, folder: Path, sides: Sequence[str], check: bool) -> dict[str, Path]:
@@ -122,7 +119,7 @@ def ask(door: Door, folder: Path, sides: Sequence[str], rounds: int, processes: 
     for _ in range(processes):
         one = _in_process(door, folder, plain, rounds)
         if "openvino_avx2" in sides:
-            held = _in_process(door, folder, ["openvino_avx2"], rounds, AVX2_ONLY)
+            held = _in_process(door, folder, ["openvino_avx2"], rounds, **AVX2_ONLY)
             one = {key: one[key] | held[key] for key in one}
         found.append(one)
     times = {side: [one["median_ms"][side] for one in found] for side in sides}
@@ -138,16 +135,10 @@ def ask(door: Door, folder: Path, sides: Sequence[str], rounds: int, processes: 
 
 
 def _in_process(
-    door: Door, folder: Path, sides: Sequence[str], rounds: int, variables: dict[str, str] | None = None
+    door: Door, folder: Path, sides: Sequence[str], rounds: int, **variables: str
 ) -> dict[str, Any]:
     words = ["--once", door.name, "--port", door.input, "--folder", str(folder), "--sides", ",".join(sides)]
-    before = dict(os.environ)
-    os.environ.update(variables or {})
-    try:
-        return dict(output_of(script_command("doors.py", *words, "--rounds", str(rounds))))
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return dict(output_of(script_command("doors.py", *words, "--rounds", str(rounds)), **variables))
 
 
 def ratios_of(times: dict[str, float]) -> dict[str, float]:

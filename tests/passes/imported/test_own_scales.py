@@ -26,6 +26,8 @@ from tests.onnx_graphs import Net, residual_network, save
 
 Arrays = dict[str, NDArray[Any]]
 
+BY_NNCF = Path(__file__).parent / "residual-nncf.onnx"
+
 LAYERS = ("stem", "deep", "point", "last")
 
 
@@ -159,7 +161,40 @@ def pair(net: Net, x: str, step: Any, zero: Any, **facts: int) -> str:
     )
 
 
-def by_nncf() -> ModelProto:
+def test_scales_and_integers_of_nncf() -> None:
+    """`residual_network` as NNCF 3.4 quantized it (preset MIXED, four pictures of `pictures`): weights are integers, of
+    activations some levels are unsigned, others signed with a zero point; biases and the output are in float."""
+    made = folded(BY_NNCF)
+    model = onnx.load_from_string(made.onnx_bytes)
+    file, ours, layers = constants(onnx.load(BY_NNCF)), constants(model), layers_of(model)
+    assert tuple(layers) == LAYERS
+    reads = dict(zip(LAYERS, ("image", "v1", "v3", "v5"), strict=True))
+    for name, layer in layers.items():
+        zero = file[f"zero_point_{reads[name]}_1"]
+        assert np.float32(layer.step) == file[f"scale_{reads[name]}_1"]
+        assert layer.zero == int(zero) + (128 if zero.dtype == np.int8 else 0)
+        np.testing.assert_array_equal(ours[f"{name}.weight_levels"], file[f"q_output_{name}.weight_1"])
+        product = np.float64(layer.step) * file[f"scale_{name}.weight_1"].astype(np.float64)
+        np.testing.assert_array_equal(ours[f"{name}.scale"].ravel(), product.astype(np.float32))
+    head = ours["Gemm_0.weight_levels"]  # onnxsim joins a product and a sum
+    np.testing.assert_array_equal(head, file["q_output_head.weight_1"].T)
+    assert reasons(made.notes) == {}
+    assert made.rounding.source == {"source": "file"}
+    compared = differ = 0
+    for feeds in pictures(6):  # the last levels that a convolution reads, and the output
+        want = run_values(onnx.load(BY_NNCF), feeds, ["v6", "points"])
+        got = run_values(model, feeds, [layers["last"].x, "points"])
+        apart = np.abs(layers["last"].of_value(got[layers["last"].x]) - layers["last"].of_value(want["v6"]))
+        assert apart.max() <= 1
+        compared, differ = compared + apart.size, differ + int((apart > 0).sum())
+        step = (
+            file["scale_v8_1"] * file["scale_head.weight_1"] * 127
+        )  # of a level that the linear layer reads
+        assert np.all(np.abs(got["points"] - want["points"]) <= 1.01 * step.max())
+    assert differ <= 1e-4 * compared
+
+
+def with_float_weights() -> ModelProto:
     """Weights in float behind a Q and a DQ, a step for each output; biases and outputs in float; signed levels."""
     net = Net()
     x = pair(net, "image", 1 / 255, np.int8(-128))
@@ -176,8 +211,8 @@ def by_nncf() -> ModelProto:
     return net.model({"image": (1, 3, 12, 10)}, ["y"])
 
 
-def test_scales_of_nncf(tmp_path: Path) -> None:
-    path = save(by_nncf(), tmp_path / "nncf.onnx")
+def test_weights_in_float_behind_a_pair(tmp_path: Path) -> None:
+    path = save(with_float_weights(), tmp_path / "net.onnx")
     made = folded(path)
     model = onnx.load_from_string(made.onnx_bytes)
     layers = {layer.name: (np.float32(layer.step), layer.zero) for layer in layers_of(model).values()}
