@@ -11,7 +11,9 @@ of that folder as well). What runs:
     openvino_int8, openvino_avx2    OpenVINO on the QDQ file, as it likes and held to AVX2
     nncf_int8, nncf_avx2      OpenVINO on what NNCF quantized for it, the same way
 
-ncnn is not among them: neither its Python package nor Debian has the programs that quantize its models. Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
+ncnn is not among them: neither its Python package nor Debian has the programs that quantize its models.
+
+Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
 of either side against the file in ONNX Runtime. All sides take turns within a process, and several processes are
 asked, because where a process's stack lies can cost up to twice the time; told are medians over the processes.
 Depthwise layers are measured alone as well (`depthwise.py`).
