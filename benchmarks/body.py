@@ -43,8 +43,9 @@ from peers import missing, nncf_quantize, openvino_run, ort_session, quantize
 from process import AVX2_ONLY, footprint, output_of, script_command
 
 from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler.compile import compile_graph
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import Compilation, compile_graph
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.networks.hand4whole.initialise import initialise, textured_pictures
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import PRESETS

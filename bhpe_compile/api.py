@@ -129,8 +129,8 @@ def compile_model(
     nothing is written then.
     """
     from bhpe_compile.artifact.wheel import write_wheel
+    from bhpe_compile.compiler.compile import compile_model as compile_file
     from bhpe_compile.compiler.doors import door_of, kind_of_compilation
-    from bhpe_compile.compiler.pipeline import compile_model as compile_file
     from bhpe_compile.frontends.kinds import ONNX
 
     source = Path(model)

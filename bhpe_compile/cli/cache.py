@@ -17,8 +17,8 @@ def cache_command(clear: bool, style: str) -> None:
     It is in ~/.cache/bhpe-compile, or where $BHPE_CACHE says. Everything there is made again when it is asked for;
     --clear removes it, and nothing that is not ours.
     """
+    from bhpe_compile.cache import cache_folder
     from bhpe_compile.evaluate import kept
-    from bhpe_compile.evaluate.default_body import cache_folder
 
     listed = kept.clear() if clear else kept.list_kept()
     whole = sum(one.nbytes for one in listed)

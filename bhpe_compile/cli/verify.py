@@ -189,7 +189,7 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
     pictures = "1 input" if result.pictures == 1 else f"{result.pictures} inputs"
     pairs = [
         ("verified", f"yes: {PROVEN.format(pictures=pictures)}" if result.ok else "NO"),
-        ("accuracy", f"not checked here: bhpe-compile eval {result.artefact}"),
+        ("accuracy", f"not checked here: bhpe-compile eval {_to_evaluate(result.artefact)}"),
         ("executed", result.executed),
         *_what_is_equal(result),
         *_what_is_chosen(result),
@@ -198,6 +198,16 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
     if verbose:
         pairs += [(f"  {name}", f"{gap:.2e}") for name, gap in result.outputs.items()]
     return render_pairs(pairs)
+
+
+def _to_evaluate(artefact: str) -> str:
+    """The words that measure the accuracy of this artefact: millimetres are for whole bodies."""
+    from bhpe_compile.artifact.manifest import load_manifest
+    from bhpe_compile.networks.interface import Interface
+
+    if Interface.from_dict(load_manifest(Path(artefact))["network"]).body is not None:
+        return artefact
+    return f"{artefact} --against FILE --images PICTURES"
 
 
 def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:

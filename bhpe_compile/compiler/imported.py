@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -183,33 +184,33 @@ class OnnxCompilation(Compilation):
 
     @cached_property
     def agreement(self) -> Mapping[str, Movement]:  # type: ignore[override]
-        """Nothing is compared with full precision here: `verify` and `rounding` tell what 8 bits cost."""
-        return {}
+        """How far model.onnx is from the file, both in ONNX Runtime, on the first examples of the calibration, or on
+        `inputs`. Empty where everything stays float."""
+        from bhpe_compile.compiler.agreement import AT_MOST, measure_movement
+        from bhpe_compile.exchange.runtime import Runner
+
+        if not self.options.computes_int8 and not self.options.is_binary:
+            return {}
+        file, ours = Runner(self.model.SerializeToString()), Runner(self.onnx_bytes)
+        examples = self.examples() if self.options.calibrate else iter([self.inputs])
+        with self.progress.stage("fold"):
+            return measure_movement(
+                file.run, ours.run, self.interface, islice(examples, AT_MOST), self.progress.step
+            )
 
     @cached_property
     def exported(self) -> ir.Model:
         """The graph simplified, its layers entered and named."""
-        import onnx_ir as ir
-        import onnx_ir.passes.common as common
-
         from bhpe_compile.exchange.nodes import is_binary
-        from bhpe_compile.exchange.simplify import simplify
+        from bhpe_compile.frontends.simplified import simplified
         from bhpe_compile.passes.imported import imported_passes
 
         progress = self.progress
         _ = self.computed  # a file that does not run is refused there
         with progress.stage("export"):
-            model = ir.from_proto(self.model)
-            model.functions.clear()
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-            common.RemoveUnusedNodesPass()(model)
-            common.NameFixPass()(model)
-            model.producer_name, model.producer_version = "bhpe-compile", ""
-            progress.show("onnx", model)
-            progress.step("onnxsim")
-            model, notes = simplify(model, self.tools.simplifier if self.tools is not None else None)
+            simplifier = self.tools.simplifier if self.tools is not None else None
+            model, notes = simplified(self.model, simplifier, self._before_onnxsim)
             self.notes += notes
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
             options = self.options
             binary = options.is_binary
             self._rewrite(imported_passes(options.computes_int8, binary, options.keep_float), model)
@@ -219,6 +220,11 @@ class OnnxCompilation(Compilation):
                 )
             progress.show("onnxsim", model)
         return model
+
+    def _before_onnxsim(self, model: ir.Model) -> None:
+        """The graph as the file has it, for who looks at every graph."""
+        self.progress.show("onnx", model)
+        self.progress.step("onnxsim")
 
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what the options or `write` would make fail (UsageError)."""
@@ -244,7 +250,9 @@ class OnnxCompilation(Compilation):
         """What manifest and report tell of the file and the options."""
         from bhpe_compile.exchange.runtime import relative_differences
 
-        facts = describe_imported(self.network, self.options, self.rounding.source, self.rounding.ranges)
+        facts = describe_imported(
+            self.network, self.options, self.rounding.source, self.rounding.ranges, self.agreement
+        )
         if self.options.is_binary:
             facts["trained_binary"] = False
         outputs = self.frozen_outputs(self.inputs)

@@ -21,11 +21,13 @@ import torch
 from torch import nn
 
 from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler.compile import compile_graph, compile_model
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import Compilation, CompileResult, compile_graph, compile_model
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.compiler.plan import list_passes
 from bhpe_compile.compiler.progress import STAGES, Progress
 from bhpe_compile.compiler.record import describe, versions
+from bhpe_compile.compiler.result import CompileResult
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.exchange.runtime import runtime
 from bhpe_compile.frontends.checkpoint import save_model

@@ -54,7 +54,6 @@ def build_library(
         passes = [
             t.FlattenBuffer(),
             t.StmtSimplify(),
-            t.AnnotateEntryFunc(),
             t.SplitHostDevice(),
             t.MakePackedAPI(),
         ]

@@ -19,8 +19,8 @@ from bhpe_compile.artifact import load_reference
 from bhpe_compile.check.bisect import BisectResult, bisect
 from bhpe_compile.check.bisect.remake import Again, options_of
 from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
