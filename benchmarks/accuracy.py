@@ -30,8 +30,9 @@ from typing import Any
 
 from common import Progress
 
+from bhpe_compile.compiler.compile import compile_model, finish
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import Compilation, compile_model, finish
+from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.evaluate.data import SYNTH, open_films, open_people
 from bhpe_compile.evaluate.evaluate import Evaluation, evaluate
 from bhpe_compile.evaluate.jitter import jitter

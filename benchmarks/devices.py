@@ -34,11 +34,12 @@ from unittest import mock
 import numpy as np
 from torch import Tensor, nn
 
+import bhpe_compile
 from bhpe_compile.artifact import link
 from bhpe_compile.artifact.manifest import library_name, load_manifest
 from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.check.verify import verify
-from bhpe_compile.compiler import pipeline
+from bhpe_compile.compiler.compile import compile_graph, compile_model
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.files import write_atomically
 from bhpe_compile.networks.hand4whole.initialise import initialise
@@ -53,7 +54,7 @@ from bhpe_compile.runtime.wasi import run_wasi
 from bhpe_compile.targets import Target, get_target
 
 HERE = Path(__file__).parent
-DATA = Path(pipeline.__file__).parent.parent / "data"
+DATA = Path(bhpe_compile.__file__).parent / "data"
 TARGETS = ("x86", "arm", "arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 GAINS = {"arm": (9.0, 12.0), "arm-a53": (9.0, 12.0), "arm-a76": (9.0, 12.0), "armv7": (6.0, 9.0)}
 """Target -> must and aim: instructions of the full-precision body over those of the binary one."""
@@ -135,7 +136,7 @@ def measure(target: Target, folder: Path) -> dict[str, Any]:
     tell(f"{target.name}: compile")
     binary, full = folder / f"{target.name}-binary", folder / f"{target.name}-fp32"
     options = CompileOptions(target=target.name)
-    pipeline.compile_model(DATA / "model-bidrn.pt", binary, options)
+    compile_model(DATA / "model-bidrn.pt", binary, options)
     tell(f"{target.name}: verify")
     checked = verify(binary)
     row: dict[str, Any] = {
@@ -155,7 +156,7 @@ def measure(target: Target, folder: Path) -> dict[str, Any]:
         return row
     count = in_wasmtime if target.emulator == "wasmtime" else under_qemu(target, folder)
     tell(f"{target.name}: count")
-    pipeline.compile_model(DATA / "model.pt", full, replace(FP32, target=target.name))
+    compile_model(DATA / "model.pt", full, replace(FP32, target=target.name))
     row["embedded"] = gain(total(instructions(count, full)), total(instructions(count, binary)))
     return row | body(target, count, folder)
 
@@ -188,7 +189,7 @@ def body(target: Target, count: Count, folder: Path) -> dict[str, Any]:
         out = folder / f"{target.name}-body-{name}"
         kind = replace(FP32, target=target.name) if name == "fp32" else CompileOptions(target.name)
         with mock.patch.object(link, "LINK", [word for word in link.LINK if word != "-s"]):
-            pipeline.compile_graph(graph, {"image": picture}, out, kind)
+            compile_graph(graph, {"image": picture}, out, kind)
         counts = instructions(count, out)
         found[name] = total(counts)
         if limits is not None:

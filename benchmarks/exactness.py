@@ -29,8 +29,8 @@ import bhpe_compile
 from bhpe_compile.artifact.manifest import load_manifest
 from bhpe_compile.check.verify.oracle import Oracle, OracleRun
 from bhpe_compile.check.verify.verify import watched_steps
+from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.evaluate.evaluate import Examples
 from bhpe_compile.evaluate.frame import network_inputs

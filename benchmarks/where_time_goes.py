@@ -208,7 +208,7 @@ def draw(figures: dict[str, Any], title: str) -> str:
 
 def compile_full(folder: Path) -> Path:
     """A seeded full network, compiled for this machine."""
-    from bhpe_compile.compiler import pipeline
+    from bhpe_compile.compiler.compile import compile_model
     from bhpe_compile.compiler.options import CompileOptions
     from bhpe_compile.frontends.checkpoint import save_model
     from bhpe_compile.networks.hand4whole.initialise import initialise
@@ -217,7 +217,7 @@ def compile_full(folder: Path) -> Path:
 
     checkpoint, artefact = folder / "full.pt", folder / "full-native"
     save_model(checkpoint, initialise(Hand4Whole(PRESETS["full"]), 0), "hand4whole:full")
-    pipeline.compile_model(checkpoint, artefact, CompileOptions("native"))
+    compile_model(checkpoint, artefact, CompileOptions("native"))
     return artefact
 
 

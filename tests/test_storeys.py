@@ -27,6 +27,7 @@ STOREYS = (
     ("networks", "targets"),
     (
         "archive",
+        "cache",
         "errors",
         "files",
         "processes",
@@ -131,9 +132,9 @@ def test_a_circle_is_seen(tmp_path: Path, back: str) -> None:
 
 
 def test_what_goes_up_is_seen() -> None:
-    source = "def run():\n    from bhpe_compile.compiler.pipeline import compile_model\n"
+    source = "def run():\n    from bhpe_compile.compiler.compile import compile_model\n"
     (name,) = imports(source)
-    assert name == "compiler.pipeline.compile_model"
+    assert name == "compiler.compile.compile_model"
     assert depth_of(name) < depth_of("runtime.model")
 
 

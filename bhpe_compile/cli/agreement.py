@@ -1,4 +1,4 @@
-"""What is said of a network that was made binary without being trained so."""
+"""What is said of a network that was made binary without being trained so, or that 8 bits move too far."""
 
 from __future__ import annotations
 
@@ -57,4 +57,15 @@ def warn_imported(model: Path, against_file: Mapping[str, float]) -> None:
     LOG.warning(
         f"warning: {model.name} {UNTRAINED}: {name} is off by {against_file[name]:.2g} of its largest value. It is "
         "useless until it is trained, as a network of a package (docs/adding-a-network.md); size and speed are real"
+    )
+
+
+def warn_moved(model: Path, options: CompileOptions, much: Agreement) -> None:
+    """Tell that 8 bits cost too much, and what helps."""
+    from bhpe_compile.compiler.agreement import describe
+
+    shown = f"{len(options.calibrate)} so far" if options.calibrate else "none so far"
+    LOG.warning(
+        f"warning: {model.name}: 8 bits move {describe(much)}, which is a lot. What helps: more pictures or "
+        f"arrays like those it will see (--calibrate, {shown}); layers in float (--keep-float NAME); --scheme float"
     )

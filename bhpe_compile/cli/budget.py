@@ -51,7 +51,7 @@ def compile_in_budget(
 
 def render_within(within: WithinBudget) -> str:
     """The verdicts, and the layers that were kept with the reason."""
-    from bhpe_compile.cli.eval import verdict_table
+    from bhpe_compile.cli.eval_tables import verdict_table
 
     blocks = [f"accuracy, {within.measured}", render_table(*verdict_table(within.verdicts), range(2, 6))]
     if within.kept:

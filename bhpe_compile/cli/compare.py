@@ -1,4 +1,4 @@
-"""`bhpe-compile compare A B [C...]`: checkpoints and artefacts beside each other, and a gate for CI."""
+"""`bhpe-compile compare A B [C...]`: checkpoints, ONNX files and artefacts beside each other, and a gate for CI."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import (
+    existing,
     existing_file,
     existing_subject,
     network_option,
@@ -95,11 +96,11 @@ def compare_command(
     style: str,
     output: Path | None,
 ) -> None:
-    """Put checkpoints and artefacts beside each other; A is the reference of all ratios.
+    """Put checkpoints, ONNX files and artefacts beside each other; A is the reference of all ratios.
 
-    A checkpoint counts as the network it holds, an artefact as what its files hold. Shown are weights, operations,
-    bytes, latency (measured, only of artefacts that run here), accuracy (read from results of `eval`), and what
-    changed layer by layer.
+    A checkpoint or an ONNX file counts as the network it holds, an artefact as what its files hold. Shown are weights,
+    operations, bytes, latency (measured, only of artefacts that run here), accuracy (read from results of `eval`), and
+    what changed layer by layer.
 
     --max-size, --max-ops and --max-latency-ratio are limits for B, C, ...: where one is missed, a line on stderr
     says by how much, and the exit code is 5.
@@ -114,11 +115,16 @@ def compare_command(
         raise UsageError("--max-latency-ratio needs --measure")
     results = parse_accuracy(accuracy, len(sources))
     for source in sources:
-        existing_subject(source)
+        if not is_onnx(existing(source, "model or artefact")):
+            existing_subject(source)
     subjects = []
     for letter, source in zip(LETTERS, sources, strict=False):
         file, row = results.get(letter, (None, None))
-        subjects.append(read_subject(source, letter, file, row, network))
+        subjects.append(
+            _onnx_subject(source, letter, file, row)
+            if is_onnx(source)
+            else read_subject(source, letter, file, row, network)
+        )
     if measure:
         subjects = time_subjects(subjects, rounds)
     comparison = compare(subjects, Limits(max_size, max_ops, max_latency_ratio))
@@ -131,6 +137,31 @@ def compare_command(
         LOG.event("error", f"error: {line}", text=line, exit_code=BudgetError.exit_code)
     if comparison.missed:
         raise click.exceptions.Exit(BudgetError.exit_code)
+
+
+def is_onnx(source: Path) -> bool:
+    """Whether `source` is an ONNX file; a folder is an artefact. Raises as `door_of`."""
+    from bhpe_compile.compiler.doors import door_of
+    from bhpe_compile.frontends.kinds import ONNX
+
+    return source.is_file() and door_of(source) == ONNX
+
+
+def _onnx_subject(source: Path, letter: str, accuracy: Path | None, row: str | None) -> Subject:
+    """An ONNX file: its layers as they would be compiled, in float32. Raises what compiling raises."""
+    from bhpe_compile.compiler.imported import OnnxCompilation
+    from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.report.compare import Subject, accuracy_of
+    from bhpe_compile.report.compiled import layer_costs
+    from bhpe_compile.report.cost import FLOAT32, Costs
+    from bhpe_compile.report.places import NOWHERE
+
+    graph = OnnxCompilation(CompileOptions("x86", scheme="float"), source).exported
+    layers = tuple(
+        replace(layer, precision=FLOAT32, nbytes=4 * layer.weights) for layer in layer_costs(graph, NOWHERE)
+    )
+    measured = accuracy_of(source, accuracy, row)
+    return Subject(letter, source, "ONNX file", "", Costs(layers), source.stat().st_size, accuracy=measured)
 
 
 def parse_accuracy(given: tuple[str, ...], count: int) -> dict[str, tuple[Path, str | None]]:

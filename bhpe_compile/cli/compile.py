@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bhpe_compile.cli.accuracy import max_drop_option
-from bhpe_compile.cli.agreement import scheme_was_said, warn_imported, warn_untrained
+from bhpe_compile.cli.agreement import scheme_was_said, warn_imported, warn_moved, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.compiling import compile_options, given
 from bhpe_compile.cli.console import Console
@@ -41,7 +41,7 @@ from bhpe_compile.compiler.options import (
 from bhpe_compile.errors import UsageError
 
 if TYPE_CHECKING:
-    from bhpe_compile.compiler.pipeline import CompileResult
+    from bhpe_compile.compiler.result import CompileResult
     from bhpe_compile.frontends.imported import Imported
 
 FORMER_FORMATS = (STATIC, WHEEL)
@@ -185,8 +185,9 @@ def compile_command(
     from bhpe_compile.artifact.web import check_web_family
     from bhpe_compile.artifact.wheel import check_family, write_wheel
     from bhpe_compile.check.inspect import Stopped
+    from bhpe_compile.compiler.compile import compile_model
     from bhpe_compile.compiler.doors import door_of, kind_of_compilation
-    from bhpe_compile.compiler.pipeline import Compilation, compile_model
+    from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.frontends.kinds import ONNX
     from bhpe_compile.targets import get_target
 
@@ -279,6 +280,8 @@ def compile_command(
         warn_imported(model, result.report["against_file"])
     elif result.untrained:
         warn_untrained(model, options, result.agreement, meant=bool(max_drop) or scheme_was_said())
+    elif result.moved_much:
+        warn_moved(model, options, result.moved_much)
     for note in result.notes:
         if not note.applied and (verbose or not note.site):
             LOG.message(": ".join(word for word in (note.pass_name, note.site, note.reason) if word))
@@ -402,6 +405,7 @@ def summarise(result: CompileResult) -> dict[str, Any]:
         "output": str(result.output),
         "files": file_sizes(result.output),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
+        "code": dict(zip(("kept", "parts"), result.code, strict=True)),
         **{key: value for key, value in result.report.items() if key in ("trained_binary", "agreement")},
         **totals,
     }
@@ -424,6 +428,7 @@ def render_result(result: CompileResult) -> str:
     files = [(name, render_bytes(size)) for name, size in file_sizes(result.output).items()]
     seconds = [(stage, f"{spent:.1f}") for stage, spent in result.seconds.items()]
     seconds.append(("all", f"{sum(result.seconds.values()):.1f}"))
+    kept, parts = result.code
     pictures = max((movement.pictures for movement in result.agreement.values()), default=0)
     beside = f"against full precision, {pictures} pictures"
     return "\n\n".join(
@@ -432,5 +437,6 @@ def render_result(result: CompileResult) -> str:
             *([render_table((beside, "moves by"), moved, right=(1,))] if moved else []),
             render_table((f"{result.output}/", "size"), files, right=(1,)),
             render_table(("stage", "seconds"), seconds, right=(1,)),
+            *([f"machine code: {kept} of {parts} parts kept from before"] if kept else []),
         ]
     )

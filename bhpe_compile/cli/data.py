@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from bhpe_compile.evaluate.synth.streams import Split
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+body_option = click.option(
+    "--body",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A body in the SMPL-X layout [default: an open one, built once].",
+)
+
+seed_option = click.option(
+    "--seed",
+    metavar="S",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Which people.",
+)
 
 
 @click.group("data", short_help="Make and check sets of pictures with ground truth.")
@@ -29,14 +44,7 @@ def data_command() -> None:
 @click.option(
     "--count", metavar="N", type=click.IntRange(1, 1_000_000), required=True, help="How many pictures."
 )
-@click.option(
-    "--seed",
-    metavar="S",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="Which people.",
-)
+@seed_option
 @click.option(
     "--split",
     type=click.Choice(["train", "test"]),
@@ -61,12 +69,7 @@ def data_command() -> None:
     show_default=True,
     help="Processes that draw.",
 )
-@click.option(
-    "--body",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A body in the SMPL-X layout [default: an open one, built once].",
-)
+@body_option
 @click.option(
     "--film",
     metavar="F",
@@ -126,20 +129,8 @@ def synth_command(
 @click.option(
     "--people", metavar="K", type=click.IntRange(1, 20), default=2, show_default=True, help="How many."
 )
-@click.option(
-    "--seed",
-    metavar="S",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="Which people.",
-)
-@click.option(
-    "--body",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="A body in the SMPL-X layout [default: an open one, built once].",
-)
+@seed_option
+@body_option
 @quiet_option
 def film_command(path: Path, frames: int, people: int, seed: int, body: Path | None, quiet: bool) -> None:
     """Draw a film (.mp4, .mkv, .mov, .webm) of K people, 640x480, 30 frames a second, to try `run` with.

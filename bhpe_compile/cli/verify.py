@@ -189,14 +189,25 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
     pictures = "1 input" if result.pictures == 1 else f"{result.pictures} inputs"
     pairs = [
         ("verified", f"yes: {PROVEN.format(pictures=pictures)}" if result.ok else "NO"),
-        ("accuracy", f"not checked here: bhpe-compile eval {result.artefact}"),
+        ("accuracy", f"not checked here: bhpe-compile eval {_to_evaluate(result.artefact)}"),
         ("executed", result.executed),
         *_what_is_equal(result),
+        *_what_is_chosen(result),
         *_what_the_file_says(result),
     ]
     if verbose:
         pairs += [(f"  {name}", f"{gap:.2e}") for name, gap in result.outputs.items()]
     return render_pairs(pairs)
+
+
+def _to_evaluate(artefact: str) -> str:
+    """The words that measure the accuracy of this artefact: millimetres are for whole bodies."""
+    from bhpe_compile.artifact.manifest import load_manifest
+    from bhpe_compile.networks.interface import Interface
+
+    if Interface.from_dict(load_manifest(Path(artefact))["network"]).body is not None:
+        return artefact
+    return f"{artefact} --against FILE --images PICTURES"
 
 
 def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
@@ -234,6 +245,17 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
         *([("differ", f"{differ}, because of them")] if result.values else []),
         ("largest difference", f"{largest}, with equal signs and levels"),
     ]
+
+
+def _what_is_chosen(result: VerificationResult) -> list[tuple[str, str]]:
+    """How often the largest value of a row stands at the same place, of outputs behind float parts."""
+    if not result.argmax:
+        return []
+    first, *others = [f"{one.same} of {one.rows} rows of {name}" for name, one in result.argmax.items()]
+    each = ", ".join((first, *(text.replace(" rows", "") for text in others)))
+    parts = list(dict.fromkeys(part for one in result.argmax.values() for part in one.float_parts))
+    more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+    return [("argmax", f"as in model.onnx: {each}; in front in float: {parts[0]}{more}")]
 
 
 def _what_the_file_says(result: VerificationResult) -> list[tuple[str, str]]:

@@ -1,20 +1,22 @@
 """How far a compiled network is from its full-precision one, on the pictures that calibrate it.
 
-Both run in torch: the checkpoint's network, and the frozen graph with the rounding of the compiled one. Nothing is
-emulated, and a few pictures are enough to tell a network that works from one that lost everything: what moves is
-compared with itself, so no labels are needed. Each kind of output has one figure, the mean over pictures and elements.
+Of a checkpoint both run in torch: its network, and the frozen graph with the rounding of the compiled one. Of an ONNX
+file both run in ONNX Runtime: the file, and model.onnx. Nothing is emulated, and a few pictures are enough to tell a
+network that works from one that lost everything: what moves is compared with itself, so no labels are needed. Each
+kind of output has one figure, the mean over pictures and elements.
 
     joints        distance in pixels of the input
     rotations     angle in degrees
     boxes         distance of the corners in pixels of the input
     camera        distance in the output's unit
     coefficients  mean difference, of order 1
-    classes       part of the decisions (largest logit) that change, in percent
+    classes       part of the decisions (largest logit, whole numbers) that change, in percent
     maps, values  root mean square difference, in percent of the values' own
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -25,12 +27,16 @@ from numpy.typing import NDArray
 
 from bhpe_compile.networks.interface import Interface, Output
 from bhpe_compile.runtime.people import axis_angles
+from bhpe_compile.runtime.simcc import with_points
 
 if TYPE_CHECKING:
     from torch import nn
 
 Array = NDArray[Any]
 Outputs = Mapping[str, Array]
+Example = Mapping[str, Array]
+Compute = Callable[[Example], Outputs]
+"""Inputs of one picture by name, in order, to outputs by name."""
 
 KINDS = ("joints", "rotations", "boxes", "camera", "coefficients", "classes", "maps", "values")
 """In the order in which they are told."""
@@ -56,6 +62,20 @@ class Movement:
 
 Agreement = Mapping[str, Movement]
 """By kind of output; empty where nothing can be compared."""
+
+
+MUCH = {"rotations": 10.0, "classes": 20.0, "maps": 30.0, "values": 30.0}
+"""Degrees or percent. Networks in 8 bits that work move by a fifth of it; those that do not, by a multiple."""
+MUCH_OF_SIDE = {"joints": 0.03, "boxes": 0.06}
+"""The same in pixels, as a part of the input's longer side."""
+
+
+def moved_much(agreement: Agreement, interface: Interface) -> dict[str, Movement]:
+    """What moves so far that a network in 8 bits is of little use; nothing is said of cameras and coefficients."""
+    port = interface.picture
+    side = max(port.size) if port is not None else math.inf
+    limits = MUCH | {kind: part * side for kind, part in MUCH_OF_SIDE.items()}
+    return {kind: one for kind, one in agreement.items() if one.value > limits.get(kind, math.inf)}
 
 
 def to_json(agreement: Agreement) -> dict[str, Any]:
@@ -84,7 +104,7 @@ def measure_agreement(
     network: nn.Module,
     graph: nn.Module,
     interface: Interface,
-    examples: Iterable[Mapping[str, NDArray[np.float32]]],
+    examples: Iterable[Example],
     tick: Callable[[str], None] = lambda _: None,
     *,
     at_most: int = AT_MOST,
@@ -93,29 +113,66 @@ def measure_agreement(
 
     `network` and `graph` are in eval mode and return dicts of the same outputs.
     """
-    import torch
+    return measure_movement(
+        computed_by(network), computed_by(graph), interface, islice(examples, at_most), tick
+    )
 
+
+def computed_by(network: nn.Module) -> Compute:
+    """What a network in torch computes, which returns a dict of tensors."""
+
+    def compute(example: Example) -> Outputs:
+        import torch
+
+        with torch.no_grad():
+            outputs = network(*(torch.from_numpy(array) for array in example.values()))
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return compute
+
+
+def measure_movement(
+    first: Compute,
+    second: Compute,
+    interface: Interface,
+    examples: Iterable[Example],
+    tick: Callable[[str], None] = lambda _: None,
+) -> dict[str, Movement]:
+    """Run both on every example and compare what comes out: how far the outputs of `second` are from those of `first`.
+
+    Points that two classifications tell (SimCC) are joints; the classifications themselves are not counted beside.
+    """
     found: dict[str, list[float]] = {}
     units: dict[str, str] = {}
-    with torch.no_grad():
-        for number, example in enumerate(islice(examples, at_most)):
-            tick(f"agreement, picture {number + 1}")
-            feeds = [torch.from_numpy(array) for array in example.values()]
-            first, second = ({n: v.numpy() for n, v in one(*feeds).items()} for one in (network, graph))
-            gaps: dict[str, list[Array]] = {}
-            for output in interface.outputs:
-                if output.name not in first or output.name not in second:
-                    continue
-                kind, unit, gap = _moved(interface, output, first[output.name], second[output.name])
-                gaps.setdefault(kind, []).append(gap.ravel())
-                units[kind] = unit
-            for kind, parts in gaps.items():
-                found.setdefault(kind, []).append(float(np.concatenate(parts).mean()))
+    for number, example in enumerate(examples):
+        tick(f"agreement, picture {number + 1}")
+        one, other = (with_points(interface, compute(example)) for compute in (first, second))
+        gaps: dict[str, list[Array]] = {}
+        for output in _told_by(interface):
+            ours, theirs = one.get(output.name), other.get(output.name)
+            if ours is None or theirs is None or ours.shape != theirs.shape:
+                continue
+            kind, unit, gap = _moved(interface, output, ours, theirs)
+            gaps.setdefault(kind, []).append(gap.ravel())
+            units[kind] = unit
+        for kind, parts in gaps.items():
+            found.setdefault(kind, []).append(float(np.concatenate(parts).mean()))
     return {
         kind: Movement(float(f"{np.mean(found[kind]):.4g}"), units[kind], len(found[kind]))
         for kind in KINDS
         if kind in found
     }
+
+
+def _told_by(interface: Interface) -> list[Output]:
+    """The outputs that are compared."""
+    said = interface.simcc
+    if said is None or interface.keypoints is None:
+        return list(interface.outputs)
+    return [
+        *(one for one in interface.outputs if one.name not in (said.x, said.y)),
+        interface.keypoints,
+    ]
 
 
 def _moved(interface: Interface, output: Output, first: Array, second: Array) -> tuple[str, str, Array]:
@@ -139,6 +196,8 @@ def _moved(interface: Interface, output: Output, first: Array, second: Array) ->
     if output.kind in ("logits", "simcc"):
         changed = first.argmax(-1) != second.argmax(-1)
         return "classes", "percent", 100.0 * changed
+    if first.dtype.kind != "f":
+        return "classes", "percent", 100.0 * (first != second)
     size = float(np.sqrt(np.square(first, dtype=np.float64).mean())) or 1.0
     gap = np.sqrt(np.square(second - first, dtype=np.float64).mean()) / size
     return "maps" if output.kind == "heat-map" else "values", "percent", np.array([100.0 * gap])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bhpe_compile.networks.interface import Interface
 
@@ -29,7 +29,7 @@ def picture_inputs(interface: Interface, picture: Path | None) -> dict[str, NDAr
     return {port.name: feeds[port.name] for port in interface.inputs}
 
 
-def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:
+def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[Any]]:
     """Inputs of these shapes and dtypes, by name: floats of 0 .. 1 from a seed, and zeros of all else."""
     import numpy as np
 

@@ -12,15 +12,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bhpe_compile.compiler.inputs import drawn_inputs, picture_inputs
 from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
-from bhpe_compile.compiler.progress import Inspector, Observer, Progress
+from bhpe_compile.compiler.progress import Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
+from bhpe_compile.compiler.result import CompileResult
 from bhpe_compile.compiler.rounding import Rounding, choose_rounding
 from bhpe_compile.compiler.tools import Tools, one_thread
 from bhpe_compile.errors import InputError, UsageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.compiler.agreement import Movement
+    from bhpe_compile.compiler.code_cache import CodeCache
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.frozen import Frozen
     from bhpe_compile.exchange.runtime import Runner
@@ -107,6 +109,8 @@ class Compilation:
         """What a student was distilled from: the agreement is with it."""
         self.watched: tuple[Path, ...] = ()
         """Pictures of the agreement, where the options name none to calibrate on."""
+        self.code = (0, 0)
+        """Parts of the machine code that were kept from before, and all parts."""
         self._trained: Ranges | None = None
         self._ensured: set[str] = set()
 
@@ -413,20 +417,31 @@ class Compilation:
     @cached_property
     def lowered(self) -> Lowered:
         """The program: machine code, weights, calls and memory."""
+        from bhpe_compile.compiler.code_cache import KeptCode
         from bhpe_compile.compiler.workers import Workers
         from bhpe_compile.passes.lower import generate
 
         kernels, progress = self.kernels, self.progress
         with progress.stage("generate"):
             if self.tools is not None:
-                lowered = generate(kernels, self.target, self.tools.workers, progress.step)
+                kept = self.tools.workers
+                lowered = generate(kernels, self.target, kept, progress.step)
             else:
                 with Workers() as workers:
-                    lowered = generate(kernels, self.target, workers, progress.step)
+                    kept = KeptCode(workers, self.cache)
+                    lowered = generate(kernels, self.target, kept, progress.step)
+            self.code = (kept.found, kept.asked)
             self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
+
+    @cached_property
+    def cache(self) -> CodeCache:
+        """Where machine code is kept."""
+        from bhpe_compile.compiler.code_cache import CodeCache
+
+        return CodeCache.of_user(self.options.cache)
 
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
@@ -456,6 +471,7 @@ class Compilation:
     def write(self, output: Path, force: bool = False) -> CompileResult:
         """Write the artefact. UsageError for a place that is not ours or cannot be written; nothing is left then."""
         from bhpe_compile.artifact import write_artifact
+        from bhpe_compile.compiler.agreement import moved_much
         from bhpe_compile.report.compiled import compile_report
 
         agreement, lowered, options = self.agreement, self.lowered, self.options
@@ -470,17 +486,32 @@ class Compilation:
                 self.onnx_bytes,
                 report,
                 {**self.inputs, **self.frozen_outputs(self.inputs)},
-                {**facts, "passes": passes_run(self.records), "versions": versions()},
+                {
+                    **facts,
+                    "float_parts": self._float_parts(),
+                    "passes": passes_run(self.records),
+                    "versions": versions(),
+                },
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
                 web=WEB in options.forms,
             )
-        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement)
+        much = {} if options.is_binary else moved_much(agreement, self.interface)
+        seconds = self.progress.seconds
+        return CompileResult(output, report, tuple(self.notes), seconds, agreement, much, self.code)
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of model and options."""
         return describe(self._checkpoint, self.options, self.rounding.source, self.agreement)
+
+    def _float_parts(self) -> dict[str, Any]:
+        """What no two programs compute to the bit in front of levels and of an argmax, by name."""
+        import onnx_ir
+
+        from bhpe_compile.exchange import float_parts
+
+        return float_parts.told(onnx_ir.to_proto(self.folded), self.interface)
 
     def places(self) -> Places:
         """Where the layers belong."""
@@ -506,70 +537,3 @@ class Compilation:
         self.records.append((self.progress.current, record))
         self.notes += record.notes
         self.progress.passed(record, graph)
-
-
-@dataclass
-class CompileResult:
-    """What one compilation did; `report` is the artefact's report.json."""
-
-    output: Path
-    report: dict[str, Any]
-    notes: tuple[Note, ...]
-    seconds: dict[str, float]
-    agreement: Mapping[str, Movement] = field(default_factory=dict)
-
-    @property
-    def untrained(self) -> bool:
-        """Whether layers were made binary that were not trained so: the network has lost its accuracy."""
-        return self.report.get("trained_binary") is False and self.report["weights"]["binary"] > 0
-
-
-def compile_model(
-    source: Path,
-    output: Path,
-    options: CompileOptions,
-    *,
-    force: bool = False,
-    observer: Observer | None = None,
-    inspector: Inspector | None = None,
-    teacher: Imported | None = None,
-    watched: tuple[Path, ...] = (),
-    kind: type[Compilation] = Compilation,
-) -> CompileResult:
-    """Compile a checkpoint into an artefact folder and return the report.
-
-    observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the network in
-    full precision that a student was distilled from, to compare with, on the pictures `watched`. kind: what compiles
-    such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours), InputError
-    (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
-    """
-    compilation = kind(options, source, progress=Progress(observer, inspector))
-    compilation.watched, compilation.teacher = watched, teacher
-    return finish(compilation, output, force)
-
-
-def compile_graph(
-    graph: fx.GraphModule,
-    inputs: Inputs,
-    output: Path,
-    options: CompileOptions,
-    *,
-    force: bool = False,
-    observer: Observer | None = None,
-) -> CompileResult:
-    """Compile a frozen graph of any network, for inputs like `inputs`, and return the report.
-
-    `graph` takes the tensors of `inputs`, in their order, and returns a dict of tensors; see
-    `passes.binarize.binarize` and `freeze`. What it computes from them is recorded for `verify`, and 8-bit layers are
-    calibrated on it. Of the options, `dense`, `residual` and those of the target count. Raises as `compile_model` does.
-    """
-    compilation = Compilation.of_graph(graph, inputs, options, progress=Progress(observer))
-    return finish(compilation, output, force)
-
-
-def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
-    """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
-    compilation.check(output, force)
-    with Tools.start(torch=compilation.uses_torch) as tools:
-        compilation.tools = tools
-        return compilation.write(output, force)

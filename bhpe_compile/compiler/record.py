@@ -52,13 +52,20 @@ def describe(
 
 
 def describe_imported(
-    network: OnnxNetwork, options: CompileOptions, calibration: dict[str, Any] | None, ranges: Ranges | None
+    network: OnnxNetwork,
+    options: CompileOptions,
+    calibration: dict[str, Any] | None,
+    ranges: Ranges | None,
+    agreement: Agreement,
 ) -> dict[str, Any]:
     """The same of an ONNX file. ranges: those that 8-bit layers were calibrated to, to make the model again with."""
+    from bhpe_compile.compiler.agreement import to_json
+
     return {
         "model": {"format": "onnx", "opset": network.opset, "names": dict(network.names)},
         "options": {**options.to_dict(), "shapes": {name: list(shape) for name, shape in options.shapes}},
         "calibration": calibration,
+        "agreement": to_json(agreement),
         **({} if ranges is None else {"ranges": {name: list(span) for name, span in ranges.items()}}),
     }
 

@@ -106,7 +106,8 @@ def require_body(interface: Interface, what: str) -> BodyOutputs:
     """Which outputs pose a body; InputError where none do."""
     if interface.body is None:
         raise InputError(
-            f"{what}: has no outputs that pose a whole body; only whole-body networks are evaluated"
+            f"{what}: has no outputs that pose a whole body, so there are no millimetres to measure; an artefact's "
+            "`eval --against FILE --images PICTURES` tells how far it is from the network it was made of"
         )
     return interface.body
 

@@ -126,7 +126,7 @@ def read_subject(
     row: which row of that file. network: what the checkpoint holds. Raises what `load_model` and `read_artifact` raise,
     and InputError for a damaged result file.
     """
-    measured = read_accuracy(accuracy or _beside(path), row)
+    measured = accuracy_of(path, accuracy, row)
     if path.is_dir():
         artifact = read_artifact(path)
         return Subject(
@@ -150,6 +150,11 @@ def read_subject(
         layers = (replace(one, precision=BINARY) if one.name in binary else one for one in costs.layers)
         costs = replace(costs, layers=tuple(layers), scheme=scheme)
     return Subject(letter, path, "checkpoint", "", costs, path.stat().st_size, accuracy=measured)
+
+
+def accuracy_of(path: Path, accuracy: Path | None, row: str | None) -> dict[str, float]:
+    """Values by metric of the result file `accuracy`, by default the one beside `path`. Raises as `read_accuracy`."""
+    return read_accuracy(accuracy or _beside(path), row)
 
 
 def _beside(path: Path) -> Path | None:

@@ -56,7 +56,7 @@ def compare_summary(comparison: Comparison) -> Table:
     add("latency, median", median, lambda ms: f"{ms:.3f} ms", TIMES)
     for metric in dict.fromkeys(name for one in subjects for name in one.accuracy):
         add(f"accuracy: {metric}", _metric_of(metric), lambda value: f"{value:.4g}")
-    note = f"Bytes: the checkpoint's file, or model.so and weights.bin. {NO_SPEED}"
+    note = f"Bytes: the model's file, or model.so and weights.bin. {NO_SPEED}"
     return Table("Summary", tuple(header), tuple(rows), tuple(range(1, len(header))), note)
 
 

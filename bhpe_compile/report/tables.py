@@ -152,7 +152,7 @@ def agreement(report: Report) -> Table | None:
     told = sorted(report.agreement.items(), key=lambda pair: (pair[0] not in FIRST, pair[0]))
     rows = tuple((kind, f"{one['value']:.3g}", one["unit"]) for kind, one in told)
     pictures = max((one["pictures"] for one in report.agreement.values()), default=0)
-    means = f"Means of {pictures} calibration pictures, both networks in torch. " if pictures else ""
+    means = f"Means of {pictures} calibration pictures. " if pictures else ""
     note = means + (UNTRAINED if report.untrained else "")
     return Table("Against full precision", ("output", "moves by", "unit"), rows, (1,), note.strip())
 
@@ -243,7 +243,8 @@ def advice(report: Report, longest: int | None = LONGEST_ADVICE, *, everything: 
         listed.append(Table(f"Advice: {kind}", ("layer", "what"), tuple(rows[:longest]), (), note))
     hidden = len(report.advice) - len(shown)
     if hidden:
-        note = f"{hidden} lines for those who design the network (lanes, memory): --advice all"
+        lines = "line" if hidden == 1 else "lines"
+        note = f"{hidden} {lines} for those who design the network (lanes, memory): --advice all"
         listed.append(Table("Advice: for designers", ("layer", "what"), (), (), note))
     return listed
 

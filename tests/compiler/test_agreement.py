@@ -11,14 +11,23 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
-from bhpe_compile.compiler.agreement import AT_MOST, describe, from_json, measure_agreement, to_json
+from bhpe_compile.compiler.agreement import (
+    AT_MOST,
+    Movement,
+    describe,
+    from_json,
+    measure_agreement,
+    measure_movement,
+    moved_much,
+    to_json,
+)
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.frontends.checkpoint import load_model, save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
-from bhpe_compile.networks.interface import Crop, Input, Interface, Output
+from bhpe_compile.networks.interface import Crop, Input, Interface, Output, SimCC
 
 PORT = Input("image", (1, 3, 64, 48), "picture", Crop(1.0))
 INTERFACE = Interface(
@@ -118,6 +127,39 @@ def test_words_and_json() -> None:
     assert describe(found).endswith("(means of 1 picture)")
     assert from_json(to_json(found)) == found
     assert from_json(None) == {}
+
+
+def test_points_of_two_classifications_are_joints() -> None:
+    said = Interface(
+        inputs=(PORT,),
+        outputs=(
+            Output("x", (1, 1, 96), "simcc"),
+            Output("y", (1, 1, 128), "simcc"),
+            Output("codes", (1, 4)),
+        ),
+        simcc=SimCC("x", "y", split=2.0, names=("nose",)),
+    )
+
+    def one(x: int, y: int, code: int) -> dict[str, NDArray[Any]]:
+        codes = np.array([[1, 2, 3, code]])
+        return {"x": np.eye(96)[None, [x]], "y": np.eye(128)[None, [y]], "codes": codes}
+
+    found = measure_movement(lambda _: one(10, 10, 4), lambda _: one(16, 18, 5), said, [{}])
+    assert {kind: (moved.value, moved.unit) for kind, moved in found.items()} == {
+        "joints": (5.0, "pixels of the input"),  # 3 across and 4 down
+        "classes": (25.0, "percent"),
+    }
+
+
+def test_what_is_much() -> None:
+    found = {
+        "joints": Movement(2.0, "pixels of the input", 1),  # 64 pixels: 1.92 are the limit
+        "rotations": Movement(9.0, "degrees", 1),
+        "camera": Movement(1e3, "metres", 1),
+        "values": Movement(31.0, "percent", 1),
+    }
+    assert list(moved_much(found, INTERFACE)) == ["joints", "values"]
+    assert list(moved_much(found, Interface())) == ["values"]  # nothing tells how large a picture is
 
 
 @pytest.fixture(scope="module")

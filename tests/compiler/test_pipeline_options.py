@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.errors import UsageError
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.networks.hand4whole.initialise import initialise

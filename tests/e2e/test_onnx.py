@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,118 @@ def test_an_artefact_against_its_file(form: str, folder: Path) -> None:
     assert ("a distance: nothing bounds it in 8 bits" in told) is (form == "int8")
 
 
+def test_how_far_8_bits_move_the_outputs(folder: Path) -> None:
+    """As compiling measured it on the same pictures; a limit that is missed is exit code 5."""
+    manifest = json.loads((folder / "int8" / "manifest.json").read_text())
+    words = ("eval", "int8", "float", "--against", "net.onnx", "--images", "pictures", "-q")
+    outcome = inside(*words, "--format", "json", cwd=folder)
+    eight, floats = json.loads(outcome.stdout)["rows"]
+    assert eight["moved"] == manifest["agreement"]
+    assert eight["moved"]["joints"]["pictures"] == 2
+    assert 0 < eight["moved"]["joints"]["value"] < 1
+    assert floats["moved"]["joints"]["value"] < 1e-5
+    assert json.loads((folder / "float" / "manifest.json").read_text())["agreement"] == {}
+    held = inside(*words, "--max-moved", "joints=1px", cwd=folder)
+    assert (held.code, held.stdout.split()[:4]) == (0, ["against", "net.onnx,", "2", "inputs"]), held.stderr
+    missed = inside(*words, "--max-moved", "joints=0.0001", cwd=folder)
+    assert missed.code == 5
+    assert "int8: joints move by" in missed.stderr
+    assert "float:" not in missed.stderr
+    told = inside("verify", "int8", cwd=folder).stdout
+    assert "bhpe-compile eval int8 --against FILE --images PICTURES" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("int8", "--against", "net.onnx"), 2, "name them with --images"),
+        (("int8", "--images", "pictures"), 2, "--images is for --against FILE"),
+        (("int8", "--against", "no.onnx", "--images", "pictures"), 2, "no.onnx: no such model"),
+        (("net.onnx", "--against", "net.onnx", "--images", "pictures"), 2, "net.onnx: is no artefact"),
+        (
+            ("int8", "--against", "net.onnx", "--images", "pictures", "--count", "2"),
+            2,
+            "--count says nothing",
+        ),
+        (
+            ("int8", "--against", "net.onnx", "--images", "pictures", "--max-moved", "joint=1"),
+            2,
+            "is no limit",
+        ),
+        (
+            ("int8", "--against", "net.onnx", "--images", "pictures", "--max-moved", "boxes=1"),
+            2,
+            "only joints",
+        ),
+        (("int8",), 3, "--against FILE --images PICTURES"),
+    ],
+)
+def test_comparisons_that_say_nothing(words: tuple[str, ...], code: int, says: str, folder: Path) -> None:
+    assert_one_error(inside("eval", *words, "-q", cwd=folder), code, says)
+
+
+def test_a_file_beside_its_artefacts(folder: Path) -> None:
+    outcome = inside("compare", "net.onnx", "float", "int8", "--format", "json", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    file, floats, eight = json.loads(outcome.stdout)["subjects"]
+    count = sum(np.prod(one.dims) for one in landmarks().graph.initializer if one.name.endswith(".weight"))
+    assert (file["source"], file["bytes"]) == ("ONNX file", (folder / "net.onnx").stat().st_size)
+    assert (
+        file["weights"]["float32"]
+        == sum(floats["weights"].values())
+        == sum(eight["weights"].values())
+        == count
+    )
+    assert file["layer_bytes"] == 4 * count
+    assert file["macs"]["float32"] == sum(eight["macs"].values())
+    assert inside("compare", "net.onnx", "int8", "--max-size", "1k", "-q", cwd=folder).code == 5
+    assert_one_error(inside("compare", "net.toml", "int8", "-q", cwd=folder), 3, "net.toml")
+
+
+def test_a_checkpoint_is_compared_like_a_file(folder: Path, compiled: Compiled, example: Path) -> None:
+    words = ("--images", "pictures", "-q")
+    outcome = inside("eval", compiled.folder, "--against", example / "model.pt", *words, cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    assert [line.split()[0] for line in outcome.stdout.splitlines()[2:]] == [
+        *("joints", "rotations", "boxes", "camera", "coefficients")
+    ]
+    outcome = inside("eval", compiled.folder, "--against", "net.onnx", *words, cwd=folder)
+    assert_one_error(outcome, 3, "has other inputs than the artefact")
+    outcome = inside("eval", "int8", "--against", example / "model.pt", *words, cwd=folder)
+    assert_one_error(outcome, 2, "is a checkpoint, and int8 was made of an ONNX file")
+
+
+def test_8_bits_that_move_too_far_are_told(tmp_path: Path) -> None:
+    """One example that is a thousand times larger than the other: hardly a level is left for that one."""
+    net = Net()
+    maps = net.add("Conv", "image", net.constant(net.normal(8, 3, 1, 1)))
+    save(net.model({"image": (1, 3, 8, 8)}, [maps]), tmp_path / "net.onnx")
+    drawn = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+    drawn[0] *= 1000
+    np.savez(tmp_path / "two.npz", image=drawn)
+    outcome = inside("net.onnx", "--target", "native", "--calibrate", "two.npz", "-o", "out", cwd=tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    assert "warning: net.onnx: 8 bits move values by" in outcome.stderr
+    assert "(--calibrate, 1 so far)" in outcome.stderr
+    assert "against full precision, 2 pictures" in outcome.stdout
+
+
+def test_how_often_an_argmax_agrees_is_told(folder: Path, tmp_path: Path) -> None:
+    """Of outputs that an argmax is taken of, with what is in float in front."""
+    artefact = tmp_path / "artefact"
+    shutil.copytree(folder / "int8", artefact)
+    manifest = json.loads((artefact / "manifest.json").read_text())
+    assert manifest["float_parts"]["levels"] == ["groups"]
+    assert manifest["float_parts"]["argmax"] == {}  # keypoints are no scores
+    manifest["network"]["outputs"][0]["kind"] = "simcc"
+    (artefact / "manifest.json").write_text(json.dumps(manifest))
+    found = json.loads(inside("verify", artefact, "--format", "json").stdout)["argmax"]
+    assert found == {"points": {"same": 10, "rows": 10, "float_parts": found["points"]["float_parts"]}}
+    assert "groups" in found["points"]["float_parts"]
+    told = inside("verify", artefact).stdout
+    assert "as in model.onnx: 10 of 10 rows of points; in front in float: " in told
+
+
 def test_a_float_artefact_is_bisected(folder: Path) -> None:
     """Constants are compared to the bit, outputs within what their description allows."""
     outcome = inside("verify", "float", "--bisect", "--model", "net.onnx", "--format", "json", cwd=folder)
@@ -96,8 +209,14 @@ def test_a_float_artefact_is_bisected(folder: Path) -> None:
     assert (found["ok"], found["reference"], found["remarks"]) == (True, "the ONNX file", [])
     assert [stage["name"] for stage in found["stages"]] == ["model.onnx", "program"]
     assert found["against_file"]["points"] < 1e-5
-    outcome = inside("verify", "int8", "-q", "--bisect", cwd=folder)
-    assert_one_error(outcome, 3, "groups is computed in float and feeds signs or levels")
+
+
+def test_an_artefact_with_float_parts_is_bisected(folder: Path) -> None:
+    """Behind a float part the search goes on from the levels of model.onnx."""
+    outcome = inside("verify", "int8", "--bisect", "--model", "net.onnx", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    assert "in float, in front of signs or levels: groups" in outcome.stdout
+    assert outcome.stdout.endswith("no difference beyond that\n")
 
 
 def test_ranges_that_are_measured_again_give_the_same_model(folder: Path) -> None:

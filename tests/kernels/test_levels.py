@@ -103,9 +103,10 @@ def test_levels_are_those_of_numpy(isa: VectorIsa, case: str) -> None:
 
 
 @pytest.mark.parametrize("isa", NATIVE)
-def test_few_channels(isa: VectorIsa) -> None:
-    """Vectors of eight, four and one lane."""
-    for seed, kernel in enumerate(kernels(TABLE, 13)):
+@pytest.mark.parametrize("channels", [12, 13, 24, 48])
+def test_few_channels(isa: VectorIsa, channels: int) -> None:
+    """Registers of several pixels at once, and vectors of eight, four and one lane."""
+    for seed, kernel in enumerate(kernels(TABLE, channels)):
         arrays = arguments(kernel, isa, 77, seed)
         wanted = stored(kernel.reference(**arrays)["levels"], OUT_ZERO, isa.int8)
         np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
@@ -135,7 +136,7 @@ def test_depthwise(isa: VectorIsa, sizes: tuple[Any, ...], activation: Any) -> N
     draft = Int8DepthwiseConv2d(
         2, height, width, channels, channels, window, stride, padding, border, rows, Epilogue()
     )
-    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table)
+    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table, fits=True)
     kernel = replace(draft, epilogue=Epilogue(activation=activation, store=False, levels=levels))
     arrays = arguments(kernel, isa, 113, 3)
     reference = kernel.reference(**arrays)["levels"]

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bhpe_compile.artifact import check_output, copy_artifact
-from bhpe_compile.compiler.pipeline import CompileResult, compile_model
+from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.progress import Observer
+from bhpe_compile.compiler.result import CompileResult
 from bhpe_compile.errors import BudgetError
 from bhpe_compile.evaluate.evaluate import Batch, Row, score_all
 from bhpe_compile.evaluate.gate import Allowance, Verdict, judge

@@ -91,7 +91,8 @@ def _open_checkpoint(
     stack: ExitStack,
     network: str | None,
 ) -> Source:
-    from bhpe_compile.compiler.pipeline import Compilation, finish
+    from bhpe_compile.compiler.compile import finish
+    from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.compiler.progress import Progress
     from bhpe_compile.frontends.checkpoint import load_model
 

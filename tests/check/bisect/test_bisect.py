@@ -19,8 +19,8 @@ from bhpe_compile.artifact import load_reference
 from bhpe_compile.check.bisect import BisectResult, bisect
 from bhpe_compile.check.bisect.remake import Again, options_of
 from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import compile_model
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.frontends.checkpoint import save_model
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
@@ -136,12 +136,42 @@ def test_a_wrong_choice_of_the_lowering(tmp_path: Path, monkeypatch: pytest.Monk
     assert "in 0 of" in script(tmp_path / "repro", "step.py", tmp_path / "a")  # the step does what it should
 
 
-def test_float_layers_are_refused(kept_workers: KeptWorkers, tmp_path: Path) -> None:
-    made = Small.of(small_network(height=SIZE, width=SIZE), kept_workers)
-    with pytest.raises(
-        InputError, match=r"stem is computed in float and feeds signs or levels: no two programs"
-    ):
-        bisect(made.write(tmp_path / "a"))
+# ---- behind float layers -----------------------------------------------------------------------------------
+
+
+def in_float(workers: KeptWorkers | Here) -> Small:
+    """Its stem and a shortcut are in float, and what follows is binary."""
+    return Small.of(small_network(height=SIZE, width=SIZE), workers)
+
+
+def test_behind_float_layers_the_search_goes_on(kept_workers: KeptWorkers, tmp_path: Path) -> None:
+    result = bisect(in_float(kept_workers).write(tmp_path / "a"))
+    assert (result.ok, result.float_parts) == (True, ("stem", "block.shortcut"))
+    assert (result.near, result.unjudged) == (4, 0)  # residuals bring the float stem in front of every layer
+    assert result.stages[0].compared == 64 * (16 + 16 + 64 + 32)
+
+
+@pytest.mark.parametrize(("layer", "role"), [("stem", "bias"), ("down.conv2", "zeta")])
+def test_a_wrong_constant_behind_and_in_float_layers(
+    layer: str, role: str, kept_workers: KeptWorkers, tmp_path: Path
+) -> None:
+    artefact = in_float(kept_workers).write(tmp_path / "right")
+    assert found(bisect(damaged(artefact, tmp_path / "wrong", layer, role))) == ("weights.bin", layer)
+
+
+def test_wrong_code_behind_float_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Binary layers lose the sign of their sums: the float stem in front is right, the layer behind is named."""
+    finish = EpilogueEmitter.finish
+
+    def wrong(self: EpilogueEmitter, dot: Any, *words: Any, **more: Any) -> None:
+        binary = self.buffers["weight"].dtype == "uint8"
+        finish(self, -dot if binary else dot, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpilogueEmitter, "finish", wrong)
+        made = in_float(Here())
+    result = bisect(made.write(tmp_path / "broken"), repro=tmp_path / "repro")
+    assert found(result) == ("code generation", "block.conv1")
 
 
 def test_a_folder_of_somebody_else_is_refused_first(right: Path, tmp_path: Path) -> None:

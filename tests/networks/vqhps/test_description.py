@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
-from bhpe_compile.compiler.pipeline import CompileResult, compile_model
+from bhpe_compile.compiler.result import CompileResult
 from bhpe_compile.errors import InputError
 from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.networks.registry import get_network
@@ -21,8 +22,6 @@ from bhpe_compile.runtime import Model
 from tests.command import inside
 from tests.networks.counting import on_meta
 from tests.networks.small import scattered
-
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
 
 R50, HR48 = "vqhps-r50", "vqhps-hr48"
 
