@@ -122,6 +122,7 @@ def test_the_compiled_library_computes_the_integers_of_model_onnx(tmp_path: Path
     assert facts["calibration"] == {"source": "file"}
     assert facts["last_levels"]["points"]["most"] <= 1
     assert facts["last_levels"]["points"]["of"] == 10
+    assert facts["last_levels"]["points"]["itself"]["most"] <= 1
     found = verify(tmp_path / "out")
     assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 4), found.first_difference
 
@@ -187,11 +188,10 @@ def test_scales_and_integers_of_nncf() -> None:
         apart = np.abs(layers["last"].of_value(got[layers["last"].x]) - layers["last"].of_value(want["v6"]))
         assert apart.max() <= 1
         compared, differ = compared + apart.size, differ + int((apart > 0).sum())
-        step = (
-            file["scale_v8_1"] * file["scale_head.weight_1"] * 127
-        )  # of a level that the linear layer reads
+        # of a level that the linear layer reads, times its largest weight
+        step = file["scale_v8_1"] * file["scale_head.weight_1"] * 127
         assert np.all(np.abs(got["points"] - want["points"]) <= 1.01 * step.max())
-    assert differ <= 1e-4 * compared
+    assert differ <= 2e-3 * compared
 
 
 def with_float_weights() -> ModelProto:
@@ -275,6 +275,21 @@ def test_weights_that_kernels_have_or_have_not(model: ModelProto, says: str, tmp
     found = reasons(made.notes).get("conv", "")
     assert found.endswith(says)
     assert bool(layers_of(onnx.load_from_string(made.onnx_bytes))) is (not says)
+    feeds = {"x": np.random.default_rng(1).normal(size=(1, 4, 6, 5)).astype(np.float32)}
+    want, got = run_model(path.read_bytes(), feeds)["y"], run_model(made.onnx_bytes, feeds)["y"]
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
+def test_a_step_for_each_channel_that_a_layer_reads_is_told(tmp_path: Path) -> None:
+    """NNCF gives depthwise layers such."""
+    net = Net()
+    x = pair(net, "x", [0.01, 0.02, 0.03, 0.04], np.zeros(4, np.uint8), axis=1)
+    steps = net.constant(np.float32(0.01)), net.constant(np.int8(0))
+    held = net.add("DequantizeLinear", net.constant(DRAWN[:, :1]), *steps)
+    net.add("Conv", x, held, name="conv", group=4, pads=[1] * 4, out="y")
+    path = save(net.model({"x": (1, 4, 6, 5)}, ["y"]), tmp_path / "m.onnx")
+    made = folded(path)
+    assert reasons(made.notes)["conv"].endswith("what it reads has a step for each channel")
     feeds = {"x": np.random.default_rng(1).normal(size=(1, 4, 6, 5)).astype(np.float32)}
     want, got = run_model(path.read_bytes(), feeds)["y"], run_model(made.onnx_bytes, feeds)["y"]
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
