@@ -12,7 +12,7 @@ from bhpe_compile.cli.tables import print_json, render_bytes, render_table
 @click.option("--clear", is_flag=True, help="Remove all of it; it is made again when it is needed.")
 @format_option
 def cache_command(clear: bool, style: str) -> None:
-    """Show what is kept between runs: the open body, the mean pose, and people that were drawn.
+    """Show what is kept between runs: machine code, the open body, the mean pose, and people that were drawn.
 
     It is in ~/.cache/bhpe-compile, or where $BHPE_CACHE says. Everything there is made again when it is asked for;
     --clear removes it, and nothing that is not ours.

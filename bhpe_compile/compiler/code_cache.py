@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from msgspec import msgpack
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.cache import cache_folder
 from bhpe_compile.errors import UsageError
-from bhpe_compile.files import write_atomically
+from bhpe_compile.files import NAME, write_atomically
 from bhpe_compile.passes.lower.weights import Constant
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ ABANDONED = 3600
 MAKERS = ("apache-tvm", "apache-tvm-ffi", "onnx", "onnx-ir", "numpy")
 """Packages that take part in making code."""
 
-
 ANSWERS: dict[str, Any] = {
     "generate_glue": tuple[Program, tuple[Constant, ...], list[tuple[str, str]]],
     "generate_kernel": tuple[bytes, int],
     "compile": bool,
 }
 """What is answered, by the first word of a request; "compile": whether such a model was compiled before."""
+
+OURS = re.compile(rf"[0-9a-f]{{64}}|(?P<unfinished>\.[0-9a-f]{{{NAME}}}\..*\.part)")
+"""Names of our files, and of those that nobody has finished."""
 
 DIGEST = 32
 """Bytes of the SHA-256 that a file begins with."""
@@ -96,9 +99,10 @@ class CodeCache:
             content = _read_own(path)
             if content is None or content[:DIGEST] != _digest(key, content[DIGEST:]):
                 return None
-            os.utime(path)  # used now
         except OSError:
             return None
+        with suppress(OSError):
+            os.utime(path)  # used now
         return msgpack.decode(memoryview(content)[DIGEST:], type=ANSWERS[kind])
 
     def put(self, key: str | None, answer: object) -> None:
@@ -114,15 +118,18 @@ class CodeCache:
             write_atomically(path, _digest(key, content) + content, mode=0o600)
 
     def trim(self, most: int = MOST_BYTES) -> None:
-        """Remove what was not used for the longest time, down to `most` bytes, and what nobody finished."""
+        """Remove what was not used for the longest time, down to `most` bytes, and what nobody finished; nothing that
+        is not ours."""
         if self._folder is None:
             return
         found = []
         with suppress(OSError):
             for entry in os.scandir(self._folder):
+                ours = OURS.fullmatch(entry.name)
                 with suppress(OSError):
                     about = entry.stat(follow_symlinks=False)
-                    found.append((about.st_mtime, about.st_size, entry.path, entry.name.startswith(".")))
+                    if ours:
+                        found.append((about.st_mtime, about.st_size, entry.path, bool(ours["unfinished"])))
         whole = sum(size for _, size, _, _ in found)
         for used, size, path, unfinished in sorted(found):
             if whole > most or (unfinished and time.time() - used > ABANDONED):

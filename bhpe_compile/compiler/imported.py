@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bhpe_compile.compiler.inputs import picture_inputs
+from bhpe_compile.compiler.inputs import drawn_inputs, picture_inputs
 from bhpe_compile.compiler.options import ARRAYS, BINARY_SCHEMES, FLOAT, INT8
 from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.compiler.record import describe_imported
@@ -22,7 +22,6 @@ from bhpe_compile.networks.interface import Interface
 from bhpe_compile.passes.base import Note
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx_ir as ir
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -36,9 +35,6 @@ SCHEMES = (INT8, FLOAT, BINARY_SCHEMES[0])
 
 TRAVELS = 2
 """Last levels may differ by so many times what ONNX Runtime differs from itself before it is a warning."""
-
-SEED = 0
-"""Of the inputs that are drawn where nobody gave any."""
 
 
 class OnnxCompilation(Compilation):
@@ -345,19 +341,6 @@ def count_levels(got: NDArray[Any], want: NDArray[Any], step: float) -> dict[str
 
     apart = np.abs(np.rint(np.subtract(got, want, dtype=np.float64) / step)).astype(np.int64)
     return {"differ": int(np.count_nonzero(apart)), "of": apart.size, "most": int(apart.max(initial=0))}
-
-
-def drawn_inputs(ports: Mapping[str, tuple[tuple[int, ...], str]]) -> dict[str, NDArray[np.generic]]:
-    """Inputs of these shapes and dtypes, by name: floats of 0 .. 1 from a seed, and zeros of all else."""
-    import numpy as np
-
-    drawn = np.random.default_rng(SEED)
-    return {
-        name: drawn.random(shape, np.float32).astype(dtype)
-        if np.dtype(dtype).kind == "f"
-        else np.zeros(shape, dtype)
-        for name, (shape, dtype) in ports.items()
-    }
 
 
 def examples_of(

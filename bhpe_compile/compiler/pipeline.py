@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bhpe_compile.compiler.inputs import picture_inputs
+from bhpe_compile.compiler.inputs import drawn_inputs, picture_inputs
 from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
 from bhpe_compile.compiler.progress import Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
@@ -185,7 +185,16 @@ class Compilation:
 
     @cached_property
     def inputs(self) -> dict[str, NDArray[np.float32]]:
-        """What the network is run on, by name and in the order in which it takes them."""
+        """What the network is run on, by name and in the order in which it takes them: a picture, or numbers that are
+        drawn where no picture tells an input."""
+        ports = self.interface.inputs
+        checkpoint = self._checkpoint
+        if (
+            checkpoint is not None
+            and checkpoint.network.carried
+            and any(one.kind == "tensor" for one in ports)
+        ):
+            return drawn_inputs({port.name: (port.shape, "float32") for port in ports})
         return picture_inputs(self.interface, self.options.picture)
 
     @cached_property

@@ -12,6 +12,7 @@ from bhpe_compile.errors import UsageError
 
 KINDS: tuple[tuple[str, str], ...] = (
     (r"SMPLX_ANNY-[0-9a-f]+\.npz", "the open body (ten seconds to a minute)"),
+    (r"code", "machine code of kernels (seconds)"),
     (r"mean-pose-.*\.json", "the mean pose that `eval` shows beside (seconds)"),
     (
         r"(?P<split>test|train)-(film(?P<film>\d+)-)?\d+-(?P<seed>\d+)-(?P<count>\d+)-[0-9a-f]+",

@@ -1,7 +1,7 @@
 """The structure of a network that no package describes, as data: what its checkpoint carries beside its weights.
 
-A `Step` computes one value from others. Its `kind` is one of those that `structure_torch.py` knows how to build; numbers
-and words are its settings. Weights are not here: a checkpoint's state holds them under the paths of the layers, and
+A `Step` computes one value from others. Its `kind` is one of those that `structure_torch.py` can build; numbers and
+words are its settings. Weights are not here: a checkpoint's state holds them under the paths of the layers, and
 constants under their own names. Sizes of layers are those of their weights.
 
 Values have the axes that the network's file gives them, for one picture. The first axis grows with the number of

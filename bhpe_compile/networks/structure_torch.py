@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.networks.structure import CONSTANTS, Setting, Step, Structure
+from bhpe_compile.networks.structure import CONSTANTS, PATH, Setting, Step, Structure
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -63,6 +63,8 @@ class _Building:
             raise ValueError("is of no kind that is known here")
         if step.output in self.values:
             raise ValueError(f"{step.output} is computed twice")
+        if step.path and not all(map(is_usable, step.path.split("."))):
+            raise ValueError(f"{step.path} is no name for a layer")
         self.values[step.output] = KINDS[step.kind](self, step)
 
     def value(self, name: str) -> fx.Node:
@@ -70,6 +72,8 @@ class _Building:
         if name not in self.values:
             if not name.startswith(f"{CONSTANTS}."):
                 raise ValueError(f"{name} is not known before it is read")
+            if not PATH.fullmatch(name) or not all(map(is_usable, name.split("."))):
+                raise ValueError(f"{name} is no name for a constant")
             self.parts[name] = torch.zeros(self.shapes[name])
             self.values[name] = self.graph.get_attr(name)
         return self.values[name]
@@ -93,8 +97,6 @@ class _Building:
 
     def finish(self) -> fx.GraphModule:
         for path in sorted(self.parts):
-            if not all(map(is_usable, path.split("."))):
-                raise ValueError(f"{path} is no name for a layer")
             above = path.rpartition(".")[0]
             while above:
                 if above in self.parts:
@@ -103,7 +105,7 @@ class _Building:
         self.graph.output({name: self.value(value) for name, value in self.structure.outputs.items()})
         self.graph.lint()
         network = fx.GraphModule(self.parts, self.graph, "Imported")
-        return network.eval()  # type: ignore[return-value]
+        return network.eval()
 
 
 @cache
@@ -203,8 +205,8 @@ def _pool(kind: type[nn.MaxPool2d] | type[nn.AvgPool2d]) -> Callable[[Mapping[st
         more: dict[str, Any] = (
             {"count_include_pad": bool(_whole(said, "count_padding"))} if kind is nn.AvgPool2d else {}
         )
-        sizes = (_list(said, name, 2) for name in ("kernel", "stride", "padding"))
-        return kind(*sizes, ceil_mode=bool(_whole(said, "ceil")), **more)  # type: ignore[arg-type]
+        kernel, stride, padding = (_list(said, name, 2) for name in ("kernel", "stride", "padding"))
+        return kind(kernel, stride, padding, ceil_mode=bool(_whole(said, "ceil")), **more)  # type: ignore[arg-type]
 
     return make
 

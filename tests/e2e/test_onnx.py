@@ -165,6 +165,8 @@ def test_a_checkpoint_is_compared_like_a_file(folder: Path, compiled: Compiled, 
     assert [line.split()[0] for line in outcome.stdout.splitlines()[2:]] == [
         *("joints", "rotations", "boxes", "camera", "coefficients")
     ]
+    outcome = inside("eval", compiled.folder, "--against", "net.onnx", *words, cwd=folder)
+    assert_one_error(outcome, 3, "has other inputs than the artefact")
     outcome = inside("eval", "int8", "--against", example / "model.pt", *words, cwd=folder)
     assert_one_error(outcome, 2, "is a checkpoint, and int8 was made of an ONNX file")
 

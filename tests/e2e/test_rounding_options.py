@@ -10,8 +10,6 @@ import pytest
 from bhpe_compile.runtime import Model
 from tests.command import inside
 
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
-
 
 def kinds(folder: Path) -> set[str]:
     with Model(folder) as model:
