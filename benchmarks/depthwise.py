@@ -74,7 +74,7 @@ def kernel_of(shape: tuple[int, ...]) -> Int8DepthwiseConv2d:
     height, width, channels, kernel, stride = shape
     pad = kernel // 2
     columns = (width + 2 * pad - kernel) // stride + 1
-    epilogue = Epilogue(store=False, levels=Levels(0, columns, divides=False))
+    epilogue = Epilogue(store=False, levels=Levels(0, columns, divides=False, fits=True))
     return Int8DepthwiseConv2d(
         1, height, width, channels, channels, kernel, stride, pad, pad, width + 2 * pad, epilogue
     )

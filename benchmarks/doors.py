@@ -9,6 +9,9 @@ of that folder as well). What runs:
     ours_avx2                 `--scheme int8` for any x86-64-v3 CPU
     ort_int8, ort_fp32        ONNX Runtime: QDQ (U8 activations, S8 weights per channel), and the file itself
     openvino_int8, openvino_avx2    OpenVINO on the QDQ file, as it likes and held to AVX2
+    nncf_int8, nncf_avx2      OpenVINO on what NNCF quantized for it, the same way
+
+ncnn is not among them: neither its Python package nor Debian has the programs that quantize its models.
 
 Both sides are calibrated on the same inputs. Nothing is timed before it is checked: our artefacts by `verify`, floats
 of either side against the file in ONNX Runtime. All sides take turns within a process, and several processes are
@@ -28,7 +31,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,8 @@ import depthwise
 import numpy as np
 from common import facts, geometric_mean, interleave, medians, parser, relative_error, report, table
 from door_networks import MODULES, REAL, Array, Door, export, real
-from peers import openvino_run, ort_session, quantize
-from process import output_of, script_command
+from peers import missing, nncf_quantize, openvino_run, ort_session, quantize
+from process import AVX2_ONLY, output_of, script_command
 
 from bhpe_compile.targets import get_target, host_runs
 
@@ -45,14 +47,12 @@ FP32_TOLERANCE = 1e-4
 """Largest relative error of a float side."""
 
 RATIOS = {
-    "doors_int8_vs_ort_int8": ("ort_int8", "ours_int8"),
-    "doors_fp32_vs_ort_fp32": ("ort_fp32", "ours_fp32"),
-    "doors_avx2_vs_openvino_int8_avx2": ("openvino_avx2", "ours_avx2"),
+    "doors_int8_vs_ort_int8": (("ort_int8",), "ours_int8"),
+    "doors_int8_vs_best_int8": (("ort_int8", "openvino_int8", "nncf_int8"), "ours_int8"),
+    "doors_fp32_vs_ort_fp32": (("ort_fp32",), "ours_fp32"),
+    "doors_avx2_vs_openvino_int8_avx2": (("openvino_avx2", "nncf_avx2"), "ours_avx2"),
 }
-"""The peer and ours of each ratio."""
-
-BEST = ("ort_int8", "openvino_int8")
-"""Peers whose faster one `doors_int8_vs_best_int8` is against."""
+"""The peers, of which the fastest counts, and ours of each ratio."""
 
 SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "ours_avx2": ("x86", "int8")}
 """Target and scheme of our sides."""
@@ -60,33 +60,34 @@ SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "o
 QDQ_SIDES = ("ort_int8", "openvino_int8", "openvino_avx2")
 """Those that run the QDQ file."""
 
-AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""What holds OpenVINO to AVX2, as it is read once a process."""
+NNCF_SIDES = ("nncf_int8", "nncf_avx2")
+"""Those that run NNCF's model."""
+
+HELD = ("openvino_avx2", "nncf_avx2")
+"""Those that are held to AVX2, which is said once a process."""
 
 
-def prepare(door: Door, folder: Path, sides: Sequence[str], check: bool) -> dict[str, Path]:
-    """Files of all sides by name; SystemExit where one is wrong."""
+def prepare(door: Door, folder: Path, sides: Sequence[str], check: bool) -> None:
+    """Make the files of all sides; SystemExit where one is wrong."""
     from bhpe_compile.api import compile_model
     from bhpe_compile.check.verify import verify
 
-    made: dict[str, Path] = {"ort_fp32": door.path}
-    int8 = folder / f"{door.name}-int8.onnx"
+    int8, nncf = folder / f"{door.name}-int8.onnx", folder / f"{door.name}-nncf.xml"
     if not int8.exists():
         quantize(door.path, int8, door.input, door.examples)
-    made["ort_int8"] = int8
+    if set(sides) & set(NNCF_SIDES) and not nncf.exists():
+        nncf_quantize(door.path, nncf, door.examples)
     shown = folder / f"{door.name}.npz"
     np.savez(shown, **{door.input: np.concatenate(door.examples)})
     np.save(folder / f"{door.name}.npy", door.example)
-    for side in sides:
+    for side in (one for one in sides if one in SCHEMES):
         target, scheme = SCHEMES[side]
         path = folder / f"{door.name}-{side}"
-        made[side] = path
         if path.exists():
             continue
         compile_model(door.path, target=target, scheme=scheme, output=path, calibrate=[shown])
         if check and not (found := verify(path)).ok:
             raise SystemExit(f"{door.name}: {side} is wrong: {found.first_difference}; not timed")
-    return made
 
 
 def runner(side: str, path: Path, port: str, example: Array) -> Callable[[], Array]:
@@ -96,7 +97,7 @@ def runner(side: str, path: Path, port: str, example: Array) -> Callable[[], Arr
 
         model = Model(path)
         return lambda: next(iter(model.run(example).values()))
-    if side.startswith("openvino"):
+    if side.startswith(("openvino", "nncf")):
         run = openvino_run(path)
         return lambda: run(example)
     session = ort_session(path)
@@ -109,6 +110,7 @@ def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) 
     files = {side: folder / f"{door}-{side}" for side in sides}
     files |= {"ort_fp32": folder / f"{door}.onnx"}
     files |= dict.fromkeys(QDQ_SIDES, folder / f"{door}-int8.onnx")
+    files |= dict.fromkeys(NNCF_SIDES, folder / f"{door}-nncf.xml")
     runs = {side: runner(side, files[side], port, example) for side in sides}
     want = runner("ort_fp32", files["ort_fp32"], port, example)().astype(np.float64)
     errors = {side: relative_error(run().reshape(want.shape), want) for side, run in runs.items()}
@@ -117,13 +119,13 @@ def once(door: str, port: str, folder: Path, sides: Sequence[str], rounds: int) 
 
 def ask(door: Door, folder: Path, sides: Sequence[str], rounds: int, processes: int) -> dict[str, Any]:
     """Medians over the processes."""
-    plain = [side for side in sides if side != "openvino_avx2"]
+    plain, held = [side for side in sides if side not in HELD], [side for side in sides if side in HELD]
     found: list[dict[str, Any]] = []
     for _ in range(processes):
         one = _in_process(door, folder, plain, rounds)
-        if "openvino_avx2" in sides:
-            held = _in_process(door, folder, ["openvino_avx2"], rounds, AVX2_ONLY)
-            one = {key: one[key] | held[key] for key in one}
+        if held:
+            more = _in_process(door, folder, held, rounds, **AVX2_ONLY)
+            one = {key: one[key] | more[key] for key in one}
         found.append(one)
     times = {side: [one["median_ms"][side] for one in found] for side in sides}
     errors = found[0]["relative_error"]
@@ -138,28 +140,20 @@ def ask(door: Door, folder: Path, sides: Sequence[str], rounds: int, processes: 
 
 
 def _in_process(
-    door: Door, folder: Path, sides: Sequence[str], rounds: int, variables: dict[str, str] | None = None
+    door: Door, folder: Path, sides: Sequence[str], rounds: int, **variables: str
 ) -> dict[str, Any]:
     words = ["--once", door.name, "--port", door.input, "--folder", str(folder), "--sides", ",".join(sides)]
-    before = dict(os.environ)
-    os.environ.update(variables or {})
-    try:
-        return dict(output_of(script_command("doors.py", *words, "--rounds", str(rounds))))
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return dict(output_of(script_command("doors.py", *words, "--rounds", str(rounds)), **variables))
 
 
 def ratios_of(times: dict[str, float]) -> dict[str, float]:
     """The ratios of one network."""
-    found = {
-        name: round(times[peer] / times[ours], 3)
-        for name, (peer, ours) in RATIOS.items()
-        if peer in times and ours in times
-    }
-    peers = [times[peer] for peer in BEST if peer in times]
-    if "openvino_int8" in times and "ours_int8" in times:
-        found["doors_int8_vs_best_int8"] = round(min(peers) / times["ours_int8"], 3)
+    found = {}
+    for name, (peers, ours) in RATIOS.items():
+        there = [times[peer] for peer in peers if peer in times]
+        alone = name == "doors_int8_vs_best_int8" and len(there) < 2
+        if there and ours in times and not alone:
+            found[name] = round(min(there) / times[ours], 3)
     return found
 
 
@@ -169,15 +163,13 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ours = [side for side, (target, _) in SCHEMES.items() if host_runs(get_target(target))]
     ours = [side for side in ours if not args.ours or side in args.ours]
     peers = ["ort_int8", "ort_fp32"]
-    missing = []
-    if args.openvino and find_spec("openvino"):
-        peers += ["openvino_int8", "openvino_avx2"]
-    elif args.openvino:
-        missing.append("openvino")
+    absent = missing("openvino", "nncf") if args.openvino else []
+    if args.openvino and "openvino" not in absent:
+        peers += ["openvino_int8", "openvino_avx2", *(() if "nncf" in absent else NNCF_SIDES)]
     networks: dict[str, Any] = {}
     for name in names:
         door = real(name, args.models, folder) if name in REAL else export(name, folder)
-        prepare(door, folder, ours, args.check)
+        prepare(door, folder, [*ours, *peers], args.check)
         one = ask(door, folder, [*ours, *peers], args.rounds, args.processes)
         one["ratios"] = ratios_of(one["median_ms"])
         networks[name] = one
@@ -193,7 +185,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ratios": means | alone["ratios"],
         "networks": networks,
         "depthwise": alone,
-        "missing": missing,
+        "missing": absent,
     }
 
 

@@ -46,9 +46,13 @@ def script_command(name: str, *arguments: str) -> list[str]:
     return python_command(HERE / name, *arguments)
 
 
-def environment() -> dict[str, str]:
+AVX2_ONLY = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""What holds OpenVINO to AVX2: it is read once a process."""
+
+
+def environment(**more: str) -> dict[str, str]:
     """For commands and benchmarks, which import each other from their folder."""
-    found = child_environment()
+    found = child_environment(**more)
     return {**found, "PYTHONPATH": f"{found['PYTHONPATH']}{os.pathsep}{HERE}"}
 
 
@@ -79,9 +83,9 @@ def command(*arguments: str) -> list[str]:
     return python_command("-m", "bhpe_compile.cli", *arguments)
 
 
-def output_of(words: Sequence[str], *, plain: bool = False) -> Any:
-    """What a command prints, as JSON, or as it is; SystemExit when it fails."""
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+def output_of(words: Sequence[str], *, plain: bool = False, **variables: str) -> Any:
+    """What a command prints, as JSON, or as it is; SystemExit when it fails. variables: more of its environment."""
+    done = subprocess.run(words, env=environment(**variables), capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}: {done.stderr or done.stdout}")
     return done.stdout if plain else json.loads(done.stdout)

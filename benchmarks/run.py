@@ -55,7 +55,10 @@ RATIOS = {
         ),
         *("avx2_conv_vs_ort_fp32",),
     ),
-    "body": ("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
+    "body": (
+        *("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
+        "avx2_body_vs_openvino_int8_avx2",
+    ),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
     "networks": tuple(
         f"{name}_vs_ort_{peer}"

@@ -117,6 +117,7 @@ def compile_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     forms: Sequence[Literal["folder", "static", "wheel", "web"]] = (),
     force: bool = False,
+    cache: bool = True,
     progress: Callable[[str, str, float], None] | None = None,
 ) -> Artifact:
     """Compile a checkpoint or an ONNX file and return the artefact; the options are those of `bhpe-compile compile`.
@@ -125,8 +126,8 @@ def compile_model(
     "bidrn", and warns where the checkpoint was not trained in its binary form; of an ONNX file "int8".
     calibrate: pictures, or folders of them, or .npz files of an ONNX file's inputs. network: NAME[:PRESET], or a
     description (TOML). shapes: of inputs that an ONNX file leaves open. forms: what is built besides the folder.
-    progress: called with (stage, step, fraction of the work done). Raises UsageError, InputError or ToolchainError;
-    nothing is written then.
+    cache: machine code that was made before is used again. progress: called with (stage, step, fraction of the work
+    done). Raises UsageError, InputError or ToolchainError; nothing is written then.
     """
     from bhpe_compile.artifact.wheel import write_wheel
     from bhpe_compile.compiler.compile import compile_model as compile_file
@@ -155,6 +156,7 @@ def compile_model(
         network=None if network is None else os.fspath(network),
         shapes=tuple((name, tuple(shape)) for name, shape in (shapes or {}).items()),
         forms=tuple(forms),
+        cache=cache,
     )
     kind = kind_of_compilation(source)
     result = compile_file(source, folder, options, force=force, observer=progress, kind=kind)

@@ -45,10 +45,11 @@ SIGNATURES = (
 """How the files begin that `runtime/picture.py` decodes, whatever they are called."""
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
+def write_atomically(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
     """Write beside `path` and rename, so that nobody meets half a file; raises OSError and leaves nothing then.
 
-    A file that is there keeps its mode, and its owner where the system lets us; a new one gets what the umask says.
+    A file that is there keeps its mode, and its owner where the system lets us; a new one gets `mode` less what
+    the umask says.
     A symbolic link stays one: what it points to is replaced. What is no regular file (/dev/null, /dev/stdout, a FIFO)
     is written to, never replaced.
     """
@@ -72,7 +73,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         return
     temporary = beside(target, "part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    opened = os.open(temporary, flags, 0o666 if before is None else 0o600)
+    opened = os.open(temporary, flags, mode if before is None else 0o600)
     try:
         with os.fdopen(opened, "wb") as stream:
             stream.write(content)

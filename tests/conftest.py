@@ -18,13 +18,21 @@ from tests.examples import (  # noqa: F401
     example,
 )
 from tests.films import walk  # noqa: F401
-from tests.kept import kept_workers, kernel_by_kernel, shared_simplifier, shared_workers  # noqa: F401
+from tests.kept import kept_pair, kept_workers, no_code_cache, shared_code, shared_simplifier  # noqa: F401
 
 # ignored by `make test &` in a script, which commands under test would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONG = ("tests/e2e/", "tests/check/", "tests/compiler/", "tests/kernels/", "tests/test_adding_a_network.py")
+LONG = (
+    "tests/e2e/",
+    "tests/check/",
+    "tests/compiler/",
+    "tests/kernels/",
+    "tests/search/",
+    "tests/report/",
+    "tests/test_adding_a_network.py",
+)
 """Where the files that take longest are: they go first, so that the processes of pytest-xdist end together."""
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import pickle
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,25 +11,19 @@ from typing import Any, Self
 
 import pytest
 
-from bhpe_compile.compiler import workers
+from bhpe_compile.compiler import code_cache, workers
+from bhpe_compile.compiler.code_cache import CodeCache, KeptCode
 from bhpe_compile.compiler.workers import Workers
 from bhpe_compile.exchange import simplify
-from bhpe_compile.files import write_atomically
 from bhpe_compile.processes import child_environment, python_command
 from tests.shared import made_once
 
 
-class KeptWorkers:
-    """A pair of code generation workers that outlives a compilation: TVM is imported once.
+class KeptPair:
+    """A pair of code generation workers that outlives a compilation: TVM is imported once."""
 
-    What a job gives depends on nothing but the job, which the tests that use `anew` see to; so a job that was done is
-    not done again, and `folder` keeps it for the other processes of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._pair: Workers | None = None
-        self._anew = False
 
     def __enter__(self) -> Self:
         return self
@@ -40,36 +31,34 @@ class KeptWorkers:
     def __exit__(self, *_: object) -> None:
         """They stay, for the next one."""
 
-    @contextlib.contextmanager
-    def anew(self) -> Iterator[None]:
-        """Every job is done, whether it was done before or not."""
-        self._anew = True
-        try:
-            yield
-        finally:
-            self._anew = False
+    def start(self) -> None:
+        """They are started with the first job."""
 
     def run(self, jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
         """As `Workers.run`; after an error the pair is another one, because answers may be on their way."""
-        files = [self._folder / hashlib.sha256(pickle.dumps(job)).hexdigest() for job in jobs]
-        new = [(file, job) for file, job in zip(files, jobs, strict=True) if self._anew or not file.exists()]
-        before = len(jobs) - len(new)
-        if new:
-            self._pair = self._pair or Workers()
-            try:
-                results = self._pair.run([job for _, job in new], lambda count: done(before + count))
-            except BaseException:
-                self.end()
-                raise
-            for (file, _), result in zip(new, results, strict=True):
-                write_atomically(file, pickle.dumps(result))
-        return [pickle.loads(file.read_bytes()) for file in files]
+        self._pair = self._pair or Workers()
+        try:
+            return self._pair.run(jobs, done)
+        except BaseException:
+            self.end()
+            raise
 
     def end(self) -> None:
         """End the processes."""
         if self._pair is not None:
             self._pair.__exit__(None, None, None)
             self._pair = None
+
+
+class KeptWorkers:
+    """The pair of this process, asked for what the code cache of the run does not hold."""
+
+    def __init__(self, pair: KeptPair) -> None:
+        self._pair = pair
+
+    def run(self, jobs: Sequence[Any], done: Callable[[int], None] = lambda _: None) -> list[Any]:
+        """As `Workers.run`."""
+        return KeptCode(self._pair, CodeCache.of_user()).run(jobs, done)
 
 
 SIMPLIFIER = """
@@ -134,20 +123,35 @@ class KeptSimplifier:
             self._process = None
 
 
-@pytest.fixture(scope="session")
-def kept_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeptWorkers]:
-    """The pair of this process."""
-    kept = KeptWorkers(made_once(tmp_path_factory, "generated", lambda _: None))
-    yield kept
-    kept.end()
+@pytest.fixture(scope="session", autouse=True)
+def shared_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Machine code is made once a run, by whatever process; the user's cache is neither read nor filled."""
+    folder = made_once(tmp_path_factory, "code", lambda _: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(code_cache.VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture
+def no_code_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine code is made, whether it was made before or not."""
+    monkeypatch.setenv(code_cache.VARIABLE, code_cache.OFF)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_workers(kept_workers: KeptWorkers) -> Iterator[None]:
+def kept_pair(shared_code: Path) -> Iterator[KeptPair]:
     """Compilations in this process share one pair of workers."""
+    kept = KeptPair()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workers, "Workers", lambda: kept_workers)
-        yield
+        patch.setattr(workers, "Workers", lambda: kept)
+        yield kept
+    kept.end()
+
+
+@pytest.fixture(scope="session")
+def kept_workers(kept_pair: KeptPair) -> KeptWorkers:
+    """The same, for tests that generate code themselves."""
+    return KeptWorkers(kept_pair)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -158,11 +162,3 @@ def shared_simplifier() -> Iterator[None]:
         patch.setattr(simplify, "Simplifier", lambda: kept)
         yield
     kept.end()
-
-
-@pytest.fixture
-def kernel_by_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kernel is a job of its own, so that networks and schemes share the code of the kernels they share."""
-    from bhpe_compile.passes import lower
-
-    monkeypatch.setattr(lower, "PARTS", 1000)

@@ -27,6 +27,7 @@ STOREYS = (
     ("networks", "targets"),
     (
         "archive",
+        "cache",
         "errors",
         "files",
         "processes",

@@ -22,6 +22,7 @@ from bhpe_compile.compiler.agreement import KINDS, Compute, Movement, computed_b
 from bhpe_compile.compiler.doors import kind_of_compilation
 from bhpe_compile.compiler.imported import OnnxCompilation
 from bhpe_compile.compiler.inputs import picture_inputs
+from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
 from bhpe_compile.errors import BudgetError, InputError, UsageError
 from bhpe_compile.networks.interface import Interface
@@ -45,16 +46,16 @@ def measure_against(
 ) -> Moved:
     """Run the artefact and the network in `model` on every picture, or every example of an .npz, in `shown`.
 
-    UsageError where the artefact was made of a file of the other kind, or nothing says how a picture becomes an input;
-    InputError for damaged files, a network with other outputs, and outputs that are not finite.
+    An artefact of a checkpoint may be compared with an ONNX file, which its network was distilled from. UsageError
+    where an ONNX file's artefact is to be compared with a checkpoint, or nothing says how a picture becomes an input;
+    InputError for damaged files, a network with other inputs or outputs, and outputs that are not finite.
     """
     manifest = check_artifact(artefact)
     interface = Interface.from_dict(manifest["network"])
-    kind, imported = kind_of_compilation(model), is_imported(manifest)
-    if kind.uses_torch is imported:
-        made, given = ("an ONNX file", "a checkpoint") if imported else ("a checkpoint", "an ONNX file")
-        raise UsageError(f"{model}: is {given}, and {artefact} was made of {made}: name that one")
-    compute, examples = (_of_onnx if imported else _of_checkpoint)(model, manifest, interface, shown)
+    of_onnx = not kind_of_compilation(model).uses_torch
+    if is_imported(manifest) and not of_onnx:
+        raise UsageError(f"{model}: is a checkpoint, and {artefact} was made of an ONNX file: name that one")
+    compute, examples = (_of_onnx if of_onnx else _of_checkpoint)(model, manifest, interface, shown)
     with open_session(artefact) as session:
 
         def compiled(example: Example) -> Mapping[str, NDArray[Any]]:
@@ -74,9 +75,13 @@ def _of_onnx(
 ) -> tuple[Compute, Iterator[Example]]:
     from bhpe_compile.exchange.runtime import Runner
 
-    compilation = OnnxCompilation(options_of(manifest, tuple(shown)), model)
+    sizes = (manifest.get("options") or {}).get("shapes") or {}
+    shapes = tuple((name, tuple(shape)) for name, shape in sizes.items())
+    options = CompileOptions("x86", scheme="float", calibrate=tuple(shown), shapes=shapes)
+    compilation = OnnxCompilation(options, model)
     compilation.interface = interface
-    if set(compilation.network.initial) != {port["name"] for port in manifest["inputs"]}:
+    wanted = {port["name"]: tuple(port["shape"]) for port in manifest["inputs"]}
+    if {name: shape for name, (shape, _) in compilation.network.initial.items()} != wanted:
         raise InputError(f"{model}: has other inputs than the artefact: it holds another network")
     return Runner(compilation.model.SerializeToString()).run, compilation.examples()
 

@@ -64,11 +64,29 @@ def render(result: BisectResult) -> str:
         worst = max(result.against_file, key=lambda name: result.against_file[name])
         text += "\n\nmeasured against ONNX Runtime on the file: "
         text += f"{result.against_file[worst]:.2g} of its largest value, {worst}"
+    if result.float_parts:
+        text += f"\n\n{_behind_float_parts(result)}"
     found = result.culprit
     if found is None:
-        return text + "\n\nno difference"
+        return text + ("\n\nno difference" if not result.float_parts else "\n\nno difference beyond that")
     pairs = [("wrong", found.origin), ("node", found.node), ("where", found.what)]
     pairs += [("note", note) for note in found.notes]
     if result.repro:
         pairs.append(("reproduction", f"{Path(result.repro[0]).parent}/, see its README.md"))
     return f"{text}\n\n{render_pairs(pairs)}"
+
+
+def _behind_float_parts(result: BisectResult) -> str:
+    """What is proven where float parts stand in front of signs and levels."""
+    parts = result.float_parts[0] + (
+        f" and {len(result.float_parts) - 1} more" if len(result.float_parts) > 1 else ""
+    )
+    text = f"in float, in front of signs or levels: {parts}. Every layer was given the signs and levels of model.onnx: "
+    text += "what is checked is each layer, not the whole way"
+    if result.near:
+        text += (
+            f"; right behind a float part are {result.near} layers, which may differ where a rounding decides"
+        )
+    if result.unjudged:
+        text += f"; {result.unjudged} layers are counted and not judged"
+    return text

@@ -12,13 +12,13 @@ from bhpe_compile.cli.tables import print_json, render_bytes, render_table
 @click.option("--clear", is_flag=True, help="Remove all of it; it is made again when it is needed.")
 @format_option
 def cache_command(clear: bool, style: str) -> None:
-    """Show what is kept between runs: the open body, the mean pose, and people that were drawn.
+    """Show what is kept between runs: machine code, the open body, the mean pose, and people that were drawn.
 
     It is in ~/.cache/bhpe-compile, or where $BHPE_CACHE says. Everything there is made again when it is asked for;
     --clear removes it, and nothing that is not ours.
     """
+    from bhpe_compile.cache import cache_folder
     from bhpe_compile.evaluate import kept
-    from bhpe_compile.evaluate.default_body import cache_folder
 
     listed = kept.clear() if clear else kept.list_kept()
     whole = sum(one.nbytes for one in listed)

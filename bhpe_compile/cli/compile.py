@@ -187,6 +187,7 @@ def compile_command(
     from bhpe_compile.check.inspect import Stopped
     from bhpe_compile.compiler.compile import compile_model
     from bhpe_compile.compiler.doors import door_of, kind_of_compilation
+    from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.frontends.kinds import ONNX
     from bhpe_compile.targets import get_target
 
@@ -202,9 +203,9 @@ def compile_command(
     if not options.target:
         raise UsageError("--target is missing: say the CPU to compile for; `bhpe-compile targets` lists them")
     resolved = get_target(options.target)
-    imported = door_of(model) == ONNX
+    imported = door_of(model) == ONNX and distill_pictures is None  # a student is a checkpoint
     options = for_door(options, imported)
-    kind = kind_of_compilation(model)
+    kind = Compilation if distill_pictures is not None else kind_of_compilation(model)
     if style in FORMER_FORMATS:
         LOG.message(f"note: --format {style} is --form {style} now; the next version knows that only")
         forms, style = (*forms, style), "table"
@@ -222,9 +223,8 @@ def compile_command(
         raise UsageError("--minutes says how long to distill: add --distill PICTURES")
     if distill_pictures is not None:
         check_distill(distill_pictures, minutes, options, bool(max_drop))
-    if imported and (max_drop or distill_pictures is not None):
-        said = "--max-drop" if max_drop else "--distill"
-        raise UsageError(f"{said} is for checkpoints, {model} is an ONNX file: leave it out")
+    if imported and max_drop:
+        raise UsageError(f"--max-drop is for checkpoints, {model} is an ONNX file: leave it out")
     if dry_run:
         from bhpe_compile.evaluate.gate import Allowance
 
@@ -249,8 +249,10 @@ def compile_command(
     if distill_pictures is not None:
         kind(options, model).check(destination, force)
         distilled = distill_first(model, destination, options, distill_pictures, minutes, quiet=quiet)
-        source, teacher, watched = distilled.student, model, distilled.pictures
-        options = replace(options, keep_float=())  # the student was made with them
+        source, teacher, watched = distilled.student, distilled.teacher, distilled.pictures
+        options = replace(options, keep_float=(), shapes=())  # the student was made with them
+        if teacher.network.carried:
+            options = replace(options, network=None)  # and carries its description
         LOG.remains = f"{distilled.student} is there, nothing else"
     try:
         with Console(described, quiet=quiet, verbose=verbose) as console:
@@ -314,8 +316,6 @@ def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
     UsageError for options that are for the other.
     """
     if not imported:
-        if options.shapes:
-            raise UsageError("--shape is for ONNX files: leave it out")
         arrays = next((path for path in options.calibrate if path.suffix == ARRAYS), None)
         if arrays is not None:
             raise UsageError(f"--calibrate {arrays}: arrays are for ONNX files; name pictures")
@@ -405,6 +405,7 @@ def summarise(result: CompileResult) -> dict[str, Any]:
         "output": str(result.output),
         "files": file_sizes(result.output),
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.seconds.items()},
+        "code": dict(zip(("kept", "parts"), result.code, strict=True)),
         **{key: value for key, value in result.report.items() if key in ("trained_binary", "agreement")},
         **totals,
     }
@@ -427,6 +428,7 @@ def render_result(result: CompileResult) -> str:
     files = [(name, render_bytes(size)) for name, size in file_sizes(result.output).items()]
     seconds = [(stage, f"{spent:.1f}") for stage, spent in result.seconds.items()]
     seconds.append(("all", f"{sum(result.seconds.values()):.1f}"))
+    kept, parts = result.code
     pictures = max((movement.pictures for movement in result.agreement.values()), default=0)
     beside = f"against full precision, {pictures} pictures"
     return "\n\n".join(
@@ -435,5 +437,6 @@ def render_result(result: CompileResult) -> str:
             *([render_table((beside, "moves by"), moved, right=(1,))] if moved else []),
             render_table((f"{result.output}/", "size"), files, right=(1,)),
             render_table(("stage", "seconds"), seconds, right=(1,)),
+            *([f"machine code: {kept} of {parts} parts kept from before"] if kept else []),
         ]
     )

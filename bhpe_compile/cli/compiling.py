@@ -80,6 +80,12 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
         type=click.Path(path_type=Path),
         help="A table of register tiles that `bhpe-compile tune` wrote.  [default: the target's]",
     ),
+    "cache": click.option(
+        "--cache/--no-cache",
+        default=True,
+        show_default=True,
+        help="Use machine code that an earlier compilation made; the result is the same.",
+    ),
 }
 """Every such option, by the name of its parameter."""
 

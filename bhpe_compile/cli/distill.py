@@ -11,7 +11,6 @@ import click
 from bhpe_compile.cli.compiling import OPTIONS
 from bhpe_compile.cli.options import (
     checkpoint_option,
-    existing_checkpoint,
     existing_file,
     format_option,
     network_option,
@@ -34,6 +33,7 @@ from bhpe_compile.files import sha256
 if TYPE_CHECKING:
     from bhpe_compile.distill.lesson import Lesson, Start
     from bhpe_compile.evaluate.body import BodyModel
+    from bhpe_compile.frontends.imported import Imported
     from bhpe_compile.passes.binarize import ResidualTap
 
 
@@ -43,10 +43,12 @@ if TYPE_CHECKING:
     "--images",
     "pictures",
     required=True,
-    metavar="DIR|synth",
-    help="A folder of pictures, each of one person, or what `bhpe-compile data synth` wrote; synth draws people first.",
+    metavar="DIR|synth|NPZ",
+    help="A folder of pictures, each of one person, or what `bhpe-compile data synth` wrote; synth draws people first. "
+    "An .npz of its inputs, for a network that takes no pictures.",
 )
 @network_option()
+@OPTIONS["shapes"]
 @checkpoint_option
 @click.option(
     "--scheme",
@@ -107,6 +109,7 @@ if TYPE_CHECKING:
 def distill_command(
     model: Path,
     network: str | None,
+    shapes: tuple[str, ...],
     pictures: str,
     output: Path,
     scheme: str,
@@ -122,26 +125,27 @@ def distill_command(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Train the binary form of MODEL, a full-precision checkpoint, which is its teacher.
+    """Train the binary form of MODEL, a full-precision checkpoint or an ONNX file, which is its teacher.
 
     \b
     bhpe-compile distill model.pt --images pictures/ -o student.pt
+    bhpe-compile distill face.onnx --network face.toml --images pictures/ -o student.pt
     bhpe-compile student.pt --target arm
 
     The pictures need no labels. Use the ones the network will meet; a few thousand are a start. Stop it
     whenever you like: the same command goes on from its last checkpoint and ends with the same weights.
     """
     existing_teacher(model)
-    from bhpe_compile.distill.described import lesson_of
     from bhpe_compile.distill.lesson import DistillOptions, Run
     from bhpe_compile.distill.record import CHECKPOINT
     from bhpe_compile.distill.student import distill
-    from bhpe_compile.frontends.checkpoint import load_model
+    from bhpe_compile.frontends.load import load_network
+    from bhpe_compile.frontends.shapes import parse_shape
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
     place = make_place(values, output)
-    loaded = load_model(model, network)
-    lesson = lesson_of(loaded.network, loaded.preset, loaded.interface)
+    loaded = load_network(model, network, dict(parse_shape(text) for text in shapes))
+    lesson = lesson_for(loaded, pictures)
     check_own_boxes(lesson)
     recipe = make_recipe(values, lesson.weights)
     if loaded.binarization is not None:
@@ -149,6 +153,10 @@ def distill_command(
     people, body = open_pictures(lesson, pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
+    if consistency and not hasattr(people, "image"):
+        raise UsageError(
+            f"--consistency: {pictures} holds arrays, and only of pictures it is known what nobody sees; leave it out"
+        )
     if not label_weight and was_given("own_boxes"):
         raise UsageError(
             "--own-boxes: without --label-weight all crops are where a network sees them; leave it out"
@@ -186,16 +194,22 @@ def distill_command(
 
 
 def existing_teacher(path: Path) -> None:
-    """UsageError or InputError where `path` is no checkpoint; of an ONNX file it says what to do instead."""
-    from bhpe_compile.frontends.kinds import ONNX, kind_of
+    """UsageError or InputError where `path` is neither a checkpoint nor an ONNX file."""
+    from bhpe_compile.frontends.kinds import CHECKPOINT, ONNX, require_door
 
-    if path.is_file() and kind_of(path).door == ONNX:
-        raise InputError(
-            f"{path}: is an ONNX model, with norms folded into its layers: it cannot be trained; distill the "
-            "checkpoint that it was made of (docs/adding-a-network.md describes its network), or compile it with "
-            "--scheme int8"
-        )
-    existing_checkpoint(path)
+    require_door(existing_file(path, "model"), CHECKPOINT, ONNX)
+
+
+def lesson_for(loaded: Imported, pictures: str) -> Lesson:
+    """How a network learns from what --images names. UsageError where that says nothing of its inputs."""
+    from bhpe_compile.distill.arrays import SUFFIX, ArraysLesson
+    from bhpe_compile.distill.described import lesson_of
+
+    if not pictures.endswith(SUFFIX):
+        return lesson_of(loaded.network, loaded.preset, loaded.interface)
+    if loaded.network.lesson is not None:
+        raise UsageError(f"--images {pictures}: {loaded.spec} learns from pictures; name a folder of them")
+    return ArraysLesson(loaded.network, loaded.preset, loaded.interface)
 
 
 def refuse_beside_from(*names: str) -> None:
@@ -229,12 +243,15 @@ def open_start(path: Path) -> Start:
 def open_pictures(
     lesson: Lesson, spec: str, values: dict[str, Any], quiet: bool
 ) -> tuple[Any, BodyModel | None]:
-    """People with labels, or a folder of any pictures; and the body, where losses are computed with one."""
+    """People with labels, a folder of any pictures, or arrays; and the body, where losses are computed with one."""
+    from bhpe_compile.distill.arrays import ArraySet, ArraysLesson
     from bhpe_compile.distill.folder import Folder
     from bhpe_compile.evaluate.body import BodyModel
     from bhpe_compile.evaluate.data import SYNTH
     from bhpe_compile.evaluate.default_body import resolve_body
 
+    if isinstance(lesson, ArraysLesson):
+        return ArraySet(Path(spec), lesson.interface), None
     if spec == SYNTH or (Path(spec) / "manifest.json").is_file():
         return open_people(spec, values, quiet)
     return Folder(Path(spec)), BodyModel.load(resolve_body(values["body"])) if lesson.poses else None

@@ -17,13 +17,15 @@ from bhpe_compile.files import find_pictures, sha256
 if TYPE_CHECKING:
     from bhpe_compile.compiler.agreement import Agreement
     from bhpe_compile.compiler.options import CompileOptions
+    from bhpe_compile.frontends.imported import Imported
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """The student's file, how far the binary form was from full precision before training, on which pictures."""
+    """The student's file and its teacher, how far the binary form was from it before training, on which pictures."""
 
     student: Path
+    teacher: Imported
     before: Agreement
     pictures: tuple[Path, ...]
 
@@ -59,10 +61,10 @@ def distill_first(
     from bhpe_compile.distill.lesson import DistillOptions, Run
     from bhpe_compile.distill.record import Place
     from bhpe_compile.distill.student import distill
-    from bhpe_compile.frontends.checkpoint import load_model
+    from bhpe_compile.frontends.load import load_network
     from bhpe_compile.passes.binarize import BinarizeOptions, get_scheme
 
-    loaded = load_model(model, options.network)
+    loaded = load_network(model, options.network, dict(options.shapes))
     if loaded.binarization is not None:
         raise InputError(f"{model}: is binary already; compile it without --distill")
     lesson = lesson_of(loaded.network, loaded.preset, loaded.interface)
@@ -75,7 +77,7 @@ def distill_first(
     before = Compilation.of_loaded(loaded, options, watched=watched).agreement
     if student.is_file():
         LOG.message(f"{student}: was distilled before; remove it to train again")
-        return Distilled(student, before, watched)
+        return Distilled(student, loaded, before, watched)
     people, body = open_pictures(lesson, pictures, values, quiet)
     binarization = BinarizeOptions(
         get_scheme(options.scheme),
@@ -87,7 +89,7 @@ def distill_first(
     student.parent.mkdir(parents=True, exist_ok=True)
 
     def train(recipe: Any, tick: Any, looking: Any) -> Any:
-        teacher = load_model(model, options.network).model
+        teacher = load_network(model, options.network, dict(options.shapes)).model
         run = Run(recipe, place, student, facts, tick, looking)
         return distill(lesson, teacher, people, body, run, form)
 
@@ -118,7 +120,7 @@ def distill_first(
         style="none",
         quiet=quiet,
     )
-    return Distilled(student, before, watched)
+    return Distilled(student, loaded, before, watched)
 
 
 def render_before_after(before: Agreement, after: Agreement) -> str:

@@ -192,6 +192,7 @@ def render_verification(result: VerificationResult, *, verbose: bool) -> str:
         ("accuracy", f"not checked here: bhpe-compile eval {_to_evaluate(result.artefact)}"),
         ("executed", result.executed),
         *_what_is_equal(result),
+        *_what_is_chosen(result),
         *_what_the_file_says(result),
     ]
     if verbose:
@@ -244,6 +245,17 @@ def _what_is_equal(result: VerificationResult) -> list[tuple[str, str]]:
         *([("differ", f"{differ}, because of them")] if result.values else []),
         ("largest difference", f"{largest}, with equal signs and levels"),
     ]
+
+
+def _what_is_chosen(result: VerificationResult) -> list[tuple[str, str]]:
+    """How often the largest value of a row stands at the same place, of outputs behind float parts."""
+    if not result.argmax:
+        return []
+    first, *others = [f"{one.same} of {one.rows} rows of {name}" for name, one in result.argmax.items()]
+    each = ", ".join((first, *(text.replace(" rows", "") for text in others)))
+    parts = list(dict.fromkeys(part for one in result.argmax.values() for part in one.float_parts))
+    more = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+    return [("argmax", f"as in model.onnx: {each}; in front in float: {parts[0]}{more}")]
 
 
 def _what_the_file_says(result: VerificationResult) -> list[tuple[str, str]]:

@@ -149,9 +149,10 @@ def measure_movement(
         one, other = (with_points(interface, compute(example)) for compute in (first, second))
         gaps: dict[str, list[Array]] = {}
         for output in _told_by(interface):
-            if output.name not in one or output.name not in other:
+            ours, theirs = one.get(output.name), other.get(output.name)
+            if ours is None or theirs is None or ours.shape != theirs.shape:
                 continue
-            kind, unit, gap = _moved(interface, output, one[output.name], other[output.name])
+            kind, unit, gap = _moved(interface, output, ours, theirs)
             gaps.setdefault(kind, []).append(gap.ravel())
             units[kind] = unit
         for kind, parts in gaps.items():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import fx
 
+    from bhpe_compile.frontends.imported import Imported
+
 
 def compile_model(
     source: Path,
@@ -27,24 +29,19 @@ def compile_model(
     force: bool = False,
     observer: Observer | None = None,
     inspector: Inspector | None = None,
-    teacher: Path | None = None,
+    teacher: Imported | None = None,
     watched: tuple[Path, ...] = (),
     kind: type[Compilation] = Compilation,
 ) -> CompileResult:
     """Compile a checkpoint into an artefact folder and return the report.
 
     observer: hears where the work is; inspector: is shown every graph (see `check.inspect`). teacher: the
-    full-precision checkpoint that a student was distilled from, to compare with, on the pictures `watched`. kind: what
+    network in full precision that a student was distilled from, to compare with, on the pictures `watched`. kind: what
     compiles such a file (`doors.py` knows). Raises UsageError (missing file, unknown target, output not ours),
     InputError (damaged or unsupported model) or ToolchainError. Nothing is written unless everything succeeded.
     """
     compilation = kind(options, source, progress=Progress(observer, inspector))
-    compilation.watched = watched
-    if teacher is not None:
-        from bhpe_compile.frontends.checkpoint import load_model
-
-        compilation.check(output, force)
-        compilation.teacher = load_model(teacher, options.network)
+    compilation.watched, compilation.teacher = watched, teacher
     return finish(compilation, output, force)
 
 
@@ -70,6 +67,12 @@ def compile_graph(
 def finish(compilation: Compilation, output: Path, force: bool = False) -> CompileResult:
     """Write the artefact of a compilation, with processes of its own for the slow work. Raises as `compile_model`."""
     compilation.check(output, force)
-    with Tools.start(torch=compilation.uses_torch) as tools:
+    cache, source = compilation.cache, compilation.source
+    done_before = cache.key("compile", str(source.resolve()), repr(compilation.options)) if source else None
+    with Tools.start(
+        cache, code=not cache.get("compile", done_before), torch=compilation.uses_torch
+    ) as tools:
         compilation.tools = tools
-        return compilation.write(output, force)
+        result = compilation.write(output, force)
+    cache.put(done_before, True)
+    return result

@@ -40,7 +40,8 @@ class CompileOptions:
     the target's own. forms: of `FORMS`, the folder is always built. embed_weights: puts the weights into the libraries,
     too.
     shapes: of inputs that an ONNX file leaves open, by name.
-    network: names the checkpoint's network, None: seen from its keys.
+    network: names the checkpoint's network, None: seen from its keys. cache: machine code that was made before is used
+    again; the result is the same.
     UsageError for an unknown scheme, and for one that contradicts `dense`.
     """
 
@@ -58,6 +59,7 @@ class CompileOptions:
     forms: tuple[str, ...] = ()
     embed_weights: bool = False
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:

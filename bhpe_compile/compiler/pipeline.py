@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bhpe_compile.compiler.inputs import picture_inputs
+from bhpe_compile.compiler.inputs import drawn_inputs, picture_inputs
 from bhpe_compile.compiler.options import STATIC, WEB, WHEEL, CompileOptions
 from bhpe_compile.compiler.progress import Progress
 from bhpe_compile.compiler.record import describe, passes_run, versions
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from bhpe_compile.compiler.agreement import Movement
+    from bhpe_compile.compiler.code_cache import CodeCache
     from bhpe_compile.exchange.export import Run
     from bhpe_compile.exchange.frozen import Frozen
     from bhpe_compile.exchange.runtime import Runner
@@ -108,6 +109,8 @@ class Compilation:
         """What a student was distilled from: the agreement is with it."""
         self.watched: tuple[Path, ...] = ()
         """Pictures of the agreement, where the options name none to calibrate on."""
+        self.code = (0, 0)
+        """Parts of the machine code that were kept from before, and all parts."""
         self._trained: Ranges | None = None
         self._ensured: set[str] = set()
 
@@ -182,7 +185,16 @@ class Compilation:
 
     @cached_property
     def inputs(self) -> dict[str, NDArray[np.float32]]:
-        """What the network is run on, by name and in the order in which it takes them."""
+        """What the network is run on, by name and in the order in which it takes them: a picture, or numbers that are
+        drawn where no picture tells an input."""
+        ports = self.interface.inputs
+        checkpoint = self._checkpoint
+        if (
+            checkpoint is not None
+            and checkpoint.network.carried
+            and any(one.kind == "tensor" for one in ports)
+        ):
+            return drawn_inputs({port.name: (port.shape, "float32") for port in ports})
         return picture_inputs(self.interface, self.options.picture)
 
     @cached_property
@@ -198,13 +210,13 @@ class Compilation:
 
     @cached_property
     def loaded(self) -> Imported:
-        """The checkpoint. UsageError or InputError where it cannot be read."""
-        from bhpe_compile.frontends.checkpoint import load_model
+        """The checkpoint, or an ONNX file as torch modules. UsageError or InputError where it cannot be read."""
+        from bhpe_compile.frontends.load import load_network
 
         if self.source is None:
             raise TypeError("this compilation did not begin with a checkpoint")
         with self.progress.stage("load"):
-            return load_model(self.source, self.options.network)
+            return load_network(self.source, self.options.network, dict(self.options.shapes))
 
     @cached_property
     def graph(self) -> fx.GraphModule:
@@ -405,20 +417,31 @@ class Compilation:
     @cached_property
     def lowered(self) -> Lowered:
         """The program: machine code, weights, calls and memory."""
+        from bhpe_compile.compiler.code_cache import KeptCode
         from bhpe_compile.compiler.workers import Workers
         from bhpe_compile.passes.lower import generate
 
         kernels, progress = self.kernels, self.progress
         with progress.stage("generate"):
             if self.tools is not None:
-                lowered = generate(kernels, self.target, self.tools.workers, progress.step)
+                kept = self.tools.workers
+                lowered = generate(kernels, self.target, kept, progress.step)
             else:
                 with Workers() as workers:
-                    lowered = generate(kernels, self.target, workers, progress.step)
+                    kept = KeptCode(workers, self.cache)
+                    lowered = generate(kernels, self.target, kept, progress.step)
+            self.code = (kept.found, kept.asked)
             self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
             progress.show("program", lowered.program)
         return lowered
+
+    @cached_property
+    def cache(self) -> CodeCache:
+        """Where machine code is kept."""
+        from bhpe_compile.compiler.code_cache import CodeCache
+
+        return CodeCache.of_user(self.options.cache)
 
     def check(self, output: Path, force: bool = False) -> None:
         """Refuse, before any work, what `write` or the options would make fail (UsageError)."""
@@ -463,18 +486,32 @@ class Compilation:
                 self.onnx_bytes,
                 report,
                 {**self.inputs, **self.frozen_outputs(self.inputs)},
-                {**facts, "passes": passes_run(self.records), "versions": versions()},
+                {
+                    **facts,
+                    "float_parts": self._float_parts(),
+                    "passes": passes_run(self.records),
+                    "versions": versions(),
+                },
                 force,
                 static=STATIC in options.forms,
                 embed=options.embed_weights,
                 web=WEB in options.forms,
             )
         much = {} if options.is_binary else moved_much(agreement, self.interface)
-        return CompileResult(output, report, tuple(self.notes), self.progress.seconds, agreement, much)
+        seconds = self.progress.seconds
+        return CompileResult(output, report, tuple(self.notes), seconds, agreement, much, self.code)
 
     def facts(self) -> dict[str, Any]:
         """What manifest and report tell of model and options."""
         return describe(self._checkpoint, self.options, self.rounding.source, self.agreement)
+
+    def _float_parts(self) -> dict[str, Any]:
+        """What no two programs compute to the bit in front of levels and of an argmax, by name."""
+        import onnx_ir
+
+        from bhpe_compile.exchange import float_parts
+
+        return float_parts.told(onnx_ir.to_proto(self.folded), self.interface)
 
     def places(self) -> Places:
         """Where the layers belong."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class CompileResult:
-    """What one compilation did; `report` is the artefact's report.json."""
+    """What one compilation did; `report` is the artefact's report.json, `code` how many parts of the machine code were
+    kept from before, and how many there are."""
 
     output: Path
     report: dict[str, Any]
@@ -24,6 +25,7 @@ class CompileResult:
     agreement: Mapping[str, Movement] = field(default_factory=dict)
     moved_much: Mapping[str, Movement] = field(default_factory=dict)
     """What of `agreement` is so far that the network is of little use, though nothing is binary."""
+    code: tuple[int, int] = (0, 0)
 
     @property
     def untrained(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bhpe_compile.compiler.workers import Workers
+    from bhpe_compile.compiler.code_cache import CodeCache, KeptCode
     from bhpe_compile.exchange.simplify import Simplifier
 
 
@@ -16,21 +16,27 @@ if TYPE_CHECKING:
 class Tools:
     """Processes that stand ready: TVM and onnxsim are imported in them while torch is imported here."""
 
-    workers: Workers
+    workers: KeptCode
     simplifier: Simplifier
 
     @classmethod
     @contextmanager
-    def start(cls, *, torch: bool = True) -> Iterator[Tools]:
-        """All of them, ended with the block; meanwhile torch, where it is used at all, runs on one thread."""
+    def start(cls, cache: CodeCache, *, code: bool = True, torch: bool = True) -> Iterator[Tools]:
+        """All of them, ended with the block; meanwhile torch, where it is used at all, runs on one thread.
+
+        code: machine code is expected to be made, not only to be found in `cache`.
+        """
+        from bhpe_compile.compiler.code_cache import KeptCode
         from bhpe_compile.compiler.workers import Workers
 
         with Workers() as workers:
+            if code:
+                workers.start()
             # not before: importing it would keep the workers waiting
             from bhpe_compile.exchange.simplify import Simplifier
 
             with Simplifier() as simplifier, one_thread() if torch else nullcontext():
-                yield cls(workers, simplifier)
+                yield cls(KeptCode(workers, cache), simplifier)
 
 
 @contextmanager

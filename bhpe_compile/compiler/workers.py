@@ -1,8 +1,8 @@
-"""Code generation in processes of its own, started early.
+"""Code generation in processes of its own.
 
-Importing TVM takes seconds and LLVM runs for seconds more; both use one core. Two workers are started before the
-model is exported, so TVM is there when it is needed, and share the kernels between them. What TVM and LLVM print goes
-to a file, and a crash of theirs is an error here, not the end of the program.
+Importing TVM takes seconds and LLVM runs for seconds more; both use one core. Two workers share the kernels between
+them. They are started before the model is exported, so TVM is there when it is needed, or with the first job. What
+TVM and LLVM print goes to a file, and a crash of theirs is an error here, not the end of the program.
 
 A worker reads pickled requests (function name, arguments) from its standard input and answers (True, result) or
 (False, kind, message), until the input ends. Both ends are this program.
@@ -31,7 +31,7 @@ ERRORS: dict[str, type[BhpeError]] = {
     e.__name__: e for e in (BhpeError, InputError, ToolchainError, UsageError)
 }
 
-FUNCTIONS = ("generate_glue", "generate_kernels")
+FUNCTIONS = ("generate_glue", "generate_kernel")
 """Functions of `passes.lower.tasks` that may be asked for."""
 
 
@@ -83,16 +83,24 @@ class Worker:
 
 
 class Workers:
-    """The two processes of one compilation, as a context manager."""
+    """The two processes of one compilation, as a context manager; those that a job needs are started with it."""
 
     def __init__(self, count: int = 2) -> None:
-        self.members: Sequence[Worker] = [Worker() for _ in range(count)]
+        self._count = count
+        self.members: list[Worker] = []
+
+    def start(self, most: int | None = None) -> None:
+        """Start the processes, or `most` of them, where they do not run yet."""
+        wanted = self._count if most is None else min(most, self._count)
+        while len(self.members) < wanted:
+            self.members.append(Worker())
 
     def __enter__(self) -> Self:
         return self
 
     def run(self, jobs: Sequence[Job], done: Callable[[int], None] = lambda _: None) -> list[Any]:
         """The jobs' results, in order; each goes to the first worker that is free. `done` hears how many are."""
+        self.start(len(jobs))
         results: list[Any] = [None] * len(jobs)
         waiting = iter(enumerate(jobs))
         count = 0

@@ -7,8 +7,10 @@
     camera                 mean |difference| relative to the mean size of what is right
     coefficients           mean |difference|: they are of order 1
     logits, simcc          Kullback-Leibler divergence from the softmax that is right, in nats a row
-    heat-map, tensor       squared distance relative to the square of what is right
-    features               the same, a mean over places of the trunk              (distillation)
+    heat-map               squared distance relative to the square of what is right
+    tensor                 squared distance relative to the variance of what is right from picture to picture: 1 is as
+                           good as always answering the mean
+    features               as of heat-map, a mean over places of the trunk        (distillation)
 
 What is right is what the teacher finds, or what labels say. Codes are whole numbers without a gradient: their logits
 learn, and they are left out, as all outputs of whole numbers.
@@ -93,6 +95,17 @@ def relative(found: Tensor, right: Tensor) -> Tensor:
     return (found.float() - right).square().mean() / right.square().mean().clamp(min=1e-12)
 
 
+LEAST_SPREAD = 1e-4
+"""Of a variance, as a part of the mean square: an output that stays the same is compared relative to itself."""
+
+
+def unexplained(found: Tensor, right: Tensor) -> Tensor:
+    """Squared distance as a part of the variance over the batch."""
+    square = right.square().mean()
+    spread = (right - right.mean(0, keepdim=True)).square().mean() if len(right) > 1 else square
+    return (found - right).square().mean() / torch.maximum(spread, LEAST_SPREAD * square).clamp(min=1e-12)
+
+
 def _l1(found: Tensor, right: Tensor) -> Tensor:
     return (found - right).abs().mean()
 
@@ -135,6 +148,6 @@ LOSSES: dict[str, Loss] = {
     "camera": _camera,
     "coefficients": lambda interface, output, found, right: _l1(found, right),
     "logits": _divergence,
-    "tensor": lambda interface, output, found, right: relative(found, right),
+    "tensor": lambda interface, output, found, right: unexplained(found, right),
 }
 """The loss of each kind of output; tensors float32, batched."""

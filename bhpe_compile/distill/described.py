@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,16 +34,18 @@ class DescribedLesson:
     looks = False
     taps = True
     poses = False
+    needs_pictures = True
 
     def __init__(self, network: Network, preset: str, interface: Interface) -> None:
-        self._network, self._preset, self._interface = network, preset, interface
+        self._network, self._preset, self.interface = network, preset, interface
         self.spec = self.fact = f"{network.name}:{preset}"
         other = next((port.name for port in interface.inputs if port.kind == "tensor"), None)
-        if other is not None or interface.picture is None:
+        if self.needs_pictures and (other is not None or interface.picture is None):
             raise UsageError(
-                f"{self.spec}: pictures say nothing of its input {other}: a network learns here whose inputs are "
-                "pictures and boxes; describe what the input is (--network FILE.toml)"
+                f"{self.spec}: pictures say nothing of its input {other}: describe what the input is (--network "
+                "FILE.toml), or let `distill` have an .npz of the inputs (--images FILE.npz)"
             )
+        self.carried: Mapping[str, Any] = network.carried
         self.inputs = tuple(port.name for port in interface.inputs)
         self.weights: Mapping[str, float] = weights_of(interface, network.weights)
 
@@ -77,14 +79,14 @@ class DescribedLesson:
     ) -> SampleSet:
         """Every input, as `Views` makes it."""
         if not labelled:
-            return Views(pictures, self._interface, seed)
+            return Views(pictures, self.interface, seed)
         self._require_targets()
         labels = pictures.labels  # type: ignore[union-attr]
-        return Views(pictures, self._interface, seed, labels=labels, targets=self._network.targets)
+        return Views(pictures, self.interface, seed, labels=labels, targets=self._network.targets)
 
     def comparison(self, body: BodyModel | None) -> ByKind:
         """A loss for every output."""
-        return ByKind(self._interface)
+        return ByKind(self.interface)
 
     def _require_targets(self) -> None:
         if self._network.targets is None:
@@ -96,9 +98,9 @@ class DescribedLesson:
     def _all_targets(self, people: Dataset) -> dict[str, np.ndarray]:
         """What the outputs should be of the first people, [people, ...] by output."""
         assert self._network.targets is not None
-        assert self._interface.picture is not None
+        assert self.interface.picture is not None
         blank = np.broadcast_to(np.uint8(0), (512, 384, 3))
-        view = Picture(blank, person_box()).seen_by(self._interface.picture)
+        view = Picture(blank, person_box()).seen_by(self.interface.picture)
         said = [
             self._network.targets(people.labels(i), view)
             for i in range(min(len(people), PEOPLE_FOR_THE_MEAN))

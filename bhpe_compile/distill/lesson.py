@@ -117,6 +117,10 @@ class Lesson(Protocol):
         """What checkpoints of a run call it."""
 
     @property
+    def carried(self) -> Mapping[str, Any]:
+        """What its files carry beside weights (`networks/network.py`)."""
+
+    @property
     def method(self) -> str:
         """The module's method that learns: `forward`, or one that returns more than the outputs."""
 

@@ -17,9 +17,10 @@ from torch import Tensor, fx, nn
 
 from bhpe_compile.distill.activations import replaced
 from bhpe_compile.distill.engine import Task, Terms, fit, is_main, processes, uses_bfloat16
-from bhpe_compile.distill.finish import measure_norms, measure_ranges
+from bhpe_compile.distill.finish import measure_norms, measure_ranges, show
 from bhpe_compile.distill.lesson import DistillOptions, Lesson, Run, Start, Trained
 from bhpe_compile.distill.samples import Pictures, Sample
+from bhpe_compile.distill.settle import settle_norms, unsettled
 from bhpe_compile.distill.stillness import Stillness
 from bhpe_compile.distill.taps import add_taps, find_taps
 from bhpe_compile.errors import InputError, UsageError
@@ -27,6 +28,9 @@ from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import load_state, save_model
 from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize
+
+TO_SETTLE = 256
+"""Pictures on which norms are settled."""
 
 
 def distill(
@@ -37,7 +41,8 @@ def distill(
     run: Run,
     options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
 ) -> Trained:
-    """Binarize `teacher`, which is left alone, train the result against it, and write it to `run.output`.
+    """Binarize `teacher`, train the result against it, and write it to `run.output`. `teacher` computes the same
+    afterwards; norms of it that had seen nothing are settled.
 
     A `label_weight` above 0 needs pictures with labels. Raises as `engine.fit` does, UsageError for a micro-batch that
     cannot hold two views, and InputError for a `start` of another form and for a network of which no layer becomes
@@ -45,6 +50,11 @@ def distill(
     """
     recipe, start = run.recipe, options.start
     taught = lesson.trace(teacher.train())
+    if lesson.carried and unsettled(taught):
+        shown = lesson.samples(pictures, recipe.seed, labelled=False, boxes=None, own=0.0)
+        settle_norms(
+            taught, lambda one: show(one, lesson.inputs, shown, recipe, run.place.workers, TO_SETTLE)
+        )
     network, notes = binarize(taught, options.binarize)
     if not any(note.applied for note in notes):
         raise InputError(
@@ -65,14 +75,14 @@ def distill(
     still = Stillness(network, comparison, {**lesson.weights, **recipe.loss_weights}, options)
     if still.views > 1 and (recipe.micro_batch % 2 or recipe.micro_batch < 4):
         raise UsageError(
-            f"--consistency compares two views of two pictures at least: --micro-batch must be even and 4 or more, "
+            "--consistency compares two views of two pictures at least: --micro-batch must be even and 4 or more, "
             f"not {recipe.micro_batch}"
         )
 
     def compare(found: dict[str, Tensor], sample: Sample) -> Terms:
-        taught = guide({name: sample[name][:: still.views] for name in lesson.inputs})
-        taught = {name: value.repeat_interleave(still.views, 0) for name, value in taught.items()}
-        terms = comparison.with_teacher(found, taught)
+        answers = guide({name: sample[name][:: still.views] for name in lesson.inputs})
+        answers = {name: value.repeat_interleave(still.views, 0) for name, value in answers.items()}
+        terms = comparison.with_teacher(found, answers)
         if labelled:
             for name, term in comparison.with_labels(found, sample).items():
                 terms[name] = terms[name] + options.label_weight * term
@@ -103,7 +113,9 @@ def distill(
         measure_norms(network, task, recipe, workers)
         ranges = measure_ranges(network, task, recipe, workers) if options.rounding else None
         form = options.binarize.to_dict()
-        save_model(run.output, network, lesson.spec, form, compact=True, ranges=ranges)
+        save_model(
+            run.output, network, lesson.spec, form, compact=True, ranges=ranges, carried=lesson.carried
+        )
     return Trained(run.output, log, told)
 
 

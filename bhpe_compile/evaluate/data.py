@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bhpe_compile.cache import cache_folder
 from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.dataset import Dataset, SynthDataset
-from bhpe_compile.evaluate.default_body import cache_folder, resolve_body
+from bhpe_compile.evaluate.default_body import resolve_body
 from bhpe_compile.evaluate.evaluate import BATCH, Examples, open_body
 from bhpe_compile.evaluate.open import open_dataset
 from bhpe_compile.files import sha256

@@ -109,7 +109,7 @@ class SynthDataset:
     @cached_property
     def body(self) -> Path | None:
         """The body the set was made with, where the cache of default bodies has it."""
-        from bhpe_compile.evaluate.default_body import cache_folder
+        from bhpe_compile.cache import cache_folder
 
         for path in sorted(cache_folder().glob("*.npz")):
             if sha256(path) == self.manifest["body"]:

@@ -6,26 +6,13 @@ The file's name carries a hash of what determines its content: the builder's ver
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from bhpe_compile.cache import CACHE_VARIABLE, cache_folder
 from bhpe_compile.errors import ToolchainError, UsageError
 from bhpe_compile.evaluate.anny_body.build import BUILDER_VERSION, SEED, Told, build
-from bhpe_compile.processes import has_home
-
-CACHE_VARIABLE = "BHPE_CACHE"
-
-
-def cache_folder() -> Path:
-    """$BHPE_CACHE, else bhpe-compile in $XDG_CACHE_HOME, else in ~/.cache; UsageError where there is no ~."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    if not base and not has_home():
-        raise UsageError(f"this account has no home folder for a cache; name a folder with ${CACHE_VARIABLE}")
-    return (Path(base) if base else Path.home() / ".cache") / "bhpe-compile"
 
 
 def default_body(told: Told | None = None) -> Path:

@@ -7,11 +7,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from bhpe_compile.cache import CACHE_VARIABLE, cache_folder
 from bhpe_compile.errors import UsageError
-from bhpe_compile.evaluate.default_body import CACHE_VARIABLE, cache_folder
 
 KINDS: tuple[tuple[str, str], ...] = (
     (r"SMPLX_ANNY-[0-9a-f]+\.npz", "the open body (ten seconds to a minute)"),
+    (r"code", "machine code of kernels (seconds)"),
     (r"mean-pose-.*\.json", "the mean pose that `eval` shows beside (seconds)"),
     (
         r"(?P<split>test|train)-(film(?P<film>\d+)-)?\d+-(?P<seed>\d+)-(?P<count>\d+)-[0-9a-f]+",

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from bhpe_compile.artifact.manifest import dump_json
+from bhpe_compile.cache import cache_folder
 from bhpe_compile.evaluate.body import BodyModel, axis_angle_to_matrix
-from bhpe_compile.evaluate.default_body import cache_folder
 from bhpe_compile.evaluate.subjects import ConstantSubject
 from bhpe_compile.evaluate.synth.rotations import axis_angle
 from bhpe_compile.evaluate.synth.streams import VERSION

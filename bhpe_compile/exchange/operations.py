@@ -176,6 +176,58 @@ def _gelu(r: Recorder, y: Tensor, x: Tensor, *, approximate: str = "none") -> No
     _binary("Mul")(r, y, parts[3], parts[2])
 
 
+def _hard_swish(r: Recorder, y: Tensor, x: Tensor) -> None:
+    """x clip(x / 6 + 1 / 2, 0, 1), in operations that every program computes alike."""
+    parts = [torch.empty_like(x) for _ in range(3)]
+    _binary("Mul")(r, parts[0], x, 1 / 6)
+    _binary("Add")(r, parts[1], parts[0], 0.5)
+    _clip(r, parts[2], parts[1], 0.0, 1.0)
+    _binary("Mul")(r, y, x, parts[2])
+
+
+def _silu(r: Recorder, y: Tensor, x: Tensor) -> None:
+    gate = torch.empty_like(x)
+    _unary("Sigmoid")(r, gate, x)
+    _binary("Mul")(r, y, x, gate)
+
+
+def _prelu(r: Recorder, y: Tensor, x: Tensor, slope: Tensor) -> None:
+    """torch hands over the slopes as they are broadcast, [1, C, 1, 1] for one a channel."""
+    r.emit("PRelu", [r.value(x), r.value(slope)], y)
+
+
+def _leaky_relu(r: Recorder, y: Tensor, x: Tensor, slope: float = 0.01) -> None:
+    r.emit("LeakyRelu", [r.value(x)], y, alpha=float(slope))
+
+
+def _elu(r: Recorder, y: Tensor, x: Tensor, alpha: float = 1.0) -> None:
+    r.emit("Elu", [r.value(x)], y, alpha=float(alpha))
+
+
+def _power(r: Recorder, y: Tensor, x: Tensor, exponent: float) -> None:
+    _binary("Pow")(r, y, x, exponent)
+
+
+def _pad(r: Recorder, y: Tensor, x: Tensor, pads: Sequence[int], fill: float = 0.0) -> None:
+    rank, fronts, backs = x.ndim, [0] * x.ndim, [0] * x.ndim
+    for place in range(len(pads) // 2):
+        fronts[rank - 1 - place], backs[rank - 1 - place] = pads[2 * place : 2 * place + 2]
+    r.emit("Pad", [r.value(x), r.ints(*fronts, *backs), r.value(fill, x.dtype)], y, mode="constant")
+
+
+def _permute(r: Recorder, y: Tensor, x: Tensor, order: Sequence[int]) -> None:
+    r.emit("Transpose", [r.value(x)], y, perm=[axis % x.ndim for axis in order])
+
+
+def _bilinear(
+    r: Recorder, y: Tensor, x: Tensor, size: Sequence[int] | None, corners: bool, *factors: Any
+) -> None:
+    where = "align_corners" if corners else "half_pixel"
+    sizes = r.ints(*y.shape)
+    more = {"mode": "linear", "coordinate_transformation_mode": where}
+    r.emit("Resize", [r.value(x), None, None, sizes], y, **more)
+
+
 def _layer_norm(
     r: Recorder,
     y: Sequence[Tensor],
@@ -317,10 +369,13 @@ def _crop(r: Recorder, y: Tensor, x: Tensor, boxes: Tensor, height: int, width: 
 TABLE: dict[str, Callable[..., None]] = {
     "aten._softmax.default": _softmax,
     "aten._unsafe_view.default": _reshape,
+    "aten._prelu_kernel.default": _prelu,
     "aten.abs.default": _unary("Abs"),
     "aten.add.Tensor": _binary("Add"),
     "aten.addmm.default": _addmm,
     "aten.alias.default": _same,
+    "aten.amax.default": _reduce("ReduceMax"),
+    "aten.amin.default": _reduce("ReduceMin"),
     "aten.argmax.default": _arg_max,
     "aten.atan.default": _unary("Atan"),
     "aten.avg_pool2d.default": _average_pool,
@@ -329,38 +384,51 @@ TABLE: dict[str, Callable[..., None]] = {
     "aten.clamp.default": _clip,
     "aten.clamp_min.default": _clip,
     "aten.clone.default": _clone,
+    "aten.constant_pad_nd.default": _pad,
     "aten.convolution.default": _convolution,
     "aten.detach.default": _same,
     "aten.div.Tensor": _binary("Div"),
+    "aten.elu.default": _elu,
+    "aten.erf.default": _unary("Erf"),
+    "aten.exp.default": _unary("Exp"),
     "aten.expand.default": _expand,
     "aten.flip.default": _flip,
     "aten.gelu.default": _gelu,
     "aten.gt.Scalar": _binary("Greater"),
+    "aten.hardswish.default": _hard_swish,
     "aten.hardtanh.default": _clip,
+    "aten.leaky_relu.default": _leaky_relu,
     "aten.linalg_cross.default": _cross,
     "aten.linalg_vector_norm.default": _norm,
+    "aten.log.default": _unary("Log"),
     "aten.lt.Scalar": _binary("Less"),
     "aten.max_pool2d_with_indices.default": _max_pool,
     "aten.maximum.default": _binary("Max"),
+    "aten.minimum.default": _binary("Min"),
     "aten.mean.dim": _reduce("ReduceMean"),
     "aten.mm.default": _mm,
     "aten.mul.Tensor": _binary("Mul"),
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.neg.default": _unary("Neg"),
+    "aten.permute.default": _permute,
+    "aten.pow.Tensor_Scalar": _power,
     "aten.relu.default": _unary("Relu"),
     "aten.round.default": _unary("Round"),
     "aten.rsub.Scalar": _rsub,
     "aten.select.int": _select,
     "aten.sigmoid.default": _unary("Sigmoid"),
+    "aten.silu.default": _silu,
     "aten.slice.Tensor": _slice,
     "aten.split.Tensor": _split,
     "aten.sqrt.default": _unary("Sqrt"),
     "aten.stack.default": _stack,
     "aten.sub.Tensor": _binary("Sub"),
     "aten.sum.dim_IntList": _reduce("ReduceSum"),
+    "aten.tanh.default": _unary("Tanh"),
     "aten.transpose.int": _transpose,
     "aten.unsqueeze.default": _unsqueeze,
+    "aten.upsample_bilinear2d.default": _bilinear,
     "aten.upsample_nearest2d.default": _nearest,
     "aten.view.default": _reshape,
     "aten.where.self": _where,

@@ -34,11 +34,16 @@ def runtime() -> Any:
 
 
 class Runner:
-    """A serialised model in ONNX Runtime, to be run again and again; `threads`: None, as ONNX Runtime has it."""
+    """A serialised model in ONNX Runtime, to be run again and again; `threads`: None, as ONNX Runtime has it.
 
-    def __init__(self, content: bytes, threads: int | None = None) -> None:
+    optimized: whether ONNX Runtime may join and reorder operators.
+    """
+
+    def __init__(self, content: bytes, threads: int | None = None, optimized: bool = True) -> None:
         options = runtime().SessionOptions()
         options.log_severity_level = 4
+        if not optimized:
+            options.graph_optimization_level = runtime().GraphOptimizationLevel.ORT_DISABLE_ALL
         if threads is not None:
             options.intra_op_num_threads = options.inter_op_num_threads = threads
         self._session = runtime().InferenceSession(content, options, ["CPUExecutionProvider"])

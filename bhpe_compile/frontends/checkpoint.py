@@ -4,6 +4,8 @@
     .pt                  {"format", "version", "network", "preset", "binarization", "state_dict"}, written here
     .safetensors         the same facts as metadata, written here
 
+A network that came as an ONNX file is described by its own checkpoint: "structure" and "interface" (`structured.py`).
+
 Which network a published checkpoint holds is seen from its keys; where two fit, nothing is guessed.
 
 A binarized checkpoint carries the options it was binarized with; whoever loads it rebuilds the graph with them and
@@ -37,11 +39,14 @@ from torch import Tensor, nn
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import write_atomically
 from bhpe_compile.frontends.imported import Imported
+from bhpe_compile.frontends.structured import INTERFACE, STRUCTURE, structured_network
 from bhpe_compile.networks.choice import Choice, choose
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.networks.layers.rounding import Ranges, fits_float16
 from bhpe_compile.networks.network import Layout, Network
 from bhpe_compile.networks.registry import FIRST, get_network, networks
+from bhpe_compile.networks.structure import Structure
 from bhpe_compile.reading import MalformedError, open_regular, parse_json
 from bhpe_compile.reading_arrays import check_safetensors, open_archive
 
@@ -159,12 +164,15 @@ def save_model(
     *,
     compact: bool = False,
     ranges: Ranges | None = None,
+    carried: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `model`'s state atomically as .safetensors or .pt, by the suffix of `path`; same input, same bytes.
 
-    spec: NAME:PRESET of the network.
+    spec: NAME:PRESET of the network. carried: what its description has of that name.
     """
-    content = model_bytes(model, spec, binarization, suffix=path.suffix, compact=compact, ranges=ranges)
+    content = model_bytes(
+        model, spec, binarization, suffix=path.suffix, compact=compact, ranges=ranges, carried=carried
+    )
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -179,11 +187,13 @@ def model_bytes(
     suffix: str = ".pt",
     compact: bool = False,
     ranges: Ranges | None = None,
+    carried: Mapping[str, Any] | None = None,
 ) -> bytes | memoryview:
     """What `save_model` writes into a file of this suffix."""
     network, _, preset = spec.partition(":")
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     facts: dict[str, Any] = {"format": FORMAT, "version": VERSION, "network": network, "preset": preset}
+    facts |= carried or {}
     if ranges is not None:
         facts["ranges"] = {path: list(span) for path, span in ranges.items()}
     if compact:
@@ -278,14 +288,17 @@ def _own(path: Path, content: Mapping[str, Any], choice: Choice | None) -> Impor
     name = content.get("network", FIRST) if version == VERSION else FIRST
     preset, state = content.get("preset"), content.get("state_dict")
     binarization = content.get("binarization")
+    structured = STRUCTURE in content
     try:
-        network = get_network(str(name))
+        network = None if structured else get_network(str(name))
     except UsageError as error:
         raise InputError(f"{path}: holds a network of another package; {error}") from None
-    if not isinstance(preset, str) or preset not in network.presets:
-        raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(network.presets)}")
-    if choice is not None and (choice.network.name, choice.preset or preset) != (network.name, preset):
-        raise UsageError(f"{path}: says that it holds {network.name}:{preset}; leave out --network")
+    known = (preset,) if network is None else network.presets
+    if not isinstance(preset, str) or preset not in known:
+        raise InputError(f"{path}: preset {preset!r} is not known; known are {', '.join(map(str, known))}")
+    found = str(name) if network is None else network.name
+    if choice is not None and (choice.network.name, choice.preset or preset) != (found, preset):
+        raise UsageError(f"{path}: says that it holds {found}:{preset}; leave out --network")
     if not is_state(state) or not isinstance(binarization, dict | None):
         raise InputError(f"{path}: damaged: state_dict or binarization is missing or of a wrong kind")
     _check_dtypes(path, state)
@@ -293,6 +306,10 @@ def _own(path: Path, content: Mapping[str, Any], choice: Choice | None) -> Impor
         state = expand_state(state, content.get("signs") or {})
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: damaged: the packed weights of {error} do not fit their shape") from error
+    if network is None:
+        structure = Structure.from_json(content[STRUCTURE], str(path))
+        interface = _interface(path, content.get(INTERFACE))
+        network = structured_network(preset, structure, state, interface, str(path))
     model = blank(network, preset)
     if binarization is None:
         load_state(model, state, str(path))
@@ -311,6 +328,14 @@ def _own(path: Path, content: Mapping[str, Any], choice: Choice | None) -> Impor
         str(path),
         ranges=ranges,
     )
+
+
+def _interface(path: Path, content: object) -> Interface:
+    """That of a network which its own checkpoint describes."""
+    try:
+        return Interface.from_dict(content)
+    except InputError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
 
 
 def _ranges(content: Any) -> dict[str, tuple[float, float]] | None:

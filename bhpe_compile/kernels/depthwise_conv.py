@@ -19,7 +19,8 @@ import numpy as np
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
-from bhpe_compile.kernels.tir import Expr, Share, T, chunks, f32, function, local, ramp, store
+from bhpe_compile.kernels.tiling import channel_loops
+from bhpe_compile.kernels.tir import Expr, Share, T, f32, function, local, ramp, store
 from bhpe_compile.kernels.window import Convolution, Extents, Window
 from bhpe_compile.targets.isa import VectorIsa
 
@@ -94,16 +95,10 @@ class _Loops:
     epilogue: EpilogueEmitter
 
     def emit(self, share: Share) -> None:
-        kernel, lanes = self.kernel, self.isa.float_lanes
-        whole = kernel.in_channels // lanes
+        kernel = self.kernel
         with share.rows(kernel.batch, kernel.rows.count) as (n, y):
-            if whole > 1:
-                with T.serial(0, whole) as vector:
-                    self._row(n, y, vector * lanes, lanes)
-            elif whole:
-                self._row(n, y, 0, lanes)
-            for offset, width in chunks(kernel.in_channels, lanes)[whole:]:
-                self._row(n, y, offset, width)
+            for c, lanes in channel_loops(kernel.in_channels, self.isa.float_lanes):
+                self._row(n, y, c, lanes)
 
     def _row(self, n: Expr, y: Expr, c: Expr, lanes: int) -> None:
         """Outputs of one row, channels c .. c + lanes - 1."""

@@ -23,6 +23,7 @@ from left to right, times 1/k).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -72,19 +73,39 @@ class Residual:
         return value
 
 
+MOST_STEPS = 2.0**30
+"""A level beyond all others that is still an int32: of larger floats, conversions make the least int32."""
+
+
+def values_fit(activation: str, largest_dot: float, arrays: Mapping[str, Array]) -> bool:
+    """Whether no value of an epilogue without a residual is beyond `MOST_STEPS` in front of a shortcut or a table,
+    whatever the sums up to `largest_dot`; arrays: its arguments by role."""
+    scale, bias = (np.abs(arrays[role].astype(np.float64)) for role in ("scale", "bias"))
+    most = scale * largest_dot + bias
+    if activation in ("leaky", "rprelu"):
+        beta, zeta = (np.abs(arrays[role].astype(np.float64)) for role in ("beta", "zeta"))
+        most = most * np.maximum(beta, 1) + zeta
+    if activation == "clip":
+        most = np.maximum(most, np.abs(arrays["limits"]).max())
+    step = float(arrays["requantization"][0]) if activation != "table" else 1.0
+    return bool(np.all(most / step < MOST_STEPS / 2))
+
+
 @dataclass(frozen=True)
 class Levels:
     """How levels are written: a border of level zero around the map, in pixels, and pixels of a stored row. `divides`:
-    the step is another one than 1. `of_table`: they are what the table says, its own step and zero being these."""
+    the step is another one than 1. `of_table`: they are what the table says, its own step and zero being these. `fits`:
+    no value that is rounded in front of a shortcut is beyond `MOST_STEPS` (see `values_fit`)."""
 
     border: int
     stored_width: int
     divides: bool = True
     of_table: bool = False
+    fits: bool = False
 
     def symbol(self) -> str:
         """As a part of a kernel's name."""
-        how = "t" if self.of_table else "d" if self.divides else ""
+        how = ("t" if self.of_table else "d" if self.divides else "") + ("f" if self.fits else "")
         return f"_levels{self.border}w{self.stored_width}{how}"
 
 

@@ -192,6 +192,11 @@ class _Planes:
         """Offsets and widths in which `count` channels from a vector's start on are finished."""
         return chunks(count, min(self.isa.float_lanes, 8 if count <= 8 else 16))
 
+    def takes_registers(self, channels: int) -> bool:
+        """Whether several registers are finished at once: planes are not."""
+        del channels
+        return False
+
     def finish(self, dot: Expr, n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, *, factor: int = 1) -> None:
         """`dot` is a float32 vector: channels c .. c+lanes-1 of plane x of row n."""
         out, at = self.buffers["out"], n * self.channels + c

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter, Register
 from bhpe_compile.kernels.int8_layout import row_words
 from bhpe_compile.kernels.int8_products import products_of
 from bhpe_compile.kernels.tiling import (
@@ -90,16 +90,37 @@ class _Nest:
                         self._held(sums, words, panel, kh * self.words + word, vectors)
                         continue
                     for j in range(vectors):
+                        narrow = self._is_narrow(tile, j)
                         for i in range(together):
-                            weight = self._weight(panel + j, kh * self.words + word + i)
+                            weight = self._weight(panel + j, kh * self.words + word + i, narrow)
                             for p in range(pixels):
-                                self.products.accumulate(sums, (p * vectors + j) * lanes, words[p][i], weight)
+                                at = (p * vectors + j) * lanes
+                                self.products.accumulate(sums, at, words[p][i], weight, narrow)
         epilogue = self.core.epilogue
+        if lanes == self.core.isa.float_lanes and epilogue.takes_registers(tile.channels):
+            registers = [
+                Register(
+                    cast("float32", lanes, sums[ramp((p * vectors + j) * lanes, lanes)]),
+                    self.columns.out(x + p),
+                    (panel + j) * lanes,
+                    min(lanes, tile.channels - j * lanes),
+                    self._place(p, j),
+                )
+                for p in range(pixels)
+                for j in range(vectors)
+            ]
+            epilogue.finish_registers(registers, n, self.rows.out(y))
+            return
         for offset, width in epilogue.vectors(tile.channels):
             for p in range(pixels):
                 dot = cast("float32", width, sums[ramp(p * vectors * lanes + offset, width)])
                 out = (n, self.rows.out(y), self.columns.out(x + p))
                 epilogue.finish(dot, *out, panel * lanes + offset, width)
+
+    def _place(self, pixel: int, vector: int) -> int:
+        """How many values the levels of a vector lie behind those of the tile's first pixel."""
+        channels = self.core.epilogue.channels
+        return pixel * self.columns.out_step * channels + vector * self.use.lanes
 
     def _held(self, sums: Any, words: list[list[Any]], panel: Expr, word: Expr, vectors: int) -> None:
         """The products of one word, whose weights stay in registers while the pixels go by."""
@@ -137,6 +158,11 @@ class _Nest:
         base = (row * core.stored_width + column) * core.in_channels + word * use.group
         return self.products.activations(base, count)
 
-    def _weight(self, panel: Expr, word: Expr) -> Any:
+    def _weight(self, panel: Expr, word: Expr, narrow: bool = False) -> Any:
         index = (self.phase * self.panels + panel) * self.length + word
-        return self.products.weight(index)
+        return self.products.weight(index, narrow)
+
+    def _is_narrow(self, tile: ChannelTile, vector: int) -> bool:
+        """Whether so few channels of a vector are left that a narrow step computes them."""
+        step = self.use.narrow
+        return step is not None and tile.channels - vector * self.use.lanes <= (step.sums or 0)

@@ -6,7 +6,7 @@ Lanes are channels, so a tap is one load of levels as they lie in memory. They a
 unit adds two products at once, two taps are laid side by side, and so are their weights: int16 [groups, C, taps of a
 group], 0 where a last group has one tap too few. `Quantize` writes a border, so no tap is cut off.
 
-Where an instruction multiplies four bytes at once, and only levels are written, `int8_depthwise_rows` computes it.
+Where only levels are written, `int8_depthwise_rows` computes it on vector units that have a way for it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.int8_layout import check_products
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
+from bhpe_compile.kernels.tiling import channel_loops
 from bhpe_compile.kernels.tir import (
     Expr,
     Share,
     T,
     cast,
-    chunks,
     dtype_of,
     function,
     local,
@@ -79,11 +79,12 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         if isa.int8.shift is not None:
             listed.append(Parameter("start", (self.in_channels,), "int32"))
         every = (*listed, *self.epilogue.parameters(*self.out_shape, isa))
-        if not by_rows.takes(self, isa):
+        layout = by_rows.layout(self, isa)
+        if layout is None:
             return every
-        size = by_rows.WIDE * len(by_rows.firsts(self))
-        shapes = dict.fromkeys(by_rows.BY_CHANNEL, (size,)) | {"weight": (by_rows.weight_size(self),)}
-        kinds = {"weight": "int8"}
+        size = len(layout.channels)
+        shapes = dict.fromkeys(by_rows.BY_CHANNEL, (size,)) | {"weight": (layout.weight_size,)}
+        kinds = {"weight": layout.use.weights}
         return tuple(
             replace(one, shape=shapes.get(one.role, one.shape), dtype=kinds.get(one.role, one.dtype))
             for one in every
@@ -111,12 +112,11 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         if isa.int8.shift is not None:
             zero = int(np.asarray(arrays["zero"]).reshape(()))
             packed["start"] = (isa.int8.shift - zero) * taps.sum(0, dtype=np.int32)
-        if by_rows.takes(self, isa):
+        layout = by_rows.layout(self, isa)
+        if layout is not None:
             window = taps.astype(np.int8).reshape(self.rows.taps, self.columns.taps, -1)
-            packed["weight"] = by_rows.packed_weight(self, window)
-            packed |= {
-                role: by_rows.by_channel(self, packed[role]) for role in by_rows.BY_CHANNEL if role in packed
-            }
+            packed["weight"] = layout.packed_weight(window)
+            packed |= {role: layout.by_channel(packed[role]) for role in by_rows.BY_CHANNEL if role in packed}
         return packed
 
     def unpacked(self, weight: Array) -> NDArray[np.int64]:
@@ -130,8 +130,11 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
         def body(buffers: Any, share: Share) -> None:
             epilogue = EpilogueEmitter(self.epilogue, buffers, isa, *self.out_shape)
             epilogue.begin(share)
-            loops = by_rows.RowLoops if by_rows.takes(self, isa) else _Loops
-            loops(self, isa, epilogue).emit(share)
+            layout = by_rows.layout(self, isa)
+            if layout is None:
+                _Loops(self, isa, epilogue).emit(share)
+            else:
+                by_rows.RowLoops(layout, epilogue).emit(share)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 
@@ -142,11 +145,12 @@ class Int8DepthwiseConv2d(Convolution, Kernel):
             replace(axis, size=size, pad=0)
             for axis, size in zip((self.rows, self.columns), inside.shape[1:3], strict=True)
         )
-        if arrays["weight"].ndim == 1:
-            taps = by_rows.unpacked_weight(self, arrays["weight"])
-            arrays |= {r: by_rows.of_channels(self, arrays[r]) for r in by_rows.BY_CHANNEL if r in arrays}
-        else:
+        layout = by_rows.layout_of(self, arrays["weight"])
+        if layout is None:
             taps = self.unpacked(arrays["weight"])
+        else:
+            taps = layout.unpacked_weight(arrays["weight"])
+            arrays |= {r: layout.of_channels(arrays[r]) for r in by_rows.BY_CHANNEL if r in arrays}
         dot = depthwise_sum(inside, taps, rows, columns)
         if "start" in arrays:
             dot = dot + arrays["start"]
@@ -160,16 +164,10 @@ class _Loops:
     epilogue: EpilogueEmitter
 
     def emit(self, share: Share) -> None:
-        kernel, lanes = self.kernel, self.isa.depthwise.lanes
-        whole = kernel.in_channels // lanes
+        kernel = self.kernel
         with share.rows(kernel.batch, kernel.rows.count) as (n, y):
-            if whole > 1:
-                with T.serial(0, whole) as vector:
-                    self._row(n, y, vector * lanes, lanes)
-            elif whole:
-                self._row(n, y, 0, lanes)
-            for offset, width in chunks(kernel.in_channels, lanes)[whole:]:
-                self._row(n, y, offset, width)
+            for c, lanes in channel_loops(kernel.in_channels, self.isa.depthwise.lanes):
+                self._row(n, y, c, lanes)
 
     def _row(self, n: Expr, y: Expr, c: Expr, lanes: int) -> None:
         most, count = self.isa.depthwise.pixels, self.kernel.columns.count

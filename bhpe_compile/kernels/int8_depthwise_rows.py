@@ -1,20 +1,23 @@
-"""The inner loops of 8-bit depthwise convolutions where an instruction multiplies four bytes at once.
+"""The inner loops of 8-bit depthwise convolutions by rows: an instruction adds the products of several input rows.
 
-Four rows of 64 bytes are interleaved by two steps of unpacking: four registers, each of sixteen channels by four rows.
-A product with the weights (w0 w1 w2 0) is a column of the window of one output row, with (0 w0 w1 w2) one of the row
-below it. Sums lie in the order that unpacking leaves, and packing levels undoes it: weights and what is read by channel
-are stored in that order (`blocks_of`), memory stays channels last.
+Levels of a group of rows are laid side by side by steps of unpacking. With four rows of bytes that makes four
+registers of a block of 64 channels, sixteen channels by four rows each; a product with the weights (w0 w1 w2 0) is a
+column of the window of one output row, with (0 w0 w1 w2) one of the row below it. With two rows of words it makes two
+registers of 16 channels. Sums lie in the order that unpacking leaves, and packing levels undoes it: weights and what is
+read by channel are stored in that order (`channels_of`), memory stays channels last.
 
-    weight int8 [blocks, sets, kernel columns, 4 registers, 16 channels x 4 rows]
+    weight [row tiles][blocks][sets, kernel columns, registers, sums, rows of a group]
 
-A set is an output row of the tile and a group of four input rows with any weight of it; a block is 64 channels from
-`first` on, the last one overlapping what was done. Of fewer channels lanes run over neighbouring pixels as well.
+A set is an output row of the tile and a group of input rows with any weight of it. Blocks are as wide as there are
+channels left; the last one overlaps what was done. Of fewer channels lanes run over neighbouring pixels as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,10 +25,11 @@ from numpy.typing import NDArray
 
 from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
+from bhpe_compile.kernels.int8_products import added
 from bhpe_compile.kernels.kernel import Array
-from bhpe_compile.kernels.tir import Expr, Share, T, dtype_of, local, ramp, store
+from bhpe_compile.kernels.tir import Expr, Share, T, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
-from bhpe_compile.targets.isa import VectorIsa
+from bhpe_compile.targets.isa import BY_ROWS, ByRows, VectorIsa
 
 
 class Layer(Protocol):
@@ -49,244 +53,365 @@ class Layer(Protocol):
     def columns(self) -> Window: ...
 
 
-WIDE, QUARTER, GROUP = 64, 16, 4
-"""Bytes of a register, sums of one, rows whose products an instruction adds."""
-
 PIXELS = 2
-"""Outputs of a row that are summed at once."""
+"""Outputs of a row that are summed at once: they share each register of weights."""
 
-MANY_WEIGHTS = 12
-"""More weights of 64 channels than these do not stay in registers while the pixels go by."""
+HELD_WEIGHTS = 12
+"""More registers of weights than these do not stay in registers while the pixels go by."""
+
+MOST_TAPS = 25
+"""Larger windows are computed in another way."""
 
 BY_CHANNEL = ("start", "scale", "bias", "beta", "zeta")
 """Arguments that are stored in the order of lanes."""
 
-LANES = np.array([[16 * (i // 4) + 4 * v + i % 4 for i in range(QUARTER)] for v in range(4)]).reshape(-1)
-"""The byte of a row that each sum of four registers comes from."""
 
+@dataclass(frozen=True)
+class Block:
+    """`width` channels from `first` on, which registers of `sums` sums hold."""
 
-def takes(kernel: Layer, isa: VectorIsa) -> bool:
-    """Whether a kernel is computed by rows on a vector unit."""
-    channels, epilogue = kernel.in_channels, kernel.epilogue
-    use = isa.depthwise.bytes
-    if use is None or isa.packing is None or kernel.rows.taps * kernel.columns.taps > 25:
-        return False
-    spread = channels < WIDE
-    if spread and (WIDE % channels or kernel.columns.stride != 1 or kernel.columns.count * channels < WIDE):
-        return False
-    plain = epilogue.residual is None and not epilogue.shortcut and not epilogue.store and not epilogue.bits
-    return epilogue.levels is not None and plain
-
-
-def firsts(kernel: Layer) -> list[int]:
-    """The first channel of each block."""
-    if kernel.in_channels < WIDE:
-        return [0]
-    return [min(at, kernel.in_channels - WIDE) for at in range(0, kernel.in_channels, WIDE)]
-
-
-def blocks_of(kernel: Layer) -> NDArray[np.int64]:
-    """[blocks, 64]: the channel of each sum."""
-    return np.array([(first + LANES) % kernel.in_channels for first in firsts(kernel)])
-
-
-def tile_rows(kernel: Layer) -> int:
-    """Output rows that are summed at once."""
-    return 2 if kernel.rows.stride == 1 and kernel.rows.count > 1 else 1
-
-
-def sets_of(kernel: Layer, rows: int) -> list[tuple[int, int]]:
-    """(output row, group of input rows) with any weight, for a tile of `rows`."""
-    taps, stride = kernel.rows.taps, kernel.rows.stride
-    groups = -(-((rows - 1) * stride + taps) // GROUP)
-    return [
-        (row, group)
-        for row in range(rows)
-        for group in range(groups)
-        if any(0 <= group * GROUP + i - row * stride < taps for i in range(GROUP))
-    ]
-
-
-def packed_weight(kernel: Layer, taps: Array) -> NDArray[np.int8]:
-    """int8 [kernel rows, kernel columns, C] -> the layout above; those of single rows at the end of a map behind it."""
-    blocks, columns = blocks_of(kernel), kernel.columns.taps
-    found = []
-    for rows in _row_tiles(kernel):
-        sets = sets_of(kernel, rows)
-        weight = np.zeros((len(blocks), len(sets), columns, WIDE, GROUP), np.int8)
-        for index, (row, group) in enumerate(sets):
-            for i in range(GROUP):
-                tap = group * GROUP + i - row * kernel.rows.stride
-                if 0 <= tap < kernel.rows.taps:
-                    weight[:, index, :, :, i] = taps[tap][:, blocks].transpose(1, 0, 2)
-        found.append(weight.reshape(-1))
-    return np.concatenate(found)
-
-
-def unpacked_weight(kernel: Layer, packed: Array) -> NDArray[np.int64]:
-    """The inverse: int64 [taps, C]."""
-    rows = tile_rows(kernel)
-    sets, blocks, columns = sets_of(kernel, rows), blocks_of(kernel), kernel.columns.taps
-    size = len(blocks) * len(sets) * columns * WIDE * GROUP
-    weight = packed[:size].reshape(len(blocks), len(sets), columns, WIDE, GROUP)
-    taps = np.zeros((kernel.rows.taps, columns, kernel.in_channels), np.int64)
-    for index, (row, group) in enumerate(sets):
-        for i in range(GROUP):
-            tap = group * GROUP + i
-            if row == 0 and tap < kernel.rows.taps:
-                taps[tap][:, blocks] = weight[:, index, :, :, i].transpose(1, 0, 2)
-    return taps.reshape(-1, kernel.in_channels)
-
-
-def by_channel(kernel: Layer, array: Array) -> Array:
-    """[C] -> [blocks * 64] in the order of sums."""
-    return np.ascontiguousarray(array.reshape(-1)[blocks_of(kernel)].reshape(-1))
-
-
-def of_channels(kernel: Layer, array: Array) -> Array:
-    """The inverse."""
-    found = np.zeros(kernel.in_channels, array.dtype)
-    found[blocks_of(kernel).reshape(-1)] = array
-    return found
-
-
-def weight_size(kernel: Layer) -> int:
-    """Bytes of the weights."""
-    sets = sum(len(sets_of(kernel, rows)) for rows in _row_tiles(kernel))
-    return len(firsts(kernel)) * sets * kernel.columns.taps * WIDE * GROUP
-
-
-def _row_tiles(kernel: Layer) -> list[int]:
-    """Rows of whole tiles, and of the last one where that is another number."""
-    rows = tile_rows(kernel)
-    return [rows] if kernel.rows.count % rows == 0 else [rows, 1]
+    first: int
+    sums: int
+    width: int
 
 
 @dataclass(frozen=True)
-class RowLoops:
-    """Emits the loops of a kernel that is taken by rows."""
+class Layout:
+    """How a layer is cut for an instruction, and where its constants lie."""
 
     kernel: Layer
-    isa: VectorIsa
+    use: ByRows
+
+    @property
+    def spread(self) -> int:
+        """Neighbouring pixels in a register of bytes."""
+        channels, (most, *_) = self.kernel.in_channels, self.use.widths
+        fits = 2 * channels < most and most % channels == 0 and self.kernel.columns.stride == 1
+        return most // channels if fits and self.kernel.columns.count * channels >= most else 1
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """All channels; none where there are too few."""
+        sizes = [(one.sums or 0, width) for one, width in zip(self.use.steps, self.use.widths, strict=True)]
+        if self.spread > 1:
+            return [Block(0, *sizes[0])]
+        channels = self.kernel.in_channels
+        found: list[Block] = []
+        at = 0
+        while at < channels:
+            fitting = [size for size in sizes if size[1] <= channels]
+            if not fitting:
+                return []
+            left = channels - at
+            size = next((size for size in reversed(fitting) if size[1] >= left), fitting[0])
+            found.append(Block(min(at, channels - size[1]), *size))
+            at += size[1]
+        return found
+
+    def channels_of(self, block: Block) -> NDArray[np.int64]:
+        """[registers, sums]: the channel of each sum."""
+        group = self.use.group
+        lanes = np.array(
+            [[4 * group * (i // 4) + 4 * v + i % 4 for i in range(block.sums)] for v in range(group)]
+        )
+        return (block.first + lanes) % self.kernel.in_channels
+
+    @property
+    def channels(self) -> NDArray[np.int64]:
+        """The same of all blocks, one behind the other."""
+        return np.concatenate([self.channels_of(block).reshape(-1) for block in self.blocks])
+
+    @property
+    def tile_rows(self) -> int:
+        """Output rows that are summed at once: two, where that takes no more products."""
+        both = self.kernel.rows.count > 1 and len(self.sets(2)) <= 2 * len(self.sets(1))
+        return 2 if both else 1
+
+    @property
+    def row_tiles(self) -> list[int]:
+        """Rows of whole tiles, and of the last one where that is another number."""
+        rows = self.tile_rows
+        return [rows] if self.kernel.rows.count % rows == 0 else [rows, 1]
+
+    def input_rows(self, rows: int) -> int:
+        """Input rows that a tile of `rows` reads."""
+        return (rows - 1) * self.kernel.rows.stride + self.kernel.rows.taps
+
+    def sets(self, rows: int) -> list[tuple[int, int]]:
+        """(output row, group of input rows) with any weight, for a tile of `rows`."""
+        groups = -(-self.input_rows(rows) // self.use.group)
+        return [
+            (row, group) for row in range(rows) for group in range(groups) if any(self.taps_of(row, group))
+        ]
+
+    def taps_of(self, row: int, group: int) -> list[range]:
+        """The tap, as a range of one or none, that each row of a group is for an output row."""
+        taps, first = self.kernel.rows.taps, group * self.use.group - row * self.kernel.rows.stride
+        return [range(tap, tap + (0 <= tap < taps)) for tap in range(first, first + self.use.group)]
+
+    def block_size(self, block: Block, rows: int) -> int:
+        """Weights of a block for a tile of `rows`."""
+        return len(self.sets(rows)) * self.kernel.columns.taps * block.width * self.use.group
+
+    @property
+    def weight_size(self) -> int:
+        """Numbers of all weights."""
+        return sum(self.block_size(block, rows) for rows in self.row_tiles for block in self.blocks)
+
+    def packed_weight(self, taps: Array) -> NDArray[Any]:
+        """int8 [kernel rows, kernel columns, C] -> the layout above."""
+        found = []
+        for rows in self.row_tiles:
+            sets = self.sets(rows)
+            for block in self.blocks:
+                channels = self.channels_of(block)
+                shape = (len(sets), self.kernel.columns.taps, *channels.shape, self.use.group)
+                weight = np.zeros(shape, self.use.weights)
+                for index, at in enumerate(sets):
+                    for i, tap in enumerate(self.taps_of(*at)):
+                        for kh in tap:
+                            weight[index, ..., i] = taps[kh][:, channels]
+                found.append(weight.reshape(-1))
+        return np.concatenate(found)
+
+    def unpacked_weight(self, packed: Array) -> NDArray[np.int64]:
+        """The inverse: int64 [taps, C]."""
+        rows, columns = self.tile_rows, self.kernel.columns.taps
+        sets, at = self.sets(rows), 0
+        taps = np.zeros((self.kernel.rows.taps, columns, self.kernel.in_channels), np.int64)
+        for block in self.blocks:
+            channels, size = self.channels_of(block), self.block_size(block, rows)
+            weight = packed[at : at + size].reshape(len(sets), columns, *channels.shape, self.use.group)
+            at += size
+            for index, (row, group) in enumerate(sets):
+                for i, tap in enumerate(self.taps_of(row, group)):
+                    for kh in tap if row == 0 else ():
+                        taps[kh][:, channels] = weight[index, ..., i]
+        return taps.reshape(-1, self.kernel.in_channels)
+
+    def by_channel(self, array: Array) -> Array:
+        """[C] in the order of sums."""
+        return np.ascontiguousarray(array.reshape(-1)[self.channels])
+
+    def of_channels(self, array: Array) -> Array:
+        """The inverse."""
+        found = np.zeros(self.kernel.in_channels, array.dtype)
+        found[self.channels] = array
+        return found
+
+
+def layout(kernel: Layer, isa: VectorIsa) -> Layout | None:
+    """How a kernel is computed by rows on a vector unit; None: it is not."""
+    use, epilogue = isa.depthwise.rows, kernel.epilogue
+    if use is None or kernel.rows.taps * kernel.columns.taps > MOST_TAPS:
+        return None
+    plain = epilogue.residual is None and not epilogue.shortcut and not epilogue.store and not epilogue.bits
+    if epilogue.levels is None or not plain:
+        return None
+    found = Layout(kernel, use)
+    return found if found.blocks else None
+
+
+def layout_of(kernel: Layer, weight: Array) -> Layout | None:
+    """How weights are laid out that were packed; None: in another way."""
+    if weight.ndim > 1:
+        return None
+    return Layout(kernel, next(use for use in BY_ROWS if use.weights == str(weight.dtype)))
+
+
+@dataclass
+class RowLoops:
+    """Emits the loops of a kernel that is computed by rows.
+
+    `nothing` and `again` are 0, which LLVM does not know. What lies at a place that depends on the pixel and `nothing`
+    stays an operand in memory, and levels at `again` are loaded a second time; LLVM would load all of it before the
+    loop, or before its first use, and spill.
+    """
+
+    layout: Layout
     epilogue: EpilogueEmitter
+    nothing: Expr = 0
+    again: Expr = 0
 
     def emit(self, share: Share) -> None:
         """Tiles of rows are shared out; blocks of channels are the outer loop within one."""
-        kernel = self.kernel
-        nothing = T.bind(T.truncdiv(share.part, share.parts))
-        rows, count = tile_rows(kernel), kernel.rows.count
-        whole, blocks = count // rows, firsts(kernel)
-        step = len(sets_of(kernel, rows)) * kernel.columns.taps * WIDE * GROUP
-        rest = len(sets_of(kernel, 1)) * kernel.columns.taps * WIDE * GROUP
+        kernel, layout = self.layout.kernel, self.layout
+        self.nothing = T.bind(T.truncdiv(share.part, share.parts))
+        self.again = T.bind(T.truncdiv(share.part, share.parts + 1))
+        rows, count = layout.tile_rows, kernel.rows.count
+        whole = count // rows
+        behind = sum(layout.block_size(block, rows) for block in layout.blocks)
         with share.rows(kernel.batch, -(-count // rows)) as (n, tile):
-            for block, first in self._blocks(blocks):
-                if whole * rows == count:
-                    self._row(n, tile * rows, rows, block, first, block * step, nothing)
-                    continue
-                with T.If(tile < whole):
-                    with T.Then():
-                        self._row(n, tile * rows, rows, block, first, block * step, nothing)
-                    with T.Else():
-                        self._row(
-                            n, whole * rows, 1, block, first, len(blocks) * step + block * rest, nothing
-                        )
+            if whole * rows == count:
+                self._blocks(n, tile * rows, rows, 0)
+                return
+            with T.If(tile < whole):
+                with T.Then():
+                    self._blocks(n, tile * rows, rows, 0)
+                with T.Else():
+                    self._blocks(n, whole * rows, 1, behind)
+
+    def _blocks(self, n: Expr, y: Expr, rows: int, weights: int) -> None:
+        """All channels of a tile of rows, whose weights begin at `weights`: a loop over the blocks of each width."""
+        place = 0
+        for _, alike in groupby(
+            enumerate(self.layout.blocks), lambda at: (at[1].sums, at[1].first - at[0] * at[1].width)
+        ):
+            blocks = [block for _, block in alike]
+            block, size = blocks[0], self.layout.block_size(blocks[0], rows)
+            for i in self._each(len(blocks)):
+                first = block.first + i * block.width
+                self._row(n, y, rows, block, first, place + i * block.width, weights + i * size)
+            place += len(blocks) * block.width
+            weights += len(blocks) * size
 
     @staticmethod
-    def _blocks(firsts_: list[int]) -> Iterator[tuple[Expr, Expr]]:
-        """Each block's number and first channel, in a loop where there are several."""
-        if len(firsts_) == 1:
-            yield 0, 0
+    def _each(count: int) -> Iterator[Expr]:
+        """0 .. count - 1, in a loop where there are several."""
+        if count == 1:
+            yield 0
             return
-        with T.serial(0, len(firsts_)) as block:
-            yield block, T.min(block * WIDE, firsts_[-1])
+        with T.serial(0, count) as i:
+            yield i
 
-    def _row(self, n: Expr, y: Expr, rows: int, block: Expr, c: Expr, weights: Expr, nothing: Expr) -> None:
-        """A tile of `rows` output rows, one block of channels. `nothing` is 0, which LLVM does not know: many weights
-        whose place depends on the pixel stay operands in memory; it would load all of them before the loop, and spill.
-        """
-        kernel = self.kernel
-        spread = max(1, WIDE // kernel.in_channels)
-        count = kernel.columns.count
+    def _row(self, n: Expr, y: Expr, rows: int, block: Block, c: Expr, place: Expr, weights: Expr) -> None:
+        """A tile of `rows` output rows, one block of channels from `c` on; what is read by channel lies at `place`."""
+        kernel, spread = self.layout.kernel, self.layout.spread
         pixels = PIXELS if spread == 1 else 1
         step = pixels * spread
-        whole, rest = divmod(count, step)
+        whole, rest = divmod(kernel.columns.count, step)
+        registers = len(self.layout.sets(rows)) * kernel.columns.taps * self.layout.use.group
         if whole:
-            many = len(sets_of(kernel, rows)) * kernel.columns.taps > MANY_WEIGHTS
             with T.serial(0, whole) as xo:
-                at = T.bind(weights + xo * nothing) if many else weights
-                self._pixels(n, y, xo * step, pixels, rows, block, c, at)
+                zero = T.bind(xo * self.nothing)
+                at = weights + zero if registers > HELD_WEIGHTS else weights
+                self._pixels(n, y, xo * step, pixels, rows, block, c, place + zero, at)
         if rest and spread == 1:
-            self._pixels(n, y, whole * step, rest, rows, block, c, weights)
+            self._pixels(n, y, whole * step, rest, rows, block, c, place, weights)
         elif rest:  # overlaps what was done
-            self._pixels(n, y, count - spread, 1, rows, block, c, weights)
+            self._pixels(n, y, kernel.columns.count - spread, 1, rows, block, c, place, weights)
 
     def _pixels(
-        self, n: Expr, y: Expr, x: Expr, pixels: int, rows: int, block: Expr, c: Expr, weights: Expr
+        self,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        pixels: int,
+        rows: int,
+        block: Block,
+        c: Expr,
+        place: Expr,
+        weights: Expr,
     ) -> None:
-        kernel, buffers, instruction = self.kernel, self.epilogue.buffers, self.isa.depthwise.bytes
-        sums = local(pixels * rows * WIDE, "int32")
-        for index in range(pixels * rows):
-            for v in range(4):
-                start = buffers["start"][ramp(block * WIDE + v * QUARTER, QUARTER)]
-                store(sums, index * WIDE + v * QUARTER, QUARTER, start)
-        sets, taps, stride = sets_of(kernel, rows), kernel.columns.taps, kernel.columns.stride
-        for column in range((pixels - 1) * stride + taps):
-            users = [(p, column - p * stride) for p in range(pixels) if 0 <= column - p * stride < taps]
-            if not users:
-                continue
-            quads = self._quads(n, y, x, column, rows, c)
-            for p, tap in users:
-                for index, (row, group) in enumerate(sets):
-                    for v in range(4):
-                        at = ramp((p * rows + row) * WIDE + v * QUARTER, QUARTER)
-                        first = ((index * taps + tap) * 4 + v) * WIDE
-                        weight = buffers["weight"][ramp(weights + first, WIDE)]
-                        levels = quads[ramp((group * 4 + v) * WIDE, WIDE)]
-                        total = T.call_llvm_pure_intrin(
-                            dtype_of("int32", QUARTER), instruction, sums[at], levels, weight
-                        )
-                        T.buffer_store(sums, total, [at])
+        use = self.layout.use
+        sums = local(pixels * rows * block.width, "int32")
+        for v in range(use.group):
+            start = self._start(place + v * block.sums, block.sums)
+            for index in range(pixels * rows):
+                store(sums, index * block.width + v * block.sums, block.sums, start)
+        registers = range(use.group)
+        for some in [[v] for v in registers] if use.one_by_one else [list(registers)]:
+            self._products(sums, n, y, x, pixels, rows, block, c, weights, some)
         for row in range(rows):
             for p in range(pixels):
-                dot = T.Cast(dtype_of("float32", WIDE), sums[ramp((p * rows + row) * WIDE, WIDE)])
-                self.epilogue.finish(dot, n, y + row, x + p, c, WIDE, packed_at=block * WIDE)
+                base = (p * rows + row) * block.width
+                dots = [
+                    T.Cast(dtype_of("float32", block.sums), sums[ramp(base + v * block.sums, block.sums)])
+                    for v in range(use.group)
+                ]
+                self.epilogue.finish(dots, n, y + row, x + p, c, block.width, packed_at=place)
 
-    def _quads(self, n: Expr, y: Expr, x: Expr, column: int, rows: int, c: Expr) -> Any:
-        """Registers of sixteen channels by four rows of one input column, [groups, 4, 64] as int8."""
-        kernel, buffers = self.kernel, self.epilogue.buffers
-        need = (rows - 1) * kernel.rows.stride + kernel.rows.taps
-        groups = -(-need // GROUP)
+    def _products(
+        self,
+        sums: Any,
+        n: Expr,
+        y: Expr,
+        x: Expr,
+        pixels: int,
+        rows: int,
+        block: Block,
+        c: Expr,
+        weights: Expr,
+        registers: list[int],
+    ) -> None:
+        """The products of these registers of all columns and rows."""
+        buffers, use = self.epilogue.buffers, self.layout.use
+        columns, step = self.layout.kernel.columns, use.step(block.sums)
+        sets = self.layout.sets(rows)
+        size = block.sums * use.group
+        at_levels = c if registers[0] == 0 else c + self.again
+        # columns that pixels share come one behind the other
+        taps = sorted(range(columns.taps), key=lambda tap: (tap % columns.stride, tap))
+        for group in sorted({group for _, group in sets}):
+            loaded: dict[int, Any] = {}
+            for tap in taps:
+                for p in range(pixels):
+                    column = tap + p * columns.stride
+                    if column not in loaded:
+                        loaded[column] = self._side_by_side(n, y, x, column, rows, group, block, at_levels)
+                for index, (row, of) in enumerate(sets):
+                    if of != group:
+                        continue
+                    for v in registers:
+                        first = ((index * columns.taps + tap) * use.group + v) * size
+                        weight = buffers["weight"][ramp(weights + first, size)]
+                        for p in range(pixels):
+                            at = ramp((p * rows + row) * block.width + v * block.sums, block.sums)
+                            levels = loaded[tap + p * columns.stride][ramp(v * size, size)]
+                            T.buffer_store(sums, added(step, sums[at], block.sums, levels, weight), [at])
+
+    def _start(self, at: Expr, lanes: int) -> Expr:
+        if "start" not in self.epilogue.buffers:
+            return splat(T.int32(0), lanes)
+        return self.epilogue.buffers["start"][ramp(at, lanes)]
+
+    def _side_by_side(
+        self, n: Expr, y: Expr, x: Expr, column: int, rows: int, group: int, block: Block, c: Expr
+    ) -> Any:
+        """Levels of a group of rows of one input column: a buffer of [registers, channels, rows of the group]."""
+        layout, use = self.layout, self.layout.use
+        kernel, kind = layout.kernel, use.weights
         height = kernel.height + 2 * kernel.in_border
         top = n * height + y * kernel.rows.stride + (kernel.in_border - kernel.rows.pad)
         left = x * kernel.columns.stride + (kernel.in_border - kernel.columns.pad + column)
-        loaded, pairs = local(need * WIDE, "int8"), local(2 * WIDE, "int8")
-        quads = local(groups * 4 * WIDE, "int8")
-        for row in range(need):
+        last = layout.input_rows(rows) - 1
+        registers = local(use.group * block.width, kind)
+        for i in range(use.group):
+            row = min(group * use.group + i, last)  # rows beyond the last meet weights of 0
             base = ((top + row) * kernel.stored_width + left) * kernel.in_channels + c
-            levels = T.reinterpret(dtype_of("int8", WIDE), buffers["x"][ramp(base, WIDE)])
-            store(loaded, row * WIDE, WIDE, levels)
-        for group in range(groups):
-            # rows beyond the last meet weights of 0
-            four = [loaded[ramp(min(group * GROUP + i, need - 1) * WIDE, WIDE)] for i in range(GROUP)]
-            for high in range(2):
-                for half in range(2):
-                    store(pairs, half * WIDE, WIDE, _unpacked(four[2 * half], four[2 * half + 1], 1, high))
-                upper, lower = (
-                    T.reinterpret(dtype_of("int16", WIDE // 2), pairs[ramp(half * WIDE, WIDE)])
-                    for half in range(2)
-                )
-                for top_half in range(2):
-                    both = T.reinterpret(dtype_of("int8", WIDE), _unpacked(upper, lower, 2, top_half))
-                    store(quads, (group * 4 + 2 * high + top_half) * WIDE, WIDE, both)
-        return quads
+            levels = T.reinterpret(
+                dtype_of(kind, block.width), self.epilogue.buffers["x"][ramp(base, block.width)]
+            )
+            store(registers, i * block.width, block.width, levels)
+        together, size = 1, 4 // use.group
+        while together < use.group:
+            registers = _unpacked(registers, use.group, block.width, kind, together, size * together)
+            together *= 2
+        return registers
 
 
-def _unpacked(first: Expr, second: Expr, size: int, high: int) -> Expr:
-    """Elements of `size` bytes of two registers by turns: of the lower or higher half of every 16 bytes."""
-    count, sixteen = WIDE // size, 16 // size
-    order: list[int] = []
-    for quarter in range(count // sixteen):
-        for i in range(sixteen // 2):
-            element = quarter * sixteen + i + high * (sixteen // 2)
-            order += [element, count + element]
-    return T.Shuffle([first, second], order)
+def _unpacked(registers: Any, count: int, lanes: int, kind: str, together: int, size: int) -> Any:
+    """`count` registers of `lanes` elements -> the same of which neighbours are laid side by side, `together` elements
+    of `size` bytes at once: of registers k and k + 1 the lower halves of every 16 bytes, then the higher ones."""
+    wide, units, sixteen = f"int{8 * size}", lanes // together, 16 // size
+    found = local(count * lanes, kind)
+    pairs = count // 2
+    for pair in range(pairs):
+        first, second = (
+            T.reinterpret(dtype_of(wide, units), registers[ramp(at * lanes, lanes)])
+            for at in _neighbours(pair, together)
+        )
+        for high in range(2):
+            order: list[int] = []
+            for part in range(units // sixteen):
+                for i in range(sixteen // 2):
+                    element = part * sixteen + i + high * (sixteen // 2)
+                    order += [element, units + element]
+            both = T.reinterpret(dtype_of(kind, lanes), T.Shuffle([first, second], order))
+            store(found, (pair * 2 + high) * lanes, lanes, both)
+    return found
+
+
+def _neighbours(pair: int, together: int) -> tuple[int, int]:
+    """Which two registers a step lays side by side: rows, then the same halves of pairs of rows."""
+    return (2 * pair, 2 * pair + 1) if together == 1 else (pair, pair + 2)

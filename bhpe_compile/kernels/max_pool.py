@@ -14,11 +14,11 @@ import numpy as np
 from bhpe_compile.kernels.epilogue import Storage
 from bhpe_compile.kernels.epilogue_tir import BitsWriter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
+from bhpe_compile.kernels.tiling import channel_loops
 from bhpe_compile.kernels.tir import (
     Expr,
     Share,
     T,
-    chunks,
     function,
     load_floats,
     local,
@@ -28,6 +28,12 @@ from bhpe_compile.kernels.tir import (
 )
 from bhpe_compile.kernels.window import Convolved, Extents, Sides, Window, both, four
 from bhpe_compile.targets.isa import VectorIsa
+
+LARGE = 16
+"""Windows of as many pixels are pooled line by line."""
+
+LONGEST = 128
+"""Pixels of the longest row whose columns are kept on the stack."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,15 @@ class MaxPool2d(Convolved, Kernel):
             raise ValueError(f"packed output needs a multiple of 8 channels, not {self.channels}")
         _ = self.rows, self.columns  # a kernel larger than the map is refused here
 
+    @property
+    def by_lines(self) -> bool:
+        """Whether columns are pooled before rows: of large windows whose neighbours share most of their columns."""
+        return (
+            self.rows.taps * self.columns.taps >= LARGE
+            and 2 * self.columns.stride < self.columns.taps
+            and self.width <= LONGEST
+        )
+
     def symbol(self) -> str:
         shape = f"n{self.batch}_{self.height}x{self.width}x{self.channels}"
         wide = "h" if self.out_dtype == "float16" else ""
@@ -85,33 +100,59 @@ class MaxPool2d(Convolved, Kernel):
             def inside(out: Expr, tap: int, axis: Window) -> Expr:
                 return T.max(T.min(out * axis.stride + (tap - axis.pad), axis.size - 1), 0)
 
-            def one(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
+            def load(n: Expr, row: Expr, column: Expr, c: Expr, lanes: int) -> Expr:
+                pixel = (n * self.height + row) * self.width + column
+                return load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
+
+            def largest(values: list[Expr], lanes: int) -> Any:
                 best = local(lanes, "float32")
                 every = ramp(0, lanes)
-                for kh in range(self.rows.taps):
-                    for kw in range(self.columns.taps):
-                        row = n * self.height + inside(y, kh, self.rows)
-                        pixel = row * self.width + inside(x, kw, self.columns)
-                        value = load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
-                        # not IEEE's maximum: LLVM would take it of the float16 behind these, which not all CPUs can
-                        store(best, 0, lanes, T.max(best[every], value) if kh or kw else value)
+                for i, value in enumerate(values):
+                    # not IEEE's maximum: LLVM would take it of the float16 behind these, which not all CPUs can
+                    store(best, 0, lanes, T.max(best[every], value) if i else value)
+                return best[every]
+
+            def write(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, best: Expr) -> None:
                 if self.store:
                     at = ((n * height + y) * width + x) * self.channels + c
-                    store_floats(buffers["out"], at, lanes, best[every], isa)
+                    store_floats(buffers["out"], at, lanes, best, isa)
                 if self.bits:
                     shape = (self.batch, height, width, self.channels)
                     writer = BitsWriter(buffers["bits"], isa, *shape, self.bits_border)
-                    writer.write(n, y, x, c, lanes, best[every] >= buffers["threshold"][ramp(c, lanes)])
+                    writer.write(n, y, x, c, lanes, best >= buffers["threshold"][ramp(c, lanes)])
+
+            def one(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
+                values = [
+                    load(n, inside(y, kh, self.rows), inside(x, kw, self.columns), c, lanes)
+                    for kh in range(self.rows.taps)
+                    for kw in range(self.columns.taps)
+                ]
+                write(n, y, x, c, lanes, largest(values, lanes))
+
+            def line(n: Expr, y: Expr, c: Expr, lanes: int) -> None:
+                """A row of outputs: first the largest of each column, then the largest of those."""
+                columns = local(self.width * lanes, "float32")
+                with T.serial(0, self.width) as x:
+                    values = [load(n, inside(y, kh, self.rows), x, c, lanes) for kh in range(self.rows.taps)]
+                    store(columns, x * lanes, lanes, largest(values, lanes))
+                with T.serial(0, width) as x:
+                    values = [
+                        columns[ramp(inside(x, kw, self.columns) * lanes, lanes)]
+                        for kw in range(self.columns.taps)
+                    ]
+                    write(n, y, x, c, lanes, largest(values, lanes))
 
             if self.bits:
                 shape = (self.batch, height, width, self.channels)
                 BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear(share)
-            with share.rows(self.batch, height) as (n, y), T.serial(0, width) as x:
-                whole = self.channels // isa.float_lanes
-                with T.serial(0, whole) as vector:
-                    one(n, y, x, vector * isa.float_lanes, isa.float_lanes)
-                for offset, lanes in chunks(self.channels, isa.float_lanes)[whole:]:
-                    one(n, y, x, offset, lanes)
+            with share.rows(self.batch, height) as (n, y):
+                if self.by_lines:
+                    for c, lanes in channel_loops(self.channels, isa.float_lanes):
+                        line(n, y, c, lanes)
+                else:
+                    with T.serial(0, width) as x:
+                        for c, lanes in channel_loops(self.channels, isa.float_lanes):
+                            one(n, y, x, c, lanes)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)
 

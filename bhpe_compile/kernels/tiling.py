@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bhpe_compile.kernels.tir import Expr, Share, T, between
+from bhpe_compile.kernels.tir import Expr, Share, T, between, chunks
 from bhpe_compile.targets.tile import Tile
 
 L1_WEIGHTS = 24 * 1024
@@ -70,6 +70,20 @@ def pixel_tile(width: int, most: int) -> int:
 def pixels_outside(tile: Tile, weight_bytes: int) -> bool:
     """Whether pixels are the outer loop: when all weights stay in the cache, unless the tile says otherwise."""
     return weight_bytes <= L1_WEIGHTS if tile.channels_outside is None else not tile.channels_outside
+
+
+def channel_loops(channels: int, lanes: int) -> Iterator[tuple[Expr, int]]:
+    """The first channel and the lanes of every vector of `channels`: whole vectors in a loop, then what is left.
+
+    What is emitted for a vector stands in the body of the caller's `for`; it is to run to its end.
+    """
+    whole = channels // lanes
+    if whole > 1:
+        with T.serial(0, whole) as vector:
+            yield vector * lanes, lanes
+    elif whole:
+        yield 0, lanes
+    yield from chunks(channels, lanes)[whole:]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Network:
                 dataset.py`, `runtime/picture.py`); None: `train` does not know it. `distill` needs none
     begin       (new module, targets of many people) -> nothing: sets what it starts from, means for example
     weights     terms of the loss whose weight is not that of their kind (`distill/by_kind.py`), by output
+    carried     what its checkpoints carry beside weights, where no package describes it (`frontends/structured.py`)
     lesson      preset -> the `Lesson` (`distill/lesson.py`) of a network that learns in a way of its own
     """
 
@@ -87,6 +88,7 @@ class Network:
     begin: Callable[[nn.Module, Mapping[str, Any]], None] | None = None
     weights: Mapping[str, float] = field(default_factory=dict, hash=False)
     lesson: Callable[[str], Any] | None = None
+    carried: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def stage_of(self, layer: str) -> str:
         """The stage of the layer at a path."""

@@ -45,6 +45,9 @@ class Int8Instruction:
     operand: Literal["int8", "int16", "int32"]
     step: MultiplyAdd | None
     halves: bool = False
+    narrow: MultiplyAdd | None = None
+    """The same step for the first `sums` outputs of a vector, where no more are computed; it takes half the time."""
+
     words_together: int = 1
     """Groups of a pixel that one load brings, each then a lane of its register; more than 1 of 32 bits only."""
 
@@ -63,17 +66,40 @@ class Int8Instruction:
 
 
 @dataclass(frozen=True)
+class ByRows:
+    """Multiply-accumulate of 8-bit depthwise layers by rows: levels of `group` input rows lie side by side, and an
+    instruction adds their products to a sum of each channel. `steps` are the same instruction for registers of `sums`
+    sums, the widest first; weights are `weights`, as wide as levels lie in memory: a group of them fills a sum.
+    `one_by_one`: the sums of one register of a block are finished before the next one's begin; with half the registers
+    all at once spill."""
+
+    group: int
+    weights: Literal["int8", "int16"]
+    steps: tuple[MultiplyAdd, ...]
+    one_by_one: bool = False
+
+    def step(self, sums: int) -> MultiplyAdd:
+        """The instruction that makes `sums` sums."""
+        return next(one for one in self.steps if one.sums == sums)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels that are summed at once, `group` registers of them, the most first."""
+        return tuple(self.group * (one.sums or 0) for one in self.steps)
+
+
+@dataclass(frozen=True)
 class Depthwise:
     """Multiply-accumulate of 8-bit depthwise layers: `lanes` channels at once, in 16 bits.
 
     With a `step`, the products of two taps are added by it: it takes 16-bit numbers of the two taps side by side.
-    Without one, products and sums are int32, for which LLVM finds the widening instruction. `bytes` adds four products
-    of uint8 and int8 to each of sixteen sums.
+    Without one, products and sums are int32, for which LLVM finds the widening instruction. `rows` is another way,
+    of layers that write nothing but levels.
     """
 
     lanes: int = 8
     step: MultiplyAdd | None = None
-    bytes: str | None = None
+    rows: ByRows | None = None
     pixels: int = 4
     """Outputs of a row that are summed at once."""
 
@@ -85,14 +111,20 @@ class Depthwise:
 
 @dataclass(frozen=True)
 class Packing:
-    """How four registers of sixteen float32 become 64 bytes, by instructions by LLVM's names: `whole` rounds to int32,
-    ties to even; `words` and `bytes` saturate two registers to int16 and to uint8, quarter by quarter of a register;
-    `add` adds int16 and saturates."""
+    """How registers of `floats` float32 become levels, by instructions by LLVM's names: `whole` rounds to int32, ties
+    to even (`masked`: with a mask and a rounding mode); `words` saturates two registers to int16, and `bytes` two of
+    those to uint8, 16 bytes by 16 bytes of a register. Without `bytes` levels stay words."""
 
+    floats: int
     whole: str
     words: str
-    bytes: str
-    add: str
+    bytes: str | None = None
+    masked: bool = False
+
+    @property
+    def lanes(self) -> int:
+        """Levels that are packed at once."""
+        return self.floats * (2 if self.bytes is None else 4)
 
 
 @dataclass(frozen=True)
@@ -115,8 +147,9 @@ class VectorIsa:
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
-    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `packing` makes bytes
-    of floats; `smaller` takes of two vectors of floats the smaller magnitudes, with the first one's signs.
+    result); `permute` takes bytes from two registers by the seven bits of each byte of a third, `sixteenths` from each
+    half of a register by the four bits of a byte; `smaller` takes of two vectors of floats the smaller magnitudes, with
+    the first one's signs; `packings` make levels of floats, the widest first.
     """
 
     name: Literal["avx512", "avx2", "neon", "neon32", "simd128", "rvv", "scalar"]
@@ -135,7 +168,8 @@ class VectorIsa:
     widen: str | None = None
     smaller: str | None = None
     permute: str | None = None
-    packing: Packing | None = None
+    sixteenths: str | None = None
+    packings: tuple[Packing, ...] = ()
     short_tile: tuple[int, int] | None = None
     clip_halves: bool = False
     widening_doubles: bool = False
@@ -144,6 +178,10 @@ class VectorIsa:
     share_repeats: bool = False
     depthwise: Depthwise = Depthwise()
     rounds: bool = True
+
+    def packing(self, lanes: int) -> Packing | None:
+        """How `lanes` levels are packed at once."""
+        return next((one for one in self.packings if one.lanes == lanes), None)
 
     @property
     def float_registers(self) -> int:
@@ -160,6 +198,7 @@ VPDPBUSD = Int8Instruction(
     tile=(6, 4),
     operand="int8",
     step=MultiplyAdd("llvm.x86.avx512.vpdpbusd.512", adds=True),
+    narrow=MultiplyAdd("llvm.x86.avx512.vpdpbusd.256", adds=True, sums=8),
 )
 PMADDWD = Int8Instruction(
     "pmaddwd",
@@ -215,12 +254,44 @@ SMULL32 = replace(
 )
 """The same on 32-bit ARM."""
 
-MADD512 = Depthwise(
-    lanes=16,
-    step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", adds=False),
-    bytes="llvm.x86.avx512.vpdpbusd.512",
+ROWS_OF_BYTES = ByRows(
+    group=4,
+    weights="int8",
+    steps=tuple(
+        MultiplyAdd(f"llvm.x86.avx512.vpdpbusd.{bits}", adds=True, sums=bits // 32)
+        for bits in (512, 256, 128)
+    ),
 )
-MADD256 = Depthwise(lanes=8, step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False))
+ROWS_OF_WORDS = ByRows(
+    group=2,
+    weights="int16",
+    steps=(MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False, sums=8),),
+    one_by_one=True,
+)
+BY_ROWS = (ROWS_OF_BYTES, ROWS_OF_WORDS)
+"""One of each type of weights."""
+
+MADD512 = Depthwise(
+    lanes=16, step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", adds=False), rows=ROWS_OF_BYTES
+)
+MADD256 = Depthwise(lanes=8, step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False), rows=ROWS_OF_WORDS)
+
+PACK512 = Packing(
+    16,
+    whole="llvm.x86.avx512.mask.cvtps2dq.512",
+    words="llvm.x86.avx512.packssdw.512",
+    bytes="llvm.x86.avx512.packuswb.512",
+    masked=True,
+)
+PACK256 = Packing(
+    8, whole="llvm.x86.avx.cvt.ps2dq.256", words="llvm.x86.avx2.packssdw", bytes="llvm.x86.avx2.packuswb"
+)
+PACK128 = Packing(
+    4,
+    whole="llvm.x86.sse2.cvtps2dq",
+    words="llvm.x86.sse2.packssdw.128",
+    bytes="llvm.x86.sse2.packuswb.128",
+)
 
 INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
 """One of each layout in memory."""
@@ -235,12 +306,7 @@ AVX512 = VectorIsa(
     dense_tile=(6, 4),
     smaller="llvm.x86.avx512.mask.range.ps.512",
     permute="llvm.x86.avx512.vpermi2var.qi.512",
-    packing=Packing(
-        whole="llvm.x86.avx512.mask.cvtps2dq.512",
-        words="llvm.x86.avx512.packssdw.512",
-        bytes="llvm.x86.avx512.packuswb.512",
-        add="llvm.sadd.sat",
-    ),
+    packings=(PACK512, PACK256, PACK128),
     depthwise=MADD512,
 )
 """512-bit vectors with VPOPCNTDQ, VNNI and VBMI."""
@@ -255,6 +321,8 @@ AVX2 = VectorIsa(
     int8=PMADDWD,
     counts="nibbles",
     counting="llvm.x86.avx2.pshuf.b",
+    sixteenths="llvm.x86.avx2.pshuf.b",
+    packings=(replace(PACK256, bytes=None),),
     depthwise=MADD256,
 )
 """256-bit vectors without a vector popcount: a byte shuffle looks counts up."""

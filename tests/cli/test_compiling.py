@@ -25,7 +25,7 @@ Capture = pytest.CaptureFixture[str]
     [
         ("compile", set(OPTIONS)),
         ("eval", set(OPTIONS)),
-        ("tune", set(OPTIONS) - {"tiles", "shapes"}),
+        ("tune", set(OPTIONS) - {"tiles", "shapes", "cache"}),
         ("sensitivity", set(BINARIZING)),
         ("report", {"network", "scheme", "dense"}),
     ],
@@ -84,7 +84,9 @@ def test_words_become_options(tmp_path: Path) -> None:
     more = ("--residual-tap", "before", "--dense", "int8", "--residual", "fp32")
     files = ("--calibrate", str(tmp_path), "--tiles", str(tmp_path / "tiles.json"))
     shape = ("--shape", "image=1,3,4,4")
-    options, on_command_line = options_of(*words, *more, *files, *shape, "--network", "hand4whole")
+    options, on_command_line = options_of(
+        *words, *more, *files, *shape, "--network", "hand4whole", "--no-cache"
+    )
     assert options == CompileOptions(
         "arm",
         "bnn",
@@ -97,6 +99,7 @@ def test_words_become_options(tmp_path: Path) -> None:
         tiles=tmp_path / "tiles.json",
         network="hand4whole",
         shapes=(("image", (1, 3, 4, 4)),),
+        cache=False,
     )
     said = {name.replace("_", "-").replace("shapes", "shape") for name in OPTIONS}
     assert set(on_command_line) == {f"--{name}" for name in said}

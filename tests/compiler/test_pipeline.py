@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from bhpe_compile.check.verify import verify
+from bhpe_compile.compiler import code_cache
 from bhpe_compile.compiler.compile import compile_graph, compile_model
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.pipeline import Compilation
@@ -45,9 +46,7 @@ from bhpe_compile.passes.binarize import (
 )
 from bhpe_compile.passes.binarize.round_storage import kept_maps
 from tests.command import FILES
-from tests.kept import KeptWorkers
-
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
+from tests.kept import KeptPair
 
 KEPT = "backbone.layer1.0.conv1"
 """A layer every scheme makes binary unless told otherwise."""
@@ -338,15 +337,41 @@ def test_any_graph_compiles(compiled: Compilations, tmp_path: Path) -> None:
         compile_trunk(compiled, tmp_path / "other", "x87")
 
 
-def test_twice_in_one_process_gives_the_same_bytes(
-    compiled: Compilations, kept_workers: KeptWorkers, tmp_path: Path
+def test_again_in_one_process_gives_the_same_bytes(
+    compiled: Compilations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By the same workers; the whole network in two processes is compared in tests/e2e/test_compile.py."""
-    for name in ("one", "two"):
-        with kept_workers.anew():
-            compile_trunk(compiled, tmp_path / name)
+    """Code that is made, made and kept, and found: the whole network in two processes is compared in
+    tests/e2e/test_compile.py."""
+    monkeypatch.setenv(code_cache.VARIABLE, code_cache.OFF)
+    assert compile_trunk(compiled, tmp_path / "made").code[0] == 0
+    monkeypatch.setenv(code_cache.VARIABLE, str(tmp_path / "code"))
+    assert compile_trunk(compiled, tmp_path / "kept").code[0] == 0
+    found, parts = compile_trunk(compiled, tmp_path / "found").code
+    assert found == parts > 10
     for name in FILES:
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+        made, *others = ((tmp_path / one / name).read_bytes() for one in ("made", "kept", "found"))
+        assert others == [made, made], name
+
+
+def test_a_network_that_was_trained_again_needs_no_new_code(
+    compiled: Compilations, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No worker is started: TVM is not even imported. What is found computes with the new weights."""
+    trunk = Trunk(copy.deepcopy(compiled.model.backbone))
+    inputs = {"image": np.random.default_rng(0).random((1, 3, 64, 96), np.float32)}
+    outputs = []
+    for name in ("first", "again"):
+        graph, _ = binarize(trunk, BinarizeOptions())
+        result = compile_graph(freeze(graph), inputs, tmp_path / name, CompileOptions("x86"))
+        found = verify(result.output)
+        assert found.ok, found.first_difference
+        outputs.append(content(result, "weights.bin"))
+        with torch.no_grad():
+            for parameter in trunk.parameters():
+                parameter.mul_(1 + 0.01 * torch.randn_like(parameter))
+        monkeypatch.setattr(KeptPair, "run", lambda *_: pytest.fail("code was made"))
+    assert result.code[0] == result.code[1] > 10
+    assert outputs[0] != outputs[1]
 
 
 class Normed(nn.Module):

@@ -18,8 +18,6 @@ from tests.e2e.test_verify import emulator
 from tests.evaluate.made_up import write_body, write_set
 from tests.examples import Compiled
 
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
-
 MOST = ("backbone.layer[123]*", "hand_roi_net.*", "face_roi_net.*", "box_net.*")
 """Kept in full precision, so that three layers are left to decide about."""
 

@@ -58,7 +58,7 @@ def test_twice_gives_the_same_bytes_and_force_replaces(
     compiled: Compiled, foreign: Path, example: Path
 ) -> None:
     """In a process of its own, as a user calls it."""
-    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q")
+    outcome = bhpe(example / "model.pt", "--target", "x86", "-o", foreign, "--force", "-q", "--no-cache")
     assert outcome.code == 0, outcome.stderr
     assert listing(foreign) == FILES
     assert listing(foreign.parent) == [foreign.name, *(f"{foreign.name}/{name}" for name in FILES)]
@@ -194,7 +194,6 @@ def test_a_terminal_gets_a_progress_bar(example: Path, tmp_path: Path) -> None:
     assert graph.endswith(f"_{last}.txt")
 
 
-@pytest.mark.usefixtures("kernel_by_kernel")
 def test_kept_layers_stay_float(example: Path, tmp_path: Path) -> None:
     words = ("--target", "x86", "-o", tmp_path / "out", "--keep-float", "box_net.*", "--format", "json")
     outcome = inside(example / "model.pt", *words)

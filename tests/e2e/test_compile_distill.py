@@ -40,7 +40,7 @@ def pictures(example: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("short", "kernel_by_kernel")
+@pytest.mark.usefixtures("short")
 def test_one_command_trains_and_compiles(example: Path, pictures: Path, tmp_path: Path) -> None:
     words = (example / "model.pt", "--target", "x86", "--distill", pictures, "-o", tmp_path / "out")
     outcome = inside(*words, "--format", "json")

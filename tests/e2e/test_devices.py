@@ -24,8 +24,6 @@ from bhpe_compile.targets import Target, get_target
 from tests.examples import Compiled
 from tests.kept import KeptWorkers
 
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
-
 OTHERS = ("arm-a53", "arm-a76", "armv7", "riscv64", "riscv64-v", "wasm32")
 """`arm` and x86 are compiled by most other tests."""
 

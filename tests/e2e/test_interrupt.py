@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,6 +14,13 @@ import pytest
 from bhpe_compile.processes import python_command
 from tests.command import COMMAND, bhpe, environment, listing
 from tests.e2e.conftest import Compiled
+
+
+@pytest.fixture
+def model(example: Path, tmp_path: Path) -> Path:
+    """A model that was never compiled from there: the workers are started, whether its code is kept or not."""
+    return shutil.copy(example / "model.pt", tmp_path / "new.pt")
+
 
 CACHES = ("torchinductor_",)
 """What libraries keep in the folder for temporary files on every run, interrupted or not."""
@@ -62,8 +70,8 @@ def interrupt(
 
 
 @pytest.mark.parametrize("stage", ["export", "lower", "write"])
-def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> None:
-    work, temporary, rest = interrupt(f"  {stage}", tmp_path, example / "model.pt", "--target", "x86")
+def test_interrupt_leaves_nothing(stage: str, model: Path, tmp_path: Path) -> None:
+    work, temporary, rest = interrupt(f"  {stage}", tmp_path, model, "--target", "x86")
     assert rest[-1] == "error: interrupted; nothing was written"
     assert listing(work) == []
     assert [name for name in listing(temporary) if not name.startswith(CACHES)] == []
@@ -71,9 +79,9 @@ def test_interrupt_leaves_nothing(stage: str, example: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("stage", ["export", "lower"])
-def test_other_signals_are_ctrl_c(stage: str, ending: signal.Signals, example: Path, tmp_path: Path) -> None:
+def test_other_signals_are_ctrl_c(stage: str, ending: signal.Signals, model: Path, tmp_path: Path) -> None:
     """What `kill`, `timeout`, a container's stop or a closed terminal sends, to this process alone."""
-    words = (example / "model.pt", "--target", "x86")
+    words = (model, "--target", "x86")
     work, temporary, rest = interrupt(f"  {stage}", tmp_path, *words, ending=ending)
     assert rest[-1] == "error: interrupted; nothing was written"
     assert listing(work) == []
@@ -114,8 +122,8 @@ def test_an_interruption_that_python_drops_comes_again() -> None:
     assert done.stdout.splitlines() in (["dropped", "interrupted"], ["interrupted"])
 
 
-def test_what_was_dumped_is_named(example: Path, tmp_path: Path) -> None:
-    words = (example / "model.pt", "--target", "x86", "-o", "a", "--dump-ir-after", "plain", "--log-json")
+def test_what_was_dumped_is_named(model: Path, tmp_path: Path) -> None:
+    words = (model, "--target", "x86", "-o", "a", "--dump-ir-after", "plain", "--log-json")
     work, _, rest = interrupt('"stage": "export"', tmp_path, *words)
     *_, last = map(json.loads, rest)  # every line is an object
     assert last["text"] == "interrupted; no artefact was written; graphs dumped before are in a-ir"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,6 @@ from tests.command import inside
 from tests.e2e.test_bad_input import assert_one_error
 from tests.examples import Compiled
 from tests.onnx_graphs import Net, landmarks, save
-
-pytestmark = pytest.mark.usefixtures("shared_workers")
 
 DESCRIPTION = """
 name = "two points"
@@ -164,6 +163,8 @@ def test_a_checkpoint_is_compared_like_a_file(folder: Path, compiled: Compiled, 
     assert [line.split()[0] for line in outcome.stdout.splitlines()[2:]] == [
         *("joints", "rotations", "boxes", "camera", "coefficients")
     ]
+    outcome = inside("eval", compiled.folder, "--against", "net.onnx", *words, cwd=folder)
+    assert_one_error(outcome, 3, "has other inputs than the artefact")
     outcome = inside("eval", "int8", "--against", example / "model.pt", *words, cwd=folder)
     assert_one_error(outcome, 2, "is a checkpoint, and int8 was made of an ONNX file")
 
@@ -183,6 +184,22 @@ def test_8_bits_that_move_too_far_are_told(tmp_path: Path) -> None:
     assert "against full precision, 2 pictures" in outcome.stdout
 
 
+def test_how_often_an_argmax_agrees_is_told(folder: Path, tmp_path: Path) -> None:
+    """Of outputs that an argmax is taken of, with what is in float in front."""
+    artefact = tmp_path / "artefact"
+    shutil.copytree(folder / "int8", artefact)
+    manifest = json.loads((artefact / "manifest.json").read_text())
+    assert manifest["float_parts"]["levels"] == ["groups"]
+    assert manifest["float_parts"]["argmax"] == {}  # keypoints are no scores
+    manifest["network"]["outputs"][0]["kind"] = "simcc"
+    (artefact / "manifest.json").write_text(json.dumps(manifest))
+    found = json.loads(inside("verify", artefact, "--format", "json").stdout)["argmax"]
+    assert found == {"points": {"same": 10, "rows": 10, "float_parts": found["points"]["float_parts"]}}
+    assert "groups" in found["points"]["float_parts"]
+    told = inside("verify", artefact).stdout
+    assert "as in model.onnx: 10 of 10 rows of points; in front in float: " in told
+
+
 def test_a_float_artefact_is_bisected(folder: Path) -> None:
     """Constants are compared to the bit, outputs within what their description allows."""
     outcome = inside("verify", "float", "--bisect", "--model", "net.onnx", "--format", "json", cwd=folder)
@@ -190,8 +207,14 @@ def test_a_float_artefact_is_bisected(folder: Path) -> None:
     assert (found["ok"], found["reference"], found["remarks"]) == (True, "the ONNX file", [])
     assert [stage["name"] for stage in found["stages"]] == ["model.onnx", "program"]
     assert found["against_file"]["points"] < 1e-5
-    outcome = inside("verify", "int8", "-q", "--bisect", cwd=folder)
-    assert_one_error(outcome, 3, "groups is computed in float and feeds signs or levels")
+
+
+def test_an_artefact_with_float_parts_is_bisected(folder: Path) -> None:
+    """Behind a float part the search goes on from the levels of model.onnx."""
+    outcome = inside("verify", "int8", "--bisect", "--model", "net.onnx", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    assert "in float, in front of signs or levels: groups" in outcome.stdout
+    assert outcome.stdout.endswith("no difference beyond that\n")
 
 
 def test_ranges_that_are_measured_again_give_the_same_model(folder: Path) -> None:

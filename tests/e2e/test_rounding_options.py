@@ -10,8 +10,6 @@ import pytest
 from bhpe_compile.runtime import Model
 from tests.command import inside
 
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
-
 
 def kinds(folder: Path) -> set[str]:
     with Model(folder) as model:
@@ -33,8 +31,11 @@ def test_everything_in_float(example: Path, tmp_path: Path) -> None:
     shown = inside("verify", tmp_path / "a").stdout
     assert f"float layers        {verified['float_parts'][0]} and " in shown
     bisected = inside("verify", tmp_path / "a", "--bisect")
-    assert bisected.code == 3
-    assert "is computed in float and feeds signs or levels" in bisected.stderr
+    assert bisected.code == 0, bisected.stderr
+    assert f"in float, in front of signs or levels: {verified['float_parts'][0]} and " in bisected.stdout
+    assert bisected.stdout.endswith("no difference beyond that\n")
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert manifest["float_parts"] == {"levels": verified["float_parts"], "argmax": {}}
 
 
 def test_pictures_of_the_user(example: Path, tmp_path: Path) -> None:

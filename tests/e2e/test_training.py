@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("accelerate")
 pytest.importorskip("matplotlib")
 
-from bhpe_compile.evaluate.default_body import CACHE_VARIABLE
+from bhpe_compile.cache import CACHE_VARIABLE
 from bhpe_compile.frontends.checkpoint import load_model
 from tests.command import COMMAND, Outcome, bhpe, environment, inside
 from tests.evaluate.made_up import write_body, write_set

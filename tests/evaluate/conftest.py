@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bhpe_compile.cache import cache_folder
 from bhpe_compile.evaluate.body import BodyModel
-from bhpe_compile.evaluate.default_body import cache_folder, default_body
+from bhpe_compile.evaluate.default_body import default_body
 from tests.evaluate.made_up import write_body
 
 

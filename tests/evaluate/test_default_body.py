@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bhpe_compile.cache import cache_folder
 from bhpe_compile.errors import ToolchainError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
-from bhpe_compile.evaluate.default_body import cache_folder, default_body, resolve_body
+from bhpe_compile.evaluate.default_body import default_body, resolve_body
 from bhpe_compile.evaluate.skeleton import INDEX, JOINT_NAMES, KEYPOINT_NAMES, LANDMARKS
 from bhpe_compile.processes import python_command
 from tests.command import environment

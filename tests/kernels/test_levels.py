@@ -103,12 +103,32 @@ def test_levels_are_those_of_numpy(isa: VectorIsa, case: str) -> None:
 
 
 @pytest.mark.parametrize("isa", NATIVE)
-def test_few_channels(isa: VectorIsa) -> None:
-    """Vectors of eight, four and one lane."""
-    for seed, kernel in enumerate(kernels(TABLE, 13)):
+@pytest.mark.parametrize("channels", [12, 13, 24, 48])
+def test_few_channels(isa: VectorIsa, channels: int) -> None:
+    """Registers of several pixels at once, and vectors of eight, four and one lane."""
+    for seed, kernel in enumerate(kernels(TABLE, channels)):
         arrays = arguments(kernel, isa, 77, seed)
         wanted = stored(kernel.reference(**arrays)["levels"], OUT_ZERO, isa.int8)
         np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+def test_registers_of_several_pixels_beside_floats(isa: VectorIsa) -> None:
+    """Tables in front of other levels, floats, halves and sums, 24 channels wide."""
+    table = Epilogue(activation="table", store=False, levels=BORDERED)
+    for epilogue in (
+        table,
+        replace(table, levels=None, store=True),
+        replace(TABLE, store=True, out_dtype="float16"),
+        replace(table, store=True, shortcut=True),
+    ):
+        kernel = Int8Conv2d(1, 6, 10, 5, 24, 3, 1, 1, 2, epilogue, row_pixels=16)
+        arrays = arguments(kernel, isa, 77, 5)
+        got = run(kernel, isa, arrays)
+        for role, array in kernel.reference(**arrays).items():
+            if role == "levels":
+                array = stored(array, int(arrays["requantization"][1]), isa.int8)
+            np.testing.assert_array_equal(got[role], array, err_msg=f"{role} {kernel.symbol()}")
 
 
 DEPTHWISE = [
@@ -135,7 +155,7 @@ def test_depthwise(isa: VectorIsa, sizes: tuple[Any, ...], activation: Any) -> N
     draft = Int8DepthwiseConv2d(
         2, height, width, channels, channels, window, stride, padding, border, rows, Epilogue()
     )
-    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table)
+    levels = Levels(1, draft.columns.count + 3, divides=False, of_table=of_table, fits=True)
     kernel = replace(draft, epilogue=Epilogue(activation=activation, store=False, levels=levels))
     arrays = arguments(kernel, isa, 113, 3)
     reference = kernel.reference(**arrays)["levels"]

@@ -17,6 +17,7 @@ from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.compiler.rounding import Rounding
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.networks.structure import NETWORK
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.pipeline import Compilation
@@ -46,7 +47,9 @@ def options_of(manifest: Mapping[str, Any], calibrate: tuple[Path, ...] = ()) ->
             dense=said["dense"],
             residual=said["residual"],
             calibrate=calibrate,
-            network=None if is_imported(manifest) else f"{model['network']}:{model['preset']}",
+            network=None
+            if is_imported(manifest) or model["network"] == NETWORK
+            else f"{model['network']}:{model['preset']}",
             shapes=tuple((name, tuple(shape)) for name, shape in said.get("shapes", {}).items()),
         )
     except (KeyError, TypeError, AttributeError, UsageError):

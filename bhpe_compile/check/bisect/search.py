@@ -5,8 +5,15 @@
 
 All three compute the same signs and levels (docs/exactness.md), so the first layer that reads another one tells where
 something is wrong: the step that wrote it. `blame` then says whether its constants, its machine code or its lowering.
-A network with float layers in front of signs has no such guarantee and is refused. Where nothing is rounded to levels,
-the outputs are held to the tolerances of their description, and constants are compared to the bit.
+Float parts in front of signs and levels (a softmax, `--dense fp32`) have no such guarantee. The program then runs with
+ONNX Runtime's signs and levels written over its own, so every layer begins with what it should read:
+
+    no float part since the layers in front    equal, to the bit
+    right behind a float part                  equal but where the float value is within a rounding of the next level
+    behind a grid that a float part reached    counted, not judged
+
+Constants are compared to the bit in any case. Where nothing is rounded to levels, the outputs are held to the
+tolerances of their description.
 
 What ONNX Runtime computes of an ONNX file itself is only measured: 8 bits are not equal to float.
 """
@@ -28,12 +35,11 @@ from bhpe_compile.check.bisect.remake import remake
 from bhpe_compile.check.bisect.repro import check_folder, write_layer
 from bhpe_compile.check.verify.compare import allowed, differences
 from bhpe_compile.check.verify.layers import layers_of
-from bhpe_compile.check.verify.oracle import Oracle, OracleRun, run_values
-from bhpe_compile.check.verify.verify import watched_steps
-from bhpe_compile.errors import InputError
+from bhpe_compile.check.verify.oracle import FLOAT, ROUNDED, SAME, Oracle, OracleRun, run_values
+from bhpe_compile.check.verify.verify import boxes_of_crops, watched_steps
 from bhpe_compile.exchange.runtime import relative_differences
 from bhpe_compile.networks.interface import Interface
-from bhpe_compile.runtime.session import Session
+from bhpe_compile.runtime.session import Place, Session
 
 if TYPE_CHECKING:
     from bhpe_compile.compiler.pipeline import Compilation
@@ -77,6 +83,12 @@ class BisectResult:
     culprit: Culprit | None
     repro: tuple[str, ...] = ()
     remarks: tuple[str, ...] = field(default=())
+    float_parts: tuple[str, ...] = ()
+    """Nodes behind which the search goes on from ONNX Runtime's signs and levels."""
+    near: int = 0
+    """Layers right behind one, which may differ where the float value is within a rounding of the next level."""
+    unjudged: int = 0
+    """Layers that were counted and not judged: a float part was rounded to a grid in front of them."""
     against_file: Mapping[str, float] = field(default_factory=dict)
     """How far model.onnx is from the ONNX file itself: the largest difference of every output, as a part of its largest
     value."""
@@ -105,7 +117,7 @@ def bisect(
     checkpoint: what it was compiled from, a checkpoint or an ONNX file; without it the search begins at model.onnx.
     repro: a folder for the layer that differs, its inputs and how to run it. calibrate: the pictures it was calibrated
     on, where these were named.
-    Raises as `verify` does, and InputError for a network whose signs or levels come from float layers.
+    Raises as `verify` does.
     """
     from bhpe_compile.artifact import check_artifact, load_reference
     from bhpe_compile.runtime import load_picture, make_feeds
@@ -126,6 +138,7 @@ def bisect(
         search.through_program(manifest)
     reference = "model.onnx" if checkpoint is None else search.source
     files = tuple(str(file) for file in search.files)
+    apart = [search.oracle.apart[name] for name in search.oracle.layers]
     return BisectResult(
         str(path),
         reference,
@@ -133,6 +146,9 @@ def bisect(
         search.culprit,
         files,
         tuple(search.remarks),
+        search.oracle.float_parts,
+        apart.count(FLOAT),
+        apart.count(ROUNDED),
         search.against_file,
     )
 
@@ -157,12 +173,6 @@ class _Search:
         self.tick("ONNX Runtime")
         self.model = load_onnx(self.path / "model.onnx")
         self.oracle = Oracle(self.model, self.interface)
-        if self.oracle.float_parts:
-            raise InputError(
-                f"{self.path}: {self.oracle.float_parts[0]} is computed in float and feeds signs or levels: no two "
-                "programs agree to the bit; --bisect needs a model whose layers are binary or 8-bit"
-            )
-        self.exact = bool(self.oracle.layers)
         self.expected: OracleRun = self.oracle.run(self.feeds)
 
     def from_source(self, made: Compilation) -> None:
@@ -181,12 +191,14 @@ class _Search:
             fits = got is not None and got.shape == want.shape
             differ = int(np.count_nonzero(got != want)) if fits else want.size
             compared, differing = compared + want.size, differing + differ
-            if differ and self.culprit is None:
+            # torch computes float parts another way than ONNX Runtime, and a flip behind one travels
+            comparable = not made.uses_torch or name in self.oracle.settled or name not in self.oracle.layers
+            if differ and comparable and self.culprit is None:
                 what = _told(name, differ, want.size)
                 self.culprit = Culprit(CHECKPOINT, self._writer_of(layer.x, name), what)
                 if name in self.oracle.layers:
                     self._write(self.oracle.layers[name].x, found=arrays)
-        self._outputs(arrays)
+        self._outputs(arrays, made.uses_torch)
         self.stages.append(StageResult(CHECKPOINT, self.culprit is None, compared, differing))
 
     def _values_of(self, made: Compilation, content: bytes) -> dict[str, Array]:
@@ -213,9 +225,12 @@ class _Search:
             value = next((name for name in node.input if name in producers), "")
         return reader
 
-    def _outputs(self, got: Mapping[str, Array]) -> None:
+    def _outputs(self, got: Mapping[str, Array], torch: bool) -> None:
+        """Outputs of the network made again; where torch computes, not those behind a rounding of a float part."""
         for name, gap in differences(self.interface, got, self.expected.outputs).items():
-            if self.culprit is None and gap > allowed(self.interface.output(name), self.exact):
+            if torch and name not in self.oracle.settled:
+                continue
+            if self.culprit is None and gap > allowed(self.interface.output(name), bool(self.oracle.layers)):
                 self.culprit = Culprit(CHECKPOINT, name, f"output {name}: off by {gap:.3g}")
                 self._write(name, found=got)
 
@@ -233,7 +248,7 @@ class _Search:
         with open_session(self.path) as session:
             described = {} if target is None else lowered_again(self.path, target, session)
             self.tick("program")
-            steps = Steps(session, self.feeds, target, described)
+            steps = Steps(session, self.feeds, target, described, self._forced(session))
             first = self._first_difference(session, steps)
         found = steps.wrong_constant() or (steps.blame(*first) if first is not None else None)
         if found is None:
@@ -247,23 +262,49 @@ class _Search:
             target_value = node.output[0] if node is not None else self.model.graph.output[0].name
             self._write(target_value, step=found.arguments)
 
+    def _forced(self, session: Session) -> dict[Place, Array]:
+        """Where there are float parts, ONNX Runtime's signs, levels and boxes by the place that writes them."""
+        if not self.oracle.float_parts:
+            return {}
+        watched, writers = watched_steps(session, self.oracle), session.writers()
+        places = {step.layer: (step.index, step.argument("x")) for step in watched}
+        taps = session.execute(self.feeds, taps=places.values()).taps
+        found = boxes_of_crops(session, self.expected)
+        for step in watched:
+            place, layer = places[step.layer], self.oracle.layers[step.layer]
+            tensor = step.args[place[1]]
+            if tensor in writers:
+                found[writers[tensor]] = layer.to_memory(self.expected.reads[step.layer], taps[place])
+        return found
+
     def _first_difference(self, session: Session, steps: Steps) -> tuple[int, str] | None:
         """The first tensor of which a sign, a level or an output differs, and what does; adds the stage."""
         compared = differing = 0
         first: tuple[int, str] | None = None
         for step in watched_steps(session, self.oracle):
             want, x = self.expected.reads[step.layer], step.argument("x")
-            got = self.oracle.layers[step.layer].of_memory(steps.contents[step.index, x], want.shape)
-            differ = int((got != want).sum())
-            compared, differing = compared + want.size, differing + differ
-            if differ and first is None:
-                first = step.args[x], _told(step.layer, differ, want.size)
+            layer, apart = self.oracle.layers[step.layer], self.oracle.apart[step.layer]
+            got = layer.of_memory(steps.written(step, x), want.shape)
+            compared, differing = compared + want.size, differing + int((got != want).sum())
+            if first is None and (wrong := self._wrong(step.layer, got, want, apart)):
+                first = step.args[x], _told(step.layer, wrong, want.size)
         for name, gap in differences(self.interface, steps.outputs, self.expected.outputs).items():
-            if first is None and gap > allowed(self.interface.output(name), self.exact):
+            exact = bool(self.oracle.layers) and self.oracle.apart[name] == SAME
+            if first is None and gap > allowed(self.interface.output(name), exact):
                 tensor = next(one.id for one in session.outputs if one.name == name)
                 first = tensor, f"output {name}: off by {gap:.3g}"
         self.stages.append(StageResult(PROGRAM, first is None, compared, differing))
         return first
+
+    def _wrong(self, layer: str, got: Array, want: Array, apart: int) -> int:
+        """How many signs or levels in front of a layer differ that must not."""
+        differ = got != want
+        if apart == ROUNDED:
+            return 0
+        if apart == FLOAT:
+            far = np.abs(got.astype(np.int16) - want) > 1
+            differ &= far | ~self.expected.doubtful[layer]
+        return int(differ.sum())
 
     def _write(
         self,

@@ -23,6 +23,12 @@ from bhpe_compile.exchange.functions import DOMAIN, INT8, PACKED
 
 Array = NDArray[Any]
 
+SLACK = 1e-4
+"""Of the largest value of a map: how far two programs that compute a float part of it may be apart."""
+
+HALF_SLACK = 2.0**-10
+"""Of a value itself: where it is kept as float16, a rounding may fall the other way."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -47,6 +53,18 @@ class Layer:
             np.rint(picked / np.float32(self.step)) + np.float32(self.zero), 0, 255
         ).astype(np.int16)
         return levels
+
+    def doubtful(self, x: Array) -> Array:
+        """Where a value that is off by a rounding, as `SLACK` says, may have another sign or level; shape as of
+        `of_value`."""
+        last = np.moveaxis(x, 1, -1) if x.ndim == 4 else x[:, None, None, :]
+        slack = SLACK * np.abs(x).max(initial=0.0) + HALF_SLACK * np.abs(last)
+        if self.threshold is not None:
+            return np.asarray(np.abs(last - self.threshold) <= slack)
+        picked = (slice(None), slice(None, None, self.every), slice(None, None, self.every))
+        place = last[picked].astype(np.float64) / self.step
+        to_edge = 0.5 - np.abs(place - np.rint(place))
+        return np.asarray(to_edge <= slack[picked] / self.step)
 
     def of_memory(self, memory: Array, shape: tuple[int, ...]) -> Array:
         """From what a step reads; shape: that of the result."""

@@ -11,50 +11,38 @@ import onnx
 from numpy.typing import NDArray
 
 from bhpe_compile.check.verify.layers import Layer, layers_of
+from bhpe_compile.exchange.float_parts import ROUNDING, chosen, float_parts, is_float_part, rounded
 from bhpe_compile.exchange.runtime import runtime
 from bhpe_compile.networks.interface import Interface
 
 Array = NDArray[Any]
 
-EXACT = frozenset(
-    """
-    Abs Add And ArgMax ArgMin Cast Ceil Clip Concat Constant ConstantOfShape ConvInteger
-    DequantizeLinear Div Equal Expand Flatten Floor Gather GlobalMaxPool Greater GreaterOrEqual Identity
-    LeakyRelu Less LessOrEqual MatMulInteger Max MaxPool Min Mul Neg Not Or PRelu Pad QuantizeLinear
-    ReduceMax ReduceMin Relu Reshape Round Shape Sign Slice Split Sqrt Squeeze Sub Tile Transpose
-    Unsqueeze Where
-    """.split()  # noqa: SIM905 (a list is fifty lines)
-)
-"""Operations of ONNX whose result IEEE 754 settles. The others are sums in no written order, or functions that every
-library computes its own way."""
-
-
-def is_exact(node: onnx.NodeProto) -> bool:
-    """Whether every program computes the bits of a node of standard ONNX: it is one of `EXACT`, or copies pixels."""
-    copies = node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
-    return node.op_type in EXACT or copies
-
-
-ROUNDING = ("FixedPointLinear", "CellMean")
-"""Operations of ours that round what they read to a grid."""
+SAME, FLOAT, ROUNDED = 0, 1, 2
+"""A value is the same everywhere; a float part is in front of it; what a float part gave was rounded in front of it."""
 
 
 @dataclass(frozen=True)
 class OracleRun:
     """Outputs by name, what each layer read (see `layers.Layer`), the boxes of each crop by its name, and the scores of
-    each output that tells which one is largest (ArgMax), by its name."""
+    each output that tells which one is largest (ArgMax), by its name.
+
+    `doubtful`: of a layer right behind a float part, where another rounding of it may give another sign or level.
+    """
 
     outputs: dict[str, Array]
     reads: dict[str, Array]
     crops: dict[str, Array]
     scores: dict[str, Array]
+    doubtful: dict[str, Array]
 
 
 class Oracle:
     """model.onnx, open in ONNX Runtime.
 
     `float_parts` are in front of a layer's signs or levels, of what a linear layer rounds, or of a box. `settled` names
-    layers and outputs that have none in front of a rounding: what such a layer reads is equal.
+    layers and outputs that have none in front of a rounding: what such a layer reads is equal. `apart` says of every
+    layer and output whether it is the SAME where all layers in front read the same. `chosen` are outputs that an argmax
+    is taken of, with the float parts in front.
     """
 
     def __init__(self, model: onnx.ModelProto, interface: Interface) -> None:
@@ -63,9 +51,10 @@ class Oracle:
         self.boxes = [name for name in self.outputs if interface.output(name).kind == "boxes"]
         reads = [layer.x for layer in self.layers.values()]
         self.crops = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Crop"}
-        rounded = [node.input[0] for node in model.graph.node if node.op_type in ROUNDING]
-        self.float_parts = float_parts(model, [*reads, *self.boxes, *rounded])
-        self.settled = self._settled(model)
+        self.float_parts = float_parts(model, rounded(model, interface))
+        self.chosen = chosen(model, interface)
+        self.settled = frozenset(name for name, state in self._states(model).items() if state == SAME)
+        self.apart = self._states(model, forced=True)
         self._scores = {
             node.output[0]: (node.input[0], _axis(node))
             for node in model.graph.node
@@ -81,25 +70,33 @@ class Oracle:
         reads = {name: layer.of_value(found[layer.x]) for name, layer in self.layers.items()}
         crops = {name: found[boxes] for name, boxes in self.crops.items()}
         scores = {name: np.moveaxis(found[of], axis, -1) for name, (of, axis) in self._scores.items()}
-        return OracleRun({name: found[name] for name in self.outputs}, reads, crops, scores)
+        doubtful = {
+            name: layer.doubtful(found[layer.x])
+            for name, layer in self.layers.items()
+            if self.apart[name] == FLOAT
+        }
+        return OracleRun({name: found[name] for name in self.outputs}, reads, crops, scores, doubtful)
 
-    def _settled(self, model: onnx.ModelProto) -> frozenset[str]:
-        """Names of layers and outputs without a rounding of a float part in front."""
-        state: dict[str, int] = {}  # of a value: 0 the same everywhere, 1 float, 2 float that was rounded
-        found = set()
+    def _states(self, model: onnx.ModelProto, forced: bool = False) -> dict[str, int]:
+        """SAME, FLOAT or ROUNDED of what every layer reads, and of every output: of an output FLOAT counts as SAME,
+        as nothing was rounded behind the float part. forced: what layers and crops read is equal, whoever computes."""
+        state: dict[str, int] = {}
+        found: dict[str, int] = {}
         for node in model.graph.node:
-            before = max((state.get(name, 0) for name in node.input), default=0)
-            behind = before
+            before = [state.get(name, SAME) for name in node.input]
+            behind = max(before, default=SAME)
             if node.name in self.layers:
-                behind = 2 if before else 0
-                if not before:
-                    found.add(node.name)
+                found[node.name] = before[0]
+                behind = max(before[1:], default=SAME) if forced else behind
+                behind = ROUNDED if behind else SAME
+            elif forced and node.op_type == "Crop":
+                behind = before[0]
             elif node.op_type in ROUNDING:
-                behind = 2 if before else 0
-            elif node.domain == "" and not is_exact(node):
-                behind = max(before, 1)
+                behind = ROUNDED if behind else SAME
+            elif is_float_part(node):
+                behind = max(behind, FLOAT)
             state |= dict.fromkeys(node.output, behind)
-        return frozenset(found | {name for name in self.outputs if state.get(name, 0) < 2})
+        return found | {name: ROUNDED if state.get(name, SAME) == ROUNDED else SAME for name in self.outputs}
 
 
 def _axis(node: onnx.NodeProto) -> int:
@@ -124,20 +121,3 @@ def _open(model: onnx.ModelProto, extra: Iterable[str]) -> Any:
     options = runtime().SessionOptions()
     options.log_severity_level = 3
     return runtime().InferenceSession(whole.SerializeToString(), options, ["CPUExecutionProvider"])
-
-
-def float_parts(model: onnx.ModelProto, values: Iterable[str]) -> tuple[str, ...]:
-    """Names of the nodes in front of `values` whose float result depends on who computes it, in graph order."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    waiting, seen = list(values), set[str]()
-    found = set[str]()
-    while waiting:
-        name = waiting.pop()
-        node = producers.get(name)
-        if node is None or name in seen:
-            continue
-        seen.add(name)
-        if node.domain == "" and not is_exact(node):
-            found.add(node.name or node.output[0])
-        waiting += node.input
-    return tuple(n for node in model.graph.node if (n := node.name or node.output[0]) in found)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from bhpe_compile.artifact.load import load_onnx
 from bhpe_compile.artifact.manifest import is_imported
 from bhpe_compile.check.verify.compare import allowed, differences, shortfall, unit_of
 from bhpe_compile.check.verify.oracle import Oracle, OracleRun
+from bhpe_compile.exchange.float_parts import places
 from bhpe_compile.exchange.runtime import relative_differences
 from bhpe_compile.networks.interface import Interface
 from bhpe_compile.runtime.board import Board
@@ -47,6 +48,16 @@ Original = Callable[[Mapping[str, Any], Feeds], Mapping[str, NDArray[Any]] | Non
 FLOAT_BOUND = 1e-3
 """Of an output's largest value: how far a model.onnx that computes in float32 may be from the file it was made of. Sums
 are added in another order, and batch norms are folded."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The largest value of how many rows, on all inputs, stands at the same place in the library's own run and in ONNX
+    Runtime's, and the float parts in front."""
+
+    same: int
+    rows: int
+    float_parts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ class VerificationResult:
     """What that is counted in."""
     remade: bool | None = None
     """Whether model.onnx is, byte for byte, what the checkpoint or file gives now; None: it was not made again."""
+    argmax: dict[str, Choices] = field(default_factory=dict)
+    """Of every output that an argmax is taken of behind float parts: how often it falls on the same place."""
     against_file: dict[str, float] = field(default_factory=dict)
     """How far model.onnx is from what ONNX Runtime computes of the ONNX file itself: the largest difference of every
     output, as a part of its largest value. Measured: with 8 bits no bound is known beforehand."""
@@ -149,7 +162,7 @@ def watched_steps(session: Session, oracle: Oracle) -> list[StepInfo]:
     ]
 
 
-def _boxes_of_crops(session: Session, wanted: OracleRun) -> dict[Place, Array]:
+def boxes_of_crops(session: Session, wanted: OracleRun) -> dict[Place, Array]:
     """The oracle's boxes, where the steps that cut crops find theirs: a box that is rounded to the next 1/16 pixel is
     another crop."""
     writers = session.writers()
@@ -176,6 +189,7 @@ class _Findings:
         self.gaps: dict[str, float] = {}
         self.remade: bool | None = None
         self.against_file: dict[str, float] = {}
+        self.choices = {name: Choices(0, 0, parts) for name, parts in oracle.chosen.items()}
 
     def blame(self, text: str) -> None:
         """Remember the first difference."""
@@ -213,8 +227,9 @@ class _Findings:
                 if tensor in writers:
                     forced[writers[tensor]] = layer.to_memory(want, run.taps[place])
         outputs = run.outputs
+        self._count_choices(outputs, wanted.outputs)
         if not self.strict:
-            forced |= _boxes_of_crops(session, wanted)
+            forced |= boxes_of_crops(session, wanted)
             outputs = session.execute(feeds, forced=forced).outputs if forced else outputs
         gaps = differences(self.interface, outputs, wanted.outputs)
         for name, scores in wanted.scores.items():
@@ -222,6 +237,13 @@ class _Findings:
         for name, gap in gaps.items():
             self.gaps[name] = max(gap, self.gaps.get(name, 0.0))
         self._judge(picture, gaps)
+
+    def _count_choices(self, got: Mapping[str, Array], want: Mapping[str, Array]) -> None:
+        """How often the largest value stands at the same place; nothing is forced here."""
+        for name, so_far in self.choices.items():
+            ours, theirs = places(got[name]), places(want[name])
+            same = so_far.same + int((ours == theirs).sum())
+            self.choices[name] = replace(so_far, same=same, rows=so_far.rows + theirs.size)
 
     def against(
         self, what: str, got: Mapping[str, Array], want: Mapping[str, Array], *, in_one_program: bool = False
@@ -285,5 +307,6 @@ class _Findings:
             largest_output=worst,
             largest_unit=unit_of(self.interface.output(worst)) if worst else "",
             remade=self.remade,
+            argmax=dict(self.choices),
             against_file=dict(self.against_file),
         )

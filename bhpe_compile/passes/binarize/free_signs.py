@@ -44,6 +44,7 @@ _KEEPS_SIGN_FUNCTIONS = {
     functional.avg_pool2d,
     functional.grid_sample,
     functional.max_pool2d,
+    functional.pad,
     torch.ops.bhpe.cell_mean,
     torch.ops.bhpe.sample_points,
 }

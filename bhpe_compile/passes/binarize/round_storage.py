@@ -149,9 +149,11 @@ class _Maps:
     def kind(self, use: fx.Node) -> Kind:
         if is_sum(use):
             return "sum"
-        if is_relu(self._graph, use):
-            return "norm"
         module = called_module(self._graph, use)
+        if is_relu(self._graph, use) and not isinstance(
+            module, nn.Hardtanh
+        ):  # a bound above is a node of its own
+            return "norm"
         return next((kind for types, kind in KINDS.items() if isinstance(module, types)), "other")
 
     def beside(self, use: fx.Node, value: fx.Node) -> list[fx.Node]:

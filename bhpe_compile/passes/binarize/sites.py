@@ -80,12 +80,13 @@ def called_module(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether `node` computes max(x, 0), as a module, function or method."""
+    """Whether `node` computes max(x, 0), as a module, function or method; as a module also with an upper bound."""
     if node.op == "call_function":
         return node.target in _RELU_FUNCTIONS
     if node.op == "call_method":
         return node.target in ("relu", "relu_")
-    return type(called_module(graph, node)) is nn.ReLU
+    module = called_module(graph, node)
+    return type(module) is nn.ReLU or (isinstance(module, nn.Hardtanh) and module.min_val == 0)
 
 
 def is_sum(node: fx.Node) -> bool:

@@ -176,9 +176,7 @@ class OwnScales(Pass[ir.Model]):
                 continue
             why = held.refusal or _no_steps(node, held)
             if not why and node.op_type in CONVOLUTIONS:
-                why = no_kernel(node) or (
-                    "" if reads is not None else "what it reads has no scale in the file"
-                )
+                why = no_kernel(node) or ("" if reads is not None else _no_levels(node.inputs[0]))
                 if not why and any(
                     value is not None and array_of(value) is None for value in node.inputs[2:]
                 ):
@@ -328,6 +326,16 @@ def _no_weights(levels: NDArray[Any], zero: NDArray[Any]) -> str:
     if np.abs(whole).max(initial=0) > LARGEST_WEIGHT_LEVEL:
         return f"its weights reach level {int(whole.min())}, kernels have -127 .. 127"
     return ""
+
+
+def _no_levels(value: ir.Value) -> str:
+    """Why what a layer reads is on no levels."""
+    pair = value.producer()
+    if pair is not None and is_standard(pair, "DequantizeLinear"):
+        step = array_of(pair.inputs[1])
+        if step is not None and step.size > 1:
+            return "what it reads has a step for each channel"
+    return "what it reads has no scale in the file"
 
 
 def _output_axis(node: ir.Node) -> int:

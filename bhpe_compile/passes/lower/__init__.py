@@ -17,7 +17,6 @@ from bhpe_compile.passes.base import Note, Pass
 from bhpe_compile.passes.lower import graph as g
 from bhpe_compile.passes.lower.channel_last import ChannelLast
 from bhpe_compile.passes.lower.choose_tiles import ChooseTiles
-from bhpe_compile.passes.lower.describe import describe
 from bhpe_compile.passes.lower.fuse_epilogue import FuseEpilogue
 from bhpe_compile.passes.lower.narrow_storage import NarrowStorage
 from bhpe_compile.passes.lower.pack_activations import PackActivations
@@ -26,6 +25,7 @@ from bhpe_compile.passes.lower.select_conversions import SelectConversions
 from bhpe_compile.passes.lower.select_kernels import SelectKernels
 from bhpe_compile.passes.lower.select_transposes import SelectTransposes
 from bhpe_compile.passes.lower.slice_gathers import SliceGathers
+from bhpe_compile.passes.lower.weights import put_weights, take_weights
 from bhpe_compile.passes.lower.write_levels import WriteLevels
 from bhpe_compile.passes.lower.write_out_operators import WriteOutOperators
 from bhpe_compile.targets.tile import NO_TILES, Tiles
@@ -38,8 +38,8 @@ Tick = Callable[[str], None]
 Job = tuple[Any, ...]
 """Name of a function of `tasks`, and its arguments."""
 
-PARTS = 8
-"""Pieces the kernels are divided into: enough that the workers finish together."""
+TOLD = 10
+"""How often `generate` tells how far it is."""
 
 
 def lower_passes(tiles: Tiles = NO_TILES, isa: VectorIsa | None = None) -> list[Pass[ir.Model]]:
@@ -72,31 +72,37 @@ class Lowered:
 
 
 def generate(model: ir.Model, target: Target, workers: Workers, tick: Tick = lambda _: None) -> Lowered:
-    """Kernel graph -> Program: the glue, and the kernels in a fixed division, made in parallel.
+    """Kernel graph -> Program: the glue, and one kernel after the other, made in parallel.
 
-    Who does which part depends on time; what a part becomes and its place do not, so the same model gives the same
+    Who makes which kernel depends on time; what it becomes and its place do not, so the same model gives the same
     bytes.
     """
     tick("code generation")
-    described = (describe(node) for node in model.graph if g.is_kernel(node))
-    kernels = list({kernel.symbol(): kernel for kernel in described}.values())
-    proto = ir.to_proto(model).SerializeToString()
-    chip = (dict(target.llvm), target.isa)
-    jobs: list[Job] = [("generate_glue", proto, *chip)]  # the longest, so first
-    jobs += [("generate_kernels", part, *chip) for k in range(PARTS) if (part := kernels[k::PARTS])]
-    (program, slow), *built = workers.run(
-        jobs, lambda done: tick(f"code generation, {done} of {len(jobs)} parts")
-    )
+    bare = take_weights(model, target.isa)
+    proto = ir.to_proto(bare.model).SerializeToString(deterministic=True)
+    llvm = dict(target.llvm)
+    glue: Job = ("generate_glue", proto, bare.calls, tuple(bare.constants), llvm)  # the longest, so first
+    jobs = [glue, *(("generate_kernel", kernel, llvm, target.isa) for kernel in bare.kernels)]
+
+    told = 0
+
+    def done(count: int) -> None:
+        nonlocal told
+        if count * TOLD // len(jobs) > told:
+            told = count * TOLD // len(jobs)
+            tick(f"code generation, {count} of {len(jobs)} parts")
+
+    (program, layout, slow), *built = workers.run(jobs, done)
     program = replace(
-        program,
+        put_weights(program, layout, bare.constants),
         objects=(*program.objects, *(code for code, _ in built)),
         workspace_bytes=max((program.workspace_bytes, *(workspace for _, workspace in built))),
     )
-    glue = sum(step.kind == "glue" for step in program.steps)
+    calls = sum(step.kind == "glue" for step in program.steps)
     tiles = {
         g.SYMBOL_PREFIX + one.symbol(): str(tile)
-        for one in kernels
+        for one in bare.kernels
         if (tile := one.chosen_tile(target.isa)) is not None
     }
     notes = tuple(Note("glue", site, False, reason) for site, reason in slow)
-    return Lowered(program, len(kernels), glue, tiles, notes)
+    return Lowered(program, len(bare.kernels), calls, tiles, notes)

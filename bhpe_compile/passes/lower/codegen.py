@@ -50,11 +50,12 @@ def build_library(
     """TVM's module of the same, whose `inspect_source("asm")` is the assembly, and the lowered TIR."""
     pipeline, finalize_host, _ = tvm.tirx.get_tir_pipeline("default")
     if scheduled:
-        t = tirx.transform
+        t = (
+            tirx.transform
+        )  # without AnnotateEntryFunc, which makes a second copy of a single function, as `main`
         passes = [
             t.FlattenBuffer(),
             t.StmtSimplify(),
-            t.AnnotateEntryFunc(),
             t.SplitHostDevice(),
             t.MakePackedAPI(),
         ]

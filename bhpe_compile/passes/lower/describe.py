@@ -38,6 +38,7 @@ def _epilogue(node: ir.Node) -> k.Epilogue:
             g.integer(node, "levels_width"),
             bool(g.integer(node, "levels_divide")),
             bool(g.integer(node, "levels_of_table")),
+            bool(g.integer(node, "levels_fit")),
         )
     return k.Epilogue(
         residual=residual,
@@ -211,7 +212,7 @@ def _quantize(node: ir.Node) -> Kernel:
 def _divides(node: ir.Node) -> bool:
     """Whether a Quantize kernel counts in other steps than 1."""
     array = g.array_of(g.operand(node, "quantization"))
-    return array is None or array[0] != 1
+    return array is None or bool(array[0] != 1)
 
 
 def _pack_bits(node: ir.Node) -> Kernel:

@@ -7,12 +7,11 @@ destination-passing style. Anything else would need TVM's runtime and is refused
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tvm
-from numpy.typing import NDArray
 from tvm import relax, tirx
 from tvm.ir import Call, GlobalVar, IRModule, Op, Tuple, Var
 from tvm.ir.expr import GenericConst
@@ -20,31 +19,24 @@ from tvm.ir.expr import GenericConst
 from bhpe_compile.artifact.program import Port, Program, Step, TensorSlot
 from bhpe_compile.errors import BhpeError, InputError
 from bhpe_compile.passes.lower.memory_plan import aligned, live_ranges, plan
-
-
-@dataclass(frozen=True)
-class KernelCall:
-    """One call of a kernel of ours, as recorded when the graph was imported."""
-
-    symbol: str
-    kind: str
-    layer: str
-    roles: tuple[str, ...]
-    parallel: bool = False
+from bhpe_compile.passes.lower.weights import Constant, KernelCall
 
 
 @dataclass
 class Buffer:
-    """Bytes of an activation, or a constant with its data."""
+    """Bytes of an activation, or a constant: one of the function's, or one that is an input."""
 
     nbytes: int
-    data: NDArray[np.generic] | None
+    constant: Constant | None
 
 
 class Walker:
-    """Collects buffers, tensor views and calls from the bindings of a lowered function."""
+    """Collects buffers, tensor views and calls from the bindings of a lowered function.
 
-    def __init__(self, func: relax.Function) -> None:
+    The parameters called as `constants` are weights, the others inputs.
+    """
+
+    def __init__(self, func: relax.Function, constants: Container[str]) -> None:
         self.buffers: list[Buffer] = []
         self.views: list[tuple[int, tuple[int, ...], str]] = []
         self.calls: list[tuple[str, list[int]]] = []
@@ -52,9 +44,12 @@ class Walker:
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
         self.inputs: list[tuple[str, int]] = []
         for param in func.params:
-            index = self._fresh(_static_shape(param.ty), str(param.ty.dtype))
+            name = str(param.name)  # TVM has strings of its own
+            constant = Constant(name) if name in constants else None
+            index = self._fresh(_static_shape(param.ty), str(param.ty.dtype), constant)
             self._values[param] = index
-            self.inputs.append((param.name, index))
+            if constant is None:
+                self.inputs.append((name, index))
         for block in func.body.blocks:
             for binding in block.bindings:
                 value = binding.value
@@ -64,9 +59,9 @@ class Walker:
         result = self._value(func.body.body)
         self.outputs: tuple[int, ...] = result if isinstance(result, tuple) else (result,)
 
-    def _fresh(self, shape: Sequence[int], dtype: str, data: NDArray[np.generic] | None = None) -> int:
+    def _fresh(self, shape: Sequence[int], dtype: str, constant: Constant | None = None) -> int:
         nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        self.buffers.append(Buffer(nbytes, data))
+        self.buffers.append(Buffer(nbytes, constant))
         return self._view(len(self.buffers) - 1, shape, dtype)
 
     def _view(self, buffer: int, shape: Sequence[int], dtype: str) -> int:
@@ -86,7 +81,7 @@ class Walker:
             array = np.ascontiguousarray(expr.value.numpy())
             key = (array.dtype.str, array.shape, array.tobytes())
             if key not in self._constants:
-                self._constants[key] = self._fresh(array.shape, str(array.dtype), array)
+                self._constants[key] = self._fresh(array.shape, str(array.dtype), Constant("", key[2]))
             return self._constants[key]
         raise InputError(f"the lowered model holds {type(expr).__name__}, which needs TVM's runtime: {expr}")
 
@@ -98,7 +93,7 @@ class Walker:
 
     def _call(self, call: Call) -> int | tuple[int, ...]:
         if isinstance(call.op, GlobalVar):
-            self.calls.append((call.op.name_hint, [self._tensor(a) for a in call.args]))
+            self.calls.append((str(call.op.name_hint), [self._tensor(a) for a in call.args]))
             return ()
         if isinstance(call.op, relax.ExternFunc):
             self.calls.append((str(call.op.global_symbol), [self._tensor(a) for a in call.args]))
@@ -131,39 +126,44 @@ def emit(
     prefix: str,
     objects: tuple[bytes, ...],
     workspace: int,
-) -> Program:
-    """Lay out memory and write the call table; `calls` are our kernels in the order they were imported."""
-    walk = Walker(module["main"])
+    constants: Container[str] = (),
+) -> tuple[Program, tuple[Constant, ...]]:
+    """Lay out memory and write the call table; `calls` are our kernels in the order they were imported.
+
+    constants: parameters of `main` that are weights. The program's own are left out: the second result says which they
+    are, one behind the other.
+    """
+    walk = Walker(module["main"], constants)
     used = [[walk.views[a][0] for a in args] for _, args in walk.calls]
-    constant = {i for i, b in enumerate(walk.buffers) if b.data is not None}
+    constant = {i for i, b in enumerate(walk.buffers) if b.constant is not None}
     pinned = [walk.views[t][0] for _, t in walk.inputs] + [walk.views[t][0] for t in walk.outputs]
     live = live_ranges(used, [b for b in pinned if b not in constant])
     sizes = {i: b.nbytes for i, b in enumerate(walk.buffers)}
     offsets, arena = plan(sizes, {b: r for b, r in live.items() if b not in constant})
-    image = bytearray()
+    layout, end = [], 0
     for index in sorted(constant & set(live)):
-        data = walk.buffers[index].data
-        if data is not None:
-            offsets[index] = len(image)
-            image += data.tobytes().ljust(aligned(data.nbytes), b"\0")
-    if not image:
-        image = bytearray(64)
+        buffer = walk.buffers[index]
+        if buffer.constant is not None:
+            layout.append(buffer.constant)
+            offsets[index] = end
+            end += aligned(buffer.nbytes)
     kept = [i for i, (buffer, _, _) in enumerate(walk.views) if buffer in offsets]
     renumber = {old: new for new, old in enumerate(kept)}
     tensors = tuple(
         TensorSlot("weights" if b in constant else "arena", offsets[b], sizes[b], shape, dtype)
         for b, shape, dtype in (walk.views[i] for i in kept)
     )
-    return Program(
+    program = Program(
         tensors=tensors,
         steps=tuple(_steps(walk, calls, prefix, renumber)),
         inputs=tuple(Port(name, renumber[t]) for name, t in walk.inputs),
         outputs=tuple(Port(n, renumber[t]) for n, t in zip(output_names, walk.outputs, strict=True)),
         arena_bytes=arena,
         workspace_bytes=workspace,
-        weights=bytes(image),
+        weights=b"",
         objects=objects,
     )
+    return program, tuple(layout)
 
 
 def _steps(walk: Walker, calls: Sequence[KernelCall], prefix: str, renumber: dict[int, int]) -> list[Step]:

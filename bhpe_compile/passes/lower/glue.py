@@ -86,7 +86,7 @@ def iterations(func: tirx.PrimFunc) -> int:
 def heavy_glue(module: IRModule) -> dict[str, int]:
     """The functions that TVM's default schedule computes slowly: name -> innermost iterations above `GLUE_LIMIT`."""
     costs = {
-        variable.name_hint: iterations(func)
+        str(variable.name_hint): iterations(func)
         for variable, func in module.functions.items()
         if isinstance(func, tirx.PrimFunc)
     }

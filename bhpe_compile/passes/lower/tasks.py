@@ -22,6 +22,7 @@ from bhpe_compile.passes.lower.emit import emit
 from bhpe_compile.passes.lower.glue import heavy_glue, lower_glue
 from bhpe_compile.passes.lower.graph import SYMBOL_PREFIX, is_kernel
 from bhpe_compile.passes.lower.to_relax import to_relax
+from bhpe_compile.passes.lower.weights import Constant, KernelCall
 from bhpe_compile.targets.isa import VectorIsa
 
 GLUE_LEVEL = 2
@@ -29,9 +30,9 @@ GLUE_LEVEL = 2
 that a run of the full network lasts."""
 
 
-def generate_kernels(kernels: Sequence[Kernel], llvm: Mapping[str, str], isa: VectorIsa) -> tuple[bytes, int]:
-    """Object code of `kernels` and the workspace bytes they need."""
-    functions = {SYMBOL_PREFIX + kernel.symbol(): kernel.prim_func(isa) for kernel in kernels}
+def generate_kernel(kernel: Kernel, llvm: Mapping[str, str], isa: VectorIsa) -> tuple[bytes, int]:
+    """Object code of a kernel and the workspace bytes it needs."""
+    functions = {SYMBOL_PREFIX + kernel.symbol(): kernel.prim_func(isa)}
     return build_object(functions, tvm.target.Target(dict(llvm)), scheduled=True)
 
 
@@ -56,15 +57,19 @@ Slow = list[tuple[str, str]]
 """(function, why it is slow)."""
 
 
-def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> tuple[Program, Slow]:
-    """The program of a serialised kernel graph, with the object code of the glue only, and what of that is slow.
+def generate_glue(
+    model: bytes, calls: Sequence[KernelCall], constants: Sequence[str], llvm: Mapping[str, str]
+) -> tuple[Program, tuple[Constant, ...], Slow]:
+    """The program of a serialised kernel graph with the object code of the glue only, where its weights belong, and
+    what of the glue is slow.
 
+    model: as `take_weights` leaves it, with the names of its `constants`.
     Raises as `check_processor`, and InputError for what TVM cannot compile.
     """
     check_processor(llvm)
     device = tvm.target.Target(dict(llvm))
     graph = ir.from_proto(onnx.load_from_string(model))
-    module, calls = to_relax(graph, isa)
+    module = to_relax(graph, calls)
     try:
         module = lower_glue(module, device)
     except Exception as error:  # of a dozen kinds, TVM's and Python's
@@ -82,4 +87,5 @@ def generate_glue(model: bytes, llvm: Mapping[str, str], isa: VectorIsa) -> tupl
     }
     code, workspace = build_object(functions, tvm.target.Target({**llvm, "opt-level": GLUE_LEVEL}))
     names = [value.name or f"output{i}" for i, value in enumerate(graph.graph.outputs)]
-    return emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace), slow
+    program, layout = emit(module, calls, names, SYMBOL_PREFIX, (code,), workspace, constants)
+    return program, layout, slow

@@ -9,6 +9,7 @@ where a layer reads every second pixel only, and for readers in other steps than
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,12 +17,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bhpe_compile.kernels.epilogue import values_fit
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.lower import graph as g
 
 PRODUCERS = (*g.DENSE_KINDS, *g.INT8_KINDS, g.DEPTHWISE)
 READERS = ("Int8Conv2d", "Int8DepthwiseConv2d")
 """Kernels that take any border and any spare pixels of a row."""
+
+ROLES = {"scale", "bias", "beta", "zeta", "limits", "requantization"}
+"""What an epilogue computes its values with."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class WriteLevels(Pass[ir.Model]):
             "levels_width": stored,
             "levels_divide": int(step != 1),
             "levels_of_table": int(of_table),
+            "levels_fit": int(_fit(node, operands)),
         }
         shape = (batch, height + 2 * border, stored, channels)
         levels = g.new_value(f"{out.name}_levels", shape, ir.DataType.UINT8)
@@ -123,6 +129,21 @@ def _reads_of(node: ir.Node) -> list[_Read]:
         if not found or np.array_equal(found[0].steps, one.steps):
             found.append(one)
     return found
+
+
+def _fit(node: ir.Node, operands: dict[str, ir.Value]) -> bool:
+    """Whether no value that becomes a level is too large for an int32, whatever the input."""
+    if not g.is_kernel(node, *READERS) or "residual" in operands:
+        return False
+    arrays = {
+        role: array
+        for role in ROLES
+        if role in operands and (array := g.array_of(operands[role])) is not None
+    }
+    if arrays.keys() != ROLES & operands.keys():
+        return False
+    products = math.prod(g.shape_of(operands["weight"])[1:])
+    return values_fit(g.text(node, "activation", "none"), products * 255.0 * 127.0, arrays)
 
 
 def _tabulate(

@@ -136,12 +136,42 @@ def test_a_wrong_choice_of_the_lowering(tmp_path: Path, monkeypatch: pytest.Monk
     assert "in 0 of" in script(tmp_path / "repro", "step.py", tmp_path / "a")  # the step does what it should
 
 
-def test_float_layers_are_refused(kept_workers: KeptWorkers, tmp_path: Path) -> None:
-    made = Small.of(small_network(height=SIZE, width=SIZE), kept_workers)
-    with pytest.raises(
-        InputError, match=r"stem is computed in float and feeds signs or levels: no two programs"
-    ):
-        bisect(made.write(tmp_path / "a"))
+# ---- behind float layers -----------------------------------------------------------------------------------
+
+
+def in_float(workers: KeptWorkers | Here) -> Small:
+    """Its stem and a shortcut are in float, and what follows is binary."""
+    return Small.of(small_network(height=SIZE, width=SIZE), workers)
+
+
+def test_behind_float_layers_the_search_goes_on(kept_workers: KeptWorkers, tmp_path: Path) -> None:
+    result = bisect(in_float(kept_workers).write(tmp_path / "a"))
+    assert (result.ok, result.float_parts) == (True, ("stem", "block.shortcut"))
+    assert (result.near, result.unjudged) == (4, 0)  # residuals bring the float stem in front of every layer
+    assert result.stages[0].compared == 64 * (16 + 16 + 64 + 32)
+
+
+@pytest.mark.parametrize(("layer", "role"), [("stem", "bias"), ("down.conv2", "zeta")])
+def test_a_wrong_constant_behind_and_in_float_layers(
+    layer: str, role: str, kept_workers: KeptWorkers, tmp_path: Path
+) -> None:
+    artefact = in_float(kept_workers).write(tmp_path / "right")
+    assert found(bisect(damaged(artefact, tmp_path / "wrong", layer, role))) == ("weights.bin", layer)
+
+
+def test_wrong_code_behind_float_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Binary layers lose the sign of their sums: the float stem in front is right, the layer behind is named."""
+    finish = EpilogueEmitter.finish
+
+    def wrong(self: EpilogueEmitter, dot: Any, *words: Any, **more: Any) -> None:
+        binary = self.buffers["weight"].dtype == "uint8"
+        finish(self, -dot if binary else dot, *words, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpilogueEmitter, "finish", wrong)
+        made = in_float(Here())
+    result = bisect(made.write(tmp_path / "broken"), repro=tmp_path / "repro")
+    assert found(result) == ("code generation", "block.conv1")
 
 
 def test_a_folder_of_somebody_else_is_refused_first(right: Path, tmp_path: Path) -> None:
@@ -173,7 +203,7 @@ NETWORK = Network(name="small", summary="a small one", presets=("full",), build=
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, shared_workers: None) -> Iterator[tuple[Path, Path]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A checkpoint of a small network of an installed package, and its artefact."""
     folder = tmp_path_factory.mktemp("made")
     install(

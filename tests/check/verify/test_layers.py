@@ -119,3 +119,15 @@ def test_levels_in_memory(
     written = layer.to_memory(other, memory)
     assert written.dtype == memory.dtype
     np.testing.assert_array_equal(written, stored(np.pad(other, frame, constant_values=zero), zero, use))
+
+
+def test_where_a_rounding_decides() -> None:
+    """Signs near their threshold, and levels near the middle between two: all others do not move by a rounding."""
+    x = np.array([0.5, -1.0, 0.0, 0.5001, -0.9, 0.1, 0.3, 0.2, 4.0], np.float32).reshape(
+        1, 3, 1, 3, order="F"
+    )
+    signs = SIGNS.doubtful(x)
+    np.testing.assert_array_equal(signs[0, 0], [[True] * 3, [True, False, False], [False] * 3])
+    levels = LEVELS.doubtful(0.25 * np.array([[0.0, 0.49, 0.5, 0.51, 0.7, 40.5]], np.float32))
+    np.testing.assert_array_equal(levels[0, 0, 0], [False, False, True, False, False, True])
+    assert LEVELS.doubtful(np.float32(0.125) * np.ones((1, 2, 3, 4), np.float32)).shape == (1, 3, 4, 2)

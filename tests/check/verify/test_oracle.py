@@ -8,10 +8,13 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnx import TensorProto
 
-from bhpe_compile.check.verify.oracle import EXACT, Oracle, float_parts, run_values
+from bhpe_compile.check.verify.oracle import FLOAT, ROUNDED, SAME, Oracle, run_values
+from bhpe_compile.exchange.float_parts import EXACT, chosen, float_parts, places
 from bhpe_compile.networks.interface import Interface, Output
 from tests.check.artefacts import SIZE, exact_network
+from tests.onnx_graphs import Net
 from tests.passes.lower.graphs import Builder, small_network
 
 
@@ -108,3 +111,46 @@ def test_layers_in_front_of_a_float_part_are_settled() -> None:
     y = b.binary_conv(b.add("Sigmoid", [y], "part"), "behind", 8, 8)
     oracle = Oracle(ir.to_proto(b.build(y)), Interface())
     assert (oracle.float_parts, oracle.settled) == (("part",), {"before"})
+
+
+def test_behind_a_float_part_layers_are_equal_where_those_in_front_read_the_same() -> None:
+    b = Builder(3)
+    y = b.binary_conv(b.input("image", (1, 8, 4, 4)), "before", 8, 8)
+    y = b.binary_conv(b.add("Sigmoid", [y], "part"), "behind", 8, 8)
+    y = b.binary_conv(y, "later", 8, 8)
+    oracle = Oracle(ir.to_proto(b.build(y)), Interface())
+    layers = {name: oracle.apart[name] for name in oracle.layers}
+    assert layers == {"before": SAME, "behind": FLOAT, "later": SAME}
+    assert oracle.settled == {"before"}
+    assert list(oracle.run({"image": np.zeros((1, 8, 4, 4), np.float32)}).doubtful) == ["behind"]
+
+
+def test_what_a_grid_rounds_behind_a_float_part_is_not_judged() -> None:
+    b = Builder(3)
+    y = linear(b, b.add("Erf", [b.input("image", (1, 8))], "part"), "first")
+    oracle = Oracle(ir.to_proto(b.build(y)), Interface())
+    assert set(oracle.apart.values()) == {ROUNDED}
+
+
+@pytest.mark.parametrize("kind", ["simcc", "logits", "codes", "tensor"])
+@pytest.mark.parametrize("part", ["Softmax", "Relu"])
+def test_outputs_that_are_scores_name_the_float_parts_in_front(kind: str, part: str) -> None:
+    b = Builder(3)
+    y = b.add(part, [b.input("image", (1, 8))], "part")
+    model = ir.to_proto(b.build(y))
+    found = chosen(model, Interface(outputs=(Output(y, kind=kind),)))
+    assert found == ({y: ("part",)} if part == "Softmax" and kind != "tensor" else {})
+
+
+def test_what_an_argmax_gives_needs_no_description() -> None:
+    net = Net()
+    y = net.add("ArgMax", net.add("Softmax", "image", name="part"), axis=1)
+    assert chosen(net.model({"image": (1, 8)}, [y], kinds={y: TensorProto.INT64}), Interface()) == {
+        y: ("part",)
+    }
+
+
+def test_places_of_the_largest() -> None:
+    scores = np.array([[[1.0, 3.0, 3.0], [2.0, 0.0, 1.0]]])
+    np.testing.assert_array_equal(places(scores), [[1, 0]])
+    np.testing.assert_array_equal(places(np.array([[7, 5]])), [[7, 5]])

@@ -230,6 +230,19 @@ def test_float_layers_are_named_and_held_to_a_tolerance(in_float: Small, tmp_pat
     assert set(result.tolerances.values()) == {5e-3}
 
 
+def test_how_often_an_argmax_agrees_is_counted(in_float: Small, tmp_path: Path) -> None:
+    """The library's own run counts: nothing is forced, so a damaged one chooses other places."""
+    name = next(iter(in_float.reference.keys() - {"image"}))
+    interface = Interface(inputs=in_float.program.interface.inputs, outputs=(Output(name, kind="logits"),))
+    artefact = in_float.write(tmp_path / "a", program=replace(in_float.program, interface=interface))
+    right = verify(artefact).argmax[name]
+    assert right.float_parts == ("stem", "block.shortcut")
+    assert right.rows == 2 * in_float.reference[name].size // in_float.reference[name].shape[-1]
+    assert right.same > 0.9 * right.rows
+    wrong = verify(damaged(artefact, tmp_path / "wrong", "stem", "bias", 0x80)).argmax[name]
+    assert (wrong.rows, wrong.same < right.same) == (right.rows, True)
+
+
 @pytest.mark.parametrize(
     ("layer", "role"), [("stem", "bias"), ("block.conv2", "bias"), ("down.conv2", "zeta")]
 )

@@ -23,8 +23,6 @@ from tests.command import inside
 from tests.networks.counting import on_meta
 from tests.networks.small import scattered
 
-pytestmark = pytest.mark.usefixtures("kernel_by_kernel")
-
 R50, HR48 = "vqhps-r50", "vqhps-hr48"
 
 FIGURES = {R50: (58_927_241, 701, 8_634_479_616), HR48: (141_645_817, 3801, 32_973_823_488)}

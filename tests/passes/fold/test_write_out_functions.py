@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bhpe_compile.check.verify.oracle import float_parts
+from bhpe_compile.exchange.float_parts import float_parts
 from bhpe_compile.exchange.frozen import Frozen
 from bhpe_compile.passes.fold.write_out_functions import MOST, WriteOutFunctions
 from tests.passes.fold.graphs import Array, Builder, op_types, run, text

@@ -26,6 +26,8 @@ from tests.onnx_graphs import Net, residual_network, save
 
 Arrays = dict[str, NDArray[Any]]
 
+BY_NNCF = Path(__file__).parent / "residual-nncf.onnx"
+
 LAYERS = ("stem", "deep", "point", "last")
 
 
@@ -120,6 +122,7 @@ def test_the_compiled_library_computes_the_integers_of_model_onnx(tmp_path: Path
     assert facts["calibration"] == {"source": "file"}
     assert facts["last_levels"]["points"]["most"] <= 1
     assert facts["last_levels"]["points"]["of"] == 10
+    assert facts["last_levels"]["points"]["itself"]["most"] <= 1
     found = verify(tmp_path / "out")
     assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 4), found.first_difference
 
@@ -159,7 +162,39 @@ def pair(net: Net, x: str, step: Any, zero: Any, **facts: int) -> str:
     )
 
 
-def by_nncf() -> ModelProto:
+def test_scales_and_integers_of_nncf() -> None:
+    """`residual_network` as NNCF 3.4 quantized it (preset MIXED, four pictures of `pictures`): weights are integers, of
+    activations some levels are unsigned, others signed with a zero point; biases and the output are in float."""
+    made = folded(BY_NNCF)
+    model = onnx.load_from_string(made.onnx_bytes)
+    file, ours, layers = constants(onnx.load(BY_NNCF)), constants(model), layers_of(model)
+    assert tuple(layers) == LAYERS
+    reads = dict(zip(LAYERS, ("image", "v1", "v3", "v5"), strict=True))
+    for name, layer in layers.items():
+        zero = file[f"zero_point_{reads[name]}_1"]
+        assert np.float32(layer.step) == file[f"scale_{reads[name]}_1"]
+        assert layer.zero == int(zero) + (128 if zero.dtype == np.int8 else 0)
+        np.testing.assert_array_equal(ours[f"{name}.weight_levels"], file[f"q_output_{name}.weight_1"])
+        product = np.float64(layer.step) * file[f"scale_{name}.weight_1"].astype(np.float64)
+        np.testing.assert_array_equal(ours[f"{name}.scale"].ravel(), product.astype(np.float32))
+    head = ours["Gemm_0.weight_levels"]  # onnxsim joins a product and a sum
+    np.testing.assert_array_equal(head, file["q_output_head.weight_1"].T)
+    assert reasons(made.notes) == {}
+    assert made.rounding.source == {"source": "file"}
+    compared = differ = 0
+    for feeds in pictures(6):  # the last levels that a convolution reads, and the output
+        want = run_values(onnx.load(BY_NNCF), feeds, ["v6", "points"])
+        got = run_values(model, feeds, [layers["last"].x, "points"])
+        apart = np.abs(layers["last"].of_value(got[layers["last"].x]) - layers["last"].of_value(want["v6"]))
+        assert apart.max() <= 1
+        compared, differ = compared + apart.size, differ + int((apart > 0).sum())
+        # of a level that the linear layer reads, times its largest weight
+        step = file["scale_v8_1"] * file["scale_head.weight_1"] * 127
+        assert np.all(np.abs(got["points"] - want["points"]) <= 1.01 * step.max())
+    assert differ <= 2e-3 * compared
+
+
+def with_float_weights() -> ModelProto:
     """Weights in float behind a Q and a DQ, a step for each output; biases and outputs in float; signed levels."""
     net = Net()
     x = pair(net, "image", 1 / 255, np.int8(-128))
@@ -176,8 +211,8 @@ def by_nncf() -> ModelProto:
     return net.model({"image": (1, 3, 12, 10)}, ["y"])
 
 
-def test_scales_of_nncf(tmp_path: Path) -> None:
-    path = save(by_nncf(), tmp_path / "nncf.onnx")
+def test_weights_in_float_behind_a_pair(tmp_path: Path) -> None:
+    path = save(with_float_weights(), tmp_path / "net.onnx")
     made = folded(path)
     model = onnx.load_from_string(made.onnx_bytes)
     layers = {layer.name: (np.float32(layer.step), layer.zero) for layer in layers_of(model).values()}
@@ -240,6 +275,21 @@ def test_weights_that_kernels_have_or_have_not(model: ModelProto, says: str, tmp
     found = reasons(made.notes).get("conv", "")
     assert found.endswith(says)
     assert bool(layers_of(onnx.load_from_string(made.onnx_bytes))) is (not says)
+    feeds = {"x": np.random.default_rng(1).normal(size=(1, 4, 6, 5)).astype(np.float32)}
+    want, got = run_model(path.read_bytes(), feeds)["y"], run_model(made.onnx_bytes, feeds)["y"]
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
+def test_a_step_for_each_channel_that_a_layer_reads_is_told(tmp_path: Path) -> None:
+    """NNCF gives depthwise layers such."""
+    net = Net()
+    x = pair(net, "x", [0.01, 0.02, 0.03, 0.04], np.zeros(4, np.uint8), axis=1)
+    steps = net.constant(np.float32(0.01)), net.constant(np.int8(0))
+    held = net.add("DequantizeLinear", net.constant(DRAWN[:, :1]), *steps)
+    net.add("Conv", x, held, name="conv", group=4, pads=[1] * 4, out="y")
+    path = save(net.model({"x": (1, 4, 6, 5)}, ["y"]), tmp_path / "m.onnx")
+    made = folded(path)
+    assert reasons(made.notes)["conv"].endswith("what it reads has a step for each channel")
     feeds = {"x": np.random.default_rng(1).normal(size=(1, 4, 6, 5)).astype(np.float32)}
     want, got = run_model(path.read_bytes(), feeds)["y"], run_model(made.onnx_bytes, feeds)["y"]
     np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.abs(want).max())

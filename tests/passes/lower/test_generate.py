@@ -110,7 +110,8 @@ def test_heavy_glue_is_noted_by_name(kept_workers: KeptWorkers) -> None:
 
 def test_errors_cross_the_process() -> None:
     with Workers(1) as workers:
-        workers.members[0].submit("generate_kernels", [None], {"kind": "llvm"}, get_target("x86").isa)
+        workers.start()
+        workers.members[0].submit("generate_kernel", None, {"kind": "llvm"}, get_target("x86").isa)
         with pytest.raises(Exception, match="AttributeError"):
             workers.members[0].result()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ class Hand4WholeLesson:
     looks = True
     taps = False
     poses = True
+    carried: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, preset: Preset) -> None:
         self.preset = preset
