@@ -118,7 +118,7 @@ def test_training_makes_the_answers_move_less(tmp_path: Path, monkeypatch: pytes
     told = run(tmp_path / "told", DistillOptions(consistency=50.0, margin=50.0), recipe)[-1]
     free = run(tmp_path / "free", DistillOptions(consistency=1e-6, margin=1e-6), recipe)[-1]
     for name in ("consistency", "signs", "margin"):
-        assert told[name] < 0.9 * free[name], (name, told[name], free[name])
+        assert told[name] < 0.97 * free[name], (name, told[name], free[name])
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
