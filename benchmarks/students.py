@@ -218,28 +218,33 @@ def follow(file: Path, options: argparse.Namespace) -> dict[str, Any]:
     run("verify", library, "--model", binary)
     held_out = open_people(SYNTH, options.count, options.seed, None).dataset
     seen = Folder(cut(held_out, options.part, folder / f"{options.part}-{options.seed}", options.count))
-    loaded = load_network(file, str(options.description))
-    feeds = [make_feeds(loaded.interface, Picture(seen.image(i), person_box())) for i in range(len(seen))]
-    taught = answers(loaded.model, feeds)
-    who = {
-        "untrained": answers(as_compiled(load_network(file, str(options.description))), feeds),
-        "mean": [mean_of(taught)] * len(feeds),
-        "distilled": answers(as_compiled(load_model(binary)), feeds),
-    }
-
-    def apart(said: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-        found = measure_agreement(
-            InOrder(taught), InOrder(said), loaded.interface, iter(feeds), at_most=len(feeds)
-        )
-        return to_json(found)
-
     return {
-        "pictures": len(feeds),
+        "pictures": len(seen),
         "seed": options.seed,
         "part": options.part,
         "samples": {"student": options.student},
-        "to_teacher": {name: apart(said) for name, said in who.items()},
+        "to_teacher": from_teacher(file, options.description, binary, seen),
     }
+
+
+def from_teacher(file: Path, description: Path, student: Path, seen: Folder) -> dict[str, Any]:
+    """How far everybody is from an ONNX file on pictures, by kind of output."""
+    loaded = load_network(file, str(description))
+    feeds = [make_feeds(loaded.interface, Picture(seen.image(i), person_box())) for i in range(len(seen))]
+    taught = answers(loaded.model, feeds)
+    who = {
+        "untrained": answers(as_compiled(load_network(file, str(description))), feeds),
+        "mean": [mean_of(taught)] * len(feeds),
+        "distilled": answers(as_compiled(load_model(student)), feeds),
+    }
+
+    def apart(said: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+        at_most = len(feeds)
+        return to_json(
+            measure_agreement(InOrder(taught), InOrder(said), loaded.interface, iter(feeds), at_most=at_most)
+        )
+
+    return {name: apart(said) for name, said in who.items()}
 
 
 def run(*words: object) -> None:

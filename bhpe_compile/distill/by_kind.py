@@ -95,7 +95,7 @@ def relative(found: Tensor, right: Tensor) -> Tensor:
     return (found.float() - right).square().mean() / right.square().mean().clamp(min=1e-12)
 
 
-LEAST_SPREAD = 1e-3
+LEAST_SPREAD = 1e-4
 """Of a variance, as a part of the mean square: an output that stays the same is compared relative to itself."""
 
 

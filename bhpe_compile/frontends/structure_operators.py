@@ -29,7 +29,13 @@ ELEMENTS = {
     **{"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div", "Max": "maximum", "Min": "minimum"},
     "Sum": "add",
 }
-REDUCTIONS = {"ReduceMean": "mean", "ReduceSum": "sum", "ReduceMax": "max", "ReduceMin": "min"}
+REDUCTIONS = {
+    "ReduceMean": "mean",
+    "ReduceSum": "sum",
+    "ReduceMax": "max",
+    "ReduceMin": "min",
+    "ReduceL2": "length",
+}
 SHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 

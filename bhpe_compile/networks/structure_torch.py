@@ -235,6 +235,12 @@ def _axes(name: str) -> Callable[[_Building, Step], fx.Node]:
     return add
 
 
+def _length(b: _Building, step: Step) -> fx.Node:
+    """The root of the sum of squares along axes."""
+    axes, keep = list(_list(step.settings, "axes")), bool(_whole(step.settings, "keep"))
+    return b.call(torch.linalg.vector_norm, b.value(step.inputs[0]), 2, axes, keep)
+
+
 def _reshape(b: _Building, step: Step) -> fx.Node:
     """To the axes behind the first, which grows with the pictures."""
     rest = _list(step.settings, "rest")
@@ -334,6 +340,7 @@ KINDS: Mapping[str, Callable[[_Building, Step], fx.Node]] = {
     "sum": _axes("sum"),
     "max": _axes("amax"),
     "min": _axes("amin"),
+    "length": _length,
     "reshape": _reshape,
     "transpose": _transpose,
     "concat": _concat,

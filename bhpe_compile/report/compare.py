@@ -139,11 +139,11 @@ def read_subject(
             accuracy=measured,
         )
     from bhpe_compile.frontends.checkpoint import load_model
-    from bhpe_compile.report.count import count_network
+    from bhpe_compile.report.count import count
     from bhpe_compile.report.predict import trained_binary
 
     loaded = load_model(path, network)
-    counted = count_network(loaded.spec)
+    counted = count(loaded.network, loaded.preset, loaded.interface)
     costs = counted.costs
     if loaded.binarization is not None:
         scheme, binary = trained_binary(counted, loaded.binarization)

@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 from bhpe_compile.errors import UsageError
 from bhpe_compile.networks import network as networks
 from bhpe_compile.networks.choice import choose
+from bhpe_compile.networks.interface import Interface
 from bhpe_compile.networks.layers.binary import BinaryLayer
 from bhpe_compile.passes.binarize import BinarizeOptions, binarize, trace
 from bhpe_compile.passes.binarize.scheme import SCHEMES, get_scheme
@@ -227,7 +228,11 @@ def _output_shape(layer: nn.Module, x: Tensor) -> tuple[int, ...]:
 def count_network(spec: str) -> Counted:
     """Count the network `spec` (NAME or NAME:PRESET) in full precision; UsageError for an unknown one."""
     choice = choose(spec)
-    network, preset = choice.network, choice.first
+    return count(choice.network, choice.first, choice.interface(choice.first))
+
+
+def count(network: networks.Network, preset: str, interface: Interface) -> Counted:
+    """Count a preset of a network in full precision."""
     with torch.device("meta"):
         model = network.build(preset).eval()
     parameters = sum(p.numel() for p in model.parameters())
@@ -242,7 +247,7 @@ def count_network(spec: str) -> Counted:
                 setattr(module, name, nn.Identity())
     _fill(model)
     with torch.no_grad(), _Products(model, layers):
-        model(*(torch.zeros(port.shape) for port in choice.interface(preset).inputs))
+        model(*(torch.zeros(port.shape) for port in interface.inputs))
     placed = (replace(one, role=places.role(one.name), stage=places.stage(one.name)) for one in layers)
     return Counted(network, preset, tuple(placed), parameters, unused)
 

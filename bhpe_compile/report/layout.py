@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bhpe_compile.report.cost import BINARY, FLOAT32, INT8, LINEAR, TRANSPOSED, Layer
+from bhpe_compile.report.cost import BINARY, CONVOLUTION, FLOAT32, INT8, LINEAR, TRANSPOSED, Layer
 from bhpe_compile.targets.isa import VectorIsa
 
 FLOAT_BYTES = {FLOAT32: 4}
@@ -48,6 +48,8 @@ def packing(layer: Layer, isa: VectorIsa) -> Packing:
         phases, rows, columns = PHASES, PHASE_ROWS, PHASE_TAPS // PHASE_ROWS
     taps = rows * columns
     cin, cout = layer.in_channels, layer.out_channels
+    if layer.kind == CONVOLUTION and layer.weights:
+        cin = layer.weights // (taps * cout)  # of a group
     if layer.precision == BINARY:
         slots, lanes, bits = taps * _up(cin, isa.word_bits), isa.popcount_lanes, 1
     elif layer.precision == INT8:

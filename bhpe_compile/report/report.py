@@ -20,7 +20,7 @@ from bhpe_compile.targets import isa as isas
 from bhpe_compile.targets.isa import VectorIsa
 
 if TYPE_CHECKING:
-    from bhpe_compile.report.count import Accounting
+    from bhpe_compile.report.count import Accounting, Counted
     from bhpe_compile.runtime.timing import Timing
 
 ISAS: Mapping[str, VectorIsa] = {isa.name: isa for isa in isas.ISAS}
@@ -123,7 +123,9 @@ def report_network(spec: str, scheme: str, target_name: str, dense: str | None) 
 
     spec: as `--network` says it. UsageError for unknown names.
     """
-    return _predicted(f"network {spec}", "network", spec, scheme, target_name, dense, None)
+    from bhpe_compile.report.count import count_network
+
+    return _predicted(f"network {spec}", "network", count_network(spec), scheme, target_name, dense, None)
 
 
 def report_checkpoint(
@@ -134,26 +136,28 @@ def report_checkpoint(
     Raises what `load_model` raises.
     """
     from bhpe_compile.frontends.checkpoint import load_model
+    from bhpe_compile.report.count import count
 
     loaded = load_model(path, spec)
-    report = _predicted(path.name, "checkpoint", loaded.spec, scheme, target_name, dense, loaded.binarization)
+    counted = count(loaded.network, loaded.preset, loaded.interface)
+    report = _predicted(path.name, "checkpoint", counted, scheme, target_name, dense, loaded.binarization)
     return replace(report, trained_binary=loaded.binarization is not None)
 
 
 def _predicted(
     name: str,
     source: str,
-    spec: str,
+    counted: Counted,
     scheme: str,
     target_name: str,
     dense: str | None,
     binarization: Mapping[str, Any] | None,
 ) -> Report:
-    from bhpe_compile.report.count import as_paper, binary_layers, count_network
+    from bhpe_compile.report.count import as_paper, binary_layers
     from bhpe_compile.report.predict import predict, trained_binary
     from bhpe_compile.targets import get_target
 
-    target, counted = get_target(target_name), count_network(spec)
+    target = get_target(target_name)
     if binarization is None:
         binary = binary_layers(counted, scheme)
     else:

@@ -22,8 +22,6 @@ from bhpe_compile.frontends.trainable import load_trainable
 from tests.command import inside
 from tests.onnx_graphs import Net, residual_network, save
 
-pytestmark = pytest.mark.usefixtures("shared_workers", "shared_simplifier")
-
 DESCRIPTION = """
 [inputs.image]
 kind = "picture"
@@ -115,6 +113,8 @@ def test_distilled_stopped_compiled_and_verified(folder: Path, monkeypatch: pyte
     outcome = inside("verify", "built", "--model", "student.pt", "--format", "json", cwd=folder)
     assert outcome.code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["ok"]
+    outcome = inside("report", "student.pt", "--format", "json", cwd=folder)
+    assert json.loads(outcome.stdout)["network"] == "onnx"
     outcome = inside("run", "built", "pictures/0.png", "-q", cwd=folder)
     assert len(json.loads(outcome.stdout)["people"][0]["joints"]) == 5
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import bhpe_compile.artifact.web
 from bhpe_compile.artifact.web import PACKAGE
+from bhpe_compile.networks.registry import get_network
 from bhpe_compile.runtime import load_picture, make_feeds, open_session
 from bhpe_compile.runtime.people import axis_angles, describe_person, pose_document
 from bhpe_compile.runtime.serve import open_site
@@ -165,6 +167,44 @@ def test_numbers_are_rounded_and_turned_as_in_python(compiled_web: Compiled) -> 
     assert rounded == [[round(n, 2) + 0.0, round(n, 6) + 0.0] for n in numbers]
     # two ways to the same eigenvector in float64
     np.testing.assert_allclose(turned, axis_angles(matrices), atol=1e-9)
+
+
+CAMERA = """
+import {{ describePose }} from "./people.js";
+const {{ network, frame, values }} = {given};
+const pose = describePose(network, frame, {{ camera: Float32Array.from(values) }}, null);
+console.log(JSON.stringify(pose.people[0].camera));
+"""
+
+
+@pytest.mark.parametrize("focal", [None, 700.0])
+def test_a_focal_length_places_the_camera_as_in_python(focal: float | None) -> None:
+    """Of a network that is told where the box is; the picture's diagonal stands for one that is not known."""
+    interface = get_network("cliff-r50").interface("tiny")
+    picture = replace(load_picture(np.zeros((480, 640, 3), np.uint8), BOX), focal=focal)
+    values = np.array([0.9, 0.05, -0.1], np.float32)
+    assert interface.picture is not None
+    view = picture.seen_by(interface.picture)
+    x, y = view.affine[:, 2].tolist()
+    frame = {"width": 640, "height": 480, "box": BOX, "x": x, "y": y, "scale": view.scale, "focal": focal}
+    given = {"network": interface.to_dict(), "frame": frame, "values": values.tolist()}
+    web = Path(bhpe_compile.artifact.web.__file__).with_suffix("")
+    told = node(CAMERA.format(given=json.dumps(given)), web)
+    assert told == describe_person(picture, {"camera": values[None]}, interface)["camera"]
+    assert told["focal"] == (800.0 if focal is None else focal)
+
+
+def test_a_focal_length_that_is_none_is_refused(compiled_web: Compiled) -> None:
+    code = """
+    import { createModel } from "./model.js";
+    const model = await createModel(), picture = { data: new Uint8Array(4 * 64), width: 8, height: 8 };
+    const refused = (focal) => { try { model.setPicture(picture, { focal }); } catch (e) { return e.message; } };
+    const said = [0, -1, NaN, "wide"].map(refused);
+    console.log(JSON.stringify([said, model.setPicture(picture, { focal: 9 }).focal]));
+    """
+    said, focal = node(code, compiled_web.folder)
+    assert all(text.endswith("a finite number of pixels above 0") for text in said)
+    assert focal == 9
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

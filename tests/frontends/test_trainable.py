@@ -39,6 +39,8 @@ def many() -> ModelProto:
     x = net.add("Slice", x, *whole)
     rows = net.add("Reshape", x, net.constant(np.array([1, 8, -1], np.int64)))
     rows = net.add("Transpose", rows, perm=[0, 2, 1])
+    length = net.add("ReduceL2", rows, axes=[-1])
+    rows = net.add("Div", rows, net.add("Clip", length, net.constant(np.array(1e-5, np.float32))))
     keys = net.add("MatMul", rows, net.constant(net.normal(8, 8, std=0.5), "keys.weight"))
     scores = net.add("Softmax", net.add("MatMul", rows, net.add("Transpose", keys, perm=[0, 2, 1])), axis=-1)
     rows = net.add("MatMul", scores, keys)

@@ -23,6 +23,8 @@ export type Picture = Pixels | VideoFrame | ImageBitmap | OffscreenCanvas | HTML
 export interface PictureOptions {
   /** Where the person is; the whole picture unless given. What sticks out of the picture is cut off. */
   readonly box?: Box | null;
+  /** The picture's focal length in pixels, for networks that are told where the box is; its diagonal unless given. */
+  readonly focal?: number | null;
 }
 
 export interface Options {
@@ -45,6 +47,7 @@ export interface Frame {
   readonly width: number;
   readonly height: number;
   readonly box: Box | null;
+  readonly focal: number | null;
   readonly x: number;
   readonly y: number;
   readonly scale: number;
@@ -111,7 +114,8 @@ export class Model {
 
   /** One picture of one person: `setPicture`, `execute`, and what the outputs say.
    *
-   * @throws ModelError: the box lies outside the picture, the picture is too small, the network takes none. */
+   * @throws ModelError: the box lies outside the picture, the picture is too small, the focal length is none, the network
+   * takes no picture. */
   run(picture: Picture, options?: PictureOptions): Pose;
 
   /** Fill the inputs from a picture. */

@@ -126,15 +126,17 @@ export class Model {
   }
 
   /** One picture of one person: what `bhpe-compile run` says of it. */
-  run(picture, { box = null } = {}) {
-    const place = this.setPicture(picture, { box });
+  run(picture, { box = null, focal = null } = {}) {
+    const place = this.setPicture(picture, { box, focal });
     this.execute();
     return describePose(this.network, place, Object.fromEntries(this.outputs.map(({ name }) => [name, this.output(name)])), this.joints());
   }
 
-  /** Fill the inputs from a picture and the person's box in it, by default the whole picture. */
-  setPicture(picture, { box = null } = {}) {
+  /** Fill the inputs from a picture, the person's box in it (by default the whole picture) and its focal length. */
+  setPicture(picture, { box = null, focal = null } = {}) {
     this.#open();
+    if (focal != null && !(focal > 0 && Number.isFinite(focal)))
+      throw new ModelError(`focal length ${focal}: a finite number of pixels above 0`);
     const { data, width, height } = isPixels(picture) ? picture : this.#draw(picture);
     const bytes = width * height * 4;
     if (data.length < bytes) throw new ModelError(`a picture of ${width}x${height} has ${bytes} bytes, not ${data.length}`);
@@ -151,8 +153,9 @@ export class Model {
       numbers.set(box);
     }
     const at = this.#places;
+    this.#check(this.#c.bhpe_set_focal(this.#model, focal ?? 0));
     this.#check(this.#c.bhpe_set_frame_rgba(this.#model, this.#pixels, width, height, BigInt(4 * width), box ? at + BOX : 0, at + FRAME));
-    this.#frame = { width, height, box: box ? Array.from(box, Number) : null, x: numbers[4], y: numbers[5], scale: numbers[6] };
+    this.#frame = { width, height, focal, box: box ? Array.from(box, Number) : null, x: numbers[4], y: numbers[5], scale: numbers[6] };
     return { ...this.#frame };
   }
 

@@ -74,7 +74,8 @@ function camera({ inputs, outputs }, frame, found) {
   const scale = (first * rows * frame.scale) / 2; // pixels in a metre
   if (!isWeak(described) || !(scale > 0)) return { values };
   const told = inputs.some(({ kind }) => kind === "box"); // then it is the whole picture's camera
-  const focal = told ? Math.sqrt(frame.width * frame.width + frame.height * frame.height) : FAR * frame.scale;
+  const diagonal = Math.sqrt(frame.width * frame.width + frame.height * frame.height);
+  const focal = told ? frame.focal ?? diagonal : FAR * frame.scale;
   const principal = told ? [frame.width / 2, frame.height / 2] : middle;
   const aside = [right, down].map((shift, axis) => (middle[axis] + scale * shift - principal[axis]) / scale);
   return { values, translation: plain([...aside, focal / scale]), focal: rounded(focal, 2), principal: pixels(principal) };

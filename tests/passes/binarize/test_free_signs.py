@@ -61,6 +61,17 @@ def test_before_and_after() -> None:
     assert "removed" in note.reason
 
 
+@pytest.mark.parametrize(
+    ("bounded", "goes"), [(nn.ReLU6(), True), (nn.Hardtanh(0, 3), True), (nn.Hardtanh(), False)]
+)
+def test_a_bound_above_does_not_save_a_relu(bounded: nn.Module, goes: bool) -> None:
+    model = Chain(None)
+    model.relu = bounded  # type: ignore[assignment]
+    graph = trace(model)
+    assert FreeSigns()(graph).modified is goes
+    assert ("relu(first)" in lines(graph)) is not goes
+
+
 def test_a_full_precision_reader_keeps_its_relu() -> None:
     model = randomise(Chain("head"))
     model.get_buffer("conv.threshold").zero_()
