@@ -22,7 +22,6 @@ from bhpe_compile.frontends.trainable import load_trainable
 from tests.command import inside
 from tests.onnx_graphs import Net, residual_network, save
 
-
 DESCRIPTION = """
 [inputs.image]
 kind = "picture"
