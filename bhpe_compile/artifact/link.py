@@ -1,8 +1,8 @@
 """Program + Target -> model.so, weights.bin and the driver.
 
 The kernels arrive as object code; `zig cc` compiles the tables and the executor and links them: once as a library
-that needs the C library of the board and nothing else, once as a program. Only `bhpe_*` is visible. Files have
-relative names in a fresh folder, so the same program gives the same bytes everywhere.
+that needs the C library of the board and nothing else, once as a program. Only `bhpe_*` is visible. No path is part of
+the result, so the same program gives the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ def link(program: Program, target: Target, *, embed: bool = False) -> Linked:
         if embed:
             (folder / "weights.bin").write_bytes(weights)
 
-        def build(output: str, zig: Sequence[str], kind: Sequence[str], sources: Sequence[str]) -> bytes:
+        def build(output: str, zig: Sequence[str], kind: Sequence[str], names: Sequence[str]) -> bytes:
+            # where they always lie, so that zig finds them in its cache; embedded.c reads weights.bin beside itself
+            lasting = () if embed else (set(names) - {"tables.c"})
+            sources = [str(CSRC / name) if name in lasting else name for name in names]
             system = (*needs(target), *(() if target.threads else ONE_THREAD), *embedding(embed))
             zig_cc([*zig, *COMPILE, *system, *kind, *LINK, *sources, *objects, "-lm", "-o", output], folder)
             return (folder / output).read_bytes()

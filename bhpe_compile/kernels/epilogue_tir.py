@@ -143,6 +143,14 @@ def _runs(registers: list[Register], together: int) -> Iterator[tuple[Register, 
     yield first, run
 
 
+def _quads(values: Expr, lanes: int, kind: str, wide: str) -> Any:
+    """A buffer of quads of values, each as one number."""
+    held, quads = local(lanes, kind), local(lanes // QUAD, wide)
+    store(held, 0, lanes, values)
+    store(quads, 0, lanes // QUAD, T.reinterpret(dtype_of(wide, lanes // QUAD), held[ramp(0, lanes)]))
+    return quads
+
+
 @dataclass(frozen=True)
 class EpilogueEmitter:
     """An epilogue bound to its buffers and to an output of [batch, height, width, channels]."""
@@ -271,14 +279,13 @@ class EpilogueEmitter:
             self.bits.write(n, y, x, c, lanes, value[every] >= threshold)
 
     def takes_registers(self, channels: int) -> bool:
-        """Whether `finish_registers` serves for tiles of `channels`: nothing but levels is written or read by pixel,
-        and it packs registers of floats."""
+        """Whether `finish_registers` serves for tiles of `channels`: registers of floats are packed, and there is
+        something to pack."""
         use, packings = self.epilogue, self.isa.packings
         if not packings or packings[0].floats != self.isa.float_lanes or channels % QUAD:
             return False
-        return use.levels is not None and not (
-            use.store or use.bits or use.shortcut or use.residual is not None
-        )
+        packs = use.levels is not None or use.activation == "table"
+        return packs and not use.bits and use.residual is None
 
     def finish_registers(self, registers: list[Register], n: Expr, y: Expr) -> None:
         """Registers of sums of one row, as many at once as are packed together: of few channels those of several
@@ -290,39 +297,54 @@ class EpilogueEmitter:
 
     def _finish_together(self, registers: list[Register], n: Expr, y: Expr, packing: Packing) -> None:
         use, lanes, width = self.epilogue, packing.lanes, packing.floats
-        assert use.levels is not None
         together, every = lanes // width, ramp(0, lanes)
         value = local(lanes, "float32")
         for i in range(together):
             one = registers[min(i, len(registers) - 1)]  # what is there twice is not stored
             result = self._activated(one.dot, n, y, one.x, one.c, one.c, width, 1, one.count)
             store(value, i * width, width, result)
+        level: Expr = None
         if use.activation == "table":
             found = self._tabled(value, lanes, ordered=False)
-            level = self._in_memory(found[every], lanes)
-            if not use.levels.of_table:
-                store(value, 0, lanes, self._of_level(found[every], lanes))
-                level = self._rounded(value, lanes, ordered=False)
-        else:
+            if use.levels is not None and use.levels.of_table:
+                level = self._in_memory(found[every], lanes)
+            if level is None or use.store:
+                quads = _quads(found[every], lanes, "uint8", "int32")
+                for i in range(together):
+                    its = T.Shuffle([quads[ramp(0, lanes // QUAD)]], list(range(i, lanes // QUAD, together)))
+                    of_register = T.reinterpret(dtype_of("uint8", width), its)
+                    store(value, i * width, width, self._of_level(of_register, width))
+        for i, one in enumerate(registers):
+            at = ((n * self.height + y) * self.width + one.x) * self.channels + one.c
+            for offset, part in chunks(one.count, width):
+                place = ramp(i * width + offset, part)
+                if use.shortcut:
+                    other = load_floats(self.buffers["shortcut"], at + offset, part, self.isa)
+                    T.buffer_store(value, value[place] + other, [place])
+                if use.store:
+                    store_floats(self.buffers["out"], at + offset, part, value[place], self.isa)
+        if use.levels is None:
+            return
+        if level is None:
             level = self._rounded(value, lanes, ordered=False)
-        # packing leaves quads of the registers by turns
-        kind = str(self.isa.int8.dtype)
-        wide = "int64" if kind == "int16" else "int32"
-        held, quads = local(lanes, kind), local(lanes // QUAD, wide)
-        store(held, 0, lanes, level)
-        store(quads, 0, lanes // QUAD, T.reinterpret(dtype_of(wide, lanes // QUAD), held[every]))
-        for first, run in _runs(registers, together):
-            base = self._level_at(use.levels, n, y, first.x, first.c)
+        self._store_quads(use.levels, registers, n, y, level, packing)
+
+    def _store_quads(
+        self, use: Levels, registers: list[Register], n: Expr, y: Expr, level: Expr, packing: Packing
+    ) -> None:
+        """Write levels in the order in which packing leaves them: quads of the registers by turns."""
+        count, kind = packing.lanes // QUAD, str(self.isa.int8.dtype)
+        quads = _quads(level, packing.lanes, kind, "int64" if kind == "int16" else "int32")
+        for first, run in _runs(registers, packing.lanes // packing.floats):
+            base = self._level_at(use, n, y, first.x, first.c)
             done = 0
-            for count in (16, 8, 4, 2, 1):
-                while len(run) - done >= count:
-                    some = run[done : done + count]
-                    value_of = (
-                        quads[some[0]] if count == 1 else T.Shuffle([quads[ramp(0, lanes // QUAD)]], some)
-                    )
-                    out = T.reinterpret(dtype_of(kind, QUAD * count), value_of)
-                    store(self.buffers["levels"], base + QUAD * done, QUAD * count, out)
-                    done += count
+            for wide in (16, 8, 4, 2, 1):
+                while len(run) - done >= wide:
+                    some = run[done : done + wide]
+                    value = quads[some[0]] if wide == 1 else T.Shuffle([quads[ramp(0, count)]], some)
+                    out = T.reinterpret(dtype_of(kind, QUAD * wide), value)
+                    store(self.buffers["levels"], base + QUAD * done, QUAD * wide, out)
+                    done += wide
 
     def _activated(
         self,

@@ -90,7 +90,7 @@ class GroupProducts:
         """Sums of the narrow step."""
         step = self.use.narrow
         if step is None or step.sums is None:
-            raise ValueError(f"{self.use.name} has no narrow step")
+            raise ValueError("an instruction without a narrow step")
         return step.sums
 
     def accumulate(

@@ -57,6 +57,7 @@ def test_no_path_of_this_machine_is_inside() -> None:
     for content in (linked.module, linked.driver):
         assert b"bhpe-link-" not in content
         assert str(Path.home()).encode() + b"/" not in content
+        assert str(ROOT).encode() not in content
 
 
 def test_weights_carry_the_id_of_the_library() -> None:

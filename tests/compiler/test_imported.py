@@ -18,8 +18,6 @@ from bhpe_compile.passes.base import Note
 from bhpe_compile.runtime import Model
 from tests.onnx_graphs import Net, landmarks, mobile, save
 
-pytestmark = pytest.mark.usefixtures("shared_workers")
-
 CLOSE = 1e-5
 """Of the largest value: float32 sums in another order."""
 

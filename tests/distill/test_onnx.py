@@ -23,8 +23,6 @@ from bhpe_compile.frontends.trainable import load_trainable
 from tests.command import inside
 from tests.onnx_graphs import Net, save
 
-pytestmark = pytest.mark.usefixtures("shared_workers", "shared_simplifier")
-
 DESCRIPTION = """
 [inputs.image]
 kind = "picture"

@@ -18,8 +18,6 @@ from tests.e2e.test_bad_input import assert_one_error
 from tests.examples import Compiled
 from tests.onnx_graphs import Net, landmarks, save
 
-pytestmark = pytest.mark.usefixtures("shared_workers")
-
 DESCRIPTION = """
 name = "two points"
 

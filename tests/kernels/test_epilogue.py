@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import Epilogue, Residual
+from bhpe_compile.kernels.epilogue import values_fit
 from bhpe_compile.kernels.kernel import Parameter, unpack_bits
 from tests.kernels.strategies import epilogues
 
@@ -234,3 +235,21 @@ def test_results_are_rounded_to_float16_and_bits_are_not() -> None:
     assert found["out"].dtype == np.float16
     assert np.all(found["out"] == 1)
     assert unpack_bits(found["bits"], 8).all()
+
+
+def test_whether_values_fit() -> None:
+    """The largest sum times the scale, and what is added; a table bounds what is behind it only."""
+    arrays = {
+        "scale": np.array([1e-3, -1e-2]),
+        "bias": np.array([5.0, -7.0]),
+        "requantization": np.array([1e-3, 0.0]),
+        "beta": np.array([0.5, 1e4]),
+        "zeta": np.zeros(2),
+        "limits": np.array([-1.0, 1e12]),
+    }
+    assert values_fit("none", 5e7, arrays)
+    assert not values_fit("none", 6e7, arrays)
+    assert values_fit("table", 5e10, arrays)
+    assert not values_fit("leaky", 5e7, arrays)
+    assert not values_fit("clip", 1.0, arrays)
+    assert not values_fit("none", 1.0, arrays | {"bias": np.array([np.nan, 0])})

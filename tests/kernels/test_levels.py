@@ -112,6 +112,25 @@ def test_few_channels(isa: VectorIsa, channels: int) -> None:
         np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
 
 
+@pytest.mark.parametrize("isa", NATIVE)
+def test_registers_of_several_pixels_beside_floats(isa: VectorIsa) -> None:
+    """Tables in front of other levels, floats, halves and sums, 24 channels wide."""
+    table = Epilogue(activation="table", store=False, levels=BORDERED)
+    for epilogue in (
+        table,
+        replace(table, levels=None, store=True),
+        replace(TABLE, store=True, out_dtype="float16"),
+        replace(table, store=True, shortcut=True),
+    ):
+        kernel = Int8Conv2d(1, 6, 10, 5, 24, 3, 1, 1, 2, epilogue, row_pixels=16)
+        arrays = arguments(kernel, isa, 77, 5)
+        got = run(kernel, isa, arrays)
+        for role, array in kernel.reference(**arrays).items():
+            if role == "levels":
+                array = stored(array, int(arrays["requantization"][1]), isa.int8)
+            np.testing.assert_array_equal(got[role], array, err_msg=f"{role} {kernel.symbol()}")
+
+
 DEPTHWISE = [
     # height, width, channels, kernel, stride, padding, border, spare pixels
     (7, 9, 64, 3, 1, 1, 1, 0),

@@ -203,7 +203,7 @@ NETWORK = Network(name="small", summary="a small one", presets=("full",), build=
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, shared_workers: None) -> Iterator[tuple[Path, Path]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A checkpoint of a small network of an installed package, and its artefact."""
     folder = tmp_path_factory.mktemp("made")
     install(

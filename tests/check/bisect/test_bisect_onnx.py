@@ -25,7 +25,7 @@ def network(folder: Path, seed: int = 0) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, shared_workers: None) -> tuple[Path, Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A file and its artefact in 8 bits."""
     folder = tmp_path_factory.mktemp("made")
     np.savez(folder / "a.npz", image=np.random.default_rng(0).random((2, 3, 12, 10), np.float32))

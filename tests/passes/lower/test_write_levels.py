@@ -70,7 +70,7 @@ def test_readers_share_the_levels_in_the_widest_border() -> None:
         assert g.operand(reader, "x") is levels
         assert g.integer(reader, "in_border") == 1
     found = describe(producer).epilogue  # type: ignore[attr-defined]
-    assert (found.store, found.levels.divides) == (False, False)
+    assert (found.store, found.levels.divides, found.levels.fits) == (False, False, True)
 
 
 def test_floats_stay_where_they_are_read() -> None:
