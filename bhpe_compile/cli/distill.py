@@ -85,6 +85,23 @@ if TYPE_CHECKING:
     help="Go on from this binary network, or from the folder of its training, which still has the weights behind the "
     "signs. It says --scheme and --residual-tap; --keep-float adds layers, which begin with MODEL's weights.",
 )
+@click.option(
+    "--consistency",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="W",
+    help="Weight of how far the answers to two views of a picture are apart, which differ by noise that nobody sees. A "
+    "picture then counts as two samples.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="W",
+    help="Weight of how near values are to the thresholds of their signs, where noise turns them over.",
+)
 @own_boxes_option
 @recipe_options(samples=120_000, learning_rate=2.5e-3)
 @format_option
@@ -102,6 +119,8 @@ def distill_command(
     own_boxes: float,
     rounding: bool,
     start: Path | None,
+    consistency: float,
+    margin: float,
     style: str,
     quiet: bool,
     **values: Any,
@@ -134,6 +153,10 @@ def distill_command(
     people, body = open_pictures(lesson, pictures, values, quiet)
     if label_weight and not hasattr(people, "labels"):
         raise UsageError(f"{pictures}: has no labels; leave out --label-weight")
+    if consistency and not hasattr(people, "image"):
+        raise UsageError(
+            f"--consistency: {pictures} holds arrays, and only of pictures it is known what nobody sees; leave it out"
+        )
     if not label_weight and was_given("own_boxes"):
         raise UsageError(
             "--own-boxes: without --label-weight all crops are where a network sees them; leave it out"
@@ -146,7 +169,7 @@ def distill_command(
         kept = tuple(dict.fromkeys((*begun.options.keep_float, *keep_float)))
         form = replace(begun.options, keep_float=kept)
         facts["from"] = sha256(start / CHECKPOINT if start.is_dir() else start)
-    options = DistillOptions(form, label_weight, own_boxes, rounding, begun)
+    options = DistillOptions(form, label_weight, own_boxes, rounding, begun, consistency, margin)
     described = [
         ("teacher", str(model)),
         ("pictures", f"{pictures} ({len(people)})"),

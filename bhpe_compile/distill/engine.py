@@ -46,7 +46,8 @@ LARGEST_GRADIENT = 5.0
 class Task:
     """What is learnt: `network` takes `inputs` of a sample; `compare` returns loss terms, which `weights` add up.
 
-    `facts` name what a checkpoint belongs to (model, data, scheme): a run with others does not go on from it.
+    `facts` name what a checkpoint belongs to (model, data, scheme): a run with others does not go on from it. In a
+    batch, the `views` of a sample follow each other.
     """
 
     network: fx.GraphModule
@@ -55,6 +56,7 @@ class Task:
     compare: Callable[[dict[str, Tensor], Sample], Terms]
     weights: Mapping[str, float]
     facts: dict[str, Any]
+    views: int = 1
 
 
 def fit(
@@ -94,6 +96,7 @@ def fit(
         recipe.seed,
         accelerator.process_index,
         accelerator.num_processes,
+        task.views,
     )
     batches = load(task.samples, order, place.workers)
     mine = per_step // accelerator.num_processes

@@ -85,7 +85,8 @@ class DistillOptions:
     """A student: its form; `label_weight` of labels beside the teacher; `rounding` as compiling rounds.
 
     own_boxes: with labels, the part of the samples that is cropped where a network looks itself. start: a student to
-    go on from, of the same form but for layers that `binarize` keeps in full precision besides.
+    go on from, of the same form but for layers that `binarize` keeps in full precision besides. consistency, margin:
+    the weights of what makes it hold still (`stillness.py`).
     """
 
     binarize: BinarizeOptions = field(default_factory=BinarizeOptions)
@@ -93,6 +94,8 @@ class DistillOptions:
     own_boxes: float = 1.0
     rounding: bool = True
     start: Start | None = None
+    consistency: float = 0.0
+    margin: float = 0.0
 
 
 class Comparison(Protocol):

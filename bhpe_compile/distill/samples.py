@@ -24,8 +24,8 @@ from bhpe_compile.processes import safe_children
 Sample = dict[str, Tensor]
 Arrays = dict[str, NDArray[Any]]
 Pixels = NDArray[np.uint8]
-Key = tuple[int, int]
-"""Epoch and index."""
+Key = tuple[int, int] | tuple[int, int, int]
+"""Epoch and index; then 0 or 1 where a sample has two views (`second_view`)."""
 
 
 class Pictures(Protocol):
@@ -89,6 +89,17 @@ def recolour(parts: list[Pixels], how: Light, rng: np.random.Generator) -> list[
     return changed
 
 
+def second_view(parts: list[Pixels], seed: int, key: Key) -> list[Pixels]:
+    """`parts` as they are, or of a second view, every value changed by -1, 0 or 1: what nobody sees."""
+    if not any(key[2:]):
+        return parts
+    rng = np.random.default_rng((seed, *key))
+    return [
+        np.asarray((part + rng.integers(-1, 2, part.shape, np.int16)).clip(0, 255), np.uint8)
+        for part in parts
+    ]
+
+
 @cache
 def _noise() -> NDArray[np.float32]:
     """A strip of normal numbers to cut from: drawing them for every sample would take longer than all the rest."""
@@ -98,13 +109,21 @@ def _noise() -> NDArray[np.float32]:
 class Order(Sampler[list[Key]]):
     """Micro-batches of keys from `first` (counted over all processes) to `last`, shuffled anew in every epoch.
 
-    Process `rank` of `world` gets every `world`-th one.
+    Process `rank` of `world` gets every `world`-th one. With several `views`, those of a sample follow each other.
     """
 
     def __init__(
-        self, count: int, micro_batch: int, first: int, last: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        count: int,
+        micro_batch: int,
+        first: int,
+        last: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        views: int = 1,
     ) -> None:
-        self._count, self._size, self._seed = count, micro_batch, seed
+        self._count, self._size, self._seed, self._views = count, micro_batch, seed, views
         self._micro_batches = range(first + rank, last, world)
 
     def __len__(self) -> int:
@@ -113,12 +132,14 @@ class Order(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, order = -1, np.empty(0, np.int64)
         for index in self._micro_batches:
-            keys = []
-            for place in range(index * self._size, (index + 1) * self._size):
+            keys: list[Key] = []
+            for number in range(index * self._size, (index + 1) * self._size):
+                place, view = divmod(number, self._views)
                 if place // self._count != epoch:
                     epoch = place // self._count
                     order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
-                keys.append((epoch, int(order[place % self._count])))
+                key = epoch, int(order[place % self._count])
+                keys.append((*key, view) if self._views > 1 else key)
             yield keys
 
 

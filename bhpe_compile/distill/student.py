@@ -21,8 +21,9 @@ from bhpe_compile.distill.finish import measure_norms, measure_ranges, show
 from bhpe_compile.distill.lesson import DistillOptions, Lesson, Run, Start, Trained
 from bhpe_compile.distill.samples import Pictures, Sample
 from bhpe_compile.distill.settle import settle_norms, unsettled
+from bhpe_compile.distill.stillness import Stillness
 from bhpe_compile.distill.taps import add_taps, find_taps
-from bhpe_compile.errors import InputError
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.frontends.checkpoint import load_state, save_model
@@ -43,8 +44,9 @@ def distill(
     """Binarize `teacher`, train the result against it, and write it to `run.output`. `teacher` computes the same
     afterwards; norms of it that had seen nothing are settled.
 
-    A `label_weight` above 0 needs pictures with labels. Raises as `engine.fit` does, and InputError for a `start` of
-    another form and for a network of which no layer becomes binary.
+    A `label_weight` above 0 needs pictures with labels. Raises as `engine.fit` does, UsageError for a micro-batch that
+    cannot hold two views, and InputError for a `start` of another form and for a network of which no layer becomes
+    binary.
     """
     recipe, start = run.recipe, options.start
     taught = lesson.trace(teacher.train())
@@ -70,13 +72,21 @@ def distill(
         add_taps(guide.network, {name: pair[0] for name, pair in taps.items()})
         add_taps(network, {name: pair[1] for name, pair in taps.items()})
     comparison = lesson.comparison(body)
+    still = Stillness(network, comparison, {**lesson.weights, **recipe.loss_weights}, options)
+    if still.views > 1 and (recipe.micro_batch % 2 or recipe.micro_batch < 4):
+        raise UsageError(
+            "--consistency compares two views of two pictures at least: --micro-batch must be even and 4 or more, "
+            f"not {recipe.micro_batch}"
+        )
 
     def compare(found: dict[str, Tensor], sample: Sample) -> Terms:
-        terms = comparison.with_teacher(found, guide(sample))
+        answers = guide({name: sample[name][:: still.views] for name in lesson.inputs})
+        answers = {name: value.repeat_interleave(still.views, 0) for name, value in answers.items()}
+        terms = comparison.with_teacher(found, answers)
         if labelled:
             for name, term in comparison.with_labels(found, sample).items():
                 terms[name] = terms[name] + options.label_weight * term
-        return terms
+        return terms | still.terms(found)
 
     described: dict[str, Any] = {
         "task": "distill",
@@ -87,12 +97,16 @@ def distill(
         "own_boxes": options.own_boxes,
         "rounding": options.rounding,
     }
+    for name in ("consistency", "margin"):
+        if getattr(options, name):
+            described[name] = getattr(options, name)
     boxes = None
     with processes(recipe) as accelerator:
         if lesson.looks and (options.own_boxes > 0 or not labelled):
             boxes = lesson.look(looker, teacher, pictures, run, accelerator)
         samples = lesson.samples(pictures, recipe.seed, labelled=labelled, boxes=boxes, own=options.own_boxes)
-        task = Task(network.train(), lesson.inputs, samples, compare, lesson.weights, described)
+        weights = {**lesson.weights, **still.weights}
+        task = Task(network.train(), lesson.inputs, samples, compare, weights, described, still.views)
         log = fit(task, recipe, run.place, accelerator, run.tick)
     if is_main():
         workers = run.place.workers

@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from bhpe_compile.distill.by_kind import TARGET
-from bhpe_compile.distill.samples import Arrays, Key, Light, Pictures, erase, recolour
+from bhpe_compile.distill.samples import Arrays, Key, Light, Pictures, erase, recolour, second_view
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.frame import ENLARGE, HEIGHT, WIDTH, pixel_values
 from bhpe_compile.networks.interface import Interface
@@ -64,7 +64,7 @@ class Views(Dataset[Arrays]):
         return len(self._pictures)
 
     def __getitem__(self, key: Key) -> Arrays:
-        epoch, index = key
+        epoch, index = key[:2]
         rng = np.random.default_rng((self._seed, epoch, index))
         image = self._pictures.image(index)
         box = self._moved(person_box(), rng)
@@ -75,6 +75,7 @@ class Views(Dataset[Arrays]):
         crops = [_levels(picture.seen_by(port)) for port in ports]
         if self._change is not None:
             crops = recolour(crops, self._change.light, rng)
+        crops = second_view(crops, self._seed, key)
         sample: Arrays = {
             port.name: pixel_values(port, crop[None])[0] for port, crop in zip(ports, crops, strict=True)
         }

@@ -95,6 +95,18 @@ def test_samples_repeat_and_differ() -> None:
     assert np.ptp(boxes[:, :2], axis=0).min() > 0.2
 
 
+def test_a_second_view_is_the_first_with_noise_of_a_level() -> None:
+    """The box stays where it is, though it is drawn after the noise."""
+    interface = get_network("cliff-r50").interface("tiny")
+    views = Views(Unlabelled(), interface, 0)
+    first, second = views[0, 3, 0], views[0, 3, 1]
+    assert np.array_equal(first["bbox"], second["bbox"])
+    deviation = np.array(interface.inputs[0].crop.deviation)[:, None, None]  # type: ignore[union-attr]
+    gap = (second["image"] - first["image"]) * deviation * 255
+    assert set(np.unique(np.rint(gap))) == {-1, 0, 1}
+    np.testing.assert_allclose(gap, np.rint(gap), atol=1e-3)
+
+
 def test_targets_are_the_labels_in_the_view() -> None:
     """The camera puts the body's origin where the full perspective does; rotations are the labels' first 22."""
     network, labels = get_network("cliff-r50"), PEOPLE.labels(2)

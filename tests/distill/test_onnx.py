@@ -149,6 +149,7 @@ def test_arrays_are_enough(folder: Path) -> None:
         (("--images", "pictures"), 2, "let `distill` have an .npz of the inputs"),
         (("--images", "wrong.npz"), 3, "image must be float32 [examples, 3, 32, 24]"),
         (("--images", "gone.npz"), 2, "gone.npz: cannot be read"),
+        (("--images", "shown.npz", "--consistency", "1"), 2, "--consistency: shown.npz holds arrays"),
         (("--images", "shown.npz", "--keep-float", "*"), 3, "no layer of it becomes binary"),
         (("--images", "shown.npz", "--shape", "picture=1,3,4,4"), 2, "has no such input"),
     ],

@@ -13,7 +13,7 @@ from bhpe_compile.distill.samples import Key, Light, Order, load, stack, to_tens
 from bhpe_compile.networks.hand4whole.boxes import RoiNet, restore_boxes
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import ENLARGE, TINY
-from bhpe_compile.networks.hand4whole.training.samples import Augmentation, Samples
+from bhpe_compile.networks.hand4whole.training.samples import INPUTS, Augmentation, Samples
 from bhpe_compile.networks.hand4whole.training.targets import BoxJitter, crop_boxes, tight_to_cells
 from tests.distill.people import HEIGHT, WIDTH, People
 
@@ -177,3 +177,26 @@ def test_order(count: int, micro: int, steps: int, world: int, start: int) -> No
     keys = [key for batch in alone for key in batch]
     for epoch in range(len(keys) // count):
         assert sorted(keys[epoch * count : (epoch + 1) * count]) == [(epoch, i) for i in range(count)]
+
+
+def test_views_of_a_sample_follow_each_other() -> None:
+    """The order is that without views; micro-batches are filled with both."""
+    keys = [key for batch in Order(5, 4, 0, 5, seed=3, views=2) for key in batch]
+    alone = [key for batch in Order(5, 2, 0, 5, seed=3) for key in batch]
+    assert keys == [(*key, view) for key in alone for view in (0, 1)]
+
+
+def test_a_second_view_differs_by_what_nobody_sees() -> None:
+    """By one level at most, anywhere, in every part; the labels are those of the first, and so is the light."""
+    samples = Samples(PEOPLE, TINY, 0, labels=PEOPLE.labels)
+    plain, first, second, again = samples[1, 3], samples[1, 3, 0], samples[1, 3, 1], samples[1, 3, 1]
+    assert all(np.array_equal(plain[name], first[name]) for name in plain)
+    assert all(np.array_equal(second[name], again[name]) for name in plain)
+    for name in plain:
+        gap = second[name].astype(int) - first[name] if name in INPUTS else second[name] - first[name]
+        if name in INPUTS:
+            assert {-1, 0, 1} == set(np.unique(gap)), name
+        else:
+            assert not gap.any(), name
+    other = samples[2, 3, 1]
+    assert not np.array_equal(other["view"], second["view"])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
-from bhpe_compile.distill.samples import Arrays, Key, Light, Pictures, Pixels, erase, recolour
+from bhpe_compile.distill.samples import Arrays, Key, Light, Pictures, Pixels, erase, recolour, second_view
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.networks.hand4whole.presets import Preset
 from bhpe_compile.networks.hand4whole.training.targets import BoxJitter, crop_boxes, make_targets, stray
@@ -58,7 +58,7 @@ class Samples(Dataset[Arrays]):
         return len(self._pictures)
 
     def __getitem__(self, key: Key) -> Arrays:
-        epoch, index = key
+        epoch, index = key[:2]
         rng = np.random.default_rng((self._seed, epoch, index))
         image = self._pictures.image(index)
         augmentation = self._augmentation
@@ -76,7 +76,7 @@ class Samples(Dataset[Arrays]):
         parts = [image[::step, ::step], *_crops(image, crops, self._preset)]
         if augmentation is not None:
             parts = recolour(parts, augmentation.light, rng)
-        view, left, right, face = parts
+        view, left, right, face = second_view(parts, self._seed, key)
         return {"view": view, "hands": np.stack((left[:, ::-1], right)), "face": face, **targets}
 
 
