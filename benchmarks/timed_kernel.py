@@ -109,18 +109,22 @@ class TimedKernels:
     """Kernels compiled for a target that this machine runs, in one library with the timing loop."""
 
     def __init__(self, kernels: Sequence[Kernel], target: Target) -> None:
-        from bhpe_compile.passes.lower.tasks import generate_kernels
+        from bhpe_compile.passes.lower.tasks import generate_kernel
 
         self._isa = target.isa
-        code, workspace = generate_kernels(kernels, target.llvm, target.isa)
+        unlike = {kernel.symbol(): kernel for kernel in kernels}.values()
+        objects = [generate_kernel(kernel, target.llvm, target.isa) for kernel in unlike]
+        workspace = max(size for _, size in objects)
+        files = [f"kernel{i}.o" for i in range(len(objects))]
         with tempfile.TemporaryDirectory(prefix="bhpe-bench-") as name:
             folder = Path(name)
             for file in ("bhpe.h", "model.h"):
                 (folder / file).write_bytes((CSRC / file).read_bytes())
             (folder / "loop.c").write_bytes(Path(__file__).with_suffix(".c").read_bytes())
-            (folder / "kernels.o").write_bytes(code)
+            for file, (code, _) in zip(files, objects, strict=True):
+                (folder / file).write_bytes(code)
             words = (*target.zig, "-std=c11", "-O2", "-shared", "-fPIC", f"-DWORKSPACE={max(workspace, 64)}")
-            zig_cc([*words, "loop.c", "kernels.o", "-lm", "-o", "kernels.so"], folder)
+            zig_cc([*words, "loop.c", *files, "-lm", "-o", "kernels.so"], folder)
             self._library = c.CDLL(str(folder / "kernels.so"))
         self._timed_calls = self._library.timed_calls
         self._timed_calls.argtypes = (c.c_void_p, c.c_void_p, c.c_int32, c.c_int32, c.c_void_p)

@@ -79,7 +79,7 @@ class StructureWriter:
         **settings: Setting,
     ) -> str:
         """One step; its result, which is `value` where that is said."""
-        output = f"v{len(self.steps)}"
+        output = f"#{len(self.steps)}"  # no input is called so
         self.steps.append(Step(kind, tuple(inputs), output, path, settings))
         if value is not None:
             self.names[value] = output

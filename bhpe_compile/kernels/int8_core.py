@@ -90,12 +90,10 @@ class _Nest:
                         self._held(sums, words, panel, kh * self.words + word, vectors)
                         continue
                     for j in range(vectors):
-                        narrow = self._is_narrow(tile, j)
                         for i in range(together):
-                            weight = self._weight(panel + j, kh * self.words + word + i, narrow)
+                            weight = self._weight(panel + j, kh * self.words + word + i)
                             for p in range(pixels):
-                                at = (p * vectors + j) * lanes
-                                self.products.accumulate(sums, at, words[p][i], weight, narrow)
+                                self.products.accumulate(sums, (p * vectors + j) * lanes, words[p][i], weight)
         epilogue = self.core.epilogue
         if lanes == self.core.isa.float_lanes and epilogue.takes_registers(tile.channels):
             registers = [
@@ -158,11 +156,6 @@ class _Nest:
         base = (row * core.stored_width + column) * core.in_channels + word * use.group
         return self.products.activations(base, count)
 
-    def _weight(self, panel: Expr, word: Expr, narrow: bool = False) -> Any:
+    def _weight(self, panel: Expr, word: Expr) -> Any:
         index = (self.phase * self.panels + panel) * self.length + word
-        return self.products.weight(index, narrow)
-
-    def _is_narrow(self, tile: ChannelTile, vector: int) -> bool:
-        """Whether so few channels of a vector are left that a narrow step computes them."""
-        step = self.use.narrow
-        return step is not None and tile.channels - vector * self.use.lanes <= (step.sums or 0)
+        return self.products.weight(index)

@@ -21,11 +21,11 @@ class Products(Protocol):
     def activations(self, base: Expr, count: int) -> list[Any]:
         """`count` words from value `base` of the input on: loaded at once, each broadcast."""
 
-    def weight(self, index: Expr, narrow: bool = False) -> Any:
-        """Weight vector `index`; narrow: the part of it that `use.narrow` takes."""
+    def weight(self, index: Expr) -> Any:
+        """Weight vector `index`."""
 
-    def accumulate(self, sums: Any, first: int, activation: Any, weight: Any, narrow: bool = False) -> None:
-        """Add the products of one word to the `lanes` sums from `first` on; narrow: to those of `use.narrow`."""
+    def accumulate(self, sums: Any, first: int, activation: Any, weight: Any) -> None:
+        """Add the products of one word to the `lanes` sums from `first` on."""
 
 
 def products_of(use: Int8Instruction, x: Any, weight: Any) -> Products:
@@ -72,11 +72,9 @@ class GroupProducts:
         store(held, 0, count, words)
         return [T.reinterpret(kind, splat(held[i], sums)) for i in range(count)]
 
-    def weight(self, index: Expr, narrow: bool = False) -> list[Expr]:
+    def weight(self, index: Expr) -> list[Expr]:
         size = self.sums * self.use.group
         base = index * (self.use.lanes * self.use.group)
-        if narrow:
-            return [self._widened(base, self._narrow * self.use.group)]
         return [self._widened(base + first * self.use.group, size) for first in self._registers()]
 
     def _widened(self, base: Expr, size: int) -> Expr:
@@ -85,23 +83,7 @@ class GroupProducts:
             value = cast(wider, size, value)
         return value
 
-    @property
-    def _narrow(self) -> int:
-        """Sums of the narrow step."""
-        step = self.use.narrow
-        if step is None or step.sums is None:
-            raise ValueError("an instruction without a narrow step")
-        return step.sums
-
-    def accumulate(
-        self, sums: Any, first: int, activation: Expr, weight: list[Expr], narrow: bool = False
-    ) -> None:
-        if narrow:
-            lanes = self._narrow
-            part = T.Shuffle([activation], list(range(lanes * self.use.group)))
-            at = ramp(first, lanes)
-            T.buffer_store(sums, added(self.use.narrow, sums[at], lanes, part, weight[0]), [at])
-            return
+    def accumulate(self, sums: Any, first: int, activation: Expr, weight: list[Expr]) -> None:
         for register, part in zip(self._registers(), weight, strict=True):
             at = ramp(first + register, self.sums)
             T.buffer_store(sums, added(self.use.step, sums[at], self.sums, activation, part), [at])
@@ -131,18 +113,14 @@ class PairProducts:
         store(pairs, 0, 2, T.reinterpret("int16x2", self.x[ramp(base, 4)]))
         return [pairs[0], pairs[1]]
 
-    def weight(self, index: Expr, narrow: bool = False) -> list[list[Expr]]:
-        del narrow
+    def weight(self, index: Expr) -> list[list[Expr]]:
         size = self.use.lanes * self.use.group
         return [
             [T.Cast("int16x8", self.weights[ramp(index * size + 16 * k + 8 * half, 8)]) for half in range(2)]
             for k in range(2)
         ]
 
-    def accumulate(
-        self, sums: Any, first: int, activation: list[Expr], weight: list[list[Expr]], narrow: bool = False
-    ) -> None:
-        del narrow
+    def accumulate(self, sums: Any, first: int, activation: list[Expr], weight: list[list[Expr]]) -> None:
         for half in range(2):
             at = ramp(first + 4 * half, 4)
             products = activation[0] * weight[0][half] + activation[1] * weight[1][half]

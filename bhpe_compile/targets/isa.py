@@ -45,9 +45,6 @@ class Int8Instruction:
     operand: Literal["int8", "int16", "int32"]
     step: MultiplyAdd | None
     halves: bool = False
-    narrow: MultiplyAdd | None = None
-    """The same step for the first `sums` outputs of a vector, where no more are computed; it takes half the time."""
-
     words_together: int = 1
     """Groups of a pixel that one load brings, each then a lane of its register; more than 1 of 32 bits only."""
 
@@ -198,7 +195,6 @@ VPDPBUSD = Int8Instruction(
     tile=(6, 4),
     operand="int8",
     step=MultiplyAdd("llvm.x86.avx512.vpdpbusd.512", adds=True),
-    narrow=MultiplyAdd("llvm.x86.avx512.vpdpbusd.256", adds=True, sums=8),
 )
 PMADDWD = Int8Instruction(
     "pmaddwd",

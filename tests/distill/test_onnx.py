@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import ModelProto
 from PIL import Image
 from torch import nn
 
@@ -20,7 +21,7 @@ from bhpe_compile.distill.settle import settle_norms, unsettled
 from bhpe_compile.frontends.checkpoint import load_model
 from bhpe_compile.frontends.trainable import load_trainable
 from tests.command import inside
-from tests.onnx_graphs import Net, residual_network, save
+from tests.onnx_graphs import Net, save
 
 DESCRIPTION = """
 [inputs.image]
@@ -33,7 +34,21 @@ shape = [1, 5, 2]
 grid = [8.0, 8.0]
 """
 
-FEW = ("--samples", "24", "--batch", "4", "--micro-batch", "4", "--workers", "0", "--precision", "fp32")
+FEW = ("--samples", "80", "--batch", "8", "--micro-batch", "8", "--workers", "0", "--precision", "fp32")
+
+
+def trunk() -> ModelProto:
+    """Convolutions that become binary, behind a ReLU and behind clips of 0 and 6, as mobile networks have them."""
+    net = Net(3)
+    ends = [net.constant(np.array(end, np.float32)) for end in (0, 6)]
+    x = net.add("Relu", net.conv("image", 3, 16, strides=[2, 2], pads=[1] * 4, name="stem"))
+    for name in ("first", "second"):
+        x = net.add("Clip", net.conv(x, 16, 16, pads=[1] * 4, name=name), *ends)
+    x = net.add("Clip", net.conv(x, 16, 32, strides=[2, 2], pads=[1] * 4, name="third"), *ends)
+    x = net.add("Flatten", net.add("GlobalAveragePool", x))
+    x = net.add("MatMul", x, net.constant(net.normal(32, 10, std=0.5), "head.weight"), name="head")
+    net.add("Add", x, net.constant(4 + net.normal(10)), out="points")
+    return net.model({"image": (1, 3, 32, 24)}, ["points"])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file, its description, pictures, arrays."""
     place = tmp_path_factory.mktemp("onnx")
     torch.set_num_threads(1)
-    save(residual_network(), place / "net.onnx")
+    save(trunk(), place / "net.onnx")
     (place / "net.toml").write_text(DESCRIPTION)
     (place / "pictures").mkdir()
     drawn = np.random.default_rng(0)
@@ -70,7 +85,7 @@ def test_settled_norms_compute_the_same(folder: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(model(pictures)["points"], before, atol=1e-4 * float(before.abs().max()))
     seen: list[torch.Tensor] = []
-    norm = model.get_submodule("last_norm")
+    norm = model.get_submodule("third_norm")
     assert isinstance(norm, nn.BatchNorm2d)
     norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model(pictures)
@@ -95,7 +110,7 @@ def test_distilled_stopped_compiled_and_verified(folder: Path, monkeypatch: pyte
     outcome = inside(*words, "-o", "student.pt", "--format", "json", "-q", cwd=folder)
     assert outcome.code == 0, outcome.stderr
     told = json.loads(outcome.stdout)
-    assert told["activations"].endswith("the signs of 1 binary layers")
+    assert told["activations"].endswith("the signs of 3 binary layers")
     log = [json.loads(line) for line in (folder / "student.pt.training" / "log.jsonl").open()]
     assert {"points", "features"} <= log[0].keys()
     assert log[-1]["loss"] < 0.8 * log[0]["loss"]
