@@ -35,6 +35,7 @@ from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.networks.interface import Interface
+from bhpe_compile.processes import child_environment
 from bhpe_compile.runtime.film import open_film
 from bhpe_compile.runtime.model import Model
 from bhpe_compile.runtime.overlay import draw_overlay
@@ -108,7 +109,11 @@ def judged(python: Path, pictures: Sequence[Path]) -> list[Points | None]:
     """What the judge sees of every person."""
     people = [[str(path.absolute()), person.box] for path, person in zip(pictures, PEOPLE, strict=True)]
     done = subprocess.run(
-        [python, HERE / "photographs_judge.py"], input=json.dumps(people), capture_output=True, text=True
+        [python, HERE / "photographs_judge.py"],
+        input=json.dumps(people),
+        env=child_environment(),
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise SystemExit(f"the judge failed:\n{done.stderr}")

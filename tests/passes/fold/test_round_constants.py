@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.passes.fold.round_constants import SMALLEST, RoundConstants, round_to, scale_bits, settled
@@ -109,6 +109,7 @@ def test_layers_of_others_stay() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(kind=st.sampled_from(KINDS), channels=st.integers(1, 9), seed=st.integers(0, 999))
+@example(kind="BinaryLinear", channels=1, seed=58)
 def test_equivalence_and_second_run(kind: str, channels: int, seed: int) -> None:
     """Of scales that have few bits already the network stays, bit for bit; others move by 2^-bits of their product."""
     model = layer(kind, channels, seed)
@@ -116,8 +117,10 @@ def test_equivalence_and_second_run(kind: str, channels: int, seed: int) -> None
     x = Builder(seed + 1).normal(*shape)
     free = run(model, x)[0]
     bits = scale_bits(node_named(model, "layer"))
-    largest = np.abs(array(node_named(model, "layer").inputs[3])).max() * channels * 16
-    assert RoundConstants()(model).modified
+    scale = array(node_named(model, "layer").inputs[3])
+    largest = np.abs(scale).max() * channels * 16
+    few = np.array_equal(round_to(scale, bits), scale)  # a single channel's may have few bits by chance
+    assert RoundConstants()(model).modified is not few
     rounded, after = run(model, x)[0], text(model)
     # RPReLU's slopes are below 2, and float32 rounds what is of that size
     assert np.abs(rounded - free).max() <= 2 * largest * 2.0**-bits + 1e-5
