@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,6 @@ from bhpe_compile.compiler.compile import compile_model
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.evaluate.data import SYNTH, open_people
 from bhpe_compile.networks.interface import Interface
-from bhpe_compile.processes import child_environment
 from bhpe_compile.runtime.film import open_film
 from bhpe_compile.runtime.model import Model
 from bhpe_compile.runtime.overlay import draw_overlay
@@ -111,7 +111,9 @@ def judged(python: Path, pictures: Sequence[Path]) -> list[Points | None]:
     done = subprocess.run(
         [python, HERE / "photographs_judge.py"],
         input=json.dumps(people),
-        env=child_environment(),
+        env={
+            name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+        },  # it has packages of its own
         capture_output=True,
         text=True,
     )
