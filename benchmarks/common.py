@@ -21,6 +21,10 @@ from process import cpu_name
 
 from bhpe_compile.files import write_atomically
 
+os.environ.setdefault(
+    "BHPE_CODE_CACHE", "off"
+)  # what is timed is compiling, not finding what was compiled before
+
 PACKAGES = ("apache-tvm", "nncf", "numpy", "onnxruntime", "openvino", "torch", "ziglang")
 """Packages whose versions a result names; null where one is not installed."""
 
