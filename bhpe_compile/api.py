@@ -123,7 +123,8 @@ def compile_model(
     """Compile a checkpoint or an ONNX file and return the artefact; the options are those of `bhpe-compile compile`.
 
     output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet", "int8" or "float"; None is
-    "bidrn", and warns where the checkpoint was not trained in its binary form; of an ONNX file "int8".
+    "bidrn", and warns where the checkpoint was not trained in its binary form; of an ONNX file "int8". It
+    warns, too, where 8 bits move the outputs a lot.
     calibrate: pictures, or folders of them, or .npz files of an ONNX file's inputs. network: NAME[:PRESET], or a
     description (TOML). shapes: of inputs that an ONNX file leaves open. forms: what is built besides the folder.
     cache: machine code that was made before is used again. progress: called with (stage, step, fraction of the work
@@ -166,6 +167,14 @@ def compile_model(
         warnings.warn(
             f"{source.name} was not trained in its binary form: against full precision it moves "
             f'{describe(result.agreement)}; distill it, or say scheme="int8"; scheme="bidrn" says that it is meant',
+            stacklevel=2,
+        )
+    if result.moved_much:
+        from bhpe_compile.compiler.agreement import describe
+
+        warnings.warn(
+            f"{source.name}: 8 bits move {describe(result.moved_much)}, which is a lot: calibrate on more of what the "
+            'network will see, keep layers in float (keep_float), or say scheme="float"',
             stacklevel=2,
         )
     if WHEEL in forms:

@@ -19,6 +19,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.reading import MalformedError, open_regular, parse_json, read_regular
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -113,6 +114,16 @@ def read_npz(path: Path, kinds: str = "biuf") -> dict[str, NDArray[Any]]:
         if others:
             raise MalformedError(f"{others[0]!r} is no array")
         return {name: archive.array(name, kinds) for name in (n.removesuffix(".npy") for n in archive.names)}
+
+
+def open_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz that a user named. UsageError where it cannot be read, InputError where it is damaged."""
+    try:
+        return read_npz(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except MalformedError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
 
 
 def read_npy(path: Path, kinds: str = "biuf") -> NDArray[Any]:

@@ -52,11 +52,11 @@ def warn_untrained(model: Path, options: CompileOptions, agreement: Agreement, *
 
 
 def warn_imported(model: Path, against_file: Mapping[str, float]) -> None:
-    """The same of an ONNX file, whose scheme the user named; nothing here trains it."""
+    """The same of an ONNX file, whose scheme the user named: `distill` trains it."""
     name = max(against_file, key=lambda one: against_file[one])
     LOG.warning(
         f"warning: {model.name} {UNTRAINED}: {name} is off by {against_file[name]:.2g} of its largest value. It is "
-        "useless until it is trained, as a network of a package (docs/adding-a-network.md); size and speed are real"
+        f"useless until it is trained: bhpe-compile distill {model} --images pictures/; size and speed are real"
     )
 
 

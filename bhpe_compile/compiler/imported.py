@@ -352,15 +352,9 @@ def examples_of(
     names: of inputs in the file that is compiled, by their clean names. UsageError for a file that cannot be read,
     InputError for one that is damaged or does not fit.
     """
-    from bhpe_compile.reading import MalformedError
-    from bhpe_compile.reading_arrays import read_npz
+    from bhpe_compile.reading_arrays import open_npz
 
-    try:
-        arrays = read_npz(path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except MalformedError as error:
-        raise InputError(f"{path}: damaged: {error}") from None
+    arrays = open_npz(path)
     found: dict[str, Sequence[NDArray[Any]]] = {}
     for name, (shape, dtype) in ports.items():
         own = names.get(name, name)

@@ -7,12 +7,11 @@ from pathlib import Path
 from bhpe_compile.distill.described import DescribedLesson
 from bhpe_compile.distill.lesson import Boxes
 from bhpe_compile.distill.samples import Arrays, Key, Pictures, SampleSet
-from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.errors import InputError
 from bhpe_compile.evaluate.dataset import Dataset
 from bhpe_compile.files import sha256
 from bhpe_compile.networks.interface import Interface
-from bhpe_compile.reading import MalformedError
-from bhpe_compile.reading_arrays import read_npz
+from bhpe_compile.reading_arrays import open_npz
 
 SUFFIX = ".npz"
 
@@ -25,12 +24,7 @@ class ArraySet:
     """
 
     def __init__(self, path: Path, interface: Interface) -> None:
-        try:
-            arrays = read_npz(path)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except MalformedError as error:
-            raise InputError(f"{path}: damaged: {error}") from None
+        arrays = open_npz(path)
         self.arrays: Arrays = {}
         for port in interface.inputs:
             array = arrays.get(port.name)

@@ -182,6 +182,10 @@ def test_8_bits_that_move_too_far_are_told(tmp_path: Path) -> None:
     assert "warning: net.onnx: 8 bits move values by" in outcome.stderr
     assert "(--calibrate, 1 so far)" in outcome.stderr
     assert "against full precision, 2 pictures" in outcome.stdout
+    with pytest.warns(UserWarning, match=r"net\.onnx: 8 bits move values by"):
+        compile_model(
+            tmp_path / "net.onnx", target="native", calibrate=[tmp_path / "two.npz"], output=tmp_path / "api"
+        )
 
 
 def test_how_often_an_argmax_agrees_is_told(folder: Path, tmp_path: Path) -> None:
