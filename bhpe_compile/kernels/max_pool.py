@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bhpe_compile.kernels.bits_tir import BitsWriter
 from bhpe_compile.kernels.epilogue import Storage
-from bhpe_compile.kernels.epilogue_tir import BitsWriter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
 from bhpe_compile.kernels.tiling import channel_loops
 from bhpe_compile.kernels.tir import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bhpe_compile.kernels.epilogue_tir import BitsWriter
+from bhpe_compile.kernels.bits_tir import BitsWriter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, pack_bits, packed_bytes
 from bhpe_compile.kernels.tir import Share, T, chunks, function, ramp
 from bhpe_compile.targets.isa import VectorIsa

@@ -188,6 +188,16 @@ def test_8_bits_that_move_too_far_are_told(tmp_path: Path) -> None:
         )
 
 
+def test_binary_layers_that_nobody_trained_are_told_with_the_way_to_train_them(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ("net.onnx", "--target", "native", "--network", "net.toml", "--scheme", "bidrn")
+    outcome = inside(*words, "--calibrate", "pictures", "-q", "-o", tmp_path / "binary", cwd=folder)
+    assert outcome.code == 0, outcome.stderr
+    assert "warning: net.onnx was not trained in its binary form: points is off by" in outcome.stderr
+    assert "bhpe-compile distill net.onnx --images pictures/" in outcome.stderr
+
+
 def test_how_often_an_argmax_agrees_is_told(folder: Path, tmp_path: Path) -> None:
     """Of outputs that an argmax is taken of, with what is in float in front."""
     artefact = tmp_path / "artefact"
