@@ -222,7 +222,8 @@ def make_optimizers(network: fx.GraphModule, recipe: Recipe) -> tuple[torch.opti
     adamw = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
     if not inner:
         return (adamw,)
-    return adamw, Muon([{"params": inner, "factor": MUON_FACTOR}], lr=recipe.learning_rate)
+    working = torch.bfloat16 if uses_bfloat16(recipe) else torch.float32
+    return adamw, Muon([{"params": inner, "factor": MUON_FACTOR}], recipe.learning_rate, working)
 
 
 def _is_inner(network: fx.GraphModule, parameter: str) -> bool:

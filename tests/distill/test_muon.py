@@ -11,21 +11,28 @@ from torch import nn
 
 from bhpe_compile.distill.engine import MUON_FACTOR, make_optimizers
 from bhpe_compile.distill.muon import MOMENTUM, Muon, orthogonalised
-from bhpe_compile.distill.recipe import Recipe
+from bhpe_compile.distill.recipe import Precision, Recipe
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
 from bhpe_compile.passes.binarize import trace
 from bhpe_compile.passes.binarize.roles import OUTPUT_LAYERS
 
 
-@given(rows=st.integers(1, 40), columns=st.integers(1, 40), scale=st.sampled_from([1e-4, 1.0, 1e3]))
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    scale=st.sampled_from([1e-4, 1.0, 1e3]),
+    working=st.sampled_from([torch.float32, torch.bfloat16]),
+)
 @settings(deadline=None)
-def test_singular_values_come_near_one_and_vectors_stay(rows: int, columns: int, scale: float) -> None:
+def test_singular_values_come_near_one_and_vectors_stay(
+    rows: int, columns: int, scale: float, working: torch.dtype
+) -> None:
     """Of those that are not tiny beside the largest: five steps lift each by 3.4 at most."""
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows * 41 + columns))
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalised(matrix * scale)
-    assert found.shape == matrix.shape
+    found = orthogonalised(matrix * scale, working)
+    assert (found.shape, found.dtype) == (matrix.shape, torch.float32)
     values = (u.T @ found @ v.T).diagonal()
     large = s > 0.05 * s.max()
     # the coefficients leave values between 0.68 and 1.13; the rest is bfloat16, of which 24 products follow each other
@@ -43,7 +50,7 @@ def test_a_step_is_the_formula() -> None:
         direction = MOMENTUM * momentum + (1 - MOMENTUM) * weight.grad
         expected -= 0.1 * orthogonalised(direction.reshape(6, 18)).view(6, 2, 3, 3)
         optimizer.step()
-        torch.testing.assert_close(weight.detach(), expected, atol=2e-3, rtol=0)  # bfloat16 inside
+        torch.testing.assert_close(weight.detach(), expected, atol=1e-6, rtol=0)
 
 
 def test_tall_matrices_move_further_and_weights_without_gradient_stay() -> None:
@@ -70,6 +77,19 @@ def test_inner_weights_are_muons_and_all_learn_once() -> None:
     assert not {name for name in by_muon if name.rpartition(".")[0] in network.meta[OUTPUT_LAYERS]}
     assert [group["weight_decay"] for group in adamw.param_groups] == [0.5, 0.0]
     assert [group["factor"] for group in (*adamw.param_groups, *muon.param_groups)] == [1, 1, MUON_FACTOR]
+
+
+@pytest.mark.parametrize(("precision", "digits"), [("fp32", False), ("bf16", True)])
+def test_matrices_are_multiplied_as_the_recipe_says(precision: Precision, digits: bool) -> None:
+    """A step of bfloat16 has 8 bits of each value; float32 has others behind them."""
+    network = trace(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)))
+    inner = network.get_parameter("1.weight")
+    inner.data.zero_()
+    inner.grad = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+    _, muon = make_optimizers(network, Recipe(images=64, learning_rate=1 / MUON_FACTOR, precision=precision))
+    muon.param_groups[0]["lr"] = 1.0
+    muon.step()
+    assert torch.equal(inner.data, inner.data.bfloat16().float()) is digits
 
 
 def test_without_inner_layers_there_is_no_muon() -> None:
