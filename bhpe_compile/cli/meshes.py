@@ -47,7 +47,7 @@ def _code_mesher(decoding: Decoding, body: str | None, interface: Interface) -> 
         raise UsageError(
             f"{interface.network} tells codes of a mesh; to decode them name {', '.join(missing)}"
         )
-    from bhpe_compile.frontends.checkpoint import is_state, read_torch
+    from bhpe_compile.frontends.torch_files import is_state, read_torch
 
     content = read_torch(existing_file(decoding.decoder, "decoder"))
     state = content.get("model", content)

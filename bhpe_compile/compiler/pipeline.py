@@ -224,7 +224,7 @@ class Compilation:
 
         A checkpoint that is binary already keeps its scheme: from here on the options say that one.
         """
-        from bhpe_compile.frontends.checkpoint import load_state
+        from bhpe_compile.frontends.state import load_state
         from bhpe_compile.passes.binarize import BinarizeOptions, binarize, freeze, trace
 
         loaded = self.loaded

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import write_atomically
-from bhpe_compile.frontends.checkpoint import check_finite, is_state, read_torch
+from bhpe_compile.frontends.state import check_finite
+from bhpe_compile.frontends.torch_files import is_state, read_torch
 from bhpe_compile.reading import open_regular
 
 if TYPE_CHECKING:

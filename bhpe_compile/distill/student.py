@@ -26,7 +26,8 @@ from bhpe_compile.distill.taps import add_taps, find_taps
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.dataset import Dataset
-from bhpe_compile.frontends.checkpoint import load_state, save_model
+from bhpe_compile.frontends.checkpoint import save_model
+from bhpe_compile.frontends.state import load_state
 from bhpe_compile.passes.binarize import BinarizeOptions, RoundStorage, binarize
 
 TO_SETTLE = 256

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from bhpe_compile.compiler.described import check_outputs
 from bhpe_compile.errors import InputError
-from bhpe_compile.frontends.checkpoint import _recognise, load_model
+from bhpe_compile.frontends.checkpoint import load_model
+from bhpe_compile.frontends.published import recognise
 from bhpe_compile.networks.registry import get_network
 from tests.command import inside
 from tests.networks.counting import on_meta
@@ -133,7 +134,7 @@ def test_large_ones_are_told_apart_and_what_is_wrong_is_named(case: Case, tmp_pa
     """They share trunks or regressors, and their keys; BEDLAM's two differ in the width of one layer alone."""
     state = named(case)
     assert len(state) == case.keys
-    network, layout, read = _recognise(tmp_path, {"epoch": 3, case.wrapper: state}, None)
+    network, layout, read = recognise(tmp_path, {"epoch": 3, case.wrapper: state}, None)
     assert (network.name, layout.preset) == (case.name, "full")
     assert len(read) == case.keys
     body = {f"{case.prefix}smpl.faces": torch.zeros(3)}

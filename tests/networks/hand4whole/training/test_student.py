@@ -23,7 +23,8 @@ from bhpe_compile.distill.record import CHECKPOINT, Place
 from bhpe_compile.distill.student import distill, go_on
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.evaluate.body import BodyModel
-from bhpe_compile.frontends.checkpoint import load_model, load_state
+from bhpe_compile.frontends.checkpoint import load_model
+from bhpe_compile.frontends.state import load_state
 from bhpe_compile.networks.hand4whole.initialise import initialise
 from bhpe_compile.networks.hand4whole.module import Hand4Whole
 from bhpe_compile.networks.hand4whole.presets import TINY
