@@ -305,19 +305,19 @@ class RowLoops:
     ) -> None:
         use = self.layout.use
         sums = local(pixels * rows * block.width, "int32")
-        for v in range(use.group):
-            start = self._start(place + v * block.sums, block.sums)
-            for index in range(pixels * rows):
-                store(sums, index * block.width + v * block.sums, block.sums, start)
         registers = range(use.group)
-        for some in [[v] for v in registers] if use.one_by_one else [list(registers)]:
+        for some in (registers[at : at + use.together] for at in registers[:: use.together]):
+            for v in some:
+                start = self._start(place + v * block.sums, block.sums)
+                for index in range(pixels * rows):
+                    store(sums, index * block.width + v * block.sums, block.sums, start)
             self._products(sums, n, y, x, pixels, rows, block, c, weights, some)
         for row in range(rows):
             for p in range(pixels):
                 base = (p * rows + row) * block.width
                 dots = [
                     T.Cast(dtype_of("float32", block.sums), sums[ramp(base + v * block.sums, block.sums)])
-                    for v in range(use.group)
+                    for v in registers
                 ]
                 self.epilogue.finish(dots, n, y + row, x + p, c, block.width, packed_at=place)
 
@@ -332,7 +332,7 @@ class RowLoops:
         block: Block,
         c: Expr,
         weights: Expr,
-        registers: list[int],
+        registers: range,
     ) -> None:
         """The products of these registers of all columns and rows."""
         buffers, use = self.epilogue.buffers, self.layout.use
@@ -379,9 +379,8 @@ class RowLoops:
         for i in range(use.group):
             row = min(group * use.group + i, last)  # rows beyond the last meet weights of 0
             base = ((top + row) * kernel.stored_width + left) * kernel.in_channels + c
-            levels = T.reinterpret(
-                dtype_of(kind, block.width), self.epilogue.buffers["x"][ramp(base, block.width)]
-            )
+            levels = self.epilogue.buffers["x"][ramp(base, block.width)]
+            levels = (T.Cast if use.widened else T.reinterpret)(dtype_of(kind, block.width), levels)
             store(registers, i * block.width, block.width, levels)
         together, size = 1, 4 // use.group
         while together < use.group:
