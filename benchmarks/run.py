@@ -58,6 +58,7 @@ RATIOS = {
     "body": (
         *("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
         "avx2_body_vs_openvino_int8_avx2",
+        "avx2_pairs_body_vs_openvino_int8_avx2",
     ),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
     "networks": tuple(

@@ -6,9 +6,10 @@ column of the window of one output row, with (0 w0 w1 w2) one of the row below i
 registers of 16 channels. Sums lie in the order that unpacking leaves, and packing levels undoes it: weights and what is
 read by channel are stored in that order (`channels_of`), memory stays channels last.
 
-    weight [row tiles][blocks][sets, kernel columns, registers, sums, rows of a group]
+    weight [blocks][sets, kernel columns, registers, sums, rows of a group]
 
-A set is an output row of the tile and a group of input rows with any weight of it. Blocks are as wide as there are
+A set is an output row of the tile and a group of input rows with any weight of it; a last tile of fewer rows reads the
+first sets of each block. Blocks are as wide as there are
 channels left; the last one overlaps what was done. Of fewer channels lanes run over neighbouring pixels as well.
 """
 
@@ -127,12 +128,6 @@ class Layout:
         both = self.kernel.rows.count > 1 and len(self.sets(2)) <= 2 * len(self.sets(1))
         return 2 if both else 1
 
-    @property
-    def row_tiles(self) -> list[int]:
-        """Rows of whole tiles, and of the last one where that is another number."""
-        rows = self.tile_rows
-        return [rows] if self.kernel.rows.count % rows == 0 else [rows, 1]
-
     def input_rows(self, rows: int) -> int:
         """Input rows that a tile of `rows` reads."""
         return (rows - 1) * self.kernel.rows.stride + self.kernel.rows.taps
@@ -149,38 +144,36 @@ class Layout:
         taps, first = self.kernel.rows.taps, group * self.use.group - row * self.kernel.rows.stride
         return [range(tap, tap + (0 <= tap < taps)) for tap in range(first, first + self.use.group)]
 
-    def block_size(self, block: Block, rows: int) -> int:
-        """Weights of a block for a tile of `rows`."""
-        return len(self.sets(rows)) * self.kernel.columns.taps * block.width * self.use.group
+    def block_size(self, block: Block) -> int:
+        """Weights of a block."""
+        return len(self.sets(self.tile_rows)) * self.kernel.columns.taps * block.width * self.use.group
 
     @property
     def weight_size(self) -> int:
         """Numbers of all weights."""
-        return sum(self.block_size(block, rows) for rows in self.row_tiles for block in self.blocks)
+        return sum(self.block_size(block) for block in self.blocks)
 
     def packed_weight(self, taps: Array) -> NDArray[Any]:
         """int8 [kernel rows, kernel columns, C] -> the layout above."""
-        found = []
-        for rows in self.row_tiles:
-            sets = self.sets(rows)
-            for block in self.blocks:
-                channels = self.channels_of(block)
-                shape = (len(sets), self.kernel.columns.taps, *channels.shape, self.use.group)
-                weight = np.zeros(shape, self.use.weights)
-                for index, at in enumerate(sets):
-                    for i, tap in enumerate(self.taps_of(*at)):
-                        for kh in tap:
-                            weight[index, ..., i] = taps[kh][:, channels]
-                found.append(weight.reshape(-1))
+        found, sets = [], self.sets(self.tile_rows)
+        for block in self.blocks:
+            channels = self.channels_of(block)
+            shape = (len(sets), self.kernel.columns.taps, *channels.shape, self.use.group)
+            weight = np.zeros(shape, self.use.weights)
+            for index, at in enumerate(sets):
+                for i, tap in enumerate(self.taps_of(*at)):
+                    for kh in tap:
+                        weight[index, ..., i] = taps[kh][:, channels]
+            found.append(weight.reshape(-1))
         return np.concatenate(found)
 
     def unpacked_weight(self, packed: Array) -> NDArray[np.int64]:
         """The inverse: int64 [taps, C]."""
-        rows, columns = self.tile_rows, self.kernel.columns.taps
-        sets, at = self.sets(rows), 0
+        columns = self.kernel.columns.taps
+        sets, at = self.sets(self.tile_rows), 0
         taps = np.zeros((self.kernel.rows.taps, columns, self.kernel.in_channels), np.int64)
         for block in self.blocks:
-            channels, size = self.channels_of(block), self.block_size(block, rows)
+            channels, size = self.channels_of(block), self.block_size(block)
             weight = packed[at : at + size].reshape(len(sets), columns, *channels.shape, self.use.group)
             at += size
             for index, (row, group) in enumerate(sets):
@@ -240,25 +233,24 @@ class RowLoops:
         self.again = T.bind(T.truncdiv(share.part, share.parts + 1))
         rows, count = layout.tile_rows, kernel.rows.count
         whole = count // rows
-        behind = sum(layout.block_size(block, rows) for block in layout.blocks)
         with share.rows(kernel.batch, -(-count // rows)) as (n, tile):
             if whole * rows == count:
-                self._blocks(n, tile * rows, rows, 0)
+                self._blocks(n, tile * rows, rows)
                 return
             with T.If(tile < whole):
                 with T.Then():
-                    self._blocks(n, tile * rows, rows, 0)
+                    self._blocks(n, tile * rows, rows)
                 with T.Else():
-                    self._blocks(n, whole * rows, 1, behind)
+                    self._blocks(n, whole * rows, 1)
 
-    def _blocks(self, n: Expr, y: Expr, rows: int, weights: int) -> None:
-        """All channels of a tile of rows, whose weights begin at `weights`: a loop over the blocks of each width."""
-        place = 0
+    def _blocks(self, n: Expr, y: Expr, rows: int) -> None:
+        """All channels of a tile of rows: a loop over the blocks of each width."""
+        place = weights = 0
         for _, alike in groupby(
             enumerate(self.layout.blocks), lambda at: (at[1].sums, at[1].first - at[0] * at[1].width)
         ):
             blocks = [block for _, block in alike]
-            block, size = blocks[0], self.layout.block_size(blocks[0], rows)
+            block, size = blocks[0], self.layout.block_size(blocks[0])
             for i in self._each(len(blocks)):
                 first = block.first + i * block.width
                 self._row(n, y, rows, block, first, place + i * block.width, weights + i * size)
