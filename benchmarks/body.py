@@ -3,8 +3,9 @@
     python benchmarks/body.py [--rounds 25] [-o results.json]
 
 A seeded Hand4Whole gives its `backbone`, once binarized (BiDRN; the stem stays in full precision) and compiled for
-this machine (`bhpe`) and for any x86-64-v3 CPU (`bhpe_x86`, AVX2), once with its four 1x1 shortcuts binary as well
-(`bhpe_shortcuts`, not BiDRN, but what binary networks of other papers are), and in full precision for
+this machine (`bhpe`) and for any x86-64-v3 CPU (`bhpe_x86`, AVX2; `bhpe_x86_pairs` with `--pair-safe`), once with its
+four 1x1 shortcuts binary as well (`bhpe_shortcuts`, not BiDRN, but what binary networks of other papers are), and in
+full precision for
 
     ort_fp32           ONNX Runtime
     ort_int8           ONNX Runtime: QDQ, U8 activations, S8 weights with a scale per channel, calibrated
@@ -13,7 +14,8 @@ this machine (`bhpe`) and for any x86-64-v3 CPU (`bhpe_x86`, AVX2), once with it
     openvino_fp32      OpenVINO on the FP32 model
 
 `body_vs_openvino_int8` is against the faster of OpenVINO's two INT8 models; `avx2_body_vs_openvino_int8_avx2` puts
-`bhpe_x86` against the faster one where OpenVINO is held to AVX2, in processes of their own (medians over several). All
+`bhpe_x86` against the faster one where OpenVINO is held to AVX2, in processes of their own (medians over several), and
+`avx2_pairs_body_vs_openvino_int8_avx2` `bhpe_x86_pairs`. All
 run the same picture on one thread, in turn. Nothing is timed before its result is checked: peers against torch (FP32
 within 1e-4, INT8 within 0.35 relative error, untrained networks being hard on INT8), ours by `verify` (all integers bit
 for bit, floats against ONNX Runtime). Sizes, load times and memory are measured in fresh processes.
@@ -30,6 +32,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,12 +66,19 @@ OUTPUT = "features"
 HELD = 5
 """Processes in which OpenVINO is held to AVX2."""
 
-OURS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("bhpe", "native", ()),
-    ("bhpe_x86", "x86", ()),
-    ("bhpe_shortcuts", "native", ("*.downsample.0",)),
+OURS: tuple[tuple[str, str, tuple[str, ...], bool], ...] = (
+    ("bhpe", "native", (), False),
+    ("bhpe_x86", "x86", (), False),
+    ("bhpe_x86_pairs", "x86", (), True),
+    ("bhpe_shortcuts", "native", ("*.downsample.0",), False),
 )
-"""Name, target, and layers that are binary beyond the scheme."""
+"""Name, target, layers that are binary beyond the scheme, and whether 8-bit weights are pair-safe."""
+
+AVX2_SIDES = {
+    "bhpe_x86": "avx2_body_vs_openvino_int8_avx2",
+    "bhpe_x86_pairs": "avx2_pairs_body_vs_openvino_int8_avx2",
+}
+"""Ours that stand against OpenVINO held to AVX2, and the names of the ratios."""
 
 
 class Body(torch.nn.Module):
@@ -100,12 +110,13 @@ def pictures(preset: Any) -> list[Array]:
 def compile_ours(model: Body, picture: Array, folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Artefacts by name with what is to be told of each; SystemExit where one does not verify."""
     made = {}
-    for name, target, forced in OURS:
+    for name, target, forced, pair_safe in OURS:
         if not host_runs(get_target(target)):
             continue
         graph, _ = binarize(model, BinarizeOptions(binarize=forced))
         path = folder / name
-        compiled = compile_graph(freeze(graph), {"image": picture}, path, CompileOptions(target))
+        options = CompileOptions(target, pair_safe=pair_safe)
+        compiled = compile_graph(freeze(graph), {"image": picture}, path, options)
         found = verify(path)
         if not found.binary_exact or not found.ok:
             raise SystemExit(f"{name} does not compute its network: {found.first_difference}; not timed")
@@ -155,15 +166,17 @@ def held_once(folder: Path, rounds: int) -> dict[str, float]:
     for path in sorted(folder.glob("held-*")):
         run = openvino_run(path.resolve())
         runs[path.stem.removeprefix("held-")] = lambda run=run: run(picture)  # type: ignore[misc]
-    with Model(folder / "bhpe_x86") as model:
-        runs["bhpe_x86"] = lambda: model.run(picture)
+    with ExitStack() as opened:
+        for name in AVX2_SIDES:
+            model = opened.enter_context(Model(folder / name))
+            runs[name] = lambda model=model: model.run(picture)  # type: ignore[misc]
         return medians(interleave(runs, rounds))
 
 
 def held(folder: Path, peers: dict[str, Path], picture: Array, rounds: int) -> dict[str, Any]:
     """Our AVX2 code against OpenVINO held to AVX2, in HELD processes; nothing without OpenVINO.
 
-    peers: OpenVINO's INT8 models by name; `folder` holds the artefact `bhpe_x86`.
+    peers: OpenVINO's INT8 models by name; `folder` holds our artefacts.
     """
     if not peers:
         return {}
@@ -174,12 +187,15 @@ def held(folder: Path, peers: dict[str, Path], picture: Array, rounds: int) -> d
     found = [dict(output_of(words, **AVX2_ONLY)) for _ in range(HELD)]
     middle = {name: round(statistics.median(one[name] for one in found), 3) for name in found[0]}
     best = min(peers, key=middle.__getitem__)
-    each = [round(min(one[peer] for peer in peers) / one["bhpe_x86"], 2) for one in found]
+    each = {
+        ratio: sorted(round(min(one[peer] for peer in peers) / one[name], 2) for one in found)
+        for name, ratio in AVX2_SIDES.items()
+    }
     return {
         "median_ms": middle,
         "best": best,
-        "ratio": statistics.median(each),
-        "ratio_of_each_process": sorted(each),
+        "ratios": {ratio: statistics.median(values) for ratio, values in each.items()},
+        "ratios_of_each_process": each,
     }
 
 
@@ -241,7 +257,7 @@ def measure(made: Prepared, folder: Path, rounds: int) -> dict[str, Any]:
     int8 = {name: path for name, (_, path) in peers.items() if name in ("openvino_nncf", "openvino_qdq")}
     avx2 = held(folder, int8 if "bhpe_x86" in ours else {}, picture, rounds)
     if avx2:
-        found["avx2_body_vs_openvino_int8_avx2"] = avx2["ratio"]
+        found |= avx2["ratios"]
     return {
         **facts(),
         **summary(times),

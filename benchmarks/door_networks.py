@@ -131,6 +131,17 @@ def clouds(shape: tuple[int, ...], seed: int) -> Array:
     return np.ascontiguousarray((total.permute(0, 2, 3, 1) if last else total).numpy(), np.float32)
 
 
+def inputs(name: str, seed: int) -> Array:
+    """Clouds as a network takes them."""
+    if name in MODULES:
+        return clouds((1, 3, *MODULES[name][1]), seed)
+    low, high = (
+        (-1.0, 1.0) if name in ("face_detection_short_range", "mtcnn_onet", "ppocrv4_det") else (0.0, 1.0)
+    )
+    middle, half = (low + high) / 2, (high - low) / 2
+    return np.clip(middle + half * clouds(REAL[name], seed) / 2, low, high).astype(np.float32)
+
+
 def settle(module: nn.Module, batch: Tensor) -> None:
     """Give norms the means and deviations of what they meet: one pass in training mode, each norm before the next."""
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -144,11 +155,10 @@ def settle(module: nn.Module, batch: Tensor) -> None:
 
 def export(name: str, folder: Path) -> Door:
     """The ONNX file of one of MODULES."""
-    make, size = MODULES[name]
+    make, _ = MODULES[name]
     torch.manual_seed(0)
     module = make()
-    shape = (1, 3, *size)
-    examples = tuple(clouds(shape, seed) for seed in range(CALIBRATION))
+    examples = tuple(inputs(name, seed) for seed in range(CALIBRATION))
     settle(module, torch.from_numpy(np.concatenate(examples)))
     path = folder / f"{name}.onnx"
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
@@ -181,10 +191,4 @@ def real(name: str, models: Path, folder: Path) -> Door:
     model = onnx.shape_inference.infer_shapes(model)
     path = folder / f"{name}.onnx"
     onnx.save(model, path)
-    examples = [clouds(shape, seed) for seed in range(CALIBRATION)]
-    low, high = (
-        (-1.0, 1.0) if name in ("face_detection_short_range", "mtcnn_onet", "ppocrv4_det") else (0.0, 1.0)
-    )
-    middle, half = (low + high) / 2, (high - low) / 2
-    squeezed = tuple(np.clip(middle + half * one / 2, low, high).astype(np.float32) for one in examples)
-    return Door(name, path, port.name, squeezed)
+    return Door(name, path, port.name, tuple(inputs(name, seed) for seed in range(CALIBRATION)))

@@ -7,6 +7,7 @@ of that folder as well). What runs:
 
     ours_int8, ours_fp32      `--scheme int8` and `--scheme float`, compiled for this machine
     ours_avx2                 `--scheme int8` for any x86-64-v3 CPU
+    ours_avx2_pairs           the same with `--pair-safe`
     ort_int8, ort_fp32        ONNX Runtime: QDQ (U8 activations, S8 weights per channel), and the file itself
     openvino_int8, openvino_avx2    OpenVINO on the QDQ file, as it likes and held to AVX2
     nncf_int8, nncf_avx2      OpenVINO on what NNCF quantized for it, the same way
@@ -51,11 +52,17 @@ RATIOS = {
     "doors_int8_vs_best_int8": (("ort_int8", "openvino_int8", "nncf_int8"), "ours_int8"),
     "doors_fp32_vs_ort_fp32": (("ort_fp32",), "ours_fp32"),
     "doors_avx2_vs_openvino_int8_avx2": (("openvino_avx2", "nncf_avx2"), "ours_avx2"),
+    "doors_avx2_pairs_vs_openvino_int8_avx2": (("openvino_avx2", "nncf_avx2"), "ours_avx2_pairs"),
 }
 """The peers, of which the fastest counts, and ours of each ratio."""
 
-SCHEMES = {"ours_int8": ("native", "int8"), "ours_fp32": ("native", "float"), "ours_avx2": ("x86", "int8")}
-"""Target and scheme of our sides."""
+SCHEMES = {
+    "ours_int8": ("native", "int8", False),
+    "ours_fp32": ("native", "float", False),
+    "ours_avx2": ("x86", "int8", False),
+    "ours_avx2_pairs": ("x86", "int8", True),
+}
+"""Target and scheme of our sides, and whether their weights are pair-safe."""
 
 QDQ_SIDES = ("ort_int8", "openvino_int8", "openvino_avx2")
 """Those that run the QDQ file."""
@@ -81,11 +88,13 @@ def prepare(door: Door, folder: Path, sides: Sequence[str], check: bool) -> None
     np.savez(shown, **{door.input: np.concatenate(door.examples)})
     np.save(folder / f"{door.name}.npy", door.example)
     for side in (one for one in sides if one in SCHEMES):
-        target, scheme = SCHEMES[side]
+        target, scheme, pair_safe = SCHEMES[side]
         path = folder / f"{door.name}-{side}"
         if path.exists():
             continue
-        compile_model(door.path, target=target, scheme=scheme, output=path, calibrate=[shown])
+        compile_model(
+            door.path, target=target, scheme=scheme, pair_safe=pair_safe, output=path, calibrate=[shown]
+        )
         if check and not (found := verify(path)).ok:
             raise SystemExit(f"{door.name}: {side} is wrong: {found.first_difference}; not timed")
 
@@ -160,7 +169,7 @@ def ratios_of(times: dict[str, float]) -> dict[str, float]:
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures, with geometric means over the networks."""
     names = args.networks or [*MODULES, *(REAL if args.models else ())]
-    ours = [side for side, (target, _) in SCHEMES.items() if host_runs(get_target(target))]
+    ours = [side for side, (target, *_) in SCHEMES.items() if host_runs(get_target(target))]
     ours = [side for side in ours if not args.ours or side in args.ours]
     peers = ["ort_int8", "ort_fp32"]
     absent = missing("openvino", "nncf") if args.openvino else []

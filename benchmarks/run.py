@@ -58,6 +58,7 @@ RATIOS = {
     "body": (
         *("body_vs_ort_fp32", "body_vs_ort_int8", "body_vs_openvino_int8"),
         "avx2_body_vs_openvino_int8_avx2",
+        "avx2_pairs_body_vs_openvino_int8_avx2",
     ),
     "whole": ("whole_vs_ort_fp32", "whole_vs_ort_int8", "two_threads"),
     "networks": tuple(
@@ -69,7 +70,8 @@ RATIOS = {
     "people": ("five_people_vs_one",),
     "doors": (
         *("doors_int8_vs_ort_int8", "doors_int8_vs_best_int8", "doors_fp32_vs_ort_fp32"),
-        *("doors_avx2_vs_openvino_int8_avx2", "depthwise_vs_ort_int8", "depthwise_avx2_vs_ort_int8"),
+        *("doors_avx2_vs_openvino_int8_avx2", "doors_avx2_pairs_vs_openvino_int8_avx2"),
+        *("depthwise_vs_ort_int8", "depthwise_avx2_vs_ort_int8"),
     ),
 }
 """The ratios of each part that stand at the top of the results; the rest stays in its details."""

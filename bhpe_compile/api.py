@@ -111,6 +111,7 @@ def compile_model(
     residual_tap: Literal["after", "before"] = "after",
     dense: Literal["int8", "fp32"] | None = None,
     residual: Literal["fp16", "fp32"] = "fp16",
+    pair_safe: bool = False,
     calibrate: Sequence[AnyPath] = (),
     tiles: AnyPath | None = None,
     network: AnyPath | None = None,
@@ -125,6 +126,7 @@ def compile_model(
     output: the folder, by default dist/<model>-<target>. scheme: "bidrn", "bnn", "reactnet", "int8" or "float"; None is
     "bidrn", and warns where the checkpoint was not trained in its binary form; of an ONNX file "int8". It
     warns, too, where 8 bits move the outputs a lot.
+    pair_safe: 8-bit weights in steps that AVX2 can multiply as bytes, in pairs.
     calibrate: pictures, or folders of them, or .npz files of an ONNX file's inputs. network: NAME[:PRESET], or a
     description (TOML). shapes: of inputs that an ONNX file leaves open. forms: what is built besides the folder.
     cache: machine code that was made before is used again. progress: called with (stage, step, fraction of the work
@@ -152,6 +154,7 @@ def compile_model(
         residual_tap=residual_tap,
         dense=dense,
         residual=residual,
+        pair_safe=pair_safe,
         calibrate=find_pictures(Path(path) for path in calibrate),
         tiles=Path(tiles) if tiles is not None else None,
         network=None if network is None else os.fspath(network),

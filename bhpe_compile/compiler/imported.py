@@ -170,6 +170,8 @@ class OnnxCompilation(Compilation):
         return any(node.op_type == "DequantizeLinear" for node in self.network.model.graph.node)
 
     def _require_examples(self) -> None:
+        if self.options.pair_safe and self.has_scales:
+            raise UsageError(f"{self.source}: has scales of its own, which are kept: leave --pair-safe out")
         if self.options.computes_int8 and self.options.calibrate and self.has_scales:
             raise UsageError(f"{self.source}: has scales of its own, which are kept: leave --calibrate out")
         if self.options.computes_int8 and not self.options.calibrate and not self.has_scales:

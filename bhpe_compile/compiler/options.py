@@ -39,7 +39,8 @@ class CompileOptions:
     None as the scheme has it: "int8", or "fp32" with the scheme "float". tiles: a table of register tiles that replaces
     the target's own. forms: of `FORMS`, the folder is always built. embed_weights: puts the weights into the libraries,
     too.
-    shapes: of inputs that an ONNX file leaves open, by name.
+    pair_safe: 8-bit weights have steps so wide that AVX2 can multiply pairs of them as bytes; they are the same for
+    every target. shapes: of inputs that an ONNX file leaves open, by name.
     network: names the checkpoint's network, None: seen from its keys. cache: machine code that was made before is used
     again; the result is the same.
     UsageError for an unknown scheme, and for one that contradicts `dense`.
@@ -58,6 +59,7 @@ class CompileOptions:
     network: str | None = None
     forms: tuple[str, ...] = ()
     embed_weights: bool = False
+    pair_safe: bool = False
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     cache: bool = True
 
@@ -70,6 +72,8 @@ class CompileOptions:
             raise UsageError(
                 "--scheme int8 --dense fp32 contradict each other: say --scheme float for float32"
             )
+        if self.pair_safe and not self.computes_int8:
+            raise UsageError("--pair-safe is for 8-bit weights, and there are none: leave it out")
         if is_former_int8(self.scheme, self.dense):
             object.__setattr__(self, "scheme", INT8)
 
@@ -130,6 +134,7 @@ class CompileOptions:
             "residual_tap": self.residual_tap,
             "dense": "int8" if self.computes_int8 else "fp32",
             "residual": "fp16" if self.keeps_half else "fp32",
+            "pair_safe": self.pair_safe,
         }
 
 

@@ -343,7 +343,9 @@ class Compilation:
         rounding, model = self.rounding, self.exported.clone()
         with self.progress.stage("fold"):
             half, wide = self._half_maps(model)
-            passes = fold_passes(rounding.ranges, half, wide, rounding.steps, self.imported)
+            passes = fold_passes(
+                rounding.ranges, half, wide, rounding.steps, self.imported, self.options.pair_safe
+            )
             self._rewrite(passes, model)
         return model
 
@@ -415,21 +417,31 @@ class Compilation:
         return model
 
     @cached_property
+    def fitted(self) -> Target:
+        """The target with the fastest 8-bit instruction that the weights of `kernels` allow."""
+        from bhpe_compile.passes.lower.byte_pairs import fitted_target
+
+        target, note = fitted_target(self.kernels, self.target)
+        if note is not None and (note.applied or self.options.pair_safe):
+            self.notes.append(note)
+        return target
+
+    @cached_property
     def lowered(self) -> Lowered:
         """The program: machine code, weights, calls and memory."""
         from bhpe_compile.compiler.code_cache import KeptCode
         from bhpe_compile.compiler.workers import Workers
         from bhpe_compile.passes.lower import generate
 
-        kernels, progress = self.kernels, self.progress
+        kernels, target, progress = self.kernels, self.fitted, self.progress
         with progress.stage("generate"):
             if self.tools is not None:
                 kept = self.tools.workers
-                lowered = generate(kernels, self.target, kept, progress.step)
+                lowered = generate(kernels, target, kept, progress.step)
             else:
                 with Workers() as workers:
                     kept = KeptCode(workers, self.cache)
-                    lowered = generate(kernels, self.target, kept, progress.step)
+                    lowered = generate(kernels, target, kept, progress.step)
             self.code = (kept.found, kept.asked)
             self.notes += lowered.notes
             lowered = replace(lowered, program=replace(lowered.program, interface=self.interface))
@@ -482,7 +494,7 @@ class Compilation:
             write_artifact(
                 output,
                 lowered.program,
-                self.target,
+                self.fitted,
                 self.onnx_bytes,
                 report,
                 {**self.inputs, **self.frozen_outputs(self.inputs)},

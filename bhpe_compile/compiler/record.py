@@ -35,7 +35,7 @@ def describe(
 
     said = options.to_dict()
     if loaded is None:
-        return {"options": {name: said[name] for name in ("target", "dense", "residual")}}
+        return {"options": {name: said[name] for name in ("target", "dense", "residual", "pair_safe")}}
     return {
         "model": {
             "network": loaded.network.name,

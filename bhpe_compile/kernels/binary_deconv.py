@@ -27,7 +27,7 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter, packed_bytes
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Deconvolution, Window
+from bhpe_compile.kernels.window import Deconvolution, Window, phase_weights
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
@@ -72,7 +72,7 @@ class BinaryConvTranspose2d(Deconvolution, Kernel):
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """uint32 [Cout, ceil(Cin/32), 4, 4], kernel indices as in ConvTranspose (bit i of word g = 32g+i)."""
-        taps = [one.transpose(0, 2, 1) for one in self.phase_weights(weight)]
+        taps = [one.transpose(0, 2, 1) for one in phase_weights(weight)]
         tables = [
             border_table(one, self.in_channels, *windows)
             for one, windows in zip(taps, self.phases, strict=True)

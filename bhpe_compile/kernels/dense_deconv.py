@@ -16,7 +16,7 @@ from bhpe_compile.kernels.epilogue import Epilogue
 from bhpe_compile.kernels.epilogue_tir import EpilogueEmitter
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Deconvolution
+from bhpe_compile.kernels.window import Deconvolution, phase_weights
 from bhpe_compile.targets.isa import VectorIsa
 from bhpe_compile.targets.tile import Tile
 
@@ -56,7 +56,7 @@ class DenseConvTranspose2d(Deconvolution, Kernel):
 
     def pack(self, isa: VectorIsa, weight: Array) -> dict[str, Array]:
         """float [Cin, Cout, 4, 4], the ConvTranspose layout."""
-        taps = [one.transpose(1, 2, 0) for one in self.phase_weights(weight)]
+        taps = [one.transpose(1, 2, 0) for one in phase_weights(weight)]
         packed = [pack_floats(one, isa, self.weight_dtype) for one in taps]
         return {"weight": np.stack(packed)}
 

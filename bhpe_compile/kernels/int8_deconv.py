@@ -26,7 +26,7 @@ from bhpe_compile.kernels.int8_layout import (
 )
 from bhpe_compile.kernels.kernel import Array, Kernel, Parameter
 from bhpe_compile.kernels.tir import Share, function
-from bhpe_compile.kernels.window import Deconvolution
+from bhpe_compile.kernels.window import Deconvolution, phase_weights
 from bhpe_compile.targets.isa import VectorIsa
 
 
@@ -64,7 +64,7 @@ class Int8ConvTranspose2d(Deconvolution, Kernel):
     def constants(self, isa: VectorIsa, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """weight int8 [Cin, Cout, 4, 4]; zero, the zero point, as one number; the rest float32."""
         packed = super().constants(isa, {r: a for r, a in arrays.items() if r not in ("weight", "zero")})
-        taps = [one.transpose(1, 2, 0) for one in self.phase_weights(arrays["weight"])]
+        taps = [one.transpose(1, 2, 0) for one in phase_weights(arrays["weight"])]
         packed["weight"] = np.stack([pack_int8(t, 2, isa.int8) for t in taps])
         if isa.int8.shift is not None:
             zero = int(np.asarray(arrays["zero"]).reshape(()))

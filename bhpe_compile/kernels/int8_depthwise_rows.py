@@ -6,9 +6,10 @@ column of the window of one output row, with (0 w0 w1 w2) one of the row below i
 registers of 16 channels. Sums lie in the order that unpacking leaves, and packing levels undoes it: weights and what is
 read by channel are stored in that order (`channels_of`), memory stays channels last.
 
-    weight [row tiles][blocks][sets, kernel columns, registers, sums, rows of a group]
+    weight [blocks][sets, kernel columns, registers, sums, rows of a group]
 
-A set is an output row of the tile and a group of input rows with any weight of it. Blocks are as wide as there are
+A set is an output row of the tile and a group of input rows with any weight of it; a last tile of fewer rows reads the
+first sets of each block. Blocks are as wide as there are
 channels left; the last one overlaps what was done. Of fewer channels lanes run over neighbouring pixels as well.
 """
 
@@ -127,12 +128,6 @@ class Layout:
         both = self.kernel.rows.count > 1 and len(self.sets(2)) <= 2 * len(self.sets(1))
         return 2 if both else 1
 
-    @property
-    def row_tiles(self) -> list[int]:
-        """Rows of whole tiles, and of the last one where that is another number."""
-        rows = self.tile_rows
-        return [rows] if self.kernel.rows.count % rows == 0 else [rows, 1]
-
     def input_rows(self, rows: int) -> int:
         """Input rows that a tile of `rows` reads."""
         return (rows - 1) * self.kernel.rows.stride + self.kernel.rows.taps
@@ -149,38 +144,36 @@ class Layout:
         taps, first = self.kernel.rows.taps, group * self.use.group - row * self.kernel.rows.stride
         return [range(tap, tap + (0 <= tap < taps)) for tap in range(first, first + self.use.group)]
 
-    def block_size(self, block: Block, rows: int) -> int:
-        """Weights of a block for a tile of `rows`."""
-        return len(self.sets(rows)) * self.kernel.columns.taps * block.width * self.use.group
+    def block_size(self, block: Block) -> int:
+        """Weights of a block."""
+        return len(self.sets(self.tile_rows)) * self.kernel.columns.taps * block.width * self.use.group
 
     @property
     def weight_size(self) -> int:
         """Numbers of all weights."""
-        return sum(self.block_size(block, rows) for rows in self.row_tiles for block in self.blocks)
+        return sum(self.block_size(block) for block in self.blocks)
 
     def packed_weight(self, taps: Array) -> NDArray[Any]:
         """int8 [kernel rows, kernel columns, C] -> the layout above."""
-        found = []
-        for rows in self.row_tiles:
-            sets = self.sets(rows)
-            for block in self.blocks:
-                channels = self.channels_of(block)
-                shape = (len(sets), self.kernel.columns.taps, *channels.shape, self.use.group)
-                weight = np.zeros(shape, self.use.weights)
-                for index, at in enumerate(sets):
-                    for i, tap in enumerate(self.taps_of(*at)):
-                        for kh in tap:
-                            weight[index, ..., i] = taps[kh][:, channels]
-                found.append(weight.reshape(-1))
+        found, sets = [], self.sets(self.tile_rows)
+        for block in self.blocks:
+            channels = self.channels_of(block)
+            shape = (len(sets), self.kernel.columns.taps, *channels.shape, self.use.group)
+            weight = np.zeros(shape, self.use.weights)
+            for index, at in enumerate(sets):
+                for i, tap in enumerate(self.taps_of(*at)):
+                    for kh in tap:
+                        weight[index, ..., i] = taps[kh][:, channels]
+            found.append(weight.reshape(-1))
         return np.concatenate(found)
 
     def unpacked_weight(self, packed: Array) -> NDArray[np.int64]:
         """The inverse: int64 [taps, C]."""
-        rows, columns = self.tile_rows, self.kernel.columns.taps
-        sets, at = self.sets(rows), 0
+        columns = self.kernel.columns.taps
+        sets, at = self.sets(self.tile_rows), 0
         taps = np.zeros((self.kernel.rows.taps, columns, self.kernel.in_channels), np.int64)
         for block in self.blocks:
-            channels, size = self.channels_of(block), self.block_size(block, rows)
+            channels, size = self.channels_of(block), self.block_size(block)
             weight = packed[at : at + size].reshape(len(sets), columns, *channels.shape, self.use.group)
             at += size
             for index, (row, group) in enumerate(sets):
@@ -240,25 +233,24 @@ class RowLoops:
         self.again = T.bind(T.truncdiv(share.part, share.parts + 1))
         rows, count = layout.tile_rows, kernel.rows.count
         whole = count // rows
-        behind = sum(layout.block_size(block, rows) for block in layout.blocks)
         with share.rows(kernel.batch, -(-count // rows)) as (n, tile):
             if whole * rows == count:
-                self._blocks(n, tile * rows, rows, 0)
+                self._blocks(n, tile * rows, rows)
                 return
             with T.If(tile < whole):
                 with T.Then():
-                    self._blocks(n, tile * rows, rows, 0)
+                    self._blocks(n, tile * rows, rows)
                 with T.Else():
-                    self._blocks(n, whole * rows, 1, behind)
+                    self._blocks(n, whole * rows, 1)
 
-    def _blocks(self, n: Expr, y: Expr, rows: int, weights: int) -> None:
-        """All channels of a tile of rows, whose weights begin at `weights`: a loop over the blocks of each width."""
-        place = 0
+    def _blocks(self, n: Expr, y: Expr, rows: int) -> None:
+        """All channels of a tile of rows: a loop over the blocks of each width."""
+        place = weights = 0
         for _, alike in groupby(
             enumerate(self.layout.blocks), lambda at: (at[1].sums, at[1].first - at[0] * at[1].width)
         ):
             blocks = [block for _, block in alike]
-            block, size = blocks[0], self.layout.block_size(blocks[0], rows)
+            block, size = blocks[0], self.layout.block_size(blocks[0])
             for i in self._each(len(blocks)):
                 first = block.first + i * block.width
                 self._row(n, y, rows, block, first, place + i * block.width, weights + i * size)
@@ -305,19 +297,19 @@ class RowLoops:
     ) -> None:
         use = self.layout.use
         sums = local(pixels * rows * block.width, "int32")
-        for v in range(use.group):
-            start = self._start(place + v * block.sums, block.sums)
-            for index in range(pixels * rows):
-                store(sums, index * block.width + v * block.sums, block.sums, start)
         registers = range(use.group)
-        for some in [[v] for v in registers] if use.one_by_one else [list(registers)]:
+        for some in (registers[at : at + use.together] for at in registers[:: use.together]):
+            for v in some:
+                start = self._start(place + v * block.sums, block.sums)
+                for index in range(pixels * rows):
+                    store(sums, index * block.width + v * block.sums, block.sums, start)
             self._products(sums, n, y, x, pixels, rows, block, c, weights, some)
         for row in range(rows):
             for p in range(pixels):
                 base = (p * rows + row) * block.width
                 dots = [
                     T.Cast(dtype_of("float32", block.sums), sums[ramp(base + v * block.sums, block.sums)])
-                    for v in range(use.group)
+                    for v in registers
                 ]
                 self.epilogue.finish(dots, n, y + row, x + p, c, block.width, packed_at=place)
 
@@ -332,7 +324,7 @@ class RowLoops:
         block: Block,
         c: Expr,
         weights: Expr,
-        registers: list[int],
+        registers: range,
     ) -> None:
         """The products of these registers of all columns and rows."""
         buffers, use = self.epilogue.buffers, self.layout.use
@@ -379,9 +371,8 @@ class RowLoops:
         for i in range(use.group):
             row = min(group * use.group + i, last)  # rows beyond the last meet weights of 0
             base = ((top + row) * kernel.stored_width + left) * kernel.in_channels + c
-            levels = T.reinterpret(
-                dtype_of(kind, block.width), self.epilogue.buffers["x"][ramp(base, block.width)]
-            )
+            levels = self.epilogue.buffers["x"][ramp(base, block.width)]
+            levels = (T.Cast if use.widened else T.reinterpret)(dtype_of(kind, block.width), levels)
             store(registers, i * block.width, block.width, levels)
         together, size = 1, 4 // use.group
         while together < use.group:

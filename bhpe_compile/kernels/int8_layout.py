@@ -23,6 +23,9 @@ from bhpe_compile.targets.isa import INT8_INSTRUCTIONS, Int8Instruction
 
 WIDEST_GROUP = max(use.group for use in INT8_INSTRUCTIONS)
 
+MOST_IN_PAIR = 128
+"""The largest sum of two weights, in size, whose products with two levels an instruction may add in 16 bits."""
+
 MAX_PRODUCTS = (1 << 31) // (255 * 128)
 """Products whose sum fits int32 whatever the levels."""
 
@@ -81,6 +84,25 @@ def unpack_int8(packed: Array, out_channels: int, kernel_rows: int, use: Int8Ins
     split = packed.reshape(packed.shape[0], -1, group // use.pair, lanes, use.pair)
     rows = split.transpose(0, 3, 1, 2, 4)
     return np.asarray(rows.reshape(packed.shape[0] * lanes, kernel_rows, -1)[:out_channels], np.int8)
+
+
+def pairs_fit(packed: Array, use: Int8Instruction) -> bool:
+    """Whether no sum that an instruction makes of two products saturates, whatever the levels.
+
+    255 (a + b) is at most 32640 in size, and 16 bits hold -32768 .. 32767. Weights of different signs need no bound:
+    one product alone is at most 255 * 127. packed: weight vectors in any number of dimensions, or weights alone.
+    """
+    if use.step is None or use.step.pairs is None:
+        return True
+    pairs = packed.reshape(-1, 2).astype(np.int16)
+    return bool((np.abs(pairs.sum(1)) <= MOST_IN_PAIR).all())
+
+
+def pair_sums(taps: Array, kernel_rows: int) -> Array:
+    """Sums of the two weights of each pair, [Cout, pairs], of taps [Cout, taps, Cin] as `pack_int8` lays them."""
+    rows = taps.reshape(len(taps), kernel_rows, -1)
+    even = np.pad(rows, ((0, 0), (0, 0), (0, rows.shape[2] % 2)))
+    return np.asarray(even.reshape(len(taps), -1, 2).sum(2))
 
 
 def pack_start(zero: int, taps: Array, use: Int8Instruction) -> NDArray[np.int32]:

@@ -39,6 +39,9 @@ def added(step: MultiplyAdd | None, total: Expr, lanes: int, *factors: Expr) -> 
         a, w = factors
         return total + a * w
     dtype = dtype_of("int32", lanes)
+    if step.pairs is not None:
+        words = dtype_of("int16", 2 * lanes)
+        factors = (T.call_llvm_pure_intrin(words, step.pairs, *factors), splat(T.int16(1), 2 * lanes))
     factors = factors[::-1] if step.weight_first else factors
     if step.adds:
         return T.call_llvm_pure_intrin(dtype, step.name, total, *factors)

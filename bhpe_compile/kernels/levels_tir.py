@@ -149,8 +149,8 @@ def looked_up(table: Any, level: Expr, lanes: int, isa: VectorIsa) -> Expr:
     """table[level], of a table of 256 bytes, for uint8 levels."""
     if isa.permute and lanes > 1:
         return _by_permutations(table, level, lanes, isa.permute)
-    if isa.sixteenths and lanes == SIXTEEN:
-        return _by_sixteenths(table, level, isa.sixteenths)
+    if isa.sixteenths and lanes % SIXTEEN == 0:
+        return _by_sixteenths_each(table, level, lanes, isa.sixteenths)
     return table[cast("int32", lanes, level)]
 
 
@@ -164,6 +164,17 @@ def _by_permutations(table: Any, level: Expr, lanes: int, permute: str) -> Expr:
     low, high = (T.call_llvm_pure_intrin(kind, permute, parts[at], index, parts[at + 1]) for at in (0, 2))
     found = T.Select(index < splat(T.int8(0), PERMUTED), high, low)
     store(held, 0, PERMUTED, T.reinterpret(dtype_of("uint8", PERMUTED), found))
+    return held[ramp(0, lanes)]
+
+
+def _by_sixteenths_each(table: Any, level: Expr, lanes: int, shuffle: str) -> Expr:
+    """Sixteen levels after the other."""
+    if lanes == SIXTEEN:
+        return _by_sixteenths(table, level, shuffle)
+    held = local(lanes, "uint8")
+    store(held, 0, lanes, level)
+    for at in range(0, lanes, SIXTEEN):
+        store(held, at, SIXTEEN, _by_sixteenths(table, held[ramp(at, SIXTEEN)], shuffle))
     return held[ramp(0, lanes)]
 
 

@@ -186,17 +186,17 @@ class Deconvolution(Layer):
         """Rows and columns of each phase."""
         return [(deconvolution_phase(self.height, i), deconvolution_phase(self.width, j)) for i, j in PHASES]
 
-    def phase_weights(self, weight: NDArray[Any]) -> list[NDArray[Any]]:
-        """The four taps of each phase: [A, B, 4, 4], kernel indices as in ConvTranspose, -> [A, B, 4]."""
-        first, second = weight.shape[:2]
-        return [
-            weight[:, :, phase_taps(i), :][..., phase_taps(j)].reshape(first, second, 4) for i, j in PHASES
-        ]
-
     def interleaved(self, parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
         """[N, 2H, 2W, Cout] of the outputs [N, H, W, Cout] of each phase."""
         stacked = np.stack(list(parts)).reshape(2, 2, self.batch, self.height, self.width, self.out_channels)
         return stacked.transpose(2, 3, 0, 4, 1, 5).reshape(self.out_shape)
+
+
+def phase_weights(weight: NDArray[Any]) -> list[NDArray[Any]]:
+    """The four taps of each phase of a transposed convolution: [A, B, 4, 4], kernel indices as in ConvTranspose,
+    -> [A, B, 4]."""
+    first, second = weight.shape[:2]
+    return [weight[:, :, phase_taps(i), :][..., phase_taps(j)].reshape(first, second, 4) for i, j in PHASES]
 
 
 def convolution(

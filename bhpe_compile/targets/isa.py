@@ -14,12 +14,14 @@ from typing import Literal
 class MultiplyAdd:
     """An instruction of 8-bit layers by LLVM's name. `adds`: it adds to sums it is given; what others give is added
     to them. `weight_first`: it takes the weights before the activations. `sums`: how many it makes, None: one for each
-    lane of a vector; vectors of more lanes are several registers then."""
+    lane of a vector; vectors of more lanes are several registers then. `pairs`: another instruction multiplies bytes
+    and adds their products in pairs, in 16 bits and saturating; this one adds neighbours of what it gives."""
 
     name: str
     adds: bool
     weight_first: bool = False
     sums: int | None = None
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class Int8Instruction:
     None. They and the weights are multiplied as `operand`, by `step` (None: as products and sums of int32, for which
     LLVM finds the instruction). A weight vector holds `pair` channels of an output side by side: all of a group, or
     with `halves` two, whose products are added in 16 bits to those of the next two of all outputs, and in pairs by
-    `step`. None saturates: pmaddwd multiplies 16-bit numbers, where pmaddubsw would overflow, and two products of
-    -128 .. 127 and -127 .. 127, which smull and smlal add up, fit 16 bits.
+    `step`. Two products of -128 .. 127 and -127 .. 127, which smull and smlal add up, fit 16 bits. pmaddubsw alone
+    saturates, with some weights (`int8_layout.pairs_fit`); targets have it beside another that multiplies any.
     """
 
-    name: Literal["vpdpbusd", "pmaddwd", "dot_i16x8", "sdot", "smull", "smlal"]
+    name: Literal["vpdpbusd", "pmaddwd", "pmaddubsw", "dot_i16x8", "sdot", "smull", "smlal"]
     dtype: Literal["uint8", "int8", "int16"]
     shift: int | None
     group: int
@@ -66,14 +68,16 @@ class Int8Instruction:
 class ByRows:
     """Multiply-accumulate of 8-bit depthwise layers by rows: levels of `group` input rows lie side by side, and an
     instruction adds their products to a sum of each channel. `steps` are the same instruction for registers of `sums`
-    sums, the widest first; weights are `weights`, as wide as levels lie in memory: a group of them fills a sum.
-    `one_by_one`: the sums of one register of a block are finished before the next one's begin; with half the registers
-    all at once spill."""
+    sums, the widest first; weights are `weights`, a group of them fills a sum. They are as wide as levels lie in
+    memory; `widened`: twice as wide, and levels become words as they are loaded.
+    `together`: the sums of so many registers of a block are finished before the next ones' begin; with half the
+    registers all at once spill."""
 
     group: int
     weights: Literal["int8", "int16"]
     steps: tuple[MultiplyAdd, ...]
-    one_by_one: bool = False
+    together: int = 4
+    widened: bool = False
 
     def step(self, sums: int) -> MultiplyAdd:
         """The instruction that makes `sums` sums."""
@@ -140,7 +144,8 @@ class VectorIsa:
     integers, before it takes two registers. `widening_doubles`: words become twice as wide and twice as large by one
     instruction. `maximum`: LLVM takes the larger of two floats by one instruction only when asked for IEEE's maximum.
     `share_repeats`: a tile takes the channels that read the same of a repeated residual. `rounds`: floats are rounded
-    to whole numbers by an instruction.
+    to whole numbers by an instruction. `in_pairs`: the same unit with an instruction that multiplies bytes faster, but
+    only weights whose pairs fit it (`int8_layout.pairs_fit`).
 
     Instructions by LLVM's names, None where there is none: `counting` looks up nibbles, or adds bytes in pairs;
     `widen` makes four float32 of four float16, `narrow` the other way round (signs are then best taken from its
@@ -175,6 +180,7 @@ class VectorIsa:
     share_repeats: bool = False
     depthwise: Depthwise = Depthwise()
     rounds: bool = True
+    in_pairs: VectorIsa | None = None
 
     def packing(self, lanes: int) -> Packing | None:
         """How `lanes` levels are packed at once."""
@@ -196,6 +202,7 @@ VPDPBUSD = Int8Instruction(
     operand="int8",
     step=MultiplyAdd("llvm.x86.avx512.vpdpbusd.512", adds=True),
 )
+PMADDWD_STEP = MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False)
 PMADDWD = Int8Instruction(
     "pmaddwd",
     dtype="int16",
@@ -204,7 +211,18 @@ PMADDWD = Int8Instruction(
     lanes=8,
     tile=(6, 2),
     operand="int16",
-    step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False),
+    step=PMADDWD_STEP,
+    weights_held=True,
+)
+PMADDUBSW = Int8Instruction(
+    "pmaddubsw",
+    dtype="uint8",
+    shift=0,
+    group=4,
+    lanes=8,
+    tile=(6, 2),
+    operand="int8",
+    step=replace(PMADDWD_STEP, pairs="llvm.x86.avx2.pmadd.ub.sw"),
     weights_held=True,
 )
 DOT_I16X8 = replace(
@@ -261,16 +279,16 @@ ROWS_OF_BYTES = ByRows(
 ROWS_OF_WORDS = ByRows(
     group=2,
     weights="int16",
-    steps=(MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False, sums=8),),
-    one_by_one=True,
+    steps=(replace(PMADDWD_STEP, sums=8),),
+    together=1,
 )
+ROWS_OF_WIDENED_BYTES = replace(ROWS_OF_WORDS, together=2, widened=True)
 BY_ROWS = (ROWS_OF_BYTES, ROWS_OF_WORDS)
-"""One of each type of weights."""
+"""One of each layout of weights."""
 
 MADD512 = Depthwise(
     lanes=16, step=MultiplyAdd("llvm.x86.avx512.pmaddw.d.512", adds=False), rows=ROWS_OF_BYTES
 )
-MADD256 = Depthwise(lanes=8, step=MultiplyAdd("llvm.x86.avx2.pmadd.wd", adds=False), rows=ROWS_OF_WORDS)
 
 PACK512 = Packing(
     16,
@@ -282,6 +300,7 @@ PACK512 = Packing(
 PACK256 = Packing(
     8, whole="llvm.x86.avx.cvt.ps2dq.256", words="llvm.x86.avx2.packssdw", bytes="llvm.x86.avx2.packuswb"
 )
+PACK256_WORDS = replace(PACK256, bytes=None)
 PACK128 = Packing(
     4,
     whole="llvm.x86.sse2.cvtps2dq",
@@ -289,7 +308,7 @@ PACK128 = Packing(
     bytes="llvm.x86.sse2.packuswb.128",
 )
 
-INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, SDOT, SMULL, SMLAL)
+INT8_INSTRUCTIONS = (VPDPBUSD, PMADDWD, PMADDUBSW, SDOT, SMULL, SMLAL)
 """One of each layout in memory."""
 
 AVX512 = VectorIsa(
@@ -307,21 +326,30 @@ AVX512 = VectorIsa(
 )
 """512-bit vectors with VPOPCNTDQ, VNNI and VBMI."""
 
-AVX2 = VectorIsa(
+AVX2_BYTES = VectorIsa(
     "avx2",
     word_bits=8,
     popcount_lanes=32,
     float_lanes=8,
     binary_tile=(4, 2),
     registers=16,
-    int8=PMADDWD,
+    int8=PMADDUBSW,
     counts="nibbles",
     counting="llvm.x86.avx2.pshuf.b",
     sixteenths="llvm.x86.avx2.pshuf.b",
-    packings=(replace(PACK256, bytes=None),),
-    depthwise=MADD256,
+    packings=(PACK256, PACK256_WORDS),
+    depthwise=Depthwise(lanes=8, step=PMADDWD_STEP, rows=ROWS_OF_WIDENED_BYTES),
 )
-"""256-bit vectors without a vector popcount: a byte shuffle looks counts up."""
+"""256-bit vectors without a vector popcount: a byte shuffle looks counts up. 8-bit levels are bytes."""
+
+AVX2 = replace(
+    AVX2_BYTES,
+    int8=PMADDWD,
+    packings=(PACK256_WORDS,),
+    depthwise=replace(AVX2_BYTES.depthwise, rows=ROWS_OF_WORDS),
+    in_pairs=AVX2_BYTES,
+)
+"""The same for any weights: levels are words."""
 
 NEON = VectorIsa(
     "neon",

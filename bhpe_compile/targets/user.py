@@ -231,6 +231,9 @@ def restore_target(entry: Mapping[str, Any], presets: Presets) -> Target | None:
         return None
     family = INT8.get(base.family, (base.isa.int8,))
     int8 = next((one for one in family if one.name == entry.get("int8")), base.isa.int8)
+    isa, pairs = replace(base.isa, int8=int8), base.isa.in_pairs
+    if pairs is not None and pairs.int8.name == entry.get("int8"):
+        isa = pairs
     target = replace(
         base,
         name=str(entry.get("name")),
@@ -238,7 +241,7 @@ def restore_target(entry: Mapping[str, Any], presets: Presets) -> Target | None:
         like=str(entry.get("like")),
         llvm=entry.get("llvm", base.llvm),
         requires=tuple(entry.get("requires", base.requires)),
-        isa=replace(base.isa, int8=int8),
+        isa=isa,
         tiles=base.tiles or base.name,
     )
     return target if target.to_json() == entry else None

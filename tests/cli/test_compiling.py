@@ -25,7 +25,7 @@ Capture = pytest.CaptureFixture[str]
     [
         ("compile", set(OPTIONS)),
         ("eval", set(OPTIONS)),
-        ("tune", set(OPTIONS) - {"tiles", "shapes", "cache"}),
+        ("tune", set(OPTIONS) - {"tiles", "shapes", "cache", "pair_safe"}),
         ("sensitivity", set(BINARIZING)),
         ("report", {"network", "scheme", "dense"}),
     ],

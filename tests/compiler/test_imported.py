@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.passes.base import Note
 from bhpe_compile.runtime import Model
+from bhpe_compile.targets import host_runs
 from tests.onnx_graphs import Net, landmarks, mobile, save
 
 CLOSE = 1e-5
@@ -257,6 +260,37 @@ def test_levels_from_layer_to_layer(tmp_path: Path) -> None:
     quantized = [step.layer for step in steps if step.kind == "Quantize"]
     assert quantized == ["stem", "squeeze", "narrow", "last"]
     assert sum(step.kind == "glue" for step in steps) == 1  # the product with the factors
+
+
+@pytest.mark.parametrize("target", [None, "x86", "arm"])
+def test_pair_safe_weights(target: str | None, tmp_path: Path) -> None:
+    """AVX2 multiplies them as bytes, in pairs; every target computes what the same model.onnx says."""
+    from bhpe_compile.check.verify import verify
+
+    path = save(mobile(), tmp_path / "m.onnx")
+    options = CompileOptions(
+        target or "x86", scheme="int8", calibrate=(examples(tmp_path),), pair_safe=target is not None
+    )
+    made = OnnxCompilation(options, path)
+    made.write(tmp_path / "out")
+    notes = [note.applied for note in made.notes if note.pass_name == "byte-pairs"]
+    assert notes == ([True] if target == "x86" else [])
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    taken = {None: "pmaddwd", "x86": "pmaddubsw", "arm": "smull"}[target]
+    assert (manifest["target"]["int8"], manifest["options"]["pair_safe"]) == (taken, target is not None)
+    if target == "x86" and host_runs(made.target):
+        found = verify(tmp_path / "out")
+        assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 10), found.first_difference
+
+
+def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    """Who asks for pairs hears of a layer whose steps are not ours."""
+    options = CompileOptions("x86", scheme="int8", calibrate=(examples(tmp_path),))
+    made = OnnxCompilation(options, save(mobile(), tmp_path / "m.onnx"))
+    made.until("lower")
+    made.options = replace(options, pair_safe=True)
+    assert made.fitted is made.target
+    assert [(note.pass_name, note.applied) for note in made.notes[-1:]] == [("byte-pairs", False)]
 
 
 def test_8_bits_without_ranges_say_three_ways_out(tmp_path: Path) -> None:

@@ -37,6 +37,14 @@ def test_what_computes_how(said: dict[str, Any], binary: bool, int8: bool, half:
     assert recorded["residual"] == ("fp16" if half else "fp32")
 
 
+def test_pairs_of_weights_are_for_8_bits() -> None:
+    assert CompileOptions("x86", scheme="int8", pair_safe=True).to_dict()["pair_safe"] is True
+    assert CompileOptions("x86").to_dict()["pair_safe"] is False
+    for said in ({"scheme": "float"}, {"dense": "fp32"}):
+        with pytest.raises(UsageError, match="--pair-safe is for 8-bit weights"):
+            CompileOptions("x86", pair_safe=True, **said)  # type: ignore[arg-type]
+
+
 def test_float_with_8_bits_is_the_scheme_int8() -> None:
     assert (
         CompileOptions("x86", scheme="float", dense="int8").to_dict()

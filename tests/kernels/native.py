@@ -18,7 +18,7 @@ from bhpe_compile.kernels.kernel import Parameter, pack_bits
 from bhpe_compile.passes.fold.round_constants import round_to
 from bhpe_compile.passes.lower.codegen import build_library
 from bhpe_compile.targets import get_target
-from bhpe_compile.targets.isa import AVX2, AVX512, NEON, VectorIsa
+from bhpe_compile.targets.isa import AVX2, AVX2_BYTES, AVX512, NEON, VectorIsa
 
 Array = NDArray[Any]
 
@@ -39,14 +39,29 @@ def host_has(isa: VectorIsa) -> bool:
     return set(PRESETS[isa.name].requires) <= set(flags.split())
 
 
-def on_host(isa: VectorIsa) -> Any:
+def on_host(isa: VectorIsa, name: str = "") -> Any:
     """A pytest parameter that is skipped, with the reason, where the machine lacks the instructions."""
     reason = f"this machine has no {isa.name}"
-    return pytest.param(isa, id=isa.name, marks=pytest.mark.skipif(not host_has(isa), reason=reason))
+    return pytest.param(isa, id=name or isa.name, marks=pytest.mark.skipif(not host_has(isa), reason=reason))
 
 
 NATIVE = [on_host(AVX512), on_host(AVX2)]
+NATIVE_INT8 = [*NATIVE, on_host(AVX2_BYTES, "avx2-bytes")]
+"""Those that differ where layers have 8 bits."""
+
 EVERY = [AVX512, AVX2, NEON]
+
+
+def most_weight(isa: VectorIsa) -> int:
+    """The largest 8-bit weight: any, or that which fits an instruction for pairs whatever lies beside."""
+    step = isa.int8.step
+    return 127 if step is None or step.pairs is None else 64
+
+
+def weight_levels(isa: VectorIsa, generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Random 8-bit weights."""
+    most = most_weight(isa)
+    return generator.integers(-most, most + 1, shape).astype(np.int8)
 
 
 def compiled(kernel: Kernel, isa: VectorIsa) -> Any:

@@ -12,10 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import Epilogue, Int8Conv2d, Int8ConvTranspose2d, Quantize, Residual, epilogue_tir
-from bhpe_compile.kernels.int8_layout import pack_int8, stored, unpack_int8
-from bhpe_compile.targets.isa import INT8_INSTRUCTIONS, Int8Instruction, VectorIsa
+from bhpe_compile.kernels.int8_layout import pack_int8, pairs_fit, stored, unpack_int8
+from bhpe_compile.targets.isa import (
+    AVX2_BYTES,
+    INT8_INSTRUCTIONS,
+    PMADDUBSW,
+    PMADDWD,
+    Int8Instruction,
+    VectorIsa,
+)
 from tests.kernels import strategies
-from tests.kernels.native import NATIVE, Array, run
+from tests.kernels.native import NATIVE, NATIVE_INT8, Array, on_host, run, weight_levels
 
 SEEDS = st.integers(0, 2**16)
 FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -35,12 +42,12 @@ def convolutions(draw: st.DrawFn) -> Int8Conv2d:
     )
 
 
-def weights(kernel: Any, generator: np.random.Generator) -> Array:
+def weights(kernel: Any, isa: VectorIsa, generator: np.random.Generator) -> Array:
     if isinstance(kernel, Int8Conv2d):
         shape = (kernel.out_channels, kernel.in_channels, kernel.kernel, kernel.kernel)
     else:
         shape = (kernel.in_channels, kernel.out_channels, 4, 4)
-    return generator.integers(-127, 128, shape).astype(np.int8)
+    return weight_levels(isa, generator, shape)
 
 
 def arguments(kernel: Any, isa: VectorIsa, seed: int, zero: int) -> tuple[dict[str, Array], Array, Array]:
@@ -51,7 +58,7 @@ def arguments(kernel: Any, isa: VectorIsa, seed: int, zero: int) -> tuple[dict[s
     b = kernel.in_border
     x = np.full((inside[0], inside[1] + 2 * b, kernel.stored_width, inside[3]), zero)
     x[:, b : b + inside[1], b : b + inside[2]] = levels
-    weight = weights(kernel, generator)
+    weight = weights(kernel, isa, generator)
     given = {
         "weight": weight,
         "zero": np.array(zero),
@@ -73,7 +80,7 @@ def expected_sums(kernel: Int8Conv2d, values: Array, weight: Array) -> Array:
     return np.einsum("nyxcij,ocij->nyxo", picked, weight.astype(np.int64))
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @FEW
 @given(kernel=convolutions(), seed=SEEDS, zero=st.sampled_from([0, 1, 113, 128, 255]))
 def test_convolution_is_exact(isa: VectorIsa, kernel: Int8Conv2d, seed: int, zero: int) -> None:
@@ -88,21 +95,69 @@ def test_convolution_is_exact(isa: VectorIsa, kernel: Int8Conv2d, seed: int, zer
         np.testing.assert_array_equal(got[role], array)
 
 
+def output(isa: VectorIsa, levels: Array, weight: Array) -> tuple[float, float]:
+    """What a 1x1 layer computes of one pixel, and what it should: levels [Cin], weight [Cin] of all its outputs."""
+    kernel = Int8Conv2d(1, 1, 1, len(levels), 24, 1, 1, 0, 0, Epilogue())
+    every = np.broadcast_to(weight.astype(np.int8), (24, len(weight)))
+    given = {
+        "weight": every[..., None, None],
+        "zero": np.array(0),
+        "scale": np.ones(24),
+        "bias": np.zeros(24),
+    }
+    x = np.zeros((1, 1, kernel.stored_width, len(levels)), int)
+    x[0, 0, 0] = levels
+    arrays = kernel.constants(isa, given) | {"x": stored(x, 0, isa.int8)}
+    (value,) = np.unique(run(kernel, isa, arrays)["out"])
+    return float(value), float(np.dot(levels, weight))
+
+
 @pytest.mark.parametrize("isa", NATIVE)
 def test_extremes_do_not_saturate(isa: VectorIsa) -> None:
     """Every product at its largest: where pmaddubsw would clip at 32767."""
-    kernel = Int8Conv2d(1, 3, 3, 512, 24, 3, 1, 1, 1, Epilogue())
-    arrays, _, _ = arguments(kernel, isa, 0, 0)
     for sign in (1, -1):
-        weight = np.full((24, 512, 3, 3), 127 * sign, np.int8)
-        constants = kernel.constants(isa, {"weight": weight, "zero": np.array(0)})
-        levels = np.full((1, 5, kernel.stored_width, 512), 255)
-        arrays |= constants | {"x": stored(levels, 0, isa.int8)}
-        out = run(kernel, isa, arrays)["out"]
-        assert out[0, 1, 1, 0] == np.float32(sign * 255 * 127 * 512 * 9)
+        value, wanted = output(isa, np.full(4608, 255), np.full(4608, 127 * sign))
+        assert value == np.float32(wanted)
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+PAIRS = [(127, 1), (1, 127), (64, 64), (100, 28), (127, -127), (-127, 127), (0, 127), (-127, 0)]
+"""The largest of each kind."""
+
+
+@pytest.mark.parametrize("isa", NATIVE_INT8)
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_pairs_that_fit_do_not_saturate(isa: VectorIsa, pair: tuple[int, int]) -> None:
+    for sign in (1, -1):
+        weight = np.tile(np.array(pair) * sign, 8)
+        assert pairs_fit(weight, PMADDUBSW)
+        for levels in ((255, 255), (255, 0), (0, 255), (0, 0), (254, 255)):
+            value, wanted = output(isa, np.tile(levels, 8), weight)
+            assert value == wanted
+
+
+@pytest.mark.parametrize("isa", [on_host(AVX2_BYTES)])
+@pytest.mark.parametrize("pair", [(127, 2), (65, 64), (-2, -127)], ids=str)
+def test_one_more_saturates(isa: VectorIsa, pair: tuple[int, int]) -> None:
+    """Why such weights are left to another instruction; at 255 a sum in 16 bits ends at 32767 or -32768."""
+    weight = np.tile(pair, 8)
+    assert not pairs_fit(weight, PMADDUBSW)
+    assert pairs_fit(weight, PMADDWD)
+    value, wanted = output(isa, np.full(16, 255), weight)
+    assert wanted == 8 * 255 * sum(pair)
+    assert value == 8 * (32767 if wanted > 0 else -32768)
+
+
+def test_two_products_of_weights_that_fit_are_words() -> None:
+    """All pairs of weights: those that fit are those whose sums with any levels, which are extreme at 0 and 255, are
+    of 16 bits."""
+    both = np.stack(np.meshgrid(*[np.arange(-127, 128)] * 2), -1).reshape(-1, 2)
+    sums = np.stack([both @ np.array(levels) for levels in ((255, 255), (255, 0), (0, 255))])
+    words = ((sums >= -32768) & (sums <= 32767)).all(0)
+    found = [pairs_fit(pair.astype(np.int8), PMADDUBSW) for pair in both]
+    np.testing.assert_array_equal(found, words)
+
+
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (8, 6)])
 @pytest.mark.parametrize("channels", [(21, 40), (5, 3), (32, 64)])
 def test_transposed_convolution(isa: VectorIsa, size: tuple[int, int], channels: tuple[int, int]) -> None:
@@ -153,7 +208,7 @@ def finished(draw: st.DrawFn) -> Int8Conv2d | Int8ConvTranspose2d:
     )
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @FEW
 @given(kernel=finished(), seed=SEEDS, zero=st.sampled_from([0, 113, 255]))
 def test_epilogues(isa: VectorIsa, kernel: Any, seed: int, zero: int) -> None:
@@ -169,7 +224,7 @@ HALVES = Epilogue(
 WHOLE = Int8Conv2d(2, 6, 10, 12, 48, 1, 1, 0, 0, HALVES)
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 def test_an_epilogue_of_halves(isa: VectorIsa) -> None:
     """float16 residual, shortcut and output."""
     arrays = with_floats(WHOLE, isa, arguments(WHOLE, isa, 3, 9)[0], 4)
@@ -178,7 +233,7 @@ def test_an_epilogue_of_halves(isa: VectorIsa) -> None:
         np.testing.assert_array_equal(got[role], array, err_msg=role)
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 def test_a_compiler_that_contracts_is_caught(isa: VectorIsa, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the fence LLVM makes one fused multiply-add of scale and bias, which rounds once: the comparison above
     fails on it."""
@@ -205,7 +260,7 @@ def quantizations(draw: st.DrawFn) -> Quantize:
     )
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @FEW
 @given(kernel=quantizations(), seed=SEEDS, zero=st.sampled_from([0, 1, 113, 255]))
 def test_quantize(isa: VectorIsa, kernel: Quantize, seed: int, zero: int) -> None:
@@ -218,7 +273,7 @@ def test_quantize(isa: VectorIsa, kernel: Quantize, seed: int, zero: int) -> Non
     np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], stored(levels, zero, isa.int8))
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_picture_with_channels_first(isa: VectorIsa, channels: int) -> None:
     kernel = Quantize(2, 5, 29, channels, 1, 1, 33, "float32", True, True)

@@ -10,8 +10,8 @@ import pytest
 
 from bhpe_compile.kernels import DenseConv2d, Epilogue, Int8Conv2d, Int8DepthwiseConv2d, Levels, Residual
 from bhpe_compile.kernels.int8_layout import stored
-from bhpe_compile.targets.isa import VectorIsa
-from tests.kernels.native import NATIVE, Array, run
+from bhpe_compile.targets.isa import AVX512, VectorIsa
+from tests.kernels.native import NATIVE_INT8, Array, run, weight_levels
 
 PLAIN = Levels(0, 10)
 BORDERED = Levels(2, 15, divides=False)
@@ -50,10 +50,10 @@ def arguments(
     inner = kernel.in_channels if isinstance(kernel, Int8Conv2d) else 1
     count = inner * kernel.taps
     channels = kernel.out_channels
+    shape = (channels, inner, kernel.kernel, kernel.kernel)
+    of_pairs = isinstance(kernel, Int8Conv2d)  # depthwise layers take any weights everywhere
     given: dict[str, Array] = {
-        "weight": generator.integers(-127, 128, (channels, inner, kernel.kernel, kernel.kernel)).astype(
-            np.int8
-        ),
+        "weight": weight_levels(isa if of_pairs else AVX512, generator, shape),
         "zero": np.array(zero),
         "scale": np.full(channels, 2.0 ** -np.ceil(np.log2(255 * np.sqrt(count)))),
         "bias": generator.integers(-40, 160, channels) / 2,
@@ -87,7 +87,7 @@ def requantization(epilogue: Epilogue, zero: int) -> Array:
     return np.array([0.5 if divides else 1.0, zero])
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @pytest.mark.parametrize("case", CASES)
 def test_levels_are_those_of_numpy(isa: VectorIsa, case: str) -> None:
     epilogue = CASES[case]
@@ -102,7 +102,7 @@ def test_levels_are_those_of_numpy(isa: VectorIsa, case: str) -> None:
                 np.testing.assert_array_equal(got[role], array, err_msg=f"{role} {kernel.symbol()}")
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @pytest.mark.parametrize("channels", [12, 13, 24, 48])
 def test_few_channels(isa: VectorIsa, channels: int) -> None:
     """Registers of several pixels at once, and vectors of eight, four and one lane."""
@@ -112,7 +112,7 @@ def test_few_channels(isa: VectorIsa, channels: int) -> None:
         np.testing.assert_array_equal(run(kernel, isa, arrays)["levels"], wanted)
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 def test_registers_of_several_pixels_beside_floats(isa: VectorIsa) -> None:
     """Tables in front of other levels, floats, halves and sums, 24 channels wide."""
     table = Epilogue(activation="table", store=False, levels=BORDERED)
@@ -145,7 +145,7 @@ DEPTHWISE = [
 """The first of them by rows of bytes where an instruction is for them, the last by another design everywhere."""
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @pytest.mark.parametrize("sizes", DEPTHWISE, ids=str)
 @pytest.mark.parametrize("activation", ["table", "leaky"])
 def test_depthwise(isa: VectorIsa, sizes: tuple[Any, ...], activation: Any) -> None:
@@ -182,4 +182,4 @@ def test_pixels_are_numbered_through_where_levels_are() -> None:
 
 def test_other_kernels_write_levels_as_well() -> None:
     kernel = DenseConv2d(1, 4, 4, 3, 8, 1, 1, 0, Epilogue(levels=Levels(1, 6)))
-    assert kernel.parameters(NATIVE[0].values[0])[-1].shape == (1, 6, 6, 8)
+    assert kernel.parameters(NATIVE_INT8[0].values[0])[-1].shape == (1, 6, 6, 8)

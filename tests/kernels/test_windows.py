@@ -14,7 +14,7 @@ from bhpe_compile.kernels import DenseConv2d, DepthwiseConv2d, Epilogue, Int8Dep
 from bhpe_compile.kernels.int8_layout import stored
 from bhpe_compile.kernels.window import Extents, Sides, both, four
 from bhpe_compile.targets.isa import VectorIsa
-from tests.kernels.native import NATIVE, Array, arguments, run
+from tests.kernels.native import NATIVE, NATIVE_INT8, Array, arguments, run
 
 WINDOWS: list[tuple[Extents, Extents, Sides, Extents]] = [
     (3, 1, 1, 1),
@@ -96,7 +96,7 @@ def test_depthwise_epilogue(isa: VectorIsa) -> None:
     np.testing.assert_allclose(run(kernel, isa, arrays)["out"], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("isa", NATIVE)
+@pytest.mark.parametrize("isa", NATIVE_INT8)
 @pytest.mark.parametrize("channels", [3, 16, 45])
 @pytest.mark.parametrize("window", [w for w in WINDOWS if w[3] == 1], ids=str)
 def test_8_bit_depthwise(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,17 @@ def test_a_wrong_description_says_what_is_wrong(text: str, says: str) -> None:
 def test_unknown_words_of_a_description() -> None:
     with pytest.raises(InputError, match="unknown key 'libs'"):
         get_target("llvm -mtriple=aarch64-linux-gnu -libs=mkl")
+
+
+def test_a_manifest_tells_the_instruction_that_weights_allow() -> None:
+    x86 = PRESETS["x86"]
+    assert x86.isa.in_pairs is not None
+    target = replace(x86, isa=x86.isa.in_pairs)
+    entry = json.loads(json.dumps(target.to_json()))
+    assert entry["int8"] == "pmaddubsw"
+    again = restore_target(entry, PRESETS)
+    assert again is not None
+    assert (again.to_json(), again.isa) == (entry, target.isa)
 
 
 @pytest.mark.parametrize("name", [*PRESETS, *BOARDS, "llvm -mtriple=aarch64-linux-gnu -mcpu=cortex-a55"])

@@ -46,6 +46,7 @@ def options_of(manifest: Mapping[str, Any], calibrate: tuple[Path, ...] = ()) ->
             residual_tap=said["residual_tap"],
             dense=said["dense"],
             residual=said["residual"],
+            pair_safe=bool(said.get("pair_safe", False)),  # artefacts of earlier versions do not say
             calibrate=calibrate,
             network=None
             if is_imported(manifest) or model["network"] == NETWORK

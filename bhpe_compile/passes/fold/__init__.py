@@ -41,6 +41,7 @@ def fold_passes(
     wide: Mapping[str, float] | None = None,
     steps: Steps | None = None,
     imported: bool = False,
+    pair_safe: bool = False,
 ) -> list[Pass[ir.Model]]:
     """The passes of this storey, in order. What a layer multiplies and adds is computed here once, and copied from then
     on: ONNX Runtime and every kernel read the same numbers.
@@ -49,10 +50,15 @@ def fold_passes(
     steps: those of the weights that a file has in 8 bits already; layers without them stay float then. None: ours.
     half: keep residuals in float16, but for the values that `wide` names.
     imported: nobody trained the network to what it rounds, so that more of it may be.
+    pair_safe: steps of weights are so wide that pairs of them can be multiplied as bytes.
     """
     rounding: list[Pass[ir.Model]] = []
     if ranges is not None:
-        rounding += [QuantizeLinear(steps), MeanOfCells(imported), QuantizeDense(ranges, steps)]
+        rounding += [
+            QuantizeLinear(steps, pair_safe),
+            MeanOfCells(imported),
+            QuantizeDense(ranges, steps, pair_safe),
+        ]
         if imported and steps is None:  # a file's own scales leave no choice
             rounding += [LevelTables(ranges), WholeSteps(), HalfShortcuts()]
         if imported:

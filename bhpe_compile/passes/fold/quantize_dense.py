@@ -6,7 +6,9 @@
 
     x   one step and zero point for the tensor, from its calibrated range [low, high]:
         step = (high - low) / 255,  zero = round(-low / step),  levels 0 .. 255
-    w   one step for each output channel o: max |w_o| / 127, or the file's own; levels -127 .. 127, zero point 0
+    w   one step for each output channel o: max |w_o| / 127, or the file's own; levels -127 .. 127, zero point 0;
+        pair-safe: max |w_i + w_j| / 127 where that is more, of the pairs that an instruction may add up in 16 bits;
+        where the two have one sign, |level_i| + |level_j| is 128 at most then
 
 The scale is a product of float64 numbers, stored as float32 once. Linear layers are those of
 `quantize_linear.py`.
@@ -35,6 +37,8 @@ from bhpe_compile.exchange.nodes import (
     shape_of,
     substitute,
 )
+from bhpe_compile.kernels.int8_layout import pair_sums
+from bhpe_compile.kernels.window import phase_weights
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.fold.round_constants import settled
 
@@ -55,8 +59,8 @@ class QuantizeDense(Pass[ir.Model]):
     summary: ClassVar[str] = "compute the convolutions that are not binary with 8-bit integers"
     requires: ClassVar[tuple[str, ...]] = ("folded norms", "explicit padding")
 
-    def __init__(self, ranges: Ranges, steps: Steps | None = None) -> None:
-        self.ranges, self.steps = ranges, steps or {}
+    def __init__(self, ranges: Ranges, steps: Steps | None = None, pair_safe: bool = False) -> None:
+        self.ranges, self.steps, self.pair_safe = ranges, steps or {}, pair_safe
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
@@ -91,8 +95,8 @@ class QuantizeDense(Pass[ir.Model]):
             return self.refused(name, why)
         return self.applied(name, f"8-bit: inputs {low:.4g} .. {high:.4g} in 255 steps")
 
-    @staticmethod
     def _replace(
+        self,
         graph: ir.Graph,
         node: ir.Node,
         weight: NDArray[np.generic],
@@ -118,7 +122,8 @@ class QuantizeDense(Pass[ir.Model]):
             k, shift = (np.asarray(one, np.float64).reshape(-1) for one in parameters)
             last = affine
         axis = CHANNEL_AXIS[node.op_type]
-        steps = weight_steps(weight, axis) if own is None else own
+        group = integer(node, "group", 1)
+        steps = weight_steps(weight, axis, self.pair_safe and group == 1) if own is None else own
         along = [-1 if index == axis else 1 for index in range(weight.ndim)]
         levels = np.rint(weight.astype(np.float32) / steps.reshape(along)).astype(np.int8)
         scale = np.float64(step) * steps.astype(np.float64) * k
@@ -137,7 +142,7 @@ class QuantizeDense(Pass[ir.Model]):
         ]
         old = last.outputs[0]
         out = new_value(f"{old.name}_int8", shape_of(old))
-        kind, group = f"Int8{node.op_type}2d", integer(node, "group", 1)
+        kind = f"Int8{node.op_type}2d"
         if group > 1:
             kind = "Int8DepthwiseConv2d"
             attributes.append(ir.AttrInt64("group", group))
@@ -174,8 +179,22 @@ def no_kernel(node: ir.Node) -> str | None:
     return None
 
 
-def weight_steps(weight: NDArray[np.generic], axis: int) -> NDArray[np.float32]:
+def weight_steps(weight: NDArray[np.generic], axis: int, pair_safe: bool = False) -> NDArray[np.float32]:
     """One step for each output channel; 1 for channels of zeros, or next to it."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    steps = np.abs(weight.astype(np.float64)).max(axis=others) / LARGEST_WEIGHT_LEVEL
+    wide = weight.astype(np.float64)
+    largest = np.abs(wide).max(axis=others)
+    if pair_safe:
+        for taps, rows in _taps_of(wide, axis):
+            largest = np.maximum(largest, np.abs(pair_sums(taps, rows)).max(axis=1))
+    steps = largest / LARGEST_WEIGHT_LEVEL
     return np.where(steps >= SMALLEST_STEP, steps, 1).astype(np.float32)
+
+
+def _taps_of(weight: NDArray[np.float64], axis: int) -> list[tuple[NDArray[np.float64], int]]:
+    """Weights in the order in which kernels multiply them: [Cout, taps, Cin] and the rows of these taps; of a
+    transposed convolution those of each phase."""
+    if axis == 1:
+        return [(one.transpose(1, 2, 0), 2) for one in phase_weights(weight)]
+    rows = weight.shape[2] if weight.ndim == 4 else 1
+    return [(weight.reshape(*weight.shape[:2], -1).transpose(0, 2, 1), rows)]

@@ -3,7 +3,8 @@
     Gemm(x, w, b)   ->   FixedPointLinear(x, levels of w, step_w / 4096, b)
 
     x   in steps of 1/4096 from -2056 to 2040, as three bytes (`networks/layers/fixed_point.py`)
-    w   one step for each output o: max |w_o| / 127, or the file's own, levels -127 .. 127
+    w   one step for each output o: max |w_o| / 127, or the file's own, levels -127 .. 127; pair-safe as in
+        `quantize_dense.py`
 
 A range of x is not needed: linear layers take next to no time, and three bytes hold what floats do where it matters.
 Gemms without trained weights are formulas and stay.
@@ -47,8 +48,8 @@ class QuantizeLinear(Pass[ir.Model]):
     requires: ClassVar[tuple[str, ...]] = ("folded norms", "merged linear layers")
     ensures: ClassVar[tuple[str, ...]] = ("fixed-point linear layers",)
 
-    def __init__(self, steps: Steps | None = None) -> None:
-        self.steps = steps
+    def __init__(self, steps: Steps | None = None, pair_safe: bool = False) -> None:
+        self.steps, self.pair_safe = steps, pair_safe
 
     def call(self, graph: ir.Model) -> PassResult[ir.Model]:
         notes = [
@@ -79,7 +80,7 @@ class QuantizeLinear(Pass[ir.Model]):
         bias = array_of(node.inputs[2]) if len(node.inputs) > 2 else np.zeros(outputs)
         if bias is None or bias.size != outputs:
             return self.refused(name, "its bias is no constant for each output")
-        steps = weight_steps(weight, 0) if own is None else own
+        steps = weight_steps(weight, 0, self.pair_safe) if own is None else own
         levels = np.rint(weight.astype(np.float32) / steps[:, None]).astype(np.int8)
         inputs = [
             node.inputs[0],

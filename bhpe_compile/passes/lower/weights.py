@@ -74,7 +74,7 @@ def take_weights(model: ir.Model, isa: VectorIsa) -> Bare:
             continue
         kernel, operands = describe(node), g.operands_of(node)
         symbol, parameters = kernel.symbol(), kernel.parameters(isa)
-        packed = _pack(kernel, isa, node)
+        packed = packed_constants(node, isa)
         inputs = []
         for parameter in parameters:
             if parameter.is_output:
@@ -110,9 +110,9 @@ def take_weights(model: ir.Model, isa: VectorIsa) -> Bare:
     return Bare(model, tuple(calls), tuple(kernels.values()), contents)
 
 
-def _pack(kernel: Kernel, isa: VectorIsa, node: ir.Node) -> dict[str, Array]:
-    """Constants in the layout the kernel wants; weights that are stored as float16 must be exact."""
-    arrays = {}
+def packed_constants(node: ir.Node, isa: VectorIsa) -> dict[str, Array]:
+    """Constants of a kernel node in the layout the kernel wants; weights that are stored as float16 must be exact."""
+    kernel, arrays = describe(node), {}
     for role, value in g.operands_of(node).items():
         if role in ARRAY_ROLES:
             array = g.array_of(value)

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,11 @@ def test_another_network_in_the_artefact(made: tuple[Path, Path], tmp_path: Path
 
 
 def test_the_options_of_a_manifest(made: tuple[Path, Path]) -> None:
-    options = options_of(json.loads((made[1] / "manifest.json").read_text()))
+    manifest = json.loads((made[1] / "manifest.json").read_text())
+    options = options_of(manifest)
+    assert options_of({**manifest, "options": {**manifest["options"], "pair_safe": True}}) == replace(
+        options, pair_safe=True
+    )
     assert (options.target, options.network, options.dense, options.residual) == (
         "x86",
         "small:full",

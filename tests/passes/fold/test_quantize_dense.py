@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from bhpe_compile.exchange.nodes import layer_of
+from bhpe_compile.kernels import Epilogue, Int8Conv2d, Int8ConvTranspose2d
+from bhpe_compile.kernels.int8_layout import pairs_fit
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense, weight_steps
+from bhpe_compile.targets.isa import AVX2_BYTES, PMADDUBSW
 from tests.passes.fold.graphs import Array, Builder, array, node_named, op_types, run, text
 
 RANGES = {"layer": (-2.0, 3.1)}
@@ -257,3 +260,48 @@ def test_equivalence_and_second_run(
 def test_a_channel_of_zeros_has_step_one() -> None:
     steps = weight_steps(np.array([[[[0.0]]], [[[2.54]]]], np.float32), 0)
     np.testing.assert_allclose(steps, [1, 0.02], rtol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(transposed=st.booleans(), channels=st.integers(1, 9), out=st.integers(1, 9), seed=st.integers(0, 99))
+def test_pair_safe_weights(transposed: bool, channels: int, out: int, seed: int) -> None:
+    """In the layout of the kernels no pair saturates, and no step is wider than that takes: another pair or level is at
+    its limit, but for what rounding moves."""
+    model = layer(transposed=transposed, channels=channels, out=out, seed=seed)
+    weight = array(node_named(model, "layer").inputs[1])
+    x = Builder(seed + 1).normal(1, channels, 5, 6)
+    QuantizeDense(RANGES, pair_safe=True)(model)
+    node = node_named(model, "layer")
+    levels = array(node.inputs[3])
+    np.testing.assert_array_equal(run(model, x)[0], by_hand(x, node))
+    steps = weight_steps(weight, int(transposed), pair_safe=True)
+    assert np.all(steps >= weight_steps(weight, int(transposed)))
+    kernel: Any = (
+        Int8ConvTranspose2d(1, 5, 6, channels, out, 1, Epilogue())
+        if transposed
+        else Int8Conv2d(1, 5, 6, channels, out, 3, 1, 1, 1, Epilogue())
+    )
+    packed = kernel.constants(AVX2_BYTES, {"weight": levels, "zero": np.array(0)})["weight"]
+    assert pairs_fit(packed, PMADDUBSW)
+    lanes = packed.reshape(-1, packed.shape[-2], 8, 2, 2).swapaxes(1, 2).astype(int)
+    ends = np.maximum(np.abs(lanes.sum(-1)).max((2, 3)), np.abs(lanes).max((2, 3, 4)))  # [panels, lanes]
+    found = ends.reshape(4 if transposed else 1, -1)[:, :out].max(0)
+    assert found.min() >= 126
+
+
+def test_weights_of_any_pairs_have_no_wider_steps() -> None:
+    """Two halves side by side: |0.5| is level 127, and level 64 at most in pairs. Of another sign they stay."""
+    weight = np.array([[0.5, 0.5, 0.1], [0.5, -0.5, 0.1]], np.float32).reshape(2, 3, 1, 1)
+    levels = [np.rint(weight / weight_steps(weight, 0, safe)[:, None, None, None]) for safe in (False, True)]
+    np.testing.assert_array_equal(levels[0].reshape(2, 3), [[127, 127, 25], [127, -127, 25]])
+    np.testing.assert_array_equal(levels[1].reshape(2, 3), [[64, 64, 13], [127, -127, 25]])
+
+
+def test_depthwise_weights_are_never_in_pairs() -> None:
+    b = Builder(7)
+    weight = b.normal(4, 1, 3, 3)
+    inputs = [b.input("x", (1, 4, 7, 7)), b.constant("layer.weight", weight)]
+    model = b.build(b.layer("Conv", inputs, "layer", (1, 4, 5, 5), group=4))
+    QuantizeDense(RANGES, pair_safe=True)(model)
+    steps = weight_steps(weight, 0).reshape(-1, 1, 1, 1)
+    np.testing.assert_array_equal(array(node_named(model, "layer").inputs[3]), np.rint(weight / steps))

@@ -25,6 +25,20 @@ def gemm(
     return b.build(b.layer("Gemm", inputs, "layer", (2, outputs), **{"transB": 1, **attributes}))
 
 
+def test_pair_safe_weights() -> None:
+    """Neighbouring inputs of one sign sum to 128 levels at most, and in every output something is at its limit."""
+    model = gemm(outputs=40)
+    weight = array(node_named(model, "layer").inputs[1])
+    QuantizeLinear(pair_safe=True)(model)
+    levels, scale, _ = (array(value).astype(np.float32) for value in node_named(model, "layer").inputs[1:])
+    steps = weight_steps(weight, 0, pair_safe=True)
+    np.testing.assert_array_equal(levels, np.rint(weight / steps[:, None]))
+    np.testing.assert_array_equal(scale, steps / 4096)
+    pairs = np.abs(np.pad(levels, ((0, 0), (0, 1))).reshape(40, 4, 2).sum(2)).max(1)
+    assert pairs.max() <= 128
+    assert np.maximum(pairs, np.abs(levels).max(1)).min() >= 126
+
+
 def reasons(model: ir.Model) -> list[tuple[bool, str]]:
     return [(note.applied, note.reason) for note in QuantizeLinear()(model).notes]
 

@@ -150,6 +150,9 @@ def test_ranges_are_not_measured_again(tmp_path: Path) -> None:
     options = CompileOptions("native", scheme="int8", calibrate=(tmp_path / "a.npz",))
     with pytest.raises(UsageError, match="has scales of its own, which are kept: leave --calibrate out"):
         OnnxCompilation(options, path).check(tmp_path / "out")
+    options = CompileOptions("native", scheme="int8", pair_safe=True)
+    with pytest.raises(UsageError, match="has scales of its own, which are kept: leave --pair-safe out"):
+        OnnxCompilation(options, path).check(tmp_path / "out")
 
 
 # ---- as NNCF writes it, and by hand -----------------------------------------------------------------------------

@@ -1,0 +1,38 @@
+"""Whether a graph of kernels is one for the instruction that multiplies bytes in pairs.
+
+It adds the products of two weights with two levels in 16 bits, saturating (`int8_layout.pairs_fit`). Where every weight
+of every 8-bit layer fits, levels are bytes in memory and that instruction multiplies them; where one does not, none
+does: what a kernel writes and the next one reads is of one kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from bhpe_compile.kernels.int8_layout import pairs_fit
+from bhpe_compile.passes.base import Note
+from bhpe_compile.passes.lower import graph as g
+from bhpe_compile.passes.lower.weights import packed_constants
+from bhpe_compile.targets import Target
+
+NAME = "byte-pairs"
+
+MULTIPLIED = ("Int8Conv2d", "Int8ConvTranspose2d", "FixedPointLinear")
+"""Kernels with such weights; depthwise ones have an instruction of their own."""
+
+
+def fitted_target(model: ir.Model, target: Target) -> tuple[Target, Note | None]:
+    """The target with the 8-bit instruction for the weights of `model`, and what is to be said of it: None where there
+    is no choice."""
+    isa = target.isa.in_pairs
+    nodes = [node for node in model.graph if g.is_kernel(node, *MULTIPLIED)]
+    if isa is None or not nodes:
+        return target, None
+    for node in nodes:
+        if not pairs_fit(packed_constants(node, isa)["weight"], isa.int8):
+            reason = f"two weights of its sum to more than {isa.int8.name} takes: {target.isa.int8.name} multiplies"
+            return target, Note(NAME, g.text(node, "layer"), False, reason)
+    reason = f"{isa.int8.name} multiplies levels and weights as bytes, in pairs"
+    return replace(target, isa=isa), Note(NAME, "", True, reason)
