@@ -48,12 +48,29 @@ def test_ratios_and_differences() -> None:
     assert found["kept"] == {}
     assert found["limits"]["bidrn / full_precision, mpvpe"] == {
         "value": round(150 / 130, 4),
-        "must": 1.2,
-        "aim": 1.08,
-        "held": True,
+        "must": 1.08,
+        "aim": 1.03,
+        "held": False,
     }
     assert not found["limits"]["bidrn_all / full_precision, mpvpe"]["held"]
     assert found["differences"]["bnn - bidrn_alike, mpvpe"] == {"value": 4.0, "interval": [4.0, 4.0]}
+
+
+def test_what_holds_still_is_told() -> None:
+    import accuracy
+
+    def row(mesh: float, boxes: float) -> dict[str, Any]:
+        return {"mesh_mm": {"median": mesh}, "box_px": {"median": boxes}}
+
+    jitter = {
+        "full_precision": {"one_level": row(4.0, 0.2), "film": row(25.0, 2.0)},
+        "bidrn": {"one_level": row(12.5, 0.8), "film": row(30.0, 3.0)},
+    }
+    assert accuracy.still_limits(jitter) == {
+        "bidrn, one_level, mesh_mm": {"value": 12.5, "must": 12.0, "aim": 6.0, "held": False},
+        "bidrn, one_level, box_px": {"value": 0.8, "must": 2.0, "aim": 0.7, "held": True},
+        "bidrn / full_precision, film, mesh_mm": {"value": 1.2, "must": 2.0, "aim": 1.3, "held": True},
+    }
 
 
 def test_rows_of_networks_that_are_gone_are_kept() -> None:
