@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from bhpe_compile.kernels import int8_layout as layout
 from bhpe_compile.kernels.window import Window, convolution, deconvolution_phase
-from bhpe_compile.targets.isa import INT8_INSTRUCTIONS, PMADDWD, SDOT, SMLAL, SMULL, VPDPBUSD, Int8Instruction
+from bhpe_compile.targets.isa import (
+    INT8_INSTRUCTIONS,
+    PMADDUBSW,
+    PMADDWD,
+    SDOT,
+    SMLAL,
+    SMULL,
+    VPDPBUSD,
+    Int8Instruction,
+)
 
 EACH = pytest.mark.parametrize("use", INT8_INSTRUCTIONS, ids=lambda use: use.name)
 
@@ -20,7 +29,7 @@ def test_arrays_tell_their_instruction(use: Int8Instruction) -> None:
     assert layout.instruction_of(x, np.zeros((1, 1, use.lanes * use.group), np.int8)) == use
 
 
-@pytest.mark.parametrize(("dtype", "width"), [("uint8", 32), ("float32", 64), ("int16", 64)])
+@pytest.mark.parametrize(("dtype", "width"), [("uint8", 16), ("float32", 64), ("int16", 64)])
 def test_arrays_of_no_instruction_are_refused(dtype: str, width: int) -> None:
     with pytest.raises(
         ValueError, match=rf"^no 8-bit layout has {dtype} inputs and weight vectors of {width}$"
@@ -95,6 +104,7 @@ def test_no_group_reads_beyond_a_stored_row(
     ("use", "found"),
     [
         (VPDPBUSD, [0, 10, 255]),
+        (PMADDUBSW, [0, 10, 255]),
         (SDOT, [-128, -118, 127]),
         (SMULL, [-128, -118, 127]),
         (PMADDWD, [-10, 0, 245]),

@@ -32,7 +32,7 @@ def fitted_target(model: ir.Model, target: Target) -> tuple[Target, Note | None]
         return target, None
     for node in nodes:
         if not pairs_fit(packed_constants(node, isa)["weight"], isa.int8):
-            reason = f"two weights of its sum to more than {isa.int8.name} takes: {target.isa.int8.name} multiplies"
+            reason = "two weights of it sum to too much for products of bytes: words are multiplied"
             return target, Note(NAME, g.text(node, "layer"), False, reason)
-    reason = f"{isa.int8.name} multiplies levels and weights as bytes, in pairs"
+    reason = "levels and weights are multiplied as bytes, in pairs"
     return replace(target, isa=isa), Note(NAME, "", True, reason)

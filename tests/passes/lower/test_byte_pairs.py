@@ -20,7 +20,7 @@ from tests.passes.lower.graphs import Builder, run, text
 
 X86 = get_target("x86")
 LAYERS = ("one", "deep", "two", "up")
-TAKEN = Note("byte-pairs", "", True, "pmaddubsw multiplies levels and weights as bytes, in pairs")
+TAKEN = Note("byte-pairs", "", True, "levels and weights are multiplied as bytes, in pairs")
 
 
 def network(pair_safe: bool, seed: int = 0) -> ir.Model:
@@ -80,7 +80,7 @@ def test_weights_of_any_steps_are_multiplied_as_words() -> None:
 def test_one_pair_too_large(layer: str) -> None:
     target, note = fitted_target(spoiled(layer), X86)
     assert target is X86
-    reason = "two weights of its sum to more than pmaddubsw takes: pmaddwd multiplies"
+    reason = "two weights of it sum to too much for products of bytes: words are multiplied"
     assert note == Note("byte-pairs", layer, False, reason)
 
 
