@@ -76,16 +76,23 @@ class Garments:
         ).tocsr()
         self._valence = np.maximum(_sums(self._around), 1)
         self._flat = np.linalg.norm(self._crosses(self._rest), axis=1) + 1e-9
-        self._feet = np.flatnonzero(self._rest[:, 1] < measures.ankle + 0.06)
-        inner = self._mean[self._feet][:, self._feet].toarray()
-        fixed = self._rest[self._feet, 1] > measures.ankle - 0.01
-        step = np.eye(len(self._feet), dtype=np.float32) * 0.4 + 0.6 * inner
-        step[fixed] = np.eye(len(self._feet), dtype=np.float32)[fixed]
-        self._shoe = np.linalg.matrix_power(step, TOES).astype(np.float32)
+        self._feet = [
+            np.flatnonzero((self._rest[:, 1] < measures.ankle + 0.06) & (side * self._rest[:, 0] > 0))
+            for side in (1, -1)
+        ]
+        self._shoes = [self._shoe(foot, measures.ankle) for foot in self._feet]
         places = self._rest.astype(np.float64)
         self._hollows = np.stack(
             [sample_grain(places * (14.0, 9.0, 14.0) + 5.1 * k, k % 3) for k in range(HOLLOWS)]
         )
+
+    def _shoe(self, foot: NDArray[np.int64], ankle: float) -> Array:
+        """[N, N]: pulls every vertex of a foot towards its neighbours, again and again; the ankle stays."""
+        same = np.eye(len(foot), dtype=np.float32)
+        step = 0.4 * same + 0.6 * self._mean[foot][:, foot].toarray()
+        fixed = self._rest[foot, 1] > ankle - 0.01
+        step[fixed] = same[fixed]
+        return np.asarray(np.linalg.matrix_power(step, TOES), np.float32)
 
     def _crosses(self, points: NDArray[Any]) -> Array:
         """[F, 3]: normals of the triangles, as long as twice their area."""
@@ -116,8 +123,9 @@ class Garments:
         for _ in range(BRIDGING):
             points = points + weight * (self._mean @ points - points)
         if feet[0] > r[:, 1].min():
-            foot = points[self._feet]
-            points[self._feet] = foot + shod[self._feet, None] * (self._shoe @ foot - foot)
+            for at, shoe in zip(self._feet, self._shoes, strict=True):
+                foot = points[at]
+                points[at] = foot + shod[at, None] * (shoe @ foot - foot)
 
         normals = self._normals(points)
         down = (normals @ -up.astype(np.float32)).clip(0, 1)

@@ -92,7 +92,7 @@ def _hair(rng: Random, u: dict[str, Any]) -> None:
     cap = u["hair"][3] == 0.0 and u["hair"][0] > -0.5
     u["strands"] = 0.0 if cap else float(rng.uniform(0.3, 1.0))
     u["tousled"] = 0.0 if cap else float(rng.uniform(0.1, 1.0))
-    u["fringe"] = 0.0 if cap else float(rng.uniform(0.05, 0.3))
+    u["fringe"] = 0.0 if cap else float(rng.uniform(0.02, 0.12))
     u["shells"] = 0.0 if cap or bald else _sometimes(rng, 0.8, 0.004, 0.018)
     u["streaks"] = float(rng.uniform(0.1, 0.4))
     u["hair_gloss"] = float(rng.uniform(0.1, 0.6))

@@ -27,7 +27,7 @@ DRAWN = WIDTH * 5 // 4, HEIGHT * 5 // 4
 SMALL = WIDTH // 2, HEIGHT // 2
 """Shadows on the ground."""
 
-LAYERS = 3
+LAYERS = 2
 """Of hair, above the head."""
 
 FADE = 0.12

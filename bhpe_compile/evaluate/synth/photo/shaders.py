@@ -227,7 +227,7 @@ void main() {
 }
 """
 
-SHADOWS = 320
+SHADOWS = 256
 """Texels of a side of the shadow map."""
 
 FRAGMENT = (
