@@ -105,12 +105,11 @@ def lay_out(photographs: Path, folder: Path) -> list[Path]:
     return [(photographs if person.frame is None else folder) / person.picture for person in PEOPLE]
 
 
-def judged(python: Path, pictures: Sequence[Path]) -> list[Points | None]:
-    """What the judge sees of every person."""
-    people = [[str(path.absolute()), person.box] for path, person in zip(pictures, PEOPLE, strict=True)]
+def judged(python: Path, people: Sequence[tuple[Path, Sequence[float]]]) -> list[Points | None]:
+    """What the judge sees of every person: a picture and a box in it."""
     done = subprocess.run(
         [python, HERE / "photographs_judge.py"],
-        input=json.dumps(people),
+        input=json.dumps([[str(path.absolute()), list(box)] for path, box in people]),
         env={
             name: value for name, value in os.environ.items() if name != "PYTHONPATH"
         },  # it has packages of its own
@@ -168,7 +167,7 @@ def measure(photographs: Path, python: Path, models: Path, overlays: Path | None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pictures = lay_out(photographs, folder)
-        seen = judged(python, pictures)
+        seen = judged(python, [(path, one.box) for path, one in zip(pictures, PEOPLE, strict=True)])
         networks = compiled(models, folder)
         interface = networks["bidrn"].interface
         assert interface.picture is not None  # the models of `ROWS` take one

@@ -77,6 +77,21 @@ def data_command() -> None:
     default=1,
     help="So many pictures show one person, who moves slowly: films for `eval --jitter`.",
 )
+@click.option(
+    "--generator",
+    "version",
+    type=click.Choice(["2", "3"]),
+    default="2",
+    show_default=True,
+    help="2: flat light, painted clothes, what the embedded models saw; 3: nearer to photographs.",
+)
+@click.option(
+    "--backgrounds",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Photographs to put behind the people (generator 3; may be repeated). [default: drawn ones]",
+)
 @format_option
 @quiet_option
 def synth_command(
@@ -87,6 +102,8 @@ def synth_command(
     workers: int,
     body: Path | None,
     film: int,
+    version: str,
+    backgrounds: tuple[Path, ...],
     style: str,
     quiet: bool,
 ) -> None:
@@ -96,6 +113,9 @@ def synth_command(
     keypoints and the boxes of hands and face. The same options give the same files, whatever the number of processes.
     Stop it at any moment; the same command goes on where it stopped.
 
+    Generator 3 shows the same people, with light and shadows, folds, hair, and what a camera does to a picture. What
+    shows a person or an animal does not belong into the folders of --backgrounds: nobody would have labelled it.
+
     With --film F, pictures 0 to F-1 are a film of the first person, the next F of the second, and so on: each sways
     slowly before a background that stands still.
     """
@@ -104,7 +124,7 @@ def synth_command(
 
     options = (
         ("folder", str(folder)),
-        ("people", f"{count}, {split} split, seed {seed}"),
+        ("people", f"{count}, {split} split, seed {seed}, generator {version}"),
         ("processes", str(workers)),
     )
     LOG.remains = f"the same command goes on with what is in {folder}"
@@ -113,7 +133,18 @@ def synth_command(
         start = time.perf_counter()
         tick = counted(console, "people", count)
         world: Split = "test" if split == "test" else "train"
-        config = generate(folder, path, count, seed, world, workers, tick, film=film)
+        config = generate(
+            folder,
+            path,
+            count,
+            seed,
+            world,
+            workers,
+            tick,
+            film=film,
+            version=int(version),
+            backgrounds=backgrounds,
+        )
     seconds = time.perf_counter() - start
     if style == "json":
         print_json({"folder": str(folder), **config.to_dict(), "seconds": round(seconds, 3)})

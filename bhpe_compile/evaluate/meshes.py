@@ -174,7 +174,7 @@ class Mesher:
     def _draw_one(self, result: NDArray[np.uint8], pose: Pose, number: int) -> None:
         """Draw a person into the part of the picture that it takes."""
         from bhpe_compile.evaluate.synth.camera import View
-        from bhpe_compile.evaluate.synth.person import normals
+        from bhpe_compile.evaluate.synth.surface import normals
 
         assert pose.camera is not None
         vertices = self.vertices(pose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -12,10 +13,15 @@ from bhpe_compile.errors import ToolchainError
 from bhpe_compile.evaluate.body import BodyModel, BodyOutput, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import LABEL_FIELDS, Labels
 from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
-from bhpe_compile.evaluate.synth import person as module
-from bhpe_compile.evaluate.synth.person import PARTS, Generator, Person, normals
+from bhpe_compile.evaluate.synth import occluders
+from bhpe_compile.evaluate.synth.appearance import sample_appearance
+from bhpe_compile.evaluate.synth.camera import View
+from bhpe_compile.evaluate.synth.drawn import DrawnPainter
+from bhpe_compile.evaluate.synth.generate import made_with
+from bhpe_compile.evaluate.synth.person import PARTS, Generator, Person
 from bhpe_compile.evaluate.synth.render import open_context
 from bhpe_compile.evaluate.synth.shapes import split_of
+from bhpe_compile.evaluate.synth.surface import normals
 
 pytest.importorskip("moderngl")
 try:
@@ -24,6 +30,17 @@ except ToolchainError as error:
     pytest.skip(f"no OpenGL: {error}", allow_module_level=True)
 
 COUNT = 24
+
+MADE_WITH = {
+    "numpy": "2.4.6",
+    "pillow": "13.0.0",
+    "torch": "2.13.0+cpu",
+    "moderngl": "5.13.0",
+    "opengl": "llvmpipe (LLVM 15.0.6, 256 bits), 4.5 (Core Profile) Mesa 22.3.6",
+}
+DRAWN = "33572b8f79246a453ccad00ca825733566ca31926713ef0e748fcb57fbd79df9"
+"""SHA-256 of the pictures and labels of four people of version 2, drawn before there was a version 3 with these
+versions on a CPU with AVX2."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +78,17 @@ def test_a_person_depends_on_its_number_only(body: BodyModel, people: list[Perso
     for index in (17, 3, 3):
         assert same(other.person(index), people[index])
     assert not same(other.person(4), people[3])
+
+
+def test_version_2_draws_what_it_drew(people: list[Person]) -> None:
+    if made_with() != MADE_WITH or torch.backends.cpu.get_cpu_capability() != "AVX2":
+        pytest.skip("the hash was made with other versions or on another CPU")
+    digest = hashlib.sha256()
+    for person in people[:4]:
+        digest.update(person.image.tobytes())
+        for name in LABEL_FIELDS:
+            digest.update(getattr(person.labels, name).tobytes())
+    assert digest.hexdigest() == DRAWN
 
 
 def test_splits_and_seeds_have_no_person_in_common(body: BodyModel, people: list[Person]) -> None:
@@ -117,19 +145,16 @@ def test_people_stand_before_the_camera_and_fill_the_picture(body: BodyModel, pe
 
 def test_the_silhouette_is_where_the_vertices_are(generator: Generator, people: list[Person]) -> None:
     """Naked and bald, the drawn person covers the projected mesh and nothing else."""
-    body = generator.body
+    body, painter = generator.body, generator.painter
+    assert isinstance(painter, DrawnPainter)
     for index in range(6):
         labels = people[index].labels
         vertices = posed(body, labels).vertices[0]
-        look = module.sample_appearance(
-            np.random.default_rng(0), "train", dataclasses.replace(generator._measures)
-        )
+        look = sample_appearance(np.random.default_rng(0), "train", painter.measures)
         bare = {**look.uniforms, "hair": (20.0, 20.0, -1.0, 0.0), "trousers": (-9.0, 9.0, 0.0, 0.0)}
         bare["shirt"] = (9.0, -9.0, -9.0, 0.0)
-        view = module.View(
-            float(labels.focal[0]), labels.principal.astype(float), labels.translation.astype(float)
-        )
-        drawn = generator.renderer.draw(
+        view = View(float(labels.focal[0]), labels.principal.astype(float), labels.translation.astype(float))
+        drawn = painter.renderer.draw(
             vertices.numpy(), normals(vertices, body.faces), view, dataclasses.replace(look, uniforms=bare)
         )
         covered = drawn[..., 3] > 127
@@ -162,7 +187,7 @@ def test_what_is_outside_or_behind_a_thing_is_not_visible(
 
     wall = Image.new("RGBA", (WIDTH, HEIGHT))
     wall.paste((200, 30, 30, 255), (0, 0, WIDTH, 256))
-    monkeypatch.setattr(module, "sample_occluder", lambda rng, keypoints: wall)
+    monkeypatch.setattr(occluders, "sample_occluder", lambda rng, keypoints: wall)
     for index in range(6):
         labels = generator.person(index).labels
         x, y = labels.keypoints[:, 0], labels.keypoints[:, 1]

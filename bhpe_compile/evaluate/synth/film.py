@@ -20,12 +20,12 @@ from bhpe_compile.evaluate.skeleton import SIDES
 from bhpe_compile.evaluate.synth.appearance import Appearance, sample_appearance
 from bhpe_compile.evaluate.synth.backgrounds import sample_background
 from bhpe_compile.evaluate.synth.camera import View
-from bhpe_compile.evaluate.synth.person import measure, normals, vertex_parts
 from bhpe_compile.evaluate.synth.poses import FLIP, Arm, Leg
 from bhpe_compile.evaluate.synth.render import Renderer
 from bhpe_compile.evaluate.synth.rotations import Matrix, about, mirrored
 from bhpe_compile.evaluate.synth.shapes import sample_betas
 from bhpe_compile.evaluate.synth.streams import stream
+from bhpe_compile.evaluate.synth.surface import measure, normals, vertex_parts
 
 RATE = 30
 """Frames a second."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bhpe_compile.errors import BhpeError, ToolchainError, UsageError
 from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.synth import store
+from bhpe_compile.evaluate.synth.photo.scenery import find_backgrounds
 from bhpe_compile.evaluate.synth.sensor import jpeg
 from bhpe_compile.evaluate.synth.streams import VERSION, Split
 from bhpe_compile.files import sha256
@@ -35,22 +36,33 @@ def generate(
     tick: store.Tick | None = None,
     shard: int = store.SHARD,
     film: int = 1,
+    version: int = VERSION,
+    backgrounds: Sequence[Path] = (),
 ) -> store.Config:
     """Draw `count` pictures of people into `folder`, going on where an earlier run was stopped.
 
     `tick` is called with the number of pictures done, those of an earlier run first. `shard`: people in a label file.
-    `film`: so many pictures, one after the other, are frames of one person's film. Raises UsageError (the folder holds
-    something else), InputError (the body) and ToolchainError (no OpenGL).
+    `film`: so many pictures, one after the other, are frames of one person's film. `version`: of `streams.VERSIONS`;
+    `backgrounds`: folders of photographs for version 3. Raises UsageError (the folder holds something else; no
+    photographs), InputError (the body, a photograph) and ToolchainError (no OpenGL).
     """
     read_body_file(body)  # complains of a wrong file before anything is written
-    config = store.Config(count, seed, split, sha256(body), VERSION, made_with(), shard, film)
+    photographs: dict[str, Path] = {}
+    if backgrounds:
+        if version == VERSION:
+            raise UsageError(f"version {version} of the generator takes no backgrounds; --generator 3 does")
+        photographs = find_backgrounds(backgrounds, split)
+    config = store.Config(
+        count, seed, split, sha256(body), version, made_with(), shard, film, tuple(photographs)
+    )
+    pictures = tuple(photographs.values())
     missing = store.prepare(folder, config)
     if tick is not None:
         tick(count - sum(len(config.people(k)) for k in missing))
     if workers > 1 and len(missing) > 1:
-        _in_processes(folder, body, config, missing, min(workers, len(missing)), tick)
+        _in_processes(folder, body, config, pictures, missing, min(workers, len(missing)), tick)
     elif missing:
-        _draw(folder, body, config, missing, tick)
+        _draw(folder, body, config, pictures, missing, tick)
     store.finish(folder, config)
     return config
 
@@ -68,7 +80,14 @@ def made_with() -> dict[str, str]:
     return {**versions, "opengl": driver()}
 
 
-def _draw(folder: Path, body: Path, config: store.Config, shards: list[int], tick: store.Tick | None) -> None:
+def _draw(
+    folder: Path,
+    body: Path,
+    config: store.Config,
+    pictures: Sequence[Path],
+    shards: list[int],
+    tick: store.Tick | None,
+) -> None:
     import torch
 
     from bhpe_compile.evaluate.body import BodyModel
@@ -77,7 +96,8 @@ def _draw(folder: Path, body: Path, config: store.Config, shards: list[int], tic
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in another order would end in other bits
     try:
-        generator = Generator(BodyModel.load(body), config.seed, config.split)  # type: ignore[arg-type]
+        split: Split = "test" if config.split == "test" else "train"
+        generator = Generator(BodyModel.load(body), config.seed, split, config.generator, pictures)
 
         def people(shard: int) -> Iterator[tuple[bytes, dict[str, NDArray[Any]]]]:
             for index in config.people(shard):
@@ -100,7 +120,9 @@ def _draw(folder: Path, body: Path, config: store.Config, shards: list[int], tic
         torch.set_num_threads(threads)
 
 
-def _work(folder: Path, body: Path, config: store.Config, shards: list[int], told: Any) -> None:
+def _work(
+    folder: Path, body: Path, config: store.Config, pictures: Sequence[Path], shards: list[int], told: Any
+) -> None:
     """A worker process: tells 1 for each picture, or the error that ended it."""
     os.environ["LP_NUM_THREADS"] = "0"  # llvmpipe draws in the process's own thread
     parent = os.getppid()
@@ -111,19 +133,27 @@ def _work(folder: Path, body: Path, config: store.Config, shards: list[int], tol
         told.put(number)
 
     try:
-        _draw(folder, body, config, shards, tick)
+        _draw(folder, body, config, pictures, shards, tick)
     except BhpeError as error:
         told.put(error)
 
 
 def _in_processes(
-    folder: Path, body: Path, config: store.Config, shards: list[int], workers: int, tick: store.Tick | None
+    folder: Path,
+    body: Path,
+    config: store.Config,
+    pictures: Sequence[Path],
+    shards: list[int],
+    workers: int,
+    tick: store.Tick | None,
 ) -> None:
     context = multiprocessing.get_context("spawn")
     with safe_children():
         told = context.Queue()
         started = [
-            context.Process(target=_work, args=(folder, body, config, shards[k::workers], told), daemon=True)
+            context.Process(
+                target=_work, args=(folder, body, config, pictures, shards[k::workers], told), daemon=True
+            )
             for k in range(workers)
         ]
         for process in started:

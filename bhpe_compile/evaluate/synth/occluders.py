@@ -50,3 +50,18 @@ def sample_occluder(rng: Random, keypoints: NDArray[np.float64]) -> Image.Image 
             draw.line([(x, y), (x + step[0], y + step[1])], fill=tone, width=int(part))
             draw.ellipse((x - part / 2, y - part / 2, x + part / 2, y + part / 2), fill=tone)
     return layer
+
+
+def put_in_front(
+    rng: Random, image: NDArray[np.uint8], keypoints: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The picture [512, 384, 3] with a thing in front, or as it was; and which keypoints [65, 3] it hides, [65]."""
+    layer = sample_occluder(rng, keypoints[:, :2].astype(np.float64))
+    if layer is None:
+        return image, np.zeros(len(keypoints), bool)
+    front = Image.fromarray(image)
+    front.paste(layer, mask=layer)
+    mask = np.asarray(layer)[..., 3] > 0
+    x = keypoints[:, 0].round().clip(0, WIDTH - 1).astype(int)
+    y = keypoints[:, 1].round().clip(0, HEIGHT - 1).astype(int)
+    return np.asarray(front), mask[y, x]

@@ -1,35 +1,33 @@
 """One person of the open set: from its number to a picture and its labels.
 
 Person i of (seed, split) depends on nothing else: neither on the people before nor on how many are drawn at once.
+Who stands where is the same in every version of the generator; `painters` says how it is painted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from bhpe_compile.evaluate.body import BodyModel, BodyOutput, axis_angle_to_matrix
 from bhpe_compile.evaluate.dataset import Labels
 from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.skeleton import INDEX as AT
-from bhpe_compile.evaluate.synth.appearance import Measures, sample_appearance
-from bhpe_compile.evaluate.synth.backgrounds import sample_background
 from bhpe_compile.evaluate.synth.camera import View, sample_view
 from bhpe_compile.evaluate.synth.clearance import clearance
-from bhpe_compile.evaluate.synth.occluders import sample_occluder
+from bhpe_compile.evaluate.synth.painters import Painter, Scene, open_painter
 from bhpe_compile.evaluate.synth.poses import attempts
-from bhpe_compile.evaluate.synth.render import Renderer
 from bhpe_compile.evaluate.synth.rotations import about, axis_angle
-from bhpe_compile.evaluate.synth.sensor import expose
 from bhpe_compile.evaluate.synth.shapes import sample_betas, sample_expression
 from bhpe_compile.evaluate.synth.skirt import Skirt
-from bhpe_compile.evaluate.synth.streams import Split, stream
+from bhpe_compile.evaluate.synth.streams import VERSION, Split, stream
 
 SPARSE = 3
 """Every third vertex is enough to frame a person."""
@@ -61,24 +59,30 @@ class Person:
 class Generator:
     """Draws the people of one split. Opens OpenGL when the first picture is drawn: one Generator a process."""
 
-    def __init__(self, body: BodyModel, seed: int, split: Split) -> None:
+    def __init__(
+        self,
+        body: BodyModel,
+        seed: int,
+        split: Split,
+        version: int = VERSION,
+        backgrounds: Sequence[Path] = (),
+    ) -> None:
+        """`version`: one of `streams.VERSIONS`; `backgrounds`: photographs, for versions that take some."""
         self.body = body
         self.seed = seed
         self.split: Split = split
-        self._measures = measure(body)
-        self._faces = body.faces
+        self.version = version
+        self._backgrounds = tuple(backgrounds)
         self._regions = [body.regions[part].numpy() for part in PARTS]
         self._skirt = Skirt(body)
-        self._renderer: Renderer | None = None
+        self._painter: Painter | None = None
 
     @property
-    def renderer(self) -> Renderer:
+    def painter(self) -> Painter:
         """Raises ToolchainError where there is no OpenGL."""
-        if self._renderer is None:
-            self._renderer = Renderer(
-                self.body.faces.numpy(), self.body.v_template.numpy(), vertex_parts(self.body)
-            )
-        return self._renderer
+        if self._painter is None:
+            self._painter = open_painter(self.version, self.body, self.split, self._backgrounds)
+        return self._painter
 
     def person(self, index: int) -> Person:
         """Person `index` of the split."""
@@ -99,17 +103,22 @@ class Generator:
         vertices, joints = output.vertices[0], output.joints[0].numpy()
         points = self.body.keypoints(output)[0].numpy()
         view = self._view(index, output if frame is None else self._posed(*self._pose(index)))
-        look = sample_appearance(self._stream(index, "appearance"), self.split, self._measures)
-
         translation = view.translation.astype(np.float32)
         view = View(view.focal, view.principal, translation.astype(np.float64))
         placed = vertices.numpy() + translation
-        skirt = None
-        if look.skirt is not None:
-            skirt = self._skirt(rotations[0].numpy(), joints + translation, betas, look.skirt)
-        drawn = self.renderer.draw(placed, normals(vertices, self._faces), view, look, skirt)
         keypoints = self._keypoints(points, view)
-        image, hidden = self._compose(index, drawn, keypoints, frame)
+        scene = Scene(
+            stream=lambda aspect: self._stream(index, aspect),
+            vertices=vertices,
+            placed=placed,
+            rotations=rotations[0].numpy(),
+            joints=joints + translation,
+            betas=betas,
+            view=view,
+            keypoints=keypoints,
+            frame=frame,
+        )
+        image, hidden = self.painter.paint(scene)
         labels = self._labels(pose, betas, expression, view, keypoints, hidden, placed)
         return Person(image, labels)
 
@@ -151,28 +160,6 @@ class Generator:
         depth = points[:, 2:] - points[:1, 2:]
         return np.concatenate([pixels, depth], 1).astype(np.float32)
 
-    def _compose(
-        self, index: int, drawn: NDArray[np.uint8], keypoints: NDArray[np.float32], frame: int | None
-    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Background, person, occluder, camera; and which keypoints the occluder hides, [65]."""
-        background = sample_background(self._stream(index, "background"), self.split)
-        rest = np.uint16(255) - drawn[..., 3:]
-        image = drawn[..., :3] + ((background * rest + 127) // 255).astype(np.uint8)
-        hidden = np.zeros(len(keypoints), bool)
-        if frame is not None:
-            noise = self._stream(index, f"frame {frame}")
-            return expose(self._stream(index, "sensor"), image, noise), hidden
-        layer = sample_occluder(self._stream(index, "occluder"), keypoints[:, :2].astype(np.float64))
-        if layer is not None:
-            front = Image.fromarray(image)
-            front.paste(layer, mask=layer)
-            image = np.asarray(front)
-            mask = np.asarray(layer)[..., 3] > 0
-            x = keypoints[:, 0].round().clip(0, WIDTH - 1).astype(int)
-            y = keypoints[:, 1].round().clip(0, HEIGHT - 1).astype(int)
-            hidden = mask[y, x]
-        return expose(self._stream(index, "sensor"), image), hidden
-
     def _labels(
         self,
         pose: NDArray[np.float32],
@@ -211,49 +198,3 @@ def sway(rotations: NDArray[Any], number: int) -> NDArray[np.float64]:
         angle = SWAY * (np.sin(2 * np.pi * number / PERIOD + phase) - np.sin(phase))
         turned[joint] = turned[joint] @ about(axis, angle)
     return turned
-
-
-def normals(vertices: torch.Tensor, faces: torch.Tensor) -> NDArray[np.float32]:
-    """[V, 3] unit normals: the sum of those of the faces around, weighted by area."""
-    corners = vertices[faces]
-    flat = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = torch.zeros_like(vertices)
-    for k in range(3):
-        total.index_add_(0, faces[:, k], flat)
-    return np.asarray(torch.nn.functional.normalize(total, dim=1).numpy())
-
-
-def vertex_parts(body: BodyModel) -> NDArray[np.float32]:
-    """[V, 3]: how much of a vertex is head, eye, arm."""
-    weights = body.weights.numpy()
-
-    def share(names: list[str]) -> NDArray[np.float32]:
-        return np.asarray(weights[:, [AT[name] for name in names]].sum(1))
-
-    eyes = share(["left_eye", "right_eye"])
-    arms = [n for n in AT if n.endswith(("shoulder", "elbow", "wrist")) or AT[n] >= AT["left_index1"]]
-    return np.stack([share(["head", "jaw"]) + eyes, eyes, share(arms)], 1).astype(np.float32)
-
-
-def measure(body: BodyModel) -> Measures:
-    """Where clothes end, from the joints of the template."""
-    joints = (body.joint_regressor @ body.v_template).numpy()
-    eyes = joints[[AT["left_eye"], AT["right_eye"]]]
-    front = body.v_template[body.weights[:, AT["left_eye"]] > 0.5]
-    depth = float(front[:, 2].max()) if len(front) else float(eyes[:, 2].max())
-
-    def height(name: str) -> float:
-        return float(joints[AT[name], 1])
-
-    return Measures(
-        eyes=(float(eyes[:, 1].mean()), depth, float(abs(eyes[0, 0] - eyes[1, 0]))),
-        neck=height("neck"),
-        waist=0.5 * (height("spine1") + height("pelvis")) + 0.02,
-        hips=height("left_hip"),
-        knee=height("left_knee"),
-        ankle=height("left_ankle"),
-        shoulder=float(abs(joints[AT["left_shoulder"], 0])),
-        elbow=float(abs(joints[AT["left_elbow"], 0])),
-        wrist=float(abs(joints[AT["left_wrist"], 0])),
-        floor=float(body.v_template[:, 1].min()),
-    )

@@ -8,7 +8,7 @@ a software renderer shades at least four for each.
 
 from __future__ import annotations
 
-_COMMON = """#version 330
+COVERED = """
 uniform vec3 head;      // y and z of the eyes, distance between them
 uniform vec4 hair;      // lowest q.y behind, q.y of the hair line, thickness in metres, waves
 uniform vec4 shirt;     // y of the hem, |x| where sleeves end, y of the neckline, depth of the V
@@ -29,7 +29,8 @@ float trousered(vec3 r, float arm) { return min(min(trousers.x - r.y, r.y - trou
 """
 
 VERTEX = (
-    _COMMON
+    "#version 330\n"
+    + COVERED
     + """
 uniform vec4 camera;    // x, y: 2 focal / size; z, w: 2 principal / size - 1
 uniform vec2 planes;    // near, far
@@ -73,7 +74,8 @@ void main() {
 )
 
 FRAGMENT = (
-    _COMMON
+    "#version 330\n"
+    + COVERED
     + """
 uniform int extra;
 uniform vec3 skin, lips, hair_colour, iris, shoe, sole, sock;

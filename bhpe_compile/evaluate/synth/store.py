@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ Tick = Callable[[int], None]
 @dataclass(frozen=True)
 class Config:
     """What determines a set. `made_with` are the versions of everything that may move a pixel; `film` is how many
-    pictures, one after the other, show the same person, who moves slowly."""
+    pictures, one after the other, show the same person, who moves slowly; `backgrounds` are the SHA-256 of the
+    photographs behind the people."""
 
     count: int
     seed: int
@@ -50,6 +51,7 @@ class Config:
     made_with: dict[str, str]
     shard: int = SHARD
     film: int = 1
+    backgrounds: tuple[str, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -65,6 +67,10 @@ class Config:
         fields = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
         if self.film == 1:
             del fields["film"]
+        if self.backgrounds:
+            fields["backgrounds"] = list(self.backgrounds)
+        else:
+            del fields["backgrounds"]
         return fields
 
 
@@ -107,12 +113,23 @@ def _there(folder: Path, config: Config, shard: int) -> bool:
 
 
 def _same(folder: Path, found: dict[str, Any], config: Config) -> None:
+    before = found.get("backgrounds") or []
+    if before != list(config.backgrounds):
+        raise UsageError(
+            f"{folder}: holds another set: its backgrounds are {_photographs(before)}, asked for are "
+            f"{'others' if config.backgrounds and before else _photographs(config.backgrounds)}; name the same "
+            "--backgrounds, or another folder"
+        )
     for key, wanted in config.to_dict().items():
         if found.get(key) != wanted:
             raise UsageError(
                 f"{folder}: holds another set: {key} is {found.get(key)!r}, asked for is {wanted!r}; "
                 "name another folder or remove this one"
             )
+
+
+def _photographs(hashes: Sequence[str]) -> str:
+    return f"{len(hashes)} photographs" if hashes else "none"
 
 
 def write_shard(
