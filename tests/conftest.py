@@ -25,6 +25,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG = (
+    "tests/e2e/test_devices.py",
+    "tests/kernels/test_binary.py",
+    "tests/e2e/test_interrupt.py",
+    "tests/compiler/test_pipeline.py",
+    "tests/e2e/test_training.py",
+    "tests/e2e/test_working_folder.py",
+    "tests/e2e/test_compile.py",
+    "tests/e2e/test_accuracy.py",
     "tests/e2e/",
     "tests/check/",
     "tests/compiler/",
@@ -33,8 +41,12 @@ LONG = (
     "tests/report/",
     "tests/test_adding_a_network.py",
 )
-"""Where the files that take longest are: they go first, so that the processes of pytest-xdist end together."""
+"""The files that take longest, and where others are, in the order in which they go: the processes of pytest-xdist end
+together, and the two that begin do not make the same machine code at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    def place(item: pytest.Item) -> int:
+        return next((at for at, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG))
+
+    items.sort(key=place)
