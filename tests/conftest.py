@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.boards import arm_tracker, ssh_config, tracker  # noqa: F401
 from tests.examples import (  # noqa: F401
@@ -23,6 +24,10 @@ from tests.kept import kept_pair, kept_workers, no_code_cache, shared_code, shar
 # ignored by `make test &` in a script, which commands under test would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
+"""hypothesis holds an example to 200 ms otherwise, which a busy machine does not keep."""
 
 LONG = (
     "tests/e2e/test_devices.py",
