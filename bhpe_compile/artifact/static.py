@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bhpe_compile.artifact.layout import weights_file
-from bhpe_compile.artifact.link import COMPILE, EXECUTOR, ONE_THREAD, embedding, needs, write_sources
+from bhpe_compile.artifact.link import COMPILE, CSRC, EXECUTOR, ONE_THREAD, embedding, needs, write_sources
 from bhpe_compile.artifact.program import Program
 from bhpe_compile.artifact.toolchain import zig
 from bhpe_compile.targets.target import Target
@@ -29,9 +29,12 @@ def static_files(program: Program, target: Target, *, embed: bool = False) -> di
             (folder / "weights.bin").write_bytes(weights_file(program))
         system = (*needs(target), *ONE_THREAD, *embedding(embed))
         flags = [*target.zig_driver, *COMPILE, *system, "-fPIC"]
-        for source in EXECUTOR:
-            zig(["cc", *flags, "-c", source, "-o", Path(source).with_suffix(".o").name], folder)
-        members = [*(Path(source).with_suffix(".o").name for source in EXECUTOR), *objects]
+        compiled = [Path(source).with_suffix(".o").name for source in EXECUTOR]
+        for source, output in zip(EXECUTOR, compiled, strict=True):
+            # where it always lies, so that zig finds it in its cache; by its name alone, which the object holds
+            place = folder if source in ("tables.c", "embedded.c") else Path(str(CSRC))
+            zig(["cc", *flags, "-c", source, "-o", str(folder / output)], place)
+        members = [*compiled, *objects]
         zig(["ar", "rcsD", ARCHIVE, *members], folder)
         found = {ARCHIVE: (folder / ARCHIVE).read_bytes()}
     return found | {file.name: file.read_bytes() for file in BUNDLE.iterdir() if file.is_file()}

@@ -153,7 +153,7 @@ def _shape_parameters(graph: ir.Graph) -> None:
                 array = value.const_value.numpy().reshape(-1, 1, 1)
                 column = ir.Value(
                     name=name,
-                    const_value=ir.tensor(array, name=name),
+                    const_value=ir.Tensor(array, name=name),
                     type=ir.TensorType(ir.DataType.FLOAT),
                     shape=ir.Shape(array.shape),
                 )

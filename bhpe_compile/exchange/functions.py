@@ -32,6 +32,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from bhpe_compile.exchange.attributes import attributes_of
 from bhpe_compile.exchange.linear_body import LINEAR_OPERATORS
 from bhpe_compile.exchange.map_bodies import MAP_OPERATORS
 from bhpe_compile.exchange.written_bodies import WRITTEN_OPERATORS
@@ -63,15 +64,15 @@ class _Body:
 
     def op(self, kind: str, *inputs: ir.Value, **attributes: ir.Attr | int | str | Sequence[int]) -> ir.Value:
         """One standard node."""
-        return self.tape.op(kind, list(inputs), attributes)
+        return self.tape.op(kind, list(inputs), {a.name: a for a in attributes_of(attributes)})
 
     def ints(self, *values: int) -> ir.Value:
         """An int64 vector."""
-        return self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(values, np.int64))))
+        return self.op("Constant", value=ir.AttrTensor("value", ir.Tensor(np.array(values, np.int64))))
 
     def u8(self, value: int) -> ir.Value:
         """A uint8 scalar."""
-        return self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(value, np.uint8))))
+        return self.op("Constant", value=ir.AttrTensor("value", ir.Tensor(np.array(value, np.uint8))))
 
     def attribute(self, name: str) -> ir.Value:
         """The function's integer-list attribute as an int64 vector."""
@@ -87,7 +88,7 @@ class _Body:
 
     def weight_signs(self, weight: ir.Value) -> ir.Value:
         """Float weights -> signs."""
-        zero = self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(0, np.float32))))
+        zero = self.op("Constant", value=ir.AttrTensor("value", ir.Tensor(np.array(0, np.float32))))
         return self.signs(weight, zero)
 
     def activation_signs(self, x: ir.Value, threshold: ir.Value) -> ir.Value:
@@ -97,8 +98,8 @@ class _Body:
     def unpack(self, words: ir.Value) -> ir.Value:
         """uint32 [O, ceil(C/32), kh, kw] -> signs [O, C, kh, kw]."""
         places = np.arange(32, dtype=np.uint32).reshape(1, 1, 32, 1, 1)
-        shift = self.op("Constant", value=ir.AttrTensor("value", ir.tensor(places)))
-        one = self.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(1, np.uint32))))
+        shift = self.op("Constant", value=ir.AttrTensor("value", ir.Tensor(places)))
+        one = self.op("Constant", value=ir.AttrTensor("value", ir.Tensor(np.array(1, np.uint32))))
         shifted = self.op("BitShift", self.op("Unsqueeze", words, self.ints(2)), shift, direction="RIGHT")
         bits = self.op("Cast", self.op("BitwiseAnd", shifted, one), to=_BOOL)
         sizes = self.op("Shape", words)
@@ -251,7 +252,7 @@ def _average_pool(b: _Body, x: ir.Value) -> ir.Value:
     ends, axes, steps = b.ints(1 << 30, 1 << 30), b.ints(2, 3), b.ints(2, 2)
     corners = [b.op("Slice", x, b.ints(i, j), ends, axes, steps) for i in (0, 1) for j in (0, 1)]
     total = reduce(lambda a, c: b.op("Add", a, c), corners)
-    quarter = b.op("Constant", value=ir.AttrTensor("value", ir.tensor(np.array(0.25, np.float32))))
+    quarter = b.op("Constant", value=ir.AttrTensor("value", ir.Tensor(np.array(0.25, np.float32))))
     return b.op("Mul", total, quarter)
 
 
@@ -304,13 +305,15 @@ def function(name: str) -> ir.Function:
     return ir.Function(DOMAIN, name, graph=graph, attributes=declared)
 
 
-def attach_bodies(model: ir.Model) -> None:
-    """Give every `bhpe` node its body, in place; bodies nobody uses are dropped."""
+def attach_bodies(model: ir.Model, *, anew: bool = False) -> None:
+    """Give every `bhpe` node its body, in place; bodies nobody uses are dropped.
+
+    anew: also where one is there, which others may have written or changed.
+    """
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
-    for identifier in [key for key in model.functions if key[0] == DOMAIN]:
-        del model.functions[identifier]
+    there = {key: model.functions.pop(key) for key in list(model.functions) if key[0] == DOMAIN}
     for name in sorted(used & set(_OPERATORS)):
-        body = function(name)
-        model.functions[body.identifier()] = body
+        key = (DOMAIN, name, "")
+        model.functions[key] = function(name) if anew or key not in there else there[key]
     if used:
         model.opset_imports[DOMAIN] = VERSION

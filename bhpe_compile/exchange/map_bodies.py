@@ -53,7 +53,7 @@ class Body(Protocol):
 
 
 def _constant(b: Body, array: NDArray[np.generic]) -> ir.Value:
-    return b.op("Constant", value=ir.AttrTensor("value", ir.tensor(array)))
+    return b.op("Constant", value=ir.AttrTensor("value", ir.Tensor(array)))
 
 
 def constant_of(b: Body, value: float, dtype: type[np.generic]) -> ir.Value:

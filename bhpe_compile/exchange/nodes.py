@@ -91,7 +91,7 @@ def constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value
     unique, count = name, 1
     while unique in graph.initializers:
         unique, count = f"{name}_{count}", count + 1
-    tensor = ir.tensor(np.asarray(array, order="C"), name=unique)  # ascontiguousarray makes scalars vectors
+    tensor = ir.Tensor(np.asarray(array, order="C"), name=unique)  # ascontiguousarray makes scalars vectors
     value = ir.Value(
         name=unique, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape)
     )

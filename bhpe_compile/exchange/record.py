@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from bhpe_compile.exchange.attributes import attributes_of
 from bhpe_compile.exchange.functions import DOMAIN, OPSET, VERSION
 
 _TYPES = {torch.float32: ir.DataType.FLOAT, torch.int64: ir.DataType.INT64, torch.bool: ir.DataType.BOOL}
@@ -73,7 +74,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if constant.dtype not in _TYPES:
             raise UnsupportedError(f"constants of type {constant.dtype}")
         name = name or f"constant_{len(self._initializers)}"
-        value = ir.val(name, const_value=ir.tensor(constant.numpy(), name=name))
+        value = ir.val(name, const_value=ir.Tensor(constant.numpy(), name=name))
         self._initializers[name] = value
         return value
 
@@ -94,7 +95,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = f"{kind}_{len(self._nodes)}"
         for index, value in enumerate(values):
             value.name = f"{name}.{index}" if index else f"{name}.out"
-        self._nodes.append(ir.node(kind, list(inputs), attributes, domain=domain, outputs=values, name=name))
+        self._nodes.append(
+            ir.Node(domain, kind, list(inputs), attributes_of(attributes), outputs=values, name=name)
+        )
         for result, value in zip(results, values, strict=True):
             self._values[result] = value
 

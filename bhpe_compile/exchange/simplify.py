@@ -105,7 +105,7 @@ def simplify(model: ir.Model, simplifier: Simplifier | None = None) -> tuple[ir.
     for node in simplified.graph:  # files carry the nodes' names, not their layers
         if node.name in layers:
             set_layer(node, layers[node.name])
-    attach_bodies(simplified)
+    attach_bodies(simplified, anew=True)
     count = f"{len(model.graph)} nodes became {len(simplified.graph)}"
     return simplified, (_note(True, count),)
 

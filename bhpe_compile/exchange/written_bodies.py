@@ -41,7 +41,7 @@ class OnnxArithmetic:
         if name != "power":
             return b.op(OPERATIONS[name], *values)
         place = b.op("Sub", b.op("Cast", values[0], to=_INT64), constant_of(b, FIRST_POWER, np.int64))
-        table = b.op("Constant", value=ir.AttrTensor("value", ir.tensor(POWERS)))
+        table = b.op("Constant", value=ir.AttrTensor("value", ir.Tensor(POWERS)))
         return b.op("Gather", table, place)
 
 

@@ -13,6 +13,7 @@ import pytest
 from bhpe_compile.artifact import toolchain
 from bhpe_compile.artifact.layout import HEADER, WEIGHTS_MAGIC, WEIGHTS_VERSION, model_id
 from bhpe_compile.artifact.link import CSRC, NEEDS_FILES, declared, link, write_sources
+from bhpe_compile.artifact.static import ARCHIVE, static_files
 from bhpe_compile.artifact.tables import c_string
 from bhpe_compile.artifact.toolchain import zig_cc
 from bhpe_compile.errors import BhpeError, ToolchainError
@@ -53,9 +54,11 @@ def test_web_module_needs_nothing_and_shows_the_interface() -> None:
 
 
 def test_no_path_of_this_machine_is_inside() -> None:
-    linked = link(small_program(get_target("arm")), get_target("arm"))
-    for content in (linked.module, linked.driver):
+    target = get_target("arm")
+    linked = link(small_program(target), target)
+    for content in (linked.module, linked.driver, static_files(small_program(target), target)[ARCHIVE]):
         assert b"bhpe-link-" not in content
+        assert b"bhpe-static-" not in content
         assert str(Path.home()).encode() + b"/" not in content
         assert str(ROOT).encode() not in content
 

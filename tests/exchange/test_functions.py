@@ -208,6 +208,20 @@ def test_bodies_follow_the_operators_in_use() -> None:
     assert model.opset_imports[DOMAIN] == 1
 
 
+def test_a_body_that_is_there_stays_or_is_made_anew() -> None:
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([1, 2]))
+    nodes = [ir.Node(DOMAIN, kind, [x, x, x], name=kind) for kind in ("RPReLU", "ChannelAffine")]
+    model = ir.Model(ir.Graph([x], nodes[0].outputs, nodes=nodes[:1], opset_imports={"": 18}), ir_version=10)
+    attach_bodies(model)
+    (first,) = model.functions.values()
+    model.graph.append(nodes[1])
+    attach_bodies(model)
+    affine, again = model.functions.values()  # in the order of their names, whichever was there first
+    assert (affine.name, again) == ("ChannelAffine", first)
+    attach_bodies(model, anew=True)
+    assert {affine, again}.isdisjoint(model.functions.values())
+
+
 def test_every_binary_layer_has_a_packed_form() -> None:
     assert {*BINARY, *PACKED} == {name for name in OPERATORS if "Binary" in name}
     assert tuple(f"Packed{name}" for name in BINARY) == PACKED

@@ -31,7 +31,7 @@ class CleanUp(Pass[ir.Model]):
         names = [value.name or "" for value in graph.graph.outputs]
         modified = [one(graph).modified for one in passes]
         keep_outputs(graph.graph, names)
-        attach_bodies(graph)
+        attach_bodies(graph, anew=True)  # the passes above go through bodies, too
         return PassResult(graph, any(modified))
 
 

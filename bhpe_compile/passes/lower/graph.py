@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
+from bhpe_compile.exchange.attributes import attributes_of
 from bhpe_compile.exchange.nodes import (
     array_of,
     constant,
@@ -107,7 +108,7 @@ def kernel_node(
         DOMAIN,
         kind,
         list(operands.values()),
-        ir.convenience.convert_attributes(facts),
+        attributes_of(facts),
         outputs=list(results.values()),
         name=f"{layer or kind}",
     )

@@ -62,6 +62,18 @@ def test_calls_into_the_runtime_are_refused_by_name() -> None:
         build_object({"one": kernel("calls", {"x": 4}, "float32", body)}, TARGET)
 
 
+def test_a_workspace_of_dynamic_size_is_refused() -> None:
+    def body(b: Any) -> None:
+        with T.serial(0, 4) as i:
+            several = T.alloc_buffer((600 + 100 * i,), "float32")
+            with T.serial(0, 600 + 100 * i) as j:
+                T.buffer_store(several, b["x"][j % CELLS], [j])
+            T.buffer_store(b["out"], several[599], [i])
+
+    with pytest.raises(InputError, match=r"^one needs a workspace of dynamic size$"):
+        build_object({"one": kernel("several", {"x": CELLS}, "float32", body)}, TARGET, scheduled=True)
+
+
 def test_the_assembly_can_be_read() -> None:
     library, module = build_library({"one": plain()}, TARGET, scheduled=True)
     assert "__tvm_ffi_one" in library.inspect_source("asm")

@@ -126,6 +126,17 @@ def test_the_others() -> None:
         )
 
 
+@pytest.mark.parametrize(("out", "flat"), [(value(2, 6), True), (value(2, 1, 1, 6), False)])
+def test_means_of_maps_are_vectors_or_maps_of_one_cell(out: ir.Value, flat: bool) -> None:
+    found = describe(node("MapMean", {"x": value(2, 5, 7, 6)}, {"out": out}))
+    assert found == k.MapMean(2, 5, 7, 6, flat=flat)
+
+
+def test_joined_channels() -> None:
+    found = describe(node("JoinChannels", {"x0": value(2, 5, 7, 6), "x1": value(2, 5, 7, 9)}, MAP))
+    assert found == k.JoinChannels(70, (6, 9), (2, 5, 7))
+
+
 def epilogue(operands: dict[str, ir.Value], results: dict[str, ir.Value] = MAP, **facts: Any) -> k.Epilogue:
     made = describe(
         node("DenseConv2d", {"x": value(2, 5, 7, 20), **AFFINE, **operands}, results, **CONV, **facts)
