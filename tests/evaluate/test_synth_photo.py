@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -124,29 +125,25 @@ def test_the_manifest_names_version_and_photographs(
     body_path: Path, photographs: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "set"
-    config = generate(folder, body_path, 2, 5, "train", version=3, backgrounds=[photographs])
+    command = ("data", "synth", "--count", "2", "--body", body_path, "-q", "-o", folder)
+    refused = inside(*command, "--backgrounds", photographs)
+    assert refused.code == 2
+    assert "--generator 3 does" in refused.stderr
+    assert not folder.exists()
+    assert inside(*command, "--generator", "3", "--backgrounds", photographs).code == 0
     manifest = json.loads((folder / store.MANIFEST).read_text())
     assert manifest["generator"] == 3
     assert manifest["backgrounds"] == list(find_backgrounds([photographs], "train"))
-    assert store.check(folder)["count"] == 2
+    assert inside("data", "check", folder, "-q").code == 0
     assert len(open_dataset(folder)) == 2
-    assert generate(folder, body_path, 2, 5, "train", version=3, backgrounds=[photographs]) == config
+    again = generate(folder, body_path, 2, 0, "train", version=3, backgrounds=[photographs])
+    assert list(again.backgrounds) == manifest["backgrounds"]
     with pytest.raises(UsageError, match=r"backgrounds are \d+ photographs, asked for are none"):
-        generate(folder, body_path, 2, 5, "train", version=3)
-    plain = tmp_path / "plain"
-    generate(plain, body_path, 1, 5, "train", version=3)
-    assert "backgrounds" not in json.loads((plain / store.MANIFEST).read_text())
+        generate(folder, body_path, 2, 0, "train", version=3)
+    plain = dataclasses.replace(again, backgrounds=())
+    assert "backgrounds" not in plain.to_dict()
+    store.prepare(tmp_path / "plain", plain)
     with pytest.raises(UsageError, match=r"backgrounds are none, asked for are \d+ photographs"):
-        generate(plain, body_path, 1, 5, "train", version=3, backgrounds=[photographs])
+        store.prepare(tmp_path / "plain", again)
     with pytest.raises(UsageError, match="generator is 3, asked for is 2"):
-        generate(plain, body_path, 1, 5, "train")
-
-
-def test_the_command(body_path: Path, photographs: Path, tmp_path: Path) -> None:
-    arguments = ("data", "synth", "--count", "1", "--body", body_path, "-q", "-o")
-    refused = inside(*arguments, tmp_path / "a", "--backgrounds", photographs)
-    assert refused.code == 2
-    assert "--generator 3 does" in refused.stderr
-    assert not (tmp_path / "a").exists()
-    assert inside(*arguments, tmp_path / "b", "--generator", "3", "--backgrounds", photographs).code == 0
-    assert inside("data", "check", tmp_path / "b", "-q").code == 0
+        store.prepare(tmp_path / "plain", dataclasses.replace(plain, generator=2))

@@ -9,8 +9,8 @@ from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.synth.appearance import sample_appearance
 from bhpe_compile.evaluate.synth.backgrounds import sample_background
 from bhpe_compile.evaluate.synth.occluders import put_in_front
-from bhpe_compile.evaluate.synth.painters import Scene
 from bhpe_compile.evaluate.synth.render import Renderer
+from bhpe_compile.evaluate.synth.scene import Scene
 from bhpe_compile.evaluate.synth.sensor import expose
 from bhpe_compile.evaluate.synth.skirt import Skirt
 from bhpe_compile.evaluate.synth.streams import Split

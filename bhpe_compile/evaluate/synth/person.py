@@ -22,9 +22,10 @@ from bhpe_compile.evaluate.frame import HEIGHT, WIDTH
 from bhpe_compile.evaluate.skeleton import INDEX as AT
 from bhpe_compile.evaluate.synth.camera import View, sample_view
 from bhpe_compile.evaluate.synth.clearance import clearance
-from bhpe_compile.evaluate.synth.painters import Painter, Scene, open_painter
+from bhpe_compile.evaluate.synth.painters import open_painter
 from bhpe_compile.evaluate.synth.poses import attempts
 from bhpe_compile.evaluate.synth.rotations import about, axis_angle
+from bhpe_compile.evaluate.synth.scene import Painter, Scene
 from bhpe_compile.evaluate.synth.shapes import sample_betas, sample_expression
 from bhpe_compile.evaluate.synth.skirt import Skirt
 from bhpe_compile.evaluate.synth.streams import VERSION, Split, stream

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bhpe_compile.evaluate.synth.appearance import Appearance, Measures, sample_appearance
-from bhpe_compile.evaluate.synth.painters import Scene
 from bhpe_compile.evaluate.synth.photo.fabrics import sample_pattern
 from bhpe_compile.evaluate.synth.photo.garment import HOLLOWS
 from bhpe_compile.evaluate.synth.photo.light import GAMMA
+from bhpe_compile.evaluate.synth.scene import Scene
 from bhpe_compile.evaluate.synth.streams import Split
 
 Random = np.random.Generator

@@ -12,7 +12,6 @@ from PIL import Image
 from bhpe_compile.evaluate.body import BodyModel
 from bhpe_compile.evaluate.synth.backgrounds import sample_background
 from bhpe_compile.evaluate.synth.occluders import put_in_front
-from bhpe_compile.evaluate.synth.painters import Scene
 from bhpe_compile.evaluate.synth.photo import lens, sensor
 from bhpe_compile.evaluate.synth.photo.garment import Garments
 from bhpe_compile.evaluate.synth.photo.ground import foot_of, shaded, upright
@@ -21,6 +20,7 @@ from bhpe_compile.evaluate.synth.photo.look import sample_look
 from bhpe_compile.evaluate.synth.photo.occlusion import open_sky
 from bhpe_compile.evaluate.synth.photo.renderer import PhotoRenderer
 from bhpe_compile.evaluate.synth.photo.scenery import sample_scenery
+from bhpe_compile.evaluate.synth.scene import Scene
 from bhpe_compile.evaluate.synth.skirt import Skirt
 from bhpe_compile.evaluate.synth.streams import Split
 from bhpe_compile.evaluate.synth.surface import measure, vertex_parts
