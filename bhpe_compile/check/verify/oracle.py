@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.check.verify.layers import Layer, layers_of
 from bhpe_compile.exchange.float_parts import ROUNDING, chosen, float_parts, is_float_part, rounded
-from bhpe_compile.exchange.runtime import runtime
+from bhpe_compile.exchange.runtime import EXACT_SUMS, runtime
 from bhpe_compile.networks.interface import Interface
 
 Array = NDArray[Any]
@@ -120,4 +120,5 @@ def _open(model: onnx.ModelProto, extra: Iterable[str]) -> Any:
         whole.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     options = runtime().SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry(*EXACT_SUMS)
     return runtime().InferenceSession(whole.SerializeToString(), options, ["CPUExecutionProvider"])
