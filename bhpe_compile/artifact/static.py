@@ -31,9 +31,9 @@ def static_files(program: Program, target: Target, *, embed: bool = False) -> di
         flags = [*target.zig_driver, *COMPILE, *system, "-fPIC"]
         compiled = [Path(source).with_suffix(".o").name for source in EXECUTOR]
         for source, output in zip(EXECUTOR, compiled, strict=True):
-            # where it always lies, so that zig finds it in its cache; by its name alone, which the object holds
-            place = folder if source in ("tables.c", "embedded.c") else Path(str(CSRC))
-            zig(["cc", *flags, "-c", source, "-o", str(folder / output)], place)
+            # where it always lies, so that zig finds it in its cache; embedded.c reads weights.bin beside itself
+            place = folder if source in ("tables.c", "embedded.c") else CSRC
+            zig(["cc", *flags, "-c", str(place / source), "-o", output], folder)
         members = [*compiled, *objects]
         zig(["ar", "rcsD", ARCHIVE, *members], folder)
         found = {ARCHIVE: (folder / ARCHIVE).read_bytes()}
