@@ -20,6 +20,7 @@ MILLIMETRES = {
     "bidrn_alike": 153.0,
     "bidrn_all": 185.0,
     "bidrn": 150.0,
+    "bidrn_still": 152.0,
     "frozen": 150.5,
     "compiled": 150.5,
 }
