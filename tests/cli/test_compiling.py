@@ -85,7 +85,7 @@ def test_words_become_options(tmp_path: Path) -> None:
     files = ("--calibrate", str(tmp_path), "--tiles", str(tmp_path / "tiles.json"))
     shape = ("--shape", "image=1,3,4,4")
     options, on_command_line = options_of(
-        *words, *more, *files, *shape, "--network", "hand4whole", "--no-cache"
+        *words, *more, *files, *shape, "--network", "hand4whole", "--no-cache", "--pair-safe"
     )
     assert options == CompileOptions(
         "arm",
@@ -100,6 +100,7 @@ def test_words_become_options(tmp_path: Path) -> None:
         network="hand4whole",
         shapes=(("image", (1, 3, 4, 4)),),
         cache=False,
+        pair_safe=True,
     )
     said = {name.replace("_", "-").replace("shapes", "shape") for name in OPTIONS}
     assert set(on_command_line) == {f"--{name}" for name in said}

@@ -237,7 +237,7 @@ def test_a_broken_pass(made: tuple[Path, Path], tmp_path: Path, monkeypatch: pyt
     """Steps of weights twice as large: model.onnx is not what the checkpoint gives now."""
     checkpoint, artefact = made
     steps = quantize_dense.weight_steps
-    monkeypatch.setattr(quantize_dense, "weight_steps", lambda weight, axis: steps(weight, axis) * 2)
+    monkeypatch.setattr(quantize_dense, "weight_steps", lambda *given: steps(*given) * 2)
     result = bisect(artefact, checkpoint=checkpoint, repro=tmp_path)
     assert found(result) == ("model.onnx", "conv1")
     assert stages(result) == [("model.onnx", False)]
