@@ -80,7 +80,7 @@ class OnnxCompilation(Compilation):
     @cached_property
     def model(self) -> ModelProto:
         """The file's graph, outputs in the shapes that the description gives them; InputError where one cannot be."""
-        from bhpe_compile.frontends.onnx import with_output_shapes
+        from bhpe_compile.frontends.onnx_sizes import with_output_shapes
 
         described = {one.name: one.shape for one in self.interface.outputs if one.shape}
         return with_output_shapes(self.network.source, self.network.model, described)

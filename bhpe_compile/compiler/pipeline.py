@@ -79,6 +79,7 @@ class Compilation:
         exported   export     ONNX with `bhpe` operators, simplified
         folded     fold       model.onnx
         kernels    lower      the graph of kernels for the target
+        fitted     generate   the target, with the fastest 8-bit instruction that their weights allow
         lowered    generate   code, weights and memory plan
 
     `write` is the last stage. `of_loaded`, `of_graph` and `of_artifact` begin further down. `notes` and `records` tell

@@ -32,7 +32,8 @@ from torch import nn
 from bhpe_compile.errors import InputError
 from bhpe_compile.exchange.runtime import run_model
 from bhpe_compile.frontends.imported import Imported
-from bhpe_compile.frontends.onnx import load_onnx, with_output_shapes
+from bhpe_compile.frontends.onnx import load_onnx
+from bhpe_compile.frontends.onnx_sizes import with_output_shapes
 from bhpe_compile.frontends.simplified import simplified
 from bhpe_compile.frontends.state import load_state
 from bhpe_compile.frontends.structure_operators import EMITTERS, written

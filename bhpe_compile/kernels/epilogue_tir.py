@@ -45,7 +45,8 @@ from bhpe_compile.kernels.tir import (
     uncontracted,
     widen,
 )
-from bhpe_compile.targets.isa import Packing, VectorIsa
+from bhpe_compile.targets.int8_instructions import Packing
+from bhpe_compile.targets.isa import VectorIsa
 
 QUAD = 4
 """Levels that packing keeps side by side."""

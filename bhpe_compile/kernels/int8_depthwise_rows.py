@@ -30,7 +30,8 @@ from bhpe_compile.kernels.int8_products import added
 from bhpe_compile.kernels.kernel import Array
 from bhpe_compile.kernels.tir import Expr, Share, T, dtype_of, local, ramp, splat, store
 from bhpe_compile.kernels.window import Window
-from bhpe_compile.targets.isa import BY_ROWS, ByRows, VectorIsa
+from bhpe_compile.targets.int8_instructions import BY_ROWS, ByRows
+from bhpe_compile.targets.isa import VectorIsa
 
 
 class Layer(Protocol):

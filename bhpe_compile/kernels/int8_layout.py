@@ -4,7 +4,7 @@ An activation x is held as a level q = clamp(round(x / step) + zero, 0, 255), a 
 
     sum of x * w  ~  step * step_w * dot,      dot = sum of (q - zero) * w       exact in int32
 
-Memory holds q - shift, where `shift` depends on the instruction (see `targets.isa.Int8Instruction`), so
+Memory holds q - shift, where `shift` depends on the instruction (see `targets.int8_instructions.Int8Instruction`), so
 
     dot = sum of (q - shift) * w + start,      start = (shift - zero) * sum of w
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bhpe_compile.kernels.kernel import Array
 from bhpe_compile.kernels.window import Window
-from bhpe_compile.targets.isa import INT8_INSTRUCTIONS, Int8Instruction
+from bhpe_compile.targets.int8_instructions import INT8_INSTRUCTIONS, Int8Instruction
 
 WIDEST_GROUP = max(use.group for use in INT8_INSTRUCTIONS)
 

@@ -1,6 +1,6 @@
 """How one word of 8-bit activations meets a vector of weights: loaded, widened, multiplied, added to int32 sums.
 
-A word is `group` neighbouring input values of a pixel; `targets.isa.Int8Instruction` says by which steps.
+A word is `group` neighbouring input values of a pixel; `targets/int8_instructions.py` says by which steps.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bhpe_compile.kernels.tir import Expr, T, cast, dtype_of, local, ramp, splat, store
-from bhpe_compile.targets.isa import Int8Instruction, MultiplyAdd
+from bhpe_compile.targets.int8_instructions import Int8Instruction, MultiplyAdd
 
 WIDENED = {"int8": (), "int16": ("int16",), "int32": ("int16", "int32")}
 """The types that an int8 goes through to become wider; instructions double it once."""

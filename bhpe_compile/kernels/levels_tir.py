@@ -19,7 +19,8 @@ from bhpe_compile.kernels.tir import (
     splat,
     store,
 )
-from bhpe_compile.targets.isa import Packing, VectorIsa
+from bhpe_compile.targets.int8_instructions import Packing
+from bhpe_compile.targets.isa import VectorIsa
 
 FAR = 512.0
 """A level that no zero point brings back into 0 .. 255."""

@@ -25,7 +25,7 @@ from typing import Any
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.reading import MalformedError, parse_json, read_toml
-from bhpe_compile.targets.isa import SDOT, SMLAL, SMULL, Int8Instruction
+from bhpe_compile.targets.int8_instructions import SDOT, SMLAL, SMULL, Int8Instruction
 from bhpe_compile.targets.target import Target
 from bhpe_compile.text import printable
 

@@ -152,7 +152,7 @@ def check_frame(
     assert [x.value, y.value] == want.to_picture(np.array([3.25, -1.5])).tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     size=st.tuples(st.integers(2, 40), st.integers(2, 40)),
     box=st.one_of(

@@ -122,7 +122,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from(["format", "files", "target", "inputs", "outputs", "model_id"]), value=json_values)
 def test_any_json_is_refused_or_read(key: str, value: object, artifact: Path, tmp_path: Path) -> None:
     """Whatever stands under a key, the answer is a manifest or an InputError, nothing else."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -24,7 +24,6 @@ from bhpe_compile.passes.binarize.roles import OUTPUT_LAYERS
     scale=st.sampled_from([1e-4, 1.0, 1e3]),
     working=st.sampled_from([torch.float32, torch.bfloat16]),
 )
-@settings(deadline=None)
 def test_singular_values_come_near_one_and_vectors_stay(
     rows: int, columns: int, scale: float, working: torch.dtype
 ) -> None:

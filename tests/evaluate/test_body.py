@@ -105,7 +105,7 @@ def test_rest_pose_is_template_and_shape(small: BodyModel) -> None:
     torch.testing.assert_close(output.joints, regressed, rtol=0, atol=CLOSE)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3), st.integers(0, 1000))
 def test_turning_the_root_turns_the_body(small: BodyModel, turn: list[float], seed: int) -> None:
     """Rotation about the pelvis: nothing else may depend on the root, pose correctives least of all."""

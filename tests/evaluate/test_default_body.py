@@ -133,7 +133,7 @@ def test_left_and_right_are_mirrored(body: BodyModel) -> None:
             np.testing.assert_allclose(points[:, i] * MIRROR, points[:, right], atol=0.002)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-2, 2), min_size=10, max_size=10))
 def test_every_shape_is_a_person(body: BodyModel, shape: list[float]) -> None:
     """Knees half-way down the leg, finger tips beyond the last joint, toes in front of heels, ears beside the nose."""

@@ -155,7 +155,7 @@ def test_equal_people_have_no_error() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0.2, 5.0), st.tuples(*[st.floats(-3, 3)] * 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_pa_does_not_see_a_similarity(seed: int, scale: float, shift: tuple[float, ...]) -> None:
     found, true = random_people(seed, 2), random_people(seed + 1, 2)
     moved = changed(found, scale, random_rotation(seed), np.array(shift))
@@ -166,7 +166,7 @@ def test_pa_does_not_see_a_similarity(seed: int, scale: float, shift: tuple[floa
 
 
 @given(st.integers(0, 10_000), st.tuples(*[st.floats(-3, 3)] * 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_error_sees_a_translation(seed: int, shift: tuple[float, ...]) -> None:
     found, true = random_people(seed, 2), random_people(seed + 1, 2)
     moved = changed(found, 1.0, np.eye(3), np.array(shift))
@@ -176,7 +176,7 @@ def test_no_error_sees_a_translation(seed: int, shift: tuple[float, ...]) -> Non
 
 
 @given(st.integers(0, 10_000), st.floats(0.0, 0.3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_procrustes_is_the_least_of_all_similarities(seed: int, size: float) -> None:
     """Of squared distances: any small change of rotation, scale or shift makes them larger."""
     rng = np.random.default_rng(seed)

@@ -23,7 +23,7 @@ def squared_error(samples: NDArray[np.float32], low: float, high: float) -> floa
     return float((((levels - zero) * step - samples) ** 2).sum())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 99), low=st.floats(-5, 0), high=st.floats(0, 5), outlier=st.sampled_from([1, 3, 50])
 )

@@ -24,7 +24,7 @@ LEVELS = (
     onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
 )
-FEW = settings(max_examples=20, deadline=None)
+FEW = settings(max_examples=20)
 
 
 def check(model: ir.Model, *inputs: Array) -> None:
@@ -199,7 +199,7 @@ OPERATIONS: dict[str, Make] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 999))
 def test_operations(name: str, seed: int) -> None:
     b = Builder(seed)

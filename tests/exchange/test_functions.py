@@ -18,7 +18,7 @@ from bhpe_compile.exchange.functions import BINARY, DOMAIN, OPERATORS, PACKED, a
 from bhpe_compile.passes.fold.pack_weights import pack_words
 
 Array = NDArray[Any]
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 
 
 def execute(op: str, inputs: dict[str, Array], **attributes: Any) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -103,7 +103,6 @@ def test_its_weights_are_float16_numbers(
         np.testing.assert_array_equal(weight, weight.astype(np.float16).astype(np.float32))
 
 
-@settings(deadline=None)
 @given(
     st.sets(st.sampled_from(OPERATORS), min_size=1), st.sets(st.sampled_from(OPERATORS)), st.integers(1, 3)
 )

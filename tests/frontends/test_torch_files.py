@@ -83,6 +83,17 @@ def test_every_bit_of_a_tensor_counts(tmp_path: Path, tiny: Hand4Whole) -> None:
             load_model(path)
 
 
+def of_ours(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """What a file of the first version holds."""
+    return {
+        "format": "bhpe-compile",
+        "version": 1,
+        "preset": "tiny",
+        "binarization": None,
+        "state_dict": state,
+    }
+
+
 def of_kind(kind: str) -> torch.Tensor:
     ones = torch.ones(2, 2)
     return {
@@ -104,13 +115,7 @@ def test_numbers_of_another_kind(layout: str, kind: str, tmp_path: Path, tiny: H
     state[name] = torch.full(state[name].shape, 1e300, dtype=torch.float64) if kind == "double" else wrong
     content: dict[str, Any] = {"network": {f"module.{key}": value for key, value in state.items()}}
     if layout == "own":
-        content = {
-            "format": "bhpe-compile",
-            "version": 1,
-            "preset": "tiny",
-            "binarization": None,
-            "state_dict": state,
-        }
+        content = of_ours(state)
     torch.save(content, tmp_path / "m.pt")
     with pytest.raises(InputError) as caught:
         load_model(tmp_path / "m.pt")
@@ -122,13 +127,7 @@ def test_numbers_of_another_kind(layout: str, kind: str, tmp_path: Path, tiny: H
 def test_the_old_format_of_torch_is_read(tmp_path: Path, tiny: Hand4Whole) -> None:
     path = tmp_path / "m.pt"
     state = dict(tiny.state_dict())
-    content = {
-        "format": "bhpe-compile",
-        "version": 1,
-        "preset": "tiny",
-        "binarization": None,
-        "state_dict": state,
-    }
+    content = of_ours(state)
     torch.save(content, path, _use_new_zipfile_serialization=False)
     assert torch.equal(
         load_model(path).model.state_dict()["backbone.conv1.weight"], state["backbone.conv1.weight"]

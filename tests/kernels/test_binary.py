@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import BinaryConv2d, BinaryConvTranspose2d, Epilogue, Residual, binary_linear
@@ -16,7 +16,7 @@ from tests.kernels import strategies
 from tests.kernels.native import EVERY, NATIVE, Array, arguments, flipped, onnx_bits, run
 
 SEEDS = st.integers(0, 2**16)
-FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=12, derandomize=True)
 
 
 def onnx_weight(kernel: Any, seed: int) -> Array:

@@ -49,7 +49,7 @@ def test_the_largest_sum() -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**sizes, seed=st.integers(0, 1000))
 def test_weights_lie_lane_by_lane(isa: VectorIsa, outputs: int, taps: int, channels: int, seed: int) -> None:
     """Bit i of word w of tap t in lane l of panel p is the sign of channel w * bits + i of output p * lanes + l."""
@@ -71,7 +71,7 @@ def test_weights_lie_lane_by_lane(isa: VectorIsa, outputs: int, taps: int, chann
 
 
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**sizes, seed=st.integers(0, 1000))
 def test_unpacked_weights_are_bytes(
     isa: VectorIsa, outputs: int, taps: int, channels: int, seed: int
@@ -97,7 +97,7 @@ geometries = st.tuples(st.integers(1, 3), st.integers(1, 3)).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(geometry=geometries, channels=st.integers(1, 40), outputs=st.integers(1, 3), seed=st.integers(0, 1000))
 def test_border_tables(geometry: tuple[Window, Window], channels: int, outputs: int, seed: int) -> None:
     """Padding is read as bits of 0; the table puts right what that counts too much."""
@@ -116,7 +116,7 @@ def test_border_tables(geometry: tuple[Window, Window], channels: int, outputs: 
                 assert table[rows.class_of(y), columns.class_of(x), o] == want
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     geometry=geometries,
     channels=st.integers(1, 40),

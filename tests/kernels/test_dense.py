@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -20,7 +20,7 @@ from tests.kernels import strategies
 from tests.kernels.native import NATIVE, Array, arguments, run
 
 SEEDS = st.integers(0, 2**16)
-FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=12, derandomize=True)
 
 TOLERANCE = 2e-6
 """Relative to sum |x * w|: float32 sums of a few thousand terms in vector lanes err by some 1e-6 of it."""

@@ -22,7 +22,7 @@ def test_a_few_outputs_take_a_narrow_panel(outputs: int, wide: int, narrow: int)
 
 @pytest.mark.parametrize("isa", ISAS, ids=lambda isa: isa.name)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8"])
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     outputs=st.integers(1, 40), taps=st.integers(1, 4), channels=st.integers(1, 5), seed=st.integers(0, 1000)
 )
@@ -64,7 +64,7 @@ def windows(draw: st.DrawFn, taps: int) -> Window:
     return convolution(draw(st.integers(taps, taps + 4)), taps, draw(st.integers(1, 3)), padding)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     geometry=st.tuples(st.integers(1, 3), st.integers(1, 3)).flatmap(
         lambda taps: st.tuples(windows(taps[0]), windows(taps[1]))

@@ -152,7 +152,7 @@ def residual_of(one: Residual, source: np.ndarray, at: tuple[int, int, int], c: 
     return pixel(c)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data(), channels=st.sampled_from([8, 16]), seed=st.integers(0, 1000))
 def test_reference(data: st.DataObject, channels: int, seed: int) -> None:
     """Every step by its definition, value by value."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import FixedPointLinear, FixedPointSplit
@@ -14,7 +14,7 @@ from bhpe_compile.targets.isa import AVX512, VectorIsa
 from tests.exchange.operators import onnx_outputs
 from tests.kernels.native import NATIVE_INT8, Array, most_weight, run
 
-FEW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=8, derandomize=True)
 
 
 @st.composite

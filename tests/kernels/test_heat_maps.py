@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import HeatMap, SoftArgmax
@@ -17,7 +17,7 @@ from bhpe_compile.targets.isa import VectorIsa
 from tests.exchange.operators import everywhere
 from tests.kernels.native import NATIVE, Array, run
 
-FEW = settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=8, derandomize=True)
 
 
 @st.composite

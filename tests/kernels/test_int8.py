@@ -8,24 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import Epilogue, Int8Conv2d, Int8ConvTranspose2d, Quantize, Residual, epilogue_tir
 from bhpe_compile.kernels.int8_layout import pack_int8, pairs_fit, stored, unpack_int8
-from bhpe_compile.targets.isa import (
-    AVX2_BYTES,
-    INT8_INSTRUCTIONS,
-    PMADDUBSW,
-    PMADDWD,
-    Int8Instruction,
-    VectorIsa,
-)
+from bhpe_compile.targets.int8_instructions import INT8_INSTRUCTIONS, PMADDUBSW, PMADDWD, Int8Instruction
+from bhpe_compile.targets.isa import AVX2_BYTES, VectorIsa
 from tests.kernels import strategies
 from tests.kernels.native import NATIVE, NATIVE_INT8, Array, on_host, run, weight_levels
 
 SEEDS = st.integers(0, 2**16)
-FEW = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=12, derandomize=True)
 
 
 @st.composite

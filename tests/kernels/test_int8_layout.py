@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bhpe_compile.kernels import int8_layout as layout
 from bhpe_compile.kernels.window import Window, convolution, deconvolution_phase
-from bhpe_compile.targets.isa import (
+from bhpe_compile.targets.int8_instructions import (
     INT8_INSTRUCTIONS,
     PMADDUBSW,
     PMADDWD,
@@ -75,7 +75,7 @@ def test_width_of_a_stored_row(window: Window, channels: int, border: int, pixel
     assert layout.stored_width(window, channels, border) == pixels
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.integers(1, 9),
     kernel=st.integers(1, 3),
@@ -118,7 +118,7 @@ def test_levels_in_memory(use: Int8Instruction, found: list[int]) -> None:
 
 
 @EACH
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     outputs=st.integers(1, 40),
     rows=st.integers(1, 3),
@@ -166,7 +166,7 @@ def test_starts_of_sums(use: Int8Instruction) -> None:
 
 
 @EACH
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     kernel=st.integers(1, 3),
     stride=st.integers(1, 2),

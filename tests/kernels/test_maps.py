@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -15,7 +15,7 @@ from bhpe_compile.kernels import MaxPool2d, PackBits, TransposeChannels
 from bhpe_compile.targets.isa import VectorIsa
 from tests.kernels.native import NATIVE, Array, arguments, run
 
-FEW = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=6, derandomize=True)
 
 
 def onnxruntime_outputs(op: str, inputs: dict[str, Array], **attributes: Any) -> Array:

@@ -36,7 +36,7 @@ def weight_bytes(kernel: Kernel, isa: VectorIsa) -> int:
     return prod(weight.shape) * np.dtype(weight.dtype).itemsize
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     cin=st.integers(1, 200),
     groups=st.integers(1, 20),

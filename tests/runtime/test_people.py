@@ -177,7 +177,7 @@ def test_a_network_without_keypoints_says_none() -> None:
     assert (person["rotations"], person["camera"]) == (None, None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(vector=st.tuples(*[st.floats(-2, 2)] * 3))
 def test_rotation_matrices_become_axis_angle(vector: tuple[float, float, float]) -> None:
     rotation = Rotation.from_rotvec(vector)

@@ -48,7 +48,7 @@ def random_picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
 sizes = st.integers(2, 70)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(width=sizes, height=sizes, data=st.data())
 def test_crop_is_bilinear_sampling(width: int, height: int, data: st.DataObject) -> None:
     left, top = data.draw(st.floats(0, width - 2)), data.draw(st.floats(0, height - 2))
@@ -64,7 +64,7 @@ def test_crop_is_bilinear_sampling(width: int, height: int, data: st.DataObject)
     assert np.isin(image, np.arange(256, dtype=np.float32) / np.float32(255)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     box=st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 400), st.floats(1, 400)),
 )

@@ -10,16 +10,7 @@ import pytest
 from bhpe_compile.errors import UsageError
 from bhpe_compile.processes import python_command
 from bhpe_compile.targets import PRESETS, get_target, list_targets
-from bhpe_compile.targets.isa import (
-    AVX2,
-    AVX512,
-    NEON,
-    NEON32,
-    NEON_DOT,
-    RVV,
-    SCALAR,
-    SIMD128,
-)
+from bhpe_compile.targets.isa import AVX2, AVX512, NEON, NEON32, NEON_DOT, RVV, SCALAR, SIMD128
 from tests.command import environment
 
 ASKED = {

@@ -10,7 +10,8 @@ import pytest
 
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.targets import BOARDS, PRESETS, get_target, restore_target
-from bhpe_compile.targets.isa import NEON, NEON_DOT, SMLAL
+from bhpe_compile.targets.int8_instructions import SMLAL
+from bhpe_compile.targets.isa import NEON, NEON_DOT
 
 CAMERA = """
 [camera]

@@ -19,7 +19,7 @@ from bhpe_compile.evaluate.body_file import read_body_file
 from bhpe_compile.evaluate.synth import store
 from bhpe_compile.evaluate.synth.photo.scenery import find_backgrounds
 from bhpe_compile.evaluate.synth.sensor import jpeg
-from bhpe_compile.evaluate.synth.streams import VERSION, Split
+from bhpe_compile.evaluate.synth.streams import VERSION, WITH_BACKGROUNDS, Split
 from bhpe_compile.files import sha256
 from bhpe_compile.processes import safe_children
 
@@ -49,7 +49,7 @@ def generate(
     read_body_file(body)  # complains of a wrong file before anything is written
     photographs: dict[str, Path] = {}
     if backgrounds:
-        if version == VERSION:
+        if version not in WITH_BACKGROUNDS:
             raise UsageError(f"version {version} of the generator takes no backgrounds; --generator 3 does")
         photographs = find_backgrounds(backgrounds, split)
     config = store.Config(

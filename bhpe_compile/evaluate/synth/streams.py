@@ -19,6 +19,9 @@ VERSIONS = (2, 3)
 """Of the generator, one raised whenever the same seed would give other pictures or labels. Versions 2 and 3 show the
 same people in the same poses before the same cameras: their labels differ only in what a thing in front hides."""
 
+WITH_BACKGROUNDS = (3,)
+"""Those that put photographs behind the people."""
+
 VERSION = 2
 """The one that is used where none is named: the embedded models learned from it and are measured on it."""
 

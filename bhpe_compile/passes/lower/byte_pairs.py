@@ -19,20 +19,29 @@ from bhpe_compile.targets import Target
 
 NAME = "byte-pairs"
 
+TAKEN = Note(NAME, "", True, "levels and weights are multiplied as bytes, in pairs")
+
 MULTIPLIED = ("Int8Conv2d", "Int8ConvTranspose2d", "FixedPointLinear")
 """Kernels with such weights; depthwise ones have an instruction of their own."""
 
 
 def fitted_target(model: ir.Model, target: Target) -> tuple[Target, Note | None]:
     """The target with the 8-bit instruction for the weights of `model`, and what is to be said of it: None where there
-    is no choice."""
+    are no such layers."""
     isa = target.isa.in_pairs
     nodes = [node for node in model.graph if g.is_kernel(node, *MULTIPLIED)]
-    if isa is None or not nodes:
+    if not nodes:
         return target, None
+    if isa is None:
+        step = target.isa.int8.step
+        if step is not None and step.pairs is not None:
+            return target, TAKEN
+        reason = (
+            f"{target.name} multiplies any weights alike: --pair-safe gains nothing there, and costs accuracy"
+        )
+        return target, Note(NAME, "", False, reason)
     for node in nodes:
         if not pairs_fit(packed_constants(node, isa)["weight"], isa.int8):
             reason = "two weights of it sum to too much for products of bytes: words are multiplied"
             return target, Note(NAME, g.text(node, "layer"), False, reason)
-    reason = "levels and weights are multiplied as bytes, in pairs"
-    return replace(target, isa=isa), Note(NAME, "", True, reason)
+    return replace(target, isa=isa), TAKEN

@@ -23,7 +23,7 @@ from bhpe_compile.networks.interface import TOLERANCES, Interface, Output
 POSE, SHAPE = Output("pose", kind="axis-angle"), Output("shape", kind="coefficients")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(vector=st.lists(st.floats(-4, 4), min_size=3, max_size=3))
 def test_rotation_is_the_exponential_of_the_cross_product(vector: list[float]) -> None:
     x, y, z = vector

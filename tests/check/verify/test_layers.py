@@ -12,7 +12,7 @@ from bhpe_compile.check.verify.layers import Layer, layers_of
 from bhpe_compile.kernels.int8_layout import stored
 from bhpe_compile.kernels.kernel import pack_bits
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense
-from bhpe_compile.targets.isa import INT8_INSTRUCTIONS, Int8Instruction
+from bhpe_compile.targets.int8_instructions import INT8_INSTRUCTIONS, Int8Instruction
 from tests.check.artefacts import SHORTCUT, STEM, exact_network
 from tests.passes.lower.graphs import Builder, small_network
 
@@ -77,7 +77,7 @@ def test_levels_of_a_value() -> None:
     assert LEVELS.of_value(x).ravel().tolist() == [7, 7, 9, 7, 255, 0, 255, 0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     channels=st.integers(1, 40),
     size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
@@ -98,7 +98,7 @@ def test_signs_in_memory(channels: int, size: tuple[int, int], border: int, seed
 
 
 @pytest.mark.parametrize("use", INT8_INSTRUCTIONS, ids=lambda use: use.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     size=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     border=st.integers(0, 2),

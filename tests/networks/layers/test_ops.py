@@ -94,7 +94,7 @@ GEOMETRY = {
 
 
 @given(**GEOMETRY)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_conv2d_equals_a_composition(
     kernel: int, stride: int, padding: int, surrogate: str, seed: int
 ) -> None:
@@ -107,7 +107,7 @@ def test_conv2d_equals_a_composition(
 
 
 @given(**GEOMETRY)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_conv_transpose2d_equals_a_composition(
     kernel: int, stride: int, padding: int, surrogate: str, seed: int
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -30,7 +30,6 @@ LAYERS = {
 @given(
     low=st.floats(-50, -0.01) | st.just(0.0), high=st.floats(0.01, 50) | st.just(0.0), seed=st.integers(0, 99)
 )
-@settings(deadline=None)
 def test_inputs_lie_on_the_levels_of_their_range(low: float, high: float, seed: int) -> None:
     x = np.random.default_rng(seed).uniform(-60, 60, 500).astype(np.float32)
     got = round_input(torch.from_numpy(x), torch.tensor(low), torch.tensor(high)).numpy()
@@ -41,7 +40,6 @@ def test_inputs_lie_on_the_levels_of_their_range(low: float, high: float, seed: 
 
 
 @given(outputs=st.integers(1, 5), axis=st.sampled_from([0, 1]), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_weights_lie_on_255_levels_of_their_channel(outputs: int, axis: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     shape = (outputs, 3, 2, 2) if axis == 0 else (3, outputs, 2, 2)

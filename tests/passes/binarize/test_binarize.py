@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 from torch.nn import functional
@@ -116,7 +116,7 @@ choices = st.fixed_dictionaries(
 
 
 @given(choices)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 def test_any_choice_of_layers_gives_a_valid_network(choice: dict[str, object]) -> None:
     options = BinarizeOptions(**choice)  # type: ignore[arg-type]
     graph, notes = binarize(randomise(Whole()).eval(), options)
@@ -169,7 +169,7 @@ def test_training_reduces_a_loss(scheme: Scheme) -> None:
 
 
 @given(choices)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8)
 def test_a_checkpoint_rebuilds_the_network(choice: dict[str, object]) -> None:
     """State and options are all that is stored: trace, binarize, load_state_dict give the same outputs."""
     options = BinarizeOptions(**choice)  # type: ignore[arg-type]

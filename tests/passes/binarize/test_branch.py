@@ -141,7 +141,7 @@ def test_equals_a_composition_of_plain_torch() -> None:
     padding=st.integers(0, 1),
     gamma=st.sampled_from([-1.0, 1.0]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_idempotent(channels: int, kernel: int, stride: int, padding: int, gamma: float) -> None:
     model = Boxes(channels, kernel, stride, padding)
     norm = model.get_submodule("box_net.deconv.1")

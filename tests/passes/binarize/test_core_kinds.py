@@ -177,7 +177,7 @@ def test_equals_a_composition_of_plain_torch(kind: Kind, tap: str, kernel: int) 
     gamma=st.sampled_from([-1.0, 1.0]),
     scheme=st.sampled_from([BIDRN, BNN, REACTNET]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_idempotent(
     kind: Kind, kernel: int, stride: int, padding: int, factor: int, groups: int, gamma: float, scheme: Scheme
 ) -> None:

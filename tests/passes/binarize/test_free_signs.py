@@ -222,7 +222,7 @@ def test_heads_keep_the_relu_of_a_kept_trunk_while_boxes_get_signs() -> None:
         st.sampled_from(["backbone.layer*.conv1", "*conv2", "*conv3", "box_net.*", "*.0.*"]), max_size=3
     ),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_idempotent(reader: str | None, keep: list[str]) -> None:
     for graph in (trace(Chain(reader)), binarize(Whole(), BinarizeOptions(keep_float=tuple(keep)))[0]):
         FreeSigns()(graph)

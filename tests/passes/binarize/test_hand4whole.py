@@ -112,7 +112,7 @@ with torch.device("meta"):
     keep=st.lists(st.sampled_from(LAYERS), max_size=30, unique=True),
     force=st.lists(st.sampled_from(LAYERS), max_size=10, unique=True),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_choice_of_layers_gives_a_valid_network(
     scheme: Scheme, keep: list[str], force: list[str]
 ) -> None:

@@ -103,7 +103,7 @@ def test_equals_a_composition_of_plain_torch() -> None:
 
 
 @given(channels=st.integers(1, 9), forced=st.sampled_from([(), ("*",), (HEAD,), (LINEAR,)]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_idempotent(channels: int, forced: tuple[str, ...]) -> None:
     graph = trace(Rotation(channels))
     rewrite = Remainder(BinarizeOptions(binarize=forced))

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
 
@@ -139,10 +139,8 @@ def test_the_state_keeps_its_names(scheme: str) -> None:
 )
 @settings(
     max_examples=10,
-    deadline=None,
     derandomize=True,
     phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow],
 )
 def test_it_computes_what_the_folded_model_computes(
     scheme: str, size: int, seed: int, parts: tuple[bool, bool]

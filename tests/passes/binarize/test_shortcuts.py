@@ -95,7 +95,7 @@ def test_equals_a_composition_of_plain_torch() -> None:
     stride=st.integers(1, 2),
     scheme=st.sampled_from([BIDRN, BNN, REACTNET]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_idempotent(cin: int, cout: int, stride: int, scheme: Scheme) -> None:
     graph = trace(OneShortcut(cin, cout, stride))
     rewrite = Shortcuts(BinarizeOptions(scheme=scheme))

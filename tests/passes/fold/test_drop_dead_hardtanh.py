@@ -90,7 +90,7 @@ def test_a_relu_is_not_a_hardtanh() -> None:
     assert not DropDeadHardtanh()(model).modified
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from(KINDS),
     st.lists(st.floats(-1, 1, width=32, exclude_min=True), min_size=4, max_size=4),

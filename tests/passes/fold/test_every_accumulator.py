@@ -39,7 +39,7 @@ def bits(model: ir.Model, x: NDArray[np.float32]) -> NDArray[np.bool_]:
     return signs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 40),
     st.lists(st.tuples(factor, st.sampled_from([-1, 1])), min_size=OUT, max_size=OUT),

@@ -76,7 +76,7 @@ def test_why_a_frame_in_front_of_a_sign_must_stay() -> None:
     assert not np.array_equal(run(framed_model, x)[0], run(merged, x)[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(["SAME_UPPER", "SAME_LOWER", "VALID"]),
     st.sampled_from(["Conv", "MaxPool"]),
@@ -157,7 +157,7 @@ def test_layers_of_ours_say_their_own_padding() -> None:
     assert "pads" not in node_named(model, "layer").attributes
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=4))
 def test_merging_changes_no_bit(frame: list[int]) -> None:
     model = framed([0, 0, *frame[:2], 0, 0, *frame[2:]])

@@ -93,7 +93,7 @@ def test_parameters_computed_at_run_time_are_refused(kind: str) -> None:
     assert note.reason == "parameters are computed at run time"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from([*BINARY, *DENSE]), st.booleans(), st.booleans(), st.integers(0, 1000))
 def test_values_stay(kind: str, norm: bool, bias: bool, seed: int) -> None:
     model = normed(kind, norm=norm, bias=bias, seed=seed)

@@ -94,7 +94,7 @@ def test_features_alone_are_left_alone() -> None:
     assert (result.modified, result.notes, text(model)) == (False, (), before)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     before=st.integers(1, 9),
     constants=st.integers(1, 9),

@@ -86,7 +86,7 @@ def test_a_regressor_becomes_its_last_layers_and_calls_share_their_weights() -> 
     np.testing.assert_allclose(run(model, x)[0], before, rtol=1e-5, atol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
     bias=st.booleans(),

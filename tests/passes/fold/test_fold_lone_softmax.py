@@ -80,7 +80,7 @@ def test_values_that_are_repeated_stay() -> None:
     assert (result.modified, text(model)) == (False, before)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(tokens=st.integers(1, 5), heads=st.integers(1, 4), seed=st.integers(0, 99))
 def test_equivalence_and_second_run(tokens: int, heads: int, seed: int) -> None:
     """Equal: the softmax of one number is 1 in every library, and 1 v is v."""

@@ -122,7 +122,7 @@ def test_parameters_computed_at_run_time_stay(role: str) -> None:
     assert not result.modified
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(kind=st.sampled_from(KINDS), residual=st.booleans(), seed=st.integers(0, 999))
 def test_equivalence_and_second_run(kind: str, residual: bool, seed: int) -> None:
     """Of quarters, whose sums round nothing, both forms give the same bits (a Conv of floats, up to its own sums)."""

@@ -126,7 +126,7 @@ def test_a_residual_in_between_is_not_the_pattern() -> None:
     assert (result.modified, result.notes) == (False, ())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(KINDS), st.booleans(), st.integers(1, 2), st.integers(0, 10_000))
 def test_no_bit_changes(kind: str, activation: bool, readers: int, seed: int) -> None:
     model = chain(kind, activation=activation, readers=readers, seed=seed)
@@ -137,7 +137,7 @@ def test_no_bit_changes(kind: str, activation: bool, readers: int, seed: int) ->
         np.testing.assert_array_equal(got, want)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(-20, 20))
 def test_no_bit_changes_where_integers_meet_the_threshold(seed: int, shift: int) -> None:
     """Without activation, bias = t - shift * scale puts the limit exactly on, or one rounding beside, an integer."""

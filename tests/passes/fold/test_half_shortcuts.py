@@ -62,7 +62,7 @@ def test_what_is_left_alone(case: str) -> None:
     assert text(model) == before
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 99))
 def test_a_second_run_changes_nothing(seed: int) -> None:
     model = network(seed)

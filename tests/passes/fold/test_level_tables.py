@@ -117,7 +117,7 @@ def test_a_value_that_is_read_besides_has_no_table() -> None:
     assert not LevelTables(RANGES)(model).modified
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(kind=st.sampled_from(sorted(KINDS)), seed=st.integers(0, 99))
 def test_a_second_run_changes_nothing(kind: str, seed: int) -> None:
     model = network(kind, seed)

@@ -82,7 +82,7 @@ def test_other_means_are_left_alone() -> None:
     assert (result.modified, result.notes, text(model)) == (False, (), before)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     rows=st.integers(1, 5),
     columns=st.integers(1, 5),

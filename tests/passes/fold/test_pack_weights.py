@@ -71,7 +71,7 @@ def test_weights_computed_at_run_time_are_refused() -> None:
     assert [n.reason for n in result.notes] == ["its weights are computed at run time"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sampled_from(KINDS), st.integers(1, 70), st.integers(1, 5))
 def test_no_bit_changes(kind: str, channels: int, out: int) -> None:
     model = layer(kind, channels, out)

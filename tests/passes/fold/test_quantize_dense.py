@@ -14,7 +14,8 @@ from bhpe_compile.exchange.nodes import layer_of
 from bhpe_compile.kernels import Epilogue, Int8Conv2d, Int8ConvTranspose2d
 from bhpe_compile.kernels.int8_layout import pairs_fit
 from bhpe_compile.passes.fold.quantize_dense import QuantizeDense, weight_steps
-from bhpe_compile.targets.isa import AVX2_BYTES, PMADDUBSW
+from bhpe_compile.targets.int8_instructions import PMADDUBSW
+from bhpe_compile.targets.isa import AVX2_BYTES
 from tests.passes.fold.graphs import Array, Builder, array, node_named, op_types, run, text
 
 RANGES = {"layer": (-2.0, 3.1)}
@@ -216,7 +217,7 @@ def by_hand(x: Array, node: ir.Node) -> Array:
     return np.asarray(dot.astype(np.float32) * scale.reshape(column) + bias.reshape(column))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     transposed=st.booleans(),
     channels=st.integers(1, 9),
@@ -262,7 +263,7 @@ def test_a_channel_of_zeros_has_step_one() -> None:
     np.testing.assert_allclose(steps, [1, 0.02], rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(transposed=st.booleans(), channels=st.integers(1, 9), out=st.integers(1, 9), seed=st.integers(0, 99))
 def test_pair_safe_weights(transposed: bool, channels: int, out: int, seed: int) -> None:
     """In the layout of the kernels no pair saturates, and no step is wider than that takes: another pair or level is at

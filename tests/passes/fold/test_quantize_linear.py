@@ -58,7 +58,7 @@ def test_before_and_after() -> None:
     assert layer_of(node) == "layer"
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(features=st.integers(1, 40), outputs=st.integers(1, 9), bias=st.booleans(), seed=st.integers(0, 99))
 def test_it_computes_the_same_with_rounded_weights(
     features: int, outputs: int, bias: bool, seed: int

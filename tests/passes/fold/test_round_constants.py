@@ -107,7 +107,7 @@ def test_layers_of_others_stay() -> None:
     assert (result.modified, result.notes, text(model)) == (False, (), before)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(kind=st.sampled_from(KINDS), channels=st.integers(1, 9), seed=st.integers(0, 999))
 @example(kind="BinaryLinear", channels=1, seed=58)
 def test_equivalence_and_second_run(kind: str, channels: int, seed: int) -> None:

@@ -59,7 +59,7 @@ chains = st.lists(st.sampled_from(STEPS), max_size=8)
 
 
 @pytest.mark.parametrize("one", fold_passes(), ids=lambda one: one.name)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps=chains, seed=st.integers(0, 1000))
 def test_alone(one: Pass[ir.Model], steps: list[str], seed: int) -> None:
     model = network(steps, seed)
@@ -70,7 +70,7 @@ def test_alone(one: Pass[ir.Model], steps: list[str], seed: int) -> None:
     assert (one(model).modified, text(model)) == (False, after)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=chains.filter(lambda steps: "identity" not in steps), seed=st.integers(0, 1000))
 def test_in_order(steps: list[str], seed: int) -> None:
     """All passes, then all again. (An Identity, which clean-up takes last, would hide a Pad from the first.)"""

@@ -99,7 +99,7 @@ def test_what_does_not_scale_or_is_read_as_floats_is_left_alone(model: ir.Model)
     assert text(model) == before
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 99),
     between=st.lists(st.sampled_from(["Relu", "PRelu", "MaxPool"]), max_size=2, unique=True),

@@ -89,7 +89,7 @@ def test_other_operators_are_left_alone() -> None:
     assert (result.modified, result.notes, text(model)) == (False, (), before)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(case=st.sampled_from([*CASES, "norm"]), seed=st.integers(0, 99))
 def test_equivalence_and_second_run(case: str, seed: int) -> None:
     """The values, the bits of torch, nothing that programs compute differently, and nothing left to do."""

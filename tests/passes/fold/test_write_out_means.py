@@ -100,7 +100,7 @@ def test_other_means_are_left_alone(model: ir.Model) -> None:
     assert (result.modified, result.notes, text(model)) == (False, (), before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     size=st.tuples(st.integers(1, 4), st.integers(1, 9)),
     channels=st.integers(1, 9),

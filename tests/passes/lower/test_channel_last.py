@@ -277,7 +277,7 @@ def test_the_small_network_keeps_only_outer_transposes() -> None:
 STEPS = ("conv", "pool", "relu", "join", "rows", "sum", "scale", "softmax", "half")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=6), seed=st.integers(0, 1000))
 def test_equivalence_and_second_run(steps: list[str], seed: int) -> None:
     """Any chain computes the same; a second run changes nothing."""

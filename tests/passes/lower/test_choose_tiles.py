@@ -79,7 +79,7 @@ def test_equivalence() -> None:
         np.testing.assert_array_equal(got, want)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     tiles=st.lists(
         st.builds(Tile, st.integers(1, 8), st.integers(1, 8), st.sampled_from([None, True, False])),

@@ -279,7 +279,7 @@ def test_sums_of_vectors_stay() -> None:
 FOLLOWS = {"affine": affine, "plus": plus, "after": plus_after, "relu": relu, "rprelu": rprelu}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     steps=st.lists(st.sampled_from(sorted(FOLLOWS)), max_size=6),
     kernel=st.sampled_from(["binary", "dense"]),

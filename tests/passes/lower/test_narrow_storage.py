@@ -207,7 +207,7 @@ def test_notes_name_the_pass() -> None:
     assert NarrowStorage()(before(model)).notes == (Note("narrow-storage", "made", True, "writes float16"),)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     producer=st.sampled_from(["dense", "binary", "pool", "exp", "twice"]),
     readers=st.lists(st.sampled_from(["block", "softmax", "dense", "pool", "float"]), min_size=1, max_size=4),

@@ -228,7 +228,7 @@ def test_a_mean_of_channels_that_fill_no_byte_is_no_obstacle() -> None:
     assert check_equal(b, model, 8)[1] == ("first", True, "also writes the bits of second")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     channels=st.sampled_from([4, 8, 20, 24, 40]),
     readers=st.lists(

@@ -26,7 +26,7 @@ def test_bits_are_written_by_the_producers() -> None:
     assert all("input_threshold" not in g.roles(n) for n in model.graph if g.is_kernel(n, "BinaryConv2d"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     channels=st.sampled_from([4, 8, 16, 20, 24, 64]),
     out=st.sampled_from([4, 8, 16, 20, 32, 40, 64, 96]),
@@ -64,7 +64,7 @@ def test_whole_small_network_is_equivalent() -> None:
         assert moved.mean() <= 1e-3
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 99))
 def test_rounded_network_is_equivalent(seed: int) -> None:
     """With 8-bit dense layers and float16 residuals nothing is left in float: every bit is the same."""

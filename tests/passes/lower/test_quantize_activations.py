@@ -147,7 +147,7 @@ def test_each_layer_has_its_own_levels() -> None:
     assert set(quantizers(model)) == {"one", "two"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     channels=st.integers(1, 9),
     size=st.tuples(st.integers(1, 7), st.integers(1, 7)),

@@ -182,7 +182,7 @@ def test_only_maps_are_read() -> None:
     assert clipped(model.graph.outputs[0]) is model.graph.inputs[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     clips=st.booleans(),
     pools=st.booleans(),

@@ -407,7 +407,7 @@ def test_operators_of_other_domains_are_left_alone() -> None:
     assert (result.modified, result.notes) == (False, ())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kind=st.sampled_from(["dense", "int8", "binary", "up", "pool"]),
     channels=st.integers(1, 40),

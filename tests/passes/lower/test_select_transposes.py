@@ -50,7 +50,7 @@ def test_other_types_stay() -> None:
     assert result.notes == (Note("select-transposes", "turn", False, "only float32 has a kernel"),)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shape=st.tuples(*[st.integers(1, 5)] * 4), to_last=st.booleans())
 def test_equivalence_and_second_run(shape: tuple[int, ...], to_last: bool) -> None:
     model = network((0, 2, 3, 1) if to_last else (0, 3, 1, 2), shape)

@@ -40,7 +40,7 @@ def kinds(model: ir.Model) -> list[str]:
     return [node.op_type for node in model.graph]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), axis=st.integers(-4, 3))
 def test_same_values_for_every_axis_and_index(data: st.DataObject, axis: int) -> None:
     """Indices and axes count from the end when negative; values are copied, so they are equal."""

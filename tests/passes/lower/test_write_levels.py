@@ -120,7 +120,7 @@ def test_what_no_kernel_computes_is_quantized_by_its_own() -> None:
     assert not WriteLevels()(lowered).modified
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 99), kernels=st.lists(st.sampled_from([1, 3]), min_size=1, max_size=3))
 def test_chains(seed: int, kernels: list[int]) -> None:
     b = Builder(seed)
