@@ -6,7 +6,8 @@ AVX-512 broadcasts an activation word from memory inside the xor; NEON has no su
 eight words of a pixel at once and broadcasts from that register, which spares an address and a load for each.
 Without a vector popcount (AVX2) a byte shuffle does xor and popcount in one step: for each nibble a of the
 activations there is a table of popcount(a xor n) over n = 0..15, and the weight nibbles of 32 output channels
-index it. Its counts are bytes; at most 31 words of 8 bits fit, then they are widened into 16-bit sums.
+index it. Its counts are bytes; at most 31 words of 8 bits fit, then they are added to 16-bit sums: pairs of bytes as
+they are, even + 256 * odd modulo 65536, and their odd bytes. What is even follows from both at the end.
 """
 
 from __future__ import annotations
@@ -267,6 +268,7 @@ class _Nest:
 
     def _lookup_sums(self, n: Expr, y: Expr, x: Expr, pixels: int, panel: Expr, tile: ChannelTile) -> Any:
         lanes, table, vectors = self.core.isa.popcount_lanes, self.core.table, tile.vectors
+        half = lanes // 2
         size = pixels * vectors * lanes
         sums, wide = local(size, "uint8"), local(size, "uint16")
         low, high = local(vectors * lanes, "uint8"), local(vectors * lanes, "uint8")
@@ -296,15 +298,22 @@ class _Nest:
 
         def flush() -> None:
             for at in range(0, size, lanes):
-                total = wide[ramp(at, lanes)] + cast("uint16", lanes, sums[ramp(at, lanes)])
-                store(wide, at, lanes, total)
+                pairs = T.reinterpret(f"uint16x{half}", sums[ramp(at, lanes)])
+                odd = T.shift_right(pairs, splat(T.uint16(8), half))
+                store(wide, at, half, wide[ramp(at, half)] + pairs)
+                store(wide, at + half, half, wide[ramp(at + half, half)] + odd)
             clear()
 
         clear()
         if self.length <= BYTE_SUM_WORDS:
             self._reduce(n, y, x, pixels, step, self.length, lambda: None)
             return sums
-        for at in range(0, size, lanes):
-            store(wide, at, lanes, splat(T.uint16(0), lanes))
+        for at in range(0, size, half):
+            store(wide, at, half, splat(T.uint16(0), half))
         self._reduce(n, y, x, pixels, step, BYTE_SUM_WORDS, flush)
+        for at in range(0, size, lanes):
+            odd = wide[ramp(at + half, half)]
+            even = wide[ramp(at, half)] - T.shift_left(odd, splat(T.uint16(8), half))
+            both = T.call_llvm_pure_intrin(f"uint16x{lanes}", "llvm.vector.interleave2", even, odd)
+            store(wide, at, lanes, both)
         return wide
