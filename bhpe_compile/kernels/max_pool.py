@@ -2,6 +2,9 @@
 
 Padding never wins a maximum, so taps outside the map read the nearest pixel inside, which belongs to the same
 window whenever padding < kernel: no comparison with the border is needed.
+
+float16 is compared by its bits, as many at once as a register holds and without a conversion: read as int16, they are
+in order but for negative ones, which are in order when all their bits but the sign are turned over.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from bhpe_compile.kernels.tir import (
     Expr,
     Share,
     T,
+    dtype_of,
     function,
-    load_floats,
     local,
     ramp,
+    splat,
     store,
     store_floats,
+    widen,
 )
 from bhpe_compile.kernels.window import Convolved, Extents, Sides, Window, both, four
 from bhpe_compile.targets.isa import VectorIsa
@@ -34,6 +39,12 @@ LARGE = 16
 
 LONGEST = 128
 """Pixels of the longest row whose columns are kept on the stack."""
+
+
+def turned(bits: Expr, lanes: int) -> Expr:
+    """The bits of float16 as int16 in the same order, and back: its own inverse."""
+    others = T.bitwise_and(T.shift_right(bits, splat(T.int16(15), lanes)), splat(T.int16(0x7FFF), lanes))
+    return T.bitwise_xor(bits, others)
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,11 @@ class MaxPool2d(Convolved, Kernel):
 
     def prim_func(self, isa: VectorIsa) -> Any:
         height, width = self.rows.count, self.columns.count
+        halves, narrow = self.dtype == "float16", self.out_dtype == "float16"
+        kept = "int16" if halves else "float32"
+        at_once = isa.float_lanes
+        if halves and not self.bits and isa.float_registers == 1:
+            at_once *= 2
 
         def body(buffers: Any, share: Share) -> None:
             def inside(out: Expr, tap: int, axis: Window) -> Expr:
@@ -102,24 +118,30 @@ class MaxPool2d(Convolved, Kernel):
 
             def load(n: Expr, row: Expr, column: Expr, c: Expr, lanes: int) -> Expr:
                 pixel = (n * self.height + row) * self.width + column
-                return load_floats(buffers["x"], pixel * self.channels + c, lanes, isa)
+                value = buffers["x"][ramp(pixel * self.channels + c, lanes)]
+                return turned(T.reinterpret(dtype_of("int16", lanes), value), lanes) if halves else value
 
             def largest(values: list[Expr], lanes: int) -> Any:
-                best = local(lanes, "float32")
+                best = local(lanes, kept)
                 every = ramp(0, lanes)
                 for i, value in enumerate(values):
-                    # not IEEE's maximum: LLVM would take it of the float16 behind these, which not all CPUs can
                     store(best, 0, lanes, T.max(best[every], value) if i else value)
                 return best[every]
 
             def write(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int, best: Expr) -> None:
+                if halves:
+                    best = T.reinterpret(dtype_of("float16", lanes), turned(best, lanes))
+                floats = widen(best, lanes, isa) if halves and (self.bits or not narrow) else best
                 if self.store:
                     at = ((n * height + y) * width + x) * self.channels + c
-                    store_floats(buffers["out"], at, lanes, best, isa)
+                    if halves and narrow:
+                        store(buffers["out"], at, lanes, best)
+                    else:
+                        store_floats(buffers["out"], at, lanes, floats, isa)
                 if self.bits:
                     shape = (self.batch, height, width, self.channels)
                     writer = BitsWriter(buffers["bits"], isa, *shape, self.bits_border)
-                    writer.write(n, y, x, c, lanes, best >= buffers["threshold"][ramp(c, lanes)])
+                    writer.write(n, y, x, c, lanes, floats >= buffers["threshold"][ramp(c, lanes)])
 
             def one(n: Expr, y: Expr, x: Expr, c: Expr, lanes: int) -> None:
                 values = [
@@ -131,7 +153,7 @@ class MaxPool2d(Convolved, Kernel):
 
             def line(n: Expr, y: Expr, c: Expr, lanes: int) -> None:
                 """A row of outputs: first the largest of each column, then the largest of those."""
-                columns = local(self.width * lanes, "float32")
+                columns = local(self.width * lanes, kept)
                 with T.serial(0, self.width) as x:
                     values = [load(n, inside(y, kh, self.rows), x, c, lanes) for kh in range(self.rows.taps)]
                     store(columns, x * lanes, lanes, largest(values, lanes))
@@ -147,11 +169,11 @@ class MaxPool2d(Convolved, Kernel):
                 BitsWriter(buffers["bits"], isa, *shape, self.bits_border).clear(share)
             with share.rows(self.batch, height) as (n, y):
                 if self.by_lines:
-                    for c, lanes in channel_loops(self.channels, isa.float_lanes):
+                    for c, lanes in channel_loops(self.channels, at_once):
                         line(n, y, c, lanes)
                 else:
                     with T.serial(0, width) as x:
-                        for c, lanes in channel_loops(self.channels, isa.float_lanes):
+                        for c, lanes in channel_loops(self.channels, at_once):
                             one(n, y, x, c, lanes)
 
         return function(self.symbol(), self.parameters(isa), body, parallel=self.parallel)

@@ -62,6 +62,8 @@ EXACT: dict[str, Any] = {
     "binary linear": binary_linear(1, 256, 8, Epilogue()),
     "binary transposed": BinaryConvTranspose2d(1, 3, 7, 45, 24, 1, BOTH),
     "max pool": MaxPool2d(1, 9, 8, 24, 3, 2, 1, True, True, 1),
+    "max pool of halves": MaxPool2d(1, 9, 8, 40, 3, 2, 1, dtype="float16", out_dtype="float16"),
+    "max pool of halves, bits": MaxPool2d(1, 9, 8, 24, 5, 1, 2, True, True, 1, dtype="float16"),
     "pack": PackBits(1, 4, 5, 90, 1),
     "int8 3x3": Int8Conv2d(1, 5, 9, 21, 40, 3, 1, 1, 1, Epilogue()),
     "int8 7x7 stride 2": Int8Conv2d(1, 15, 18, 3, 24, 7, 2, 3, 3, BOTH),

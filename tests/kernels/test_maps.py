@@ -56,6 +56,8 @@ def pools(draw: st.DrawFn) -> MaxPool2d:
         store=not bits or draw(st.booleans()),
         bits=bits,
         bits_border=draw(st.integers(0, 1)) if bits else 0,
+        dtype=draw(st.sampled_from(["float32", "float16"])),
+        out_dtype=draw(st.sampled_from(["float32", "float16"])),
     )
 
 
@@ -67,6 +69,18 @@ def test_max_pool_is_exact(isa: VectorIsa, kernel: MaxPool2d, seed: int) -> None
     expected = kernel.reference(**arrays)
     for role, array in run(kernel, isa, arrays).items():
         np.testing.assert_array_equal(array, expected[role], err_msg=role)
+
+
+@pytest.mark.parametrize("isa", NATIVE)
+def test_halves_are_pooled_in_the_order_of_their_values(isa: VectorIsa) -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    numbers = np.random.default_rng(0).permutation(bits[np.isfinite(bits.view(np.float16))]).view(np.float16)
+    for size in (2, 6):  # windows, and columns before rows
+        kernel = MaxPool2d(1, 31, 64, 32, size, 1, 0, dtype="float16", out_dtype="float16")
+        assert kernel.by_lines == (size == 6)
+        arrays = {"x": numbers[: 31 * 64 * 32].reshape(1, 31, 64, 32)}
+        expected = kernel.reference(**arrays)["out"]
+        np.testing.assert_array_equal(run(kernel, isa, arrays)["out"], expected)
 
 
 def test_max_pool_reference_agrees_with_onnxruntime() -> None:
