@@ -50,19 +50,21 @@ class SpreadLayers(Pass[ir.Model]):
             integers(node, "strides", (1, 1)) == (rows, columns)
             and not any(integers(node, "pads", (0, 0, 0, 0)))
             and not any(integers(node, "output_padding", (0, 0)))
+            and all(one == 1 for one in integers(node, "dilations", (1, 1)))
             and text(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
             and "output_shape" not in node.attributes
         )
         if not plain or (rows, columns) == (1, 1):
-            return self.refused(name, "its windows overlap, or it is padded")
+            return self.refused(name, "its windows overlap or have gaps, or it is padded")
+        added = node.inputs[2] if len(node.inputs) > 2 else None
+        bias = array_of(added)
+        if added is not None and bias is None:
+            return self.refused(name, "its bias is computed at run time")
         batch, _, height, width = shape_of(x)
         # output channel (o, i, j) of the 1x1 convolution is pixel (i, j) of channel o
         flat = weight.transpose(1, 2, 3, 0).reshape(outer * rows * columns, inner, 1, 1)
         inputs = [x, constant(graph, f"{name}.weight", np.ascontiguousarray(flat))]
-        bias = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            if bias is None:
-                return self.refused(name, "its bias is computed at run time")
+        if bias is not None:
             inputs.append(constant(graph, f"{name}.bias", np.repeat(bias, rows * columns)))
         mixed = new_value(f"{name}.mixed", (batch, len(flat), height, width))
         split = new_value(f"{name}.split", (batch, outer, rows, columns, height, width))
