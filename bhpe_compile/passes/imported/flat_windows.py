@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bhpe_compile.exchange.nodes import array_of, constant, integers, new_value, shape_of, substitute
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.imported.linear_layers import is_standard, reshaped
+from bhpe_compile.passes.imported.name_layers import own_name
 
 WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 LISTS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
@@ -30,7 +31,7 @@ class FlatWindows(Pass[ir.Model]):
         return PassResult(graph, any(note.applied for note in notes), tuple(notes))
 
     def _widen(self, graph: ir.Graph, node: ir.Node) -> Note:
-        name, x = node.name or node.op_type, node.inputs[0]
+        name, x = own_name(node) or node.op_type, node.inputs[0]
         weighted = node.op_type in ("Conv", "ConvTranspose")
         weight = array_of(node.inputs[1]) if weighted else None
         if x is None or len(node.outputs) > 1 or (weighted and weight is None):

@@ -24,6 +24,7 @@ from bhpe_compile.exchange.nodes import (
 )
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.imported.linear_layers import is_standard
+from bhpe_compile.passes.imported.name_layers import own_name
 
 
 class SpreadLayers(Pass[ir.Model]):
@@ -42,7 +43,7 @@ class SpreadLayers(Pass[ir.Model]):
         return PassResult(graph, any(note.applied for note in notes), tuple(notes))
 
     def _spread(self, graph: ir.Graph, node: ir.Node) -> Note:
-        name, weight, x = node.name or "deconv", array_of(node.inputs[1]), node.inputs[0]
+        name, weight, x = own_name(node) or "deconv", array_of(node.inputs[1]), node.inputs[0]
         if weight is None or x is None or weight.ndim != 4 or integer(node, "group", 1) != 1:
             return self.refused(name, "its weights are computed at run time, or it has groups")
         inner, outer, rows, columns = weight.shape

@@ -102,10 +102,11 @@ def test_weights_that_are_computed_and_two_results_are_refused() -> None:
     assert found == [(name, False, reason) for name in ("conv", "back", "pool")]
 
 
-def test_what_has_no_name_is_told_by_its_operator() -> None:
-    model = windows("AveragePool")
-    model.graph[0].name = None
-    assert [site for site, *_ in notes_of(FlatWindows(), model)] == ["AveragePool"]
+def test_what_has_no_name_is_told_by_its_weight_or_operator() -> None:
+    for kind, name in (("AveragePool", "AveragePool"), ("Conv", "w")):
+        model = windows(kind)
+        model.graph[0].name = None
+        assert [site for site, *_ in notes_of(FlatWindows(), model)] == [name]
 
 
 @settings(max_examples=40)

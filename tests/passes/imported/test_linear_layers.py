@@ -189,14 +189,19 @@ def test_other_operators_and_those_of_somebody_else_are_no_match() -> None:
 
 
 def test_layers_without_names_keep_apart() -> None:
-    """Constants of both are called "linear.weight" at first."""
-    net = Net()
-    net.add("MatMul", net.add("MatMul", "x", net.constant(whole(1, 5, 4))), net.constant(whole(2, 4, 3)))
-    model = read(net, {"x": (2, 5)}, [net.nodes[-1].output[0]])
-    LinearLayers()(model)
-    first, last = (array(node.inputs[1]) for node in model.graph)
-    np.testing.assert_array_equal(first, whole(1, 5, 4).T)
-    np.testing.assert_array_equal(last, whole(2, 4, 3).T)
+    """They are called after their weights, and "linear" where these have no name either, both of them at first."""
+    for names in (("one.weight", "two.weight"), ("weight", "kernel")):
+        net = Net()
+        weights = [net.constant(whole(k, 5, 5), name) for k, name in enumerate(names)]
+        net.add("MatMul", net.add("MatMul", "x", weights[0]), weights[1])
+        model = read(net, {"x": (2, 5)}, [net.nodes[-1].output[0]])
+        found = notes_of(LinearLayers(), model)
+        assert [node.name for node in model.graph] == (
+            ["one", "two"] if "one" in names[0] else ["linear"] * 2
+        )
+        assert [site for site, *_ in found] == (["one", "two"] if "one" in names[0] else [""] * 2)
+        for k, node in enumerate(model.graph):
+            np.testing.assert_array_equal(array(node.inputs[1]), whole(k, 5, 5).T)
 
 
 SIZES = st.integers(1, 6)

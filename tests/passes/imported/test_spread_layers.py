@@ -116,8 +116,11 @@ def test_other_operators_and_those_of_somebody_else_are_no_match() -> None:
     assert assert_left_alone(SpreadLayers(), model) == []
 
 
-def test_what_has_no_name_is_told_by_its_kind() -> None:
+def test_what_has_no_name_is_told_by_its_weight() -> None:
     model = deconv()
+    model.graph[0].name = None
+    assert [site for site, *_ in notes_of(SpreadLayers(), model)] == ["w"]
+    model = computed(1)
     model.graph[0].name = None
     assert [site for site, *_ in notes_of(SpreadLayers(), model)] == ["deconv"]
 
