@@ -24,7 +24,7 @@ class Net:
 
     def constant(self, array: NDArray[Any], name: str = "") -> str:
         name = name or f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def normal(self, *shape: int, std: float = 1.0) -> NDArray[np.float32]:

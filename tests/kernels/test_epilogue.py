@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bhpe_compile.kernels import Epilogue, Residual
-from bhpe_compile.kernels.epilogue import values_fit
+from bhpe_compile.kernels.epilogue import Levels, values_fit
 from bhpe_compile.kernels.kernel import Parameter, unpack_bits
+from bhpe_compile.targets.isa import NEON
 from tests.kernels.strategies import epilogues
 
 FITS = [("same", 8, 8), ("repeat", 4, 8), ("repeat", 8, 8), ("group_mean", 24, 8), ("group_mean", 8, 8)]
@@ -50,6 +51,16 @@ def test_what_an_epilogue_refuses() -> None:
         ValueError, match=r"^packed output repeats residuals of a multiple of 8 channels, not 4$"
     ):
         Epilogue(Residual("repeat", 4), bits=True).check(8)
+    of_table = Levels(0, 3, of_table=True)
+    for wrong in (
+        Epilogue(activation="leaky", levels=of_table),
+        Epilogue(activation="table", shortcut=True, levels=of_table),
+    ):
+        with pytest.raises(ValueError, match=r"^levels of a table need one, and nothing behind it$"):
+            wrong.check(8)
+    Epilogue(activation="table", levels=of_table).check(8)
+    Epilogue(activation="table", shortcut=True, levels=Levels(0, 3)).check(8)
+    Epilogue(store=False, levels=Levels(0, 3)).check(8)
     Epilogue().check(12)
     Epilogue(store=False, bits=True).check(16)
     Epilogue(Residual("repeat", 8), bits=True).check(16)
@@ -108,6 +119,17 @@ def test_arguments_in_calling_order() -> None:
     assert roles == ["scale", "bias", "residual", "beta", "zeta", "shortcut", "bits"]
     roles = [p.role for p in replace(FULL, activation="relu", bits=False).parameters(1, 1, 1, 16)]
     assert roles == ["scale", "bias", "residual", "shortcut", "out"]
+    clipped = replace(FULL, activation="clip", bits=False).parameters(1, 1, 1, 16)
+    assert clipped[3] == Parameter("limits", (2,), "float32")
+    levels = Epilogue(activation="table", store=False, levels=Levels(1, 9)).parameters(2, 3, 5, 16)
+    assert levels == (
+        *affine,
+        Parameter("table", (256,), "uint8"),
+        Parameter("grid", (3,), "float32"),
+        Parameter("requantization", (2,), "float32"),
+        Parameter("levels", (2, 5, 9, 16), "uint8", is_output=True),
+    )
+    assert Epilogue(levels=Levels(1, 9)).parameters(2, 3, 5, 16, NEON)[-1].dtype == NEON.int8.dtype
     plain = Epilogue(Residual("same", 16), shortcut=True).parameters(1, 2, 3, 16)
     assert [p.shape for p in plain[2:]] == [(1, 2, 3, 16)] * 3
     assert [p.dtype for p in plain[2:]] == ["float32"] * 3
@@ -235,6 +257,52 @@ def test_results_are_rounded_to_float16_and_bits_are_not() -> None:
     assert found["out"].dtype == np.float16
     assert np.all(found["out"] == 1)
     assert unpack_bits(found["bits"], 8).all()
+
+
+def test_clips_tables_and_levels() -> None:
+    """Value by value: table[rint(v) + 3], times 0.5 about 10; levels of a table are its entries, others are rounded;
+    what lies around the map is the zero point."""
+    dot = np.array([-300, -4, -3, 0, 1, 2, 252, 300]).reshape(1, 1, 1, 8)
+    arrays = {"scale": np.ones(8, np.float32), "bias": np.full(8, 0.25, np.float32)}
+    arrays["limits"] = np.array([-2, 1.75], np.float32)
+    clipped = Epilogue(activation="clip").reference(dot, arrays)["out"]
+    assert clipped.ravel().tolist() == [-2, -2, -2, 0.25, 1.25, 1.75, 1.75, 1.75]
+    table = np.arange(256)[::-1].astype(np.uint8)
+    arrays |= {"table": table, "grid": np.array([3, 0.5, 10], np.float32)}
+    arrays["requantization"] = np.array([2, 7], np.float32)
+    entries = [255, 255, 255, 252, 251, 250, 0, 0]
+    values = [(entry - 10) / 2 for entry in entries]
+    both = Epilogue(activation="table", levels=Levels(1, 4, of_table=True)).reference(dot, arrays)
+    assert both["out"].ravel().tolist() == values
+    assert both["levels"].shape == (1, 3, 4, 8)
+    assert both["levels"][0, 1, 1].tolist() == entries
+    both["levels"][0, 1, 1] = 7
+    assert (both["levels"] == 7).all()
+    rounded = Epilogue(activation="table", store=False, levels=Levels(0, 1)).reference(dot, arrays)
+    assert list(rounded) == ["levels"]
+    want = [min(max(round(value / 2) + 7, 0), 255) for value in values]
+    assert rounded["levels"].ravel().tolist() == want
+
+
+@pytest.mark.parametrize(
+    ("levels", "word"),
+    [
+        (Levels(1, 9), "_levels1w9d"),
+        (Levels(0, 8, divides=False), "_levels0w8"),
+        (Levels(0, 8, of_table=True), "_levels0w8t"),
+        (Levels(0, 8, fits=True), "_levels0w8df"),
+    ],
+)
+def test_names_of_levels(levels: Levels, word: str) -> None:
+    assert levels.symbol() == word
+    assert Epilogue(store=False, levels=levels).symbol() == word
+
+
+@pytest.mark.parametrize(
+    ("levels", "free"), [(Levels(0, 8), True), (Levels(1, 10), False), (Levels(0, 9), False)]
+)
+def test_levels_with_a_border_or_spare_pixels_go_row_by_row(levels: Levels, free: bool) -> None:
+    assert Epilogue(levels=levels).is_per_pixel(8) == free
 
 
 def test_whether_values_fit() -> None:

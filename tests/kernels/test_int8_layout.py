@@ -210,3 +210,11 @@ def test_reference(
             )
             want = np.einsum("ntc,otc->no", part, weights.astype(int))
             np.testing.assert_array_equal(found[:, y, xo] + start, want)
+
+
+def test_sums_of_pairs() -> None:
+    """Neighbours along a kernel row, of its taps and channels one behind the other; the last of an odd row is alone."""
+    taps = np.arange(1, 13).reshape(1, 4, 3)
+    assert layout.pair_sums(taps, 4).tolist() == [[3, 3, 9, 6, 15, 9, 21, 12]]
+    assert layout.pair_sums(taps, 2).tolist() == [[3, 7, 11, 15, 19, 23]]
+    assert layout.pair_sums(taps.reshape(2, 2, 3), 1).tolist() == [[3, 7, 11], [15, 19, 23]]

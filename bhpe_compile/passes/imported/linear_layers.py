@@ -28,6 +28,7 @@ from bhpe_compile.exchange.nodes import (
 )
 from bhpe_compile.exchange.scales import scales_of, set_scales
 from bhpe_compile.passes.base import Note, Pass, PassResult
+from bhpe_compile.passes.imported.name_layers import own_name
 
 
 def is_standard(node: ir.Node, *kinds: str) -> bool:
@@ -66,7 +67,7 @@ class LinearLayers(Pass[ir.Model]):
         return PassResult(graph, modified, tuple(notes))
 
     def _gemm(self, graph: ir.Graph, node: ir.Node) -> Note | None:
-        name, weight = node.name or "", array_of(node.inputs[1])
+        name, weight = own_name(node), array_of(node.inputs[1])
         if weight is None or weight.dtype != np.float32:
             return self.refused(name, "its second factor is computed at run time, or is no float32")
         if integer(node, "transA"):
@@ -87,7 +88,7 @@ class LinearLayers(Pass[ir.Model]):
         return self.applied(name, "its weights are stored by output")
 
     def _matmul(self, graph: ir.Graph, node: ir.Node) -> Note | None:
-        name, weight, x = node.name or "", array_of(node.inputs[1]), node.inputs[0]
+        name, weight, x = own_name(node), array_of(node.inputs[1]), node.inputs[0]
         if weight is None or weight.ndim != 2 or weight.dtype != np.float32 or x is None:
             return self.refused(name, "it is no product with stored weights of two axes")
         if len(shape_of(x)) < 2:
@@ -112,7 +113,7 @@ class LinearLayers(Pass[ir.Model]):
         bias: NDArray[Any] | None,
     ) -> None:
         """A Gemm in the place of `last`, the end of a chain that begins at `node`."""
-        name = node.name or "linear"
+        name = own_name(node) or "linear"
         y = last.outputs[0]
         outer = shape_of(y)
         assert x is not None  # a product has two factors

@@ -19,6 +19,13 @@ UNUSABLE = re.compile(r"[^\w.\-/+:@]")
 WEIGHT = re.compile(r"[./_]?(weights?|kernel|filter)$", re.IGNORECASE)
 
 
+def own_name(node: ir.Node) -> str:
+    """The node's own name, or its stored weight's without the word "weight"; "" where neither says one."""
+    weight = weight_of(node) if node.domain == "" else None
+    stored = weight is not None and weight.is_initializer()
+    return node.name or (WEIGHT.sub("", weight.name or "") if stored and weight is not None else "")
+
+
 class NameLayers(Pass[ir.Model]):
     """Names of nodes, unique; layers with weights entered under theirs."""
 
@@ -30,16 +37,14 @@ class NameLayers(Pass[ir.Model]):
         taken: set[str] = set()
         for node in self.visit(graph.graph):
             weight = weight_of(node) if node.domain == "" else None
-            stored = weight is not None and weight.is_initializer()
-            stem = node.name or (WEIGHT.sub("", weight.name or "") if stored and weight is not None else "")
-            stem = UNUSABLE.sub("_", stem) or node.op_type
+            stem = UNUSABLE.sub("_", own_name(node)) or node.op_type
             name, count = stem, 1
             while name in taken:
                 count += 1
                 name = f"{stem}_{count}"
             taken.add(name)
             node.name = name
-            if stored:
+            if weight is not None and weight.is_initializer():
                 set_layer(node, name)
         common.NameFixPass()(graph)
         return PassResult(graph, True, ())

@@ -24,6 +24,7 @@ from bhpe_compile.exchange.nodes import (
 )
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.imported.linear_layers import is_standard
+from bhpe_compile.passes.imported.name_layers import own_name
 
 
 class SpreadLayers(Pass[ir.Model]):
@@ -42,7 +43,7 @@ class SpreadLayers(Pass[ir.Model]):
         return PassResult(graph, any(note.applied for note in notes), tuple(notes))
 
     def _spread(self, graph: ir.Graph, node: ir.Node) -> Note:
-        name, weight, x = node.name or "deconv", array_of(node.inputs[1]), node.inputs[0]
+        name, weight, x = own_name(node) or "deconv", array_of(node.inputs[1]), node.inputs[0]
         if weight is None or x is None or weight.ndim != 4 or integer(node, "group", 1) != 1:
             return self.refused(name, "its weights are computed at run time, or it has groups")
         inner, outer, rows, columns = weight.shape
@@ -50,19 +51,21 @@ class SpreadLayers(Pass[ir.Model]):
             integers(node, "strides", (1, 1)) == (rows, columns)
             and not any(integers(node, "pads", (0, 0, 0, 0)))
             and not any(integers(node, "output_padding", (0, 0)))
+            and all(one == 1 for one in integers(node, "dilations", (1, 1)))
             and text(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID")
             and "output_shape" not in node.attributes
         )
         if not plain or (rows, columns) == (1, 1):
-            return self.refused(name, "its windows overlap, or it is padded")
+            return self.refused(name, "its windows overlap or have gaps, or it is padded")
+        added = node.inputs[2] if len(node.inputs) > 2 else None
+        bias = array_of(added)
+        if added is not None and bias is None:
+            return self.refused(name, "its bias is computed at run time")
         batch, _, height, width = shape_of(x)
         # output channel (o, i, j) of the 1x1 convolution is pixel (i, j) of channel o
         flat = weight.transpose(1, 2, 3, 0).reshape(outer * rows * columns, inner, 1, 1)
         inputs = [x, constant(graph, f"{name}.weight", np.ascontiguousarray(flat))]
-        bias = array_of(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-        if len(node.inputs) > 2 and node.inputs[2] is not None:
-            if bias is None:
-                return self.refused(name, "its bias is computed at run time")
+        if bias is not None:
             inputs.append(constant(graph, f"{name}.bias", np.repeat(bias, rows * columns)))
         mixed = new_value(f"{name}.mixed", (batch, len(flat), height, width))
         split = new_value(f"{name}.split", (batch, outer, rows, columns, height, width))

@@ -63,6 +63,24 @@ def plus_after(b: Builder, y: str) -> str:
     return b.add("Add", ["image", y], f"plus{len(b.nodes)}")
 
 
+def prelu(b: Builder, y: str, *shape: int) -> str:
+    name = f"prelu{len(b.nodes)}"
+    return b.add("PRelu", [y, b.constant(f"{name}.slopes", b.normal(*(shape or (16, 1, 1)), std=0.7))], name)
+
+
+def leaky_relu(b: Builder, y: str, **facts: float) -> str:
+    return b.add("LeakyRelu", [y], f"leaky{len(b.nodes)}", **facts)
+
+
+def clip(b: Builder, y: str, low: float | None = -0.5, high: float | None = 0.75) -> str:
+    name = f"clip{len(b.nodes)}"
+    ends = [
+        "" if end is None else b.constant(f"{name}.{word}", np.array(end, np.float32))
+        for word, end in (("low", low), ("high", high))
+    ]
+    return b.add("Clip", [y, *ends], name)
+
+
 def softmax(b: Builder, y: str) -> str:
     return b.add("Softmax", [y], "end", axis=1)
 
@@ -120,6 +138,28 @@ STOPS: dict[str, tuple[tuple[Follow, ...], str]] = {
     "computed slope": (
         (lambda b, y: rprelu_of(b, y),),
         "nothing to absorb: the activation's parameters are computed at run time",
+    ),
+    "other activations": ((prelu, softmax), "absorbed PRelu; Softmax follows"),
+    "prelu twice": ((prelu, prelu), "absorbed PRelu; a second activation"),
+    "leaky relu after clip": ((clip, leaky_relu), "absorbed Clip; a second activation"),
+    "clip after leaky relu": ((leaky_relu, clip), "absorbed LeakyRelu; a second activation"),
+    "clip after a shortcut": ((plus, plus, clip), "absorbed Add, Add; a second activation"),
+    "prelu after a shortcut": ((plus, plus, prelu), "absorbed Add, Add; a second activation"),
+    "slopes of pixels": (
+        (lambda b, y: prelu(b, y, 16, 4, 6),),
+        "nothing to absorb: its slopes are computed at run time, or differ by pixel",
+    ),
+    "slopes of rows": (
+        (lambda b, y: prelu(b, y, 1, 4, 1),),
+        "nothing to absorb: its slopes are computed at run time, or differ by pixel",
+    ),
+    "computed slopes": (
+        (lambda b, y: b.add("PRelu", [y, b.add("Abs", [b.constant("s", b.normal(16, 1, 1))], "made")], "p"),),
+        "nothing to absorb: its slopes are computed at run time, or differ by pixel",
+    ),
+    "computed limits": (
+        (lambda b, y: b.add("Clip", [y, b.add("Abs", [b.constant("s", np.float32(1))], "made")], "c"),),
+        "nothing to absorb: its limits are computed at run time",
     ),
 }
 
@@ -195,6 +235,51 @@ def test_only_where_no_slope_is_above_one_it_is_a_maximum() -> None:
     assert slopes(1.0, -3.0, 0.25) == "leaky"
     assert slopes(0.5, 1.5) == "rprelu"
     assert slopes(1.5, 2.5) == "rprelu"
+
+
+def constant_of(node: ir.Node, role: str) -> list[float]:
+    array = g.array_of(g.operand(node, role))
+    assert array is not None
+    assert array.dtype == np.float32
+    return array.tolist()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "found"), [(None, ("leaky", 0.01)), (0.25, ("leaky", 0.25)), (1.5, ("rprelu", 1.5))]
+)
+def test_a_leaky_relu_is_an_activation_with_one_slope(alpha: float | None, found: tuple[str, float]) -> None:
+    facts = {} if alpha is None else {"alpha": alpha}
+    node = node_of(fused(lambda b, y: leaky_relu(b, y, **facts))[0], "conv")
+    activation, slope = found
+    assert g.text(node, "activation") == activation
+    assert constant_of(node, "beta") == [float(np.float32(slope))] * 16
+    assert constant_of(node, "zeta") == [0.0] * 16
+
+
+def test_the_slopes_of_a_prelu_are_those_of_its_channels() -> None:
+    for shape in ((16, 1, 1), (1, 16, 1, 1), (1,), (1, 1, 1)):
+        model, _ = fused(lambda b, y, shape=shape: prelu(b, y, *shape))  # type: ignore[misc]
+        (given,) = [v for name, v in model.graph.initializers.items() if name.endswith(".slopes")]
+        array = g.array_of(given)
+        assert array is not None
+        node = node_of(model, "conv")
+        assert constant_of(node, "beta") == np.broadcast_to(array.reshape(-1), (16,)).tolist()
+        assert constant_of(node, "zeta") == [0.0] * 16
+        assert g.text(node, "activation") == ("leaky" if array.max() <= 1 else "rprelu")
+
+
+@pytest.mark.parametrize(
+    ("ends", "limits"),
+    [((-1.0, 2.0), [-1, 2]), ((None, 6.0), [-np.inf, 6]), ((0.0, 6.0), [0, 6]), ((0.5, None), [0.5, np.inf])],
+)
+def test_the_limits_of_a_clip(ends: tuple[float | None, float | None], limits: list[float]) -> None:
+    node = node_of(fused(lambda b, y: clip(b, y, *ends))[0], "conv")
+    assert (g.text(node, "activation"), constant_of(node, "limits")) == ("clip", limits)
+
+
+def test_a_clip_at_zero_is_a_relu() -> None:
+    node = node_of(fused(lambda b, y: clip(b, y, 0.0, None))[0], "conv")
+    assert (g.text(node, "activation"), "limits" in g.roles(node)) == ("relu", False)
 
 
 @pytest.mark.parametrize("step", [plus, plus_after])
@@ -276,7 +361,10 @@ def test_sums_of_vectors_stay() -> None:
     assert [n.reason for n in FuseEpilogue()(model).notes] == ["nothing to absorb: shapes are broadcast"] * 2
 
 
-FOLLOWS = {"affine": affine, "plus": plus, "after": plus_after, "relu": relu, "rprelu": rprelu}
+FOLLOWS = {
+    **{"affine": affine, "plus": plus, "after": plus_after, "relu": relu, "rprelu": rprelu},
+    **{"prelu": prelu, "leaky": leaky_relu, "clip": clip},
+}
 
 
 @settings(max_examples=30)

@@ -78,47 +78,6 @@ def max_pool(**attributes: Any) -> Add:
     return lambda b, x: b.add("MaxPool", [x], "odd", kernel_shape=[3, 3], **attributes)
 
 
-def crop(b: Builder, x: str) -> str:
-    box = b.constant("box", np.array([[0, 0, 4, 4]], np.float32))
-    return b.add("Crop", [x, box], "odd", "bhpe", height=2, width=3)
-
-
-def sample_points(b: Builder, x: str) -> str:
-    return b.add("SamplePoints", [x, b.constant("places", b.normal(1, 3, 2))], "odd", "bhpe")
-
-
-def soft_argmax(b: Builder, x: str) -> str:
-    return b.add("SoftArgmax", [x], "odd", "bhpe", depth=4, axes=3)
-
-
-def heat_map(b: Builder, x: str) -> str:
-    return b.add("HeatMap", [x], "odd", "bhpe", depth=4)
-
-
-def fixed_point(b: Builder, x: str) -> str:
-    levels = b.constant("odd.levels", b.rng.integers(-127, 128, (5, 8)).astype(np.int8))
-    numbers = [b.constant(f"odd.{role}", b.normal(5)) for role in ("scale", "shift")]
-    return b.add("FixedPointLinear", [x, levels, *numbers], "odd", "bhpe")
-
-
-def test_a_fixed_point_layer_is_split_and_multiplied() -> None:
-    model = model_of(fixed_point, (2, 8))
-    SelectKernels()(model)
-    split, linear = model.graph
-    assert (split.op_type, linear.op_type) == ("FixedPointSplit", "FixedPointLinear")
-    assert g.shape_of(split.outputs[0]) == (2, 3, 8)
-    assert linear.inputs[0] is split.outputs[0]
-    assert g.roles(linear) == ("x", "weight", "scale", "bias")
-    assert {g.text(one, "layer") for one in (split, linear)} == {"odd"}
-
-
-def test_a_fixed_point_layer_needs_constants() -> None:
-    model = model_of(fixed_point, (2, 8))
-    model.graph.initializers["odd.scale"].const_value = None
-    with pytest.raises(InputError, match="layer odd: its scale is computed at run time"):
-        SelectKernels()(model)
-
-
 def computed_weight(b: Builder, x: str) -> str:
     weight = b.add("Abs", [b.constant("w", half(b.normal(8, 8, 3, 3)))], "made")
     return b.add("Conv", [x, weight], "odd", kernel_shape=[3, 3])
@@ -243,16 +202,44 @@ def test_conv_without_bias_gets_the_neutral_affine() -> None:
         (deconv(kernel_shape=[4, 4], strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "DenseConvTranspose2d"),
         (max_pool(strides=[2, 2], pads=[1] * 4), (1, 8, 6, 6), "MaxPool2d"),
         (binary_deconv, (1, 8, 6, 6), "BinaryConvTranspose2d"),
-        (crop, (1, 8, 6, 6), "Crop"),
-        (sample_points, (1, 8, 6, 6), "SamplePoints"),
-        (soft_argmax, (1, 8, 6, 6), "SoftArgmax"),
-        (heat_map, (1, 8, 6, 6), "HeatMap"),
     ],
 )
 def test_kernel_and_note_of_each_kind(add: Add, shape: tuple[int, ...], kind: str) -> None:
     result = SelectKernels()(model_of(add, shape))
     assert kernel(result.graph).op_type == kind
     assert [(n.site, n.applied, n.reason) for n in result.notes] == [("odd", True, f"computed by {kind}")]
+
+
+def mean(*axes: int, **facts: Any) -> Add:
+    return lambda b, x: b.add("ReduceMean", [x, b.constant("axes", np.array(axes))], "odd", **facts)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [mean(2, 3), mean(-1, -2), mean(3, 2, keepdims=0), lambda b, x: b.add("GlobalAveragePool", [x], "odd")],
+    ids=["axes", "from behind", "flat", "pool"],
+)
+def test_means_over_all_pixels_have_a_kernel(add: Add) -> None:
+    model = model_of(add)
+    SelectKernels()(model)
+    node = kernel(model)
+    assert (node.op_type, g.roles(node)) == ("MapMean", ("x",))
+
+
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 2), (1, 2, 3), (0, 1)])
+def test_other_means_are_left_alone(axes: tuple[int, ...]) -> None:
+    model = model_of(mean(*axes))
+    assert not SelectKernels()(model).modified
+
+
+def test_means_of_other_ranks_or_types_or_axes_at_run_time_are_left_alone() -> None:
+    assert not SelectKernels()(model_of(mean(2, 3), (1, 8, 6, 6, 2))).modified
+    model = model_of(mean(2, 3))
+    model.graph[0].outputs[0].dtype = ir.DataType.DOUBLE
+    assert not SelectKernels()(model).modified
+    model = model_of(mean(2, 3))
+    model.graph.initializers["axes"].const_value = None
+    assert not SelectKernels()(model).modified
 
 
 def test_other_operations_are_left_alone() -> None:
@@ -374,14 +361,11 @@ def test_a_binary_linear_layer_is_a_1x1_convolution() -> None:
     assert (g.text(node, "activation"), g.text(node, "layer")) == ("none", "two")
 
 
-def test_facts_of_pools_and_regions() -> None:
+def test_facts_of_pools() -> None:
     node = kernel(run(model_of(max_pool(strides=[2, 2], pads=[1] * 4)), SelectKernels()))
     assert [g.integer(node, word) for word in ("kernel", "stride", "padding")] == [3, 2, 1]
     node = kernel(run(model_of(max_pool()), SelectKernels()))
     assert [g.integer(node, word) for word in ("kernel", "stride", "padding")] == [3, 1, 0]
-    node = kernel(run(model_of(crop), SelectKernels()))
-    assert [g.integer(node, word) for word in ("out_height", "out_width")] == [2, 3]
-    assert g.roles(node) == ("x", "boxes")
 
 
 def test_a_gemm_of_transposed_inputs_is_left() -> None:

@@ -90,6 +90,42 @@ def test_a_table_holds_the_levels_that_are_read() -> None:
     assert (found.store, found.levels.of_table, kinds(model)["Quantize"]) == (True, True, 2)
 
 
+@pytest.mark.parametrize("read", [False, True])
+def test_a_table_on_another_grid_is_written_anew_where_only_levels_are_read(read: bool) -> None:
+    """Its own grid is half as fine again, with another zero point."""
+    b = Builder(3)
+    y = silu(b, conv(b, b.input("image", SHAPE), "one"), "one")
+    model = built(
+        b, conv(b, y, "two"), *([b.add("MaxPool", [y], "pool", kernel_shape=[2, 2])] if read else [])
+    )
+    constants = model.graph.initializers
+    given = [g.array_of(constants[f"two.{word}"]) for word in ("step", "zero")]
+    assert given[0] is not None
+    own = [1.5 * given[0], np.array(20, np.uint8)]
+    for word, array in zip(("out_step", "out_zero"), own, strict=True):
+        constants[f"one.table.{word}"].const_value = ir.tensor(np.asarray(array))
+    check_equal(model)
+    node = node_of(model, "one")
+    found = describe(node).epilogue  # type: ignore[attr-defined]
+    assert (found.store, found.levels.of_table) == (read, not read)
+    grid = g.array_of(g.operand(node, "grid"))
+    assert grid is not None
+    np.testing.assert_array_equal(grid[1:], np.array(own if read else given, np.float32))
+
+
+def test_what_is_told() -> None:
+    """Who reads the levels, and whether floats are written, too."""
+    b = Builder(2)
+    y = conv(b, b.input("image", SHAPE), "one", 3)
+    z = conv(b, y, "two")
+    model = run(built(b, conv(b, y, "three"), conv(b, z, "four"), z), *(one() for one in BEFORE))
+    result = WriteLevels()(model)
+    assert [(note.site, note.applied, note.reason) for note in result.notes] == [
+        ("one", True, "writes the levels of two, three"),
+        ("two", True, "writes the levels of four, and its floats"),
+    ]
+
+
 def test_a_sum_behind_a_table() -> None:
     b = Builder(4)
     x = silu(b, conv(b, b.input("image", SHAPE), "one"), "one")

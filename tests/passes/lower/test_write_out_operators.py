@@ -53,6 +53,11 @@ def test_what_is_written() -> None:
         "affine": "no kernel takes it in: Mul, Add",
     }
     assert not {node.op_type for node in model.graph} & set(WRITTEN)
+    names = [node.name for node in model.graph]
+    assert len(set(names)) == len(names)
+    assert {"first", "second", "pool", "affine"} <= set(names)  # the last operation has the name
+    assert all(name.partition(".")[0] in {*reasons, "bare"} for name in names if name is not None)
+    assert None not in names
     after = text(model)
     assert WriteOutOperators()(model).modified is False
     assert text(model) == after
