@@ -192,3 +192,15 @@ def is_imported(manifest: Mapping[str, Any]) -> bool:
     """Whether an artefact was made of an ONNX file."""
     model = manifest.get("model")
     return isinstance(model, Mapping) and model.get("format") == "onnx"
+
+
+def products(int8: object, pair_safe: bool) -> str:
+    """How 8-bit weights are multiplied, in words: the instruction, and that weights were chosen for pairs of bytes."""
+    return f"{int8}, pair-safe weights" if pair_safe else str(int8)
+
+
+def products_of(manifest: Mapping[str, Any]) -> str:
+    """The same of an artefact; "" for one without 8-bit layers, or from before manifests told."""
+    said = manifest.get("options") or {}
+    int8 = manifest["target"].get("int8")
+    return "" if int8 is None or said.get("dense") != "int8" else products(int8, bool(said.get("pair_safe")))

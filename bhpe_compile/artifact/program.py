@@ -27,6 +27,10 @@ class TensorSlot:
     dtype: str  # numpy name: "float32", "float16", "uint8", "int32", "int64", "bool"
 
 
+MULTIPLIED = ("Int8Conv2d", "Int8ConvTranspose2d", "FixedPointLinear")
+"""Kinds of steps that multiply by the target's instruction for 8-bit weights; depthwise ones have another."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One kernel call. `roles[k]` names argument `args[k]` ("x", "weight", "scale", ..., "out", "bits", "levels").

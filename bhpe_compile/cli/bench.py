@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -68,11 +68,11 @@ def bench_command(
     if everything and not per_layer:
         raise UsageError("--all is for --per-layer: add it")
     timing = measure(artifact, threads, rounds, board, per_layer, quiet)
-    target = load_manifest(artifact)["target"]["name"]
+    manifest = load_manifest(artifact)
     if style == "json":
-        print_json(to_json(artifact, target, timing))
+        print_json(to_json(artifact, manifest, timing))
         return
-    pairs = describe(artifact, target, timing)
+    pairs = describe(artifact, manifest, timing)
     if style == "md":
         click.echo(render_markdown(("", ""), pairs))
     else:
@@ -137,14 +137,16 @@ def progress(rounds: int, quiet: bool) -> Iterator[Callable[[int], None] | None]
         yield lambda number: bar.update(1)
 
 
-def describe(artifact: Path, target: str, timing: Timing) -> list[tuple[str, str]]:
+def describe(artifact: Path, manifest: Mapping[str, Any], timing: Timing) -> list[tuple[str, str]]:
     """The figures of whole runs."""
+    from bhpe_compile.artifact.manifest import products_of
     from bhpe_compile.targets.host import cpu_name
 
-    whole = timing.whole
+    whole, by = timing.whole, products_of(manifest)
     return [
         ("artefact", str(artifact)),
-        ("target", target),
+        ("target", manifest["target"]["name"]),
+        *([("8-bit", f"by {by}")] if by else []),
         ("CPU", timing.place or cpu_name()),
         ("threads", str(timing.threads)),
         (
@@ -183,8 +185,15 @@ def _name(step: StepTime) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def to_json(artifact: Path, target: str, timing: Timing) -> dict[str, Any]:
+def to_json(artifact: Path, manifest: Mapping[str, Any], timing: Timing) -> dict[str, Any]:
     """Everything, for programs."""
+    from bhpe_compile.artifact.manifest import products_of
     from bhpe_compile.targets.host import cpu_name
 
-    return {"artefact": str(artifact), "target": target, "cpu": timing.place or cpu_name(), **asdict(timing)}
+    return {
+        "artefact": str(artifact),
+        "target": manifest["target"]["name"],
+        "products": products_of(manifest) or None,
+        "cpu": timing.place or cpu_name(),
+        **asdict(timing),
+    }

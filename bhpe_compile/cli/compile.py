@@ -12,7 +12,7 @@ from bhpe_compile.cli.accuracy import max_drop_option
 from bhpe_compile.cli.agreement import scheme_was_said, warn_imported, warn_moved, warn_untrained
 from bhpe_compile.cli.budget import FEW, compile_in_budget, render_within, within_json
 from bhpe_compile.cli.compile_tables import describe_model, describe_options, plan, render_result, summarise
-from bhpe_compile.cli.compiling import compile_options, given
+from bhpe_compile.cli.compiling import compile_options, for_door
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.distilling import (
     check_distill,
@@ -28,10 +28,7 @@ from bhpe_compile.cli.passes import print_passes
 from bhpe_compile.cli.tables import print_json
 from bhpe_compile.cli.verify import render_verification, require_verified, run_verification
 from bhpe_compile.compiler.options import (
-    ARRAYS,
-    FLOAT,
     FORMS,
-    INT8,
     STATIC,
     WEB,
     WHEEL,
@@ -307,22 +304,3 @@ def compile_command(
         click.echo(("" if quiet else "\n") + render_explanations(explained))
     if verified:
         require_verified(destination, verified)
-
-
-def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
-    """The options for a checkpoint, or for an ONNX file, whose scheme is int8 where nothing else is said.
-
-    UsageError for options that are for the other.
-    """
-    if not imported:
-        arrays = next((path for path in options.calibrate if path.suffix == ARRAYS), None)
-        if arrays is not None:
-            raise UsageError(f"--calibrate {arrays}: arrays are for ONNX files; name pictures")
-        return options
-    kept = () if options.is_binary and scheme_was_said() else ("keep_float",)
-    wrong = given(*kept, "binarize", "residual_tap", "residual")
-    if wrong:
-        raise UsageError(f"{wrong[0]} is for checkpoints: leave it out")
-    if scheme_was_said():
-        return replace(options, residual="fp32")
-    return replace(options, scheme=FLOAT if options.dense == "fp32" else INT8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -10,9 +11,10 @@ from typing import Any, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from bhpe_compile.cli.agreement import scheme_was_said
 from bhpe_compile.cli.log import LOG
 from bhpe_compile.cli.options import NETWORK, existing_file
-from bhpe_compile.compiler.options import FLOAT, SCHEMES, CompileOptions, is_former_int8
+from bhpe_compile.compiler.options import ARRAYS, FLOAT, INT8, SCHEMES, CompileOptions, is_former_int8
 from bhpe_compile.errors import UsageError
 from bhpe_compile.files import find_pictures
 
@@ -150,3 +152,22 @@ def given(*names: str) -> tuple[str, ...]:
         for name in names or OPTIONS
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     )
+
+
+def for_door(options: CompileOptions, imported: bool) -> CompileOptions:
+    """The options for a checkpoint, or for an ONNX file, whose scheme is int8 where nothing else is said.
+
+    UsageError for options that are for the other.
+    """
+    if not imported:
+        arrays = next((path for path in options.calibrate if path.suffix == ARRAYS), None)
+        if arrays is not None:
+            raise UsageError(f"--calibrate {arrays}: arrays are for ONNX files; name pictures")
+        return options
+    kept = () if options.is_binary and scheme_was_said() else ("keep_float",)
+    wrong = given(*kept, "binarize", "residual_tap", "residual")
+    if wrong:
+        raise UsageError(f"{wrong[0]} is for checkpoints: leave it out")
+    if scheme_was_said():
+        return replace(options, residual="fp32")
+    return replace(options, scheme=FLOAT if options.dense == "fp32" else INT8)

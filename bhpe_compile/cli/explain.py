@@ -88,6 +88,8 @@ def render_explanations(found: Sequence[Explanation]) -> str:
 def _section(one: Explanation) -> str:
     became = one.kind if not one.precision else f"{one.kind}, {PRECISION.get(one.precision, one.precision)}"
     pairs = [("became", became)]
+    if one.products:
+        pairs.append(("products by", one.products))
     if one.precision:
         pairs.append(("weights", f"{render_count(one.weights)} in {render_bytes(one.stored_bytes)}"))
         pairs.append(("MACs", render_count(one.macs)))

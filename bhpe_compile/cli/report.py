@@ -38,7 +38,7 @@ FORMATS = ("table", "json", "md", "html", "csv")
 @click.command("report", short_help="Count parameters, operations and bytes, before and after.")
 @click.argument("source", metavar="[MODEL|ARTEFACT]", required=False, type=click.Path(path_type=Path))
 @network_option(preset=True)
-@compile_options("scheme", "dense")
+@compile_options("scheme", "dense", "pair_safe")
 @click.option(
     "--target",
     default="x86",
@@ -101,7 +101,7 @@ def report_command(
         if used and not compiled:
             raise UsageError(f"{flag} needs a compiled model, the folder that `compile` writes")
     if compiled:
-        refuse_given("network", "preset_name", "scheme", "target", "dense")
+        refuse_given("network", "preset_name", "scheme", "target", "dense", "pair_safe")
     if picture is not None and style != "html":
         raise UsageError("--picture is shown by --format html only")
     if compiled and source is not None:
@@ -120,7 +120,7 @@ def refuse_given(*names: str) -> None:
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = name.removesuffix("_name")
+            option = name.removesuffix("_name").replace("_", "-")
             raise UsageError(
                 f"--{option} is for checkpoints and networks; an artefact says itself what it is"
             )
@@ -132,9 +132,10 @@ def _counted(source: Path | None, network: str | None, options: CompileOptions) 
     from bhpe_compile.report.report import report_checkpoint, report_network
 
     dense = "int8" if options.computes_int8 else "fp32"
+    said = options.scheme, options.target, dense, options.pair_safe
     if source is None:
-        return report_network(network or choose(FIRST).spec, options.scheme, options.target, dense)
-    return report_checkpoint(source, options.scheme, options.target, dense, network)
+        return report_network(network or choose(FIRST).spec, *said)
+    return report_checkpoint(source, *said, network)
 
 
 def _of_artifact(

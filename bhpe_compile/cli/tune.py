@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bhpe_compile.cli.compiling import compile_options, given
+from bhpe_compile.cli.compiling import compile_options, for_door, given
 from bhpe_compile.cli.console import Console
 from bhpe_compile.cli.files import write_files
 from bhpe_compile.cli.options import OutwardOption, complete_target, existing, format_option
@@ -37,7 +37,8 @@ LOWERING = 0.3
     help="The CPU to tune for; `bhpe-compile targets` lists them.",
 )
 @compile_options(
-    "network", "scheme", "keep_float", "binarize", "residual_tap", "dense", "residual", "calibrate"
+    *("network", "scheme", "keep_float", "binarize", "residual_tap", "dense", "pair_safe", "residual"),
+    *("calibrate", "shapes"),
 )
 @click.option(
     "--output",
@@ -70,9 +71,9 @@ def tune_command(
 ) -> None:
     """Measure, for every convolution of MODEL, which register tile is fastest, and write a table of them.
 
-    MODEL is a checkpoint, lowered as `compile` would with the same options, or a folder that `compile` wrote.
-    About ten tiles are tried for each shape; those more than 2 % faster than the built-in choice go into the
-    table. Results do not depend on tiles, only speed does.
+    MODEL is a checkpoint or an ONNX file, lowered as `compile` would with the same options, or a folder that
+    `compile` wrote. About ten tiles are tried for each shape; those more than 2 % faster than the built-in choice go
+    into the table. Results do not depend on tiles, only speed does.
 
     \b
     bhpe-compile tune dist/model-native --target native -o tiles.json
@@ -86,7 +87,7 @@ def tune_command(
     if (rpc is None) != (key is None):
         raise UsageError("--rpc and --key belong together: the tracker, and the device's name there")
     if (words := given()) and all(model.is_dir() for model in models):
-        raise UsageError(f"{words[0]} is for checkpoints; an artefact says itself what it is")
+        raise UsageError(f"{words[0]} is for checkpoints and ONNX files; an artefact says itself what it is")
     destination = output or Path(f"tiles-{options.target}.json")
     described = [("target", options.target), ("output", str(destination)), ("rounds", str(rounds))]
     with Console(described, quiet=quiet, verbose=True, first_stage="") as console:
@@ -108,8 +109,10 @@ def measure(
     console: Console,
 ) -> tuple[list[Measured], str]:
     """Lower the models, measure their shapes; the results and the text of the table."""
+    from bhpe_compile.compiler.doors import door_of, kind_of_compilation
     from bhpe_compile.compiler.pipeline import Compilation
     from bhpe_compile.compiler.progress import Progress
+    from bhpe_compile.frontends.kinds import ONNX
     from bhpe_compile.search.tiles import Here, There, shapes_of, tune, winners
     from bhpe_compile.targets import get_target
     from bhpe_compile.targets.host import cpu_name
@@ -117,7 +120,7 @@ def measure(
 
     target = get_target(options.target)
     workplace: Workplace = Here(target) if rpc is None or key is None else There(target, rpc, key)
-    graphs = []
+    compilations = []
     for index, model in enumerate(models):
 
         def observe(stage: str, step: str, fraction: float, index: int = index) -> None:
@@ -127,9 +130,14 @@ def measure(
         if model.is_dir():
             compilation = Compilation.of_artifact(model, target, progress)
         else:
-            compilation = Compilation(options, model, progress=progress)
-        graphs.append(compilation.kernels)
-    shapes = shapes_of(graphs)
+            said = for_door(options, door_of(model) == ONNX)
+            compilation = kind_of_compilation(model)(said, model, progress=progress)
+        compilations.append(compilation)
+        compilation.until("lower")
+    shapes = shapes_of(one.kernels for one in compilations)
+    fitted = [one.fitted for one in compilations]
+    # a shape is measured once: with bytes in pairs where every model has weights for them
+    target = fitted[0] if all(one.isa == fitted[0].isa for one in fitted) else target
 
     def tick(shape: str, index: int) -> None:
         console("tune", shape, LOWERING + (1 - LOWERING) * index / len(shapes))

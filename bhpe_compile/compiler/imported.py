@@ -211,7 +211,8 @@ class OnnxCompilation(Compilation):
             self.notes += notes
             options = self.options
             binary = options.is_binary
-            self._rewrite(imported_passes(options.computes_int8, binary, options.keep_float), model)
+            passes = imported_passes(options.computes_int8, binary, options.keep_float, self.has_scales)
+            self._rewrite(passes, model)
             if binary and not any(map(is_binary, model.graph)):
                 raise InputError(
                     f"{self.network.source}: no convolution here can be binary: {_told(self.notes)}"

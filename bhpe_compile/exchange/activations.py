@@ -4,6 +4,8 @@
     HardSwish  one node, or x * HardSigmoid(x)
     Sigmoid, Tanh, Gelu, Elu, Softplus, Mish
 
+with the sums and products by one number behind them (a f(x) + b, a learned scale).
+
 Beyond a span of its own an activation is flat, or next to it: levels need not reach further.
 """
 
@@ -11,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bhpe_compile.exchange.affines import affine_behind
 from bhpe_compile.exchange.nodes import text
 
 Doubles = NDArray[np.float64]
@@ -105,11 +108,30 @@ def activation_of(value: ir.Value) -> Activation | None:
     readers = list(dict.fromkeys(use.node for use in value.uses()))
     if any(node.domain not in ("", "ai.onnx") for node in readers):
         return None
+    found = None
     if len(readers) == 1:
-        return _single(readers[0])
-    if len(readers) == 2:
-        return _product(value, readers)
-    return None
+        found = _single(readers[0])
+    elif len(readers) == 2:
+        found = _product(value, readers)
+    return None if found is None else _scaled(found)
+
+
+def _scaled(activation: Activation) -> Activation:
+    """The activation with the sums and products by one number that follow it."""
+    while (behind := affine_behind(activation.result)) is not None:
+        node, a, b = behind
+        if a.size != 1 or b.size != 1:
+            break
+        activation = replace(
+            activation,
+            formula=_affine(activation.formula, float(a.reshape(())), float(b.reshape(()))),
+            nodes=(*activation.nodes, node),
+        )
+    return activation
+
+
+def _affine(formula: Formula, a: float, b: float) -> Formula:
+    return lambda x: a * formula(x) + b
 
 
 def _single(node: ir.Node) -> Activation | None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bhpe_compile.artifact.layout import HEADER
 from bhpe_compile.artifact.load import check_artifact, read_file
-from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name
+from bhpe_compile.artifact.manifest import LIBRARIES, MANIFEST, Manifest, library_name, products_of
 from bhpe_compile.artifact.web import PACKAGE_FILE, SITE, TEST
 from bhpe_compile.errors import InputError
 from bhpe_compile.reading import parse_json
@@ -81,6 +81,11 @@ class Artifact:
     def target(self) -> str:
         """The target it was compiled for, by name."""
         return str(self.manifest["target"].get("name", "unknown"))
+
+    @property
+    def products(self) -> str:
+        """How 8-bit weights are multiplied, in words; "" without any."""
+        return products_of(self.manifest)
 
     @property
     def files(self) -> dict[str, int]:

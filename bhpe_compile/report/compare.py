@@ -26,7 +26,8 @@ ACCURACY = "accuracy.json"
 class Subject:
     """One side. `letter` is A, B, C, ...; `nbytes` the checkpoint's file, or model.so and weights.bin.
 
-    `target` is "" for a checkpoint; `latency` {median_ms, fastest_ms, p90_ms} or None; `accuracy` values by metric.
+    `target` is "" for a checkpoint, `products` how 8-bit weights are multiplied, in words ("" without any); `latency`
+    {median_ms, fastest_ms, p90_ms} or None; `accuracy` values by metric.
     """
 
     letter: str
@@ -37,6 +38,7 @@ class Subject:
     nbytes: int
     latency: Mapping[str, Any] | None = None
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    products: str = ""
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ class Subject:
             "path": str(self.path),
             "source": self.source,
             "target": self.target or None,
+            "products": self.products or None,
             "scheme": self.costs.scheme,
             "weights": self.costs.weights(),
             "macs": self.costs.macs(),
@@ -137,6 +140,7 @@ def read_subject(
             artifact.costs,
             artifact.device_bytes,
             accuracy=measured,
+            products=artifact.products,
         )
     from bhpe_compile.frontends.checkpoint import load_model
     from bhpe_compile.report.count import count

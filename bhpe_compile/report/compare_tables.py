@@ -47,6 +47,8 @@ def compare_summary(comparison: Comparison) -> Table:
     words("what", lambda one: one.source)
     words("target", lambda one: one.target or "-")
     words("scheme", lambda one: one.costs.scheme)
+    if any(one.products for one in subjects):
+        words("8-bit products by", lambda one: one.products or "-")
     add("weights", lambda one: sum(one.costs.weights().values()), render_count)
     for precision in (BINARY, INT8, FLOAT16, FLOAT32):
         add(f"  {PRECISION_NAMES[precision]}", _weights_of(precision), render_count)

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from bhpe_compile.artifact.program import MULTIPLIED
 from bhpe_compile.errors import InputError, UsageError
 
 REPORT = "report.json"
@@ -43,7 +44,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One layer, or a node without weights (then `precision` is "" and the counts are 0)."""
+    """One layer, or a node without weights (then `precision` is "" and the counts are 0). products: how its 8-bit
+    weights are multiplied, in words; "" where it has none, and of depthwise layers, which have an instruction of their
+    own."""
 
     name: str
     kind: str
@@ -51,6 +54,7 @@ class Explanation:
     weights: int
     macs: int
     stored_bytes: int
+    products: str
     calls: tuple[Call, ...]
     decisions: tuple[Decision, ...]
     silent: tuple[str, ...]
@@ -61,9 +65,13 @@ class Explanation:
 
 
 class Explainer:
-    """Answers for one report. `passes` are (stage, name) of the passes that ran, in order."""
+    """Answers for one report. `passes` are (stage, name) of the passes that ran, in order; `products` says how 8-bit
+    weights are multiplied."""
 
-    def __init__(self, report: Mapping[str, Any], passes: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, report: Mapping[str, Any], passes: Sequence[tuple[str, str]], products: str = ""
+    ) -> None:
+        self._products = products
         self._layers = {layer["name"]: layer for layer in report["layers"]}
         self._passes = tuple(passes)
         self._stages = {name: stage for stage, name in passes}
@@ -81,13 +89,14 @@ class Explainer:
     def of(cls, path: Path) -> Explainer:
         """For the artefact at `path`. InputError when it is damaged, or older than explanations."""
         from bhpe_compile.artifact.load import read_file
-        from bhpe_compile.artifact.manifest import load_manifest
+        from bhpe_compile.artifact.manifest import load_manifest, products_of
         from bhpe_compile.reading import parse_json
 
         manifest = load_manifest(path)
         try:
             report = parse_json(read_file(path, manifest, REPORT))
-            return cls(report, [(one["stage"], one["name"]) for one in manifest["passes"]])
+            passes = [(one["stage"], one["name"]) for one in manifest["passes"]]
+            return cls(report, passes, products_of(manifest))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InputError(
                 f"{path / REPORT}: does not hold what explaining needs; compile the model again"
@@ -140,6 +149,7 @@ class Explainer:
             weights=layer.get("weights", 0),
             macs=layer.get("macs", 0),
             stored_bytes=layer.get("stored_bytes", 0),
+            products=self._products if any(call.kind in MULTIPLIED for call in calls) else "",
             calls=calls,
             decisions=decisions,
             silent=tuple(pass_name for _, pass_name in self._passes if pass_name not in spoke),

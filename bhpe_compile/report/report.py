@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bhpe_compile.artifact.manifest import products
 from bhpe_compile.report.advice import Advice, Twin, advise
 from bhpe_compile.report.artifact import Artifact, FilePart, read_artifact
 from bhpe_compile.report.balance import balance_of
@@ -28,7 +29,8 @@ ISAS: Mapping[str, VectorIsa] = {isa.name: isa for isa in isas.ISAS}
 
 @dataclass(frozen=True)
 class Report:
-    """Everything a report shows; `predicted` says that `after` was not compiled but foretold.
+    """Everything a report shows; `predicted` says that `after` was not compiled but foretold, `products` how 8-bit
+    weights are multiplied, in words ("" without any).
 
     memory: bytes of the running model by purpose. latency: milliseconds {median, fastest, p90}. verification: what
     `verify --format json` prints. notes: decisions of passes, {pass_name, site, applied, reason}. trained_binary:
@@ -44,6 +46,7 @@ class Report:
     before: Costs
     after: Costs
     predicted: bool
+    products: str = ""
     paper: Accounting | None = None
     parts: tuple[FilePart, ...] = ()
     memory: Mapping[str, int] = field(default_factory=dict)
@@ -91,6 +94,7 @@ class Report:
             "preset": self.preset,
             "scheme": self.after.scheme,
             "target": self.target,
+            "products": self.products or None,
             "predicted": self.predicted,
             "trained_binary": self.trained_binary,
             "agreement": {kind: dict(movement) for kind, movement in self.agreement.items()},
@@ -118,18 +122,26 @@ class Report:
         }
 
 
-def report_network(spec: str, scheme: str, target_name: str, dense: str | None) -> Report:
+def report_network(
+    spec: str, scheme: str, target_name: str, dense: str | None, pair_safe: bool = False
+) -> Report:
     """Count the network `spec` and predict its form by `scheme` ("int8", "float": nothing binary).
 
-    spec: as `--network` says it. UsageError for unknown names.
+    spec: as `--network` says it. pair_safe: as in `CompileOptions`. UsageError for unknown names.
     """
     from bhpe_compile.report.count import count_network
 
-    return _predicted(f"network {spec}", "network", count_network(spec), scheme, target_name, dense, None)
+    counted = count_network(spec)
+    return _predicted(f"network {spec}", "network", counted, scheme, target_name, dense, pair_safe, None)
 
 
 def report_checkpoint(
-    path: Path, scheme: str, target_name: str, dense: str | None, spec: str | None = None
+    path: Path,
+    scheme: str,
+    target_name: str,
+    dense: str | None,
+    pair_safe: bool = False,
+    spec: str | None = None,
 ) -> Report:
     """Count the network of a checkpoint; one that is binary already keeps what it was trained as.
 
@@ -140,8 +152,9 @@ def report_checkpoint(
 
     loaded = load_model(path, spec)
     counted = count(loaded.network, loaded.preset, loaded.interface)
-    report = _predicted(path.name, "checkpoint", counted, scheme, target_name, dense, loaded.binarization)
-    return replace(report, trained_binary=loaded.binarization is not None)
+    binary = loaded.binarization
+    report = _predicted(path.name, "checkpoint", counted, scheme, target_name, dense, pair_safe, binary)
+    return replace(report, trained_binary=binary is not None)
 
 
 def _predicted(
@@ -151,6 +164,7 @@ def _predicted(
     scheme: str,
     target_name: str,
     dense: str | None,
+    pair_safe: bool,
     binarization: Mapping[str, Any] | None,
 ) -> Report:
     from bhpe_compile.report.count import as_paper, binary_layers
@@ -158,6 +172,7 @@ def _predicted(
     from bhpe_compile.targets import get_target
 
     target = get_target(target_name)
+    target = target.in_pairs if pair_safe else target
     if binarization is None:
         binary = binary_layers(counted, scheme)
     else:
@@ -170,11 +185,12 @@ def _predicted(
         network=counted.network.name,
         preset=counted.preset,
         target=target.name,
+        products=products(target.isa.int8.name, pair_safe) if dense == "int8" else "",
         before=counted.costs,
         after=after,
         predicted=True,
         paper=as_paper(counted, binary, scheme),
-        advice=advise(after, target.isa, balance_of(target.llvm)),
+        advice=advise(after, target.isa, balance_of(target.llvm, target.isa)),
     )
 
 
@@ -196,6 +212,7 @@ def report_artifact(
         network=artifact.network,
         preset=artifact.preset,
         target=artifact.target,
+        products=artifact.products,
         before=before,
         after=after,
         predicted=False,
@@ -203,7 +220,7 @@ def report_artifact(
         parts=artifact.parts,
         memory=artifact.memory,
         notes=artifact.notes,
-        advice=advise(after, isa, balance_of(artifact.llvm), twins) if isa else (),
+        advice=advise(after, isa, balance_of(artifact.llvm, isa), twins) if isa else (),
         latency=latency_of(timing),
         verification=verification,
         trained_binary=artifact.report.get("trained_binary"),
@@ -218,8 +235,11 @@ def isa_of(artifact: Artifact) -> VectorIsa | None:
 
 
 def target_of(artifact: Artifact) -> Target | None:
-    """The preset whose code an artefact holds, under whatever name; None where this version has none."""
-    return next((preset for preset in PRESETS.values() if dict(preset.llvm) == dict(artifact.llvm)), None)
+    """The preset whose code an artefact holds, under whatever name, with its 8-bit instruction; None where this version
+    has none."""
+    same = (preset for preset in PRESETS.values() if dict(preset.llvm) == dict(artifact.llvm))
+    int8 = artifact.manifest["target"].get("int8")
+    return next((preset.multiplying(int8) for preset in same), None)
 
 
 def with_times(costs: Costs, timing: Timing | None) -> Costs:

@@ -78,6 +78,8 @@ def summary(report: Report) -> Table:
     add("multiply-accumulates", sum(before.macs().values()), sum(after.macs().values()))
     add("  1-bit", old.macs_1bit or None, new.macs_1bit or None)
     add("  8-bit", old.macs_8bit or None, new.macs_8bit or None)
+    if report.products:
+        rows.append(("  8-bit products by", "-", report.products, "-"))
     add("  float", old.macs_float or None, new.macs_float or None)
     add("bit operations", old.bit_operations, new.bit_operations)
     if report.paper is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,16 @@ class Target:
         if isinstance(self.tiles, Path):
             return read_tiles(self.tiles, self.isa.name)
         return packaged_tiles(self.tiles or self.name)
+
+    @property
+    def in_pairs(self) -> Target:
+        """The same target for pair-safe weights: itself where it multiplies all weights alike."""
+        return self if self.isa.in_pairs is None else replace(self, isa=self.isa.in_pairs)
+
+    def multiplying(self, int8: object) -> Target:
+        """The same target for the weights of an artefact whose 8-bit instruction is called `int8`."""
+        pairs = self.in_pairs
+        return pairs if pairs.isa.int8.name == int8 else self
 
     def to_json(self) -> dict[str, Any]:
         """The target as the manifest and `targets --format json` show it."""

@@ -231,17 +231,13 @@ def restore_target(entry: Mapping[str, Any], presets: Presets) -> Target | None:
         return None
     family = INT8.get(base.family, (base.isa.int8,))
     int8 = next((one for one in family if one.name == entry.get("int8")), base.isa.int8)
-    isa, pairs = replace(base.isa, int8=int8), base.isa.in_pairs
-    if pairs is not None and pairs.int8.name == entry.get("int8"):
-        isa = pairs
     target = replace(
-        base,
+        replace(base, isa=replace(base.isa, int8=int8)).multiplying(entry.get("int8")),
         name=str(entry.get("name")),
         summary=str(entry.get("summary")),
         like=str(entry.get("like")),
         llvm=entry.get("llvm", base.llvm),
         requires=tuple(entry.get("requires", base.requires)),
-        isa=isa,
         tiles=base.tiles or base.name,
     )
     return target if target.to_json() == entry else None

@@ -25,9 +25,9 @@ Capture = pytest.CaptureFixture[str]
     [
         ("compile", set(OPTIONS)),
         ("eval", set(OPTIONS)),
-        ("tune", set(OPTIONS) - {"tiles", "shapes", "cache", "pair_safe"}),
+        ("tune", set(OPTIONS) - {"tiles", "cache"}),
         ("sensitivity", set(BINARIZING)),
-        ("report", {"network", "scheme", "dense"}),
+        ("report", {"network", "scheme", "dense", "pair_safe"}),
     ],
 )
 def test_commands_have_the_same_options(command: str, names: set[str]) -> None:

@@ -19,8 +19,8 @@ def test_table(compiled: Compiled) -> None:
     assert outcome.code == 0, outcome.stderr
     assert outcome.stderr == ""
     lines = outcome.stdout.splitlines()
-    assert [line.split()[0] for line in lines[:5]] == ["artefact", "target", "CPU", "threads", "median"]
-    assert "of 3 runs" in lines[4]
+    assert [line.split()[0] for line in lines[:5]] == ["artefact", "target", "8-bit", "CPU", "threads"]
+    assert "of 3 runs" in lines[5]
     with Model(compiled.folder) as model:
         layers = {step.layer for step in model.steps if step.layer}
     assert all(any(line.endswith(f"  {layer}") for line in lines) for layer in layers)

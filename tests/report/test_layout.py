@@ -22,10 +22,10 @@ from bhpe_compile.kernels import (
 )
 from bhpe_compile.report.cost import BINARY, FLOAT16, INT8, LINEAR, TRANSPOSED
 from bhpe_compile.report.layout import packing
-from bhpe_compile.targets.isa import AVX2, AVX512, NEON, NEON_DOT, VectorIsa
+from bhpe_compile.targets.isa import AVX2, AVX2_BYTES, AVX512, NEON, NEON_DOT, VectorIsa
 from tests.report.made_up import layer
 
-ISAS = (AVX512, AVX2, NEON, NEON_DOT)
+ISAS = (AVX512, AVX2, AVX2_BYTES, NEON, NEON_DOT)
 MAP = {"batch": 1, "height": 16, "width": 12}
 OUT = Epilogue()
 

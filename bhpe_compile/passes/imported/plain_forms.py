@@ -6,6 +6,8 @@ ConvTranspose with output_shape -> with pads and output_padding
 Pow(x, e), e constant integers  -> Pow(x, float(e))
 Softplus(x), Mish(x)            -> max(x, 0) + log1p(exp(-|x|)); log1p(u) = log(w) u / (w - 1), w = 1 + u, and u where
                                    w = 1, so that small values are not lost; Mish is x tanh(softplus(x))
+Clip(x + 3, 0, 6) / 6          -> HardSigmoid(x), alpha 1/6, beta 1/2
+x Clip(x + 3, 0, 6) / 6        -> HardSwish(x)
 Resize by a scale that gives no whole number of pixels is refused: its positions would be others
 """
 
@@ -17,9 +19,23 @@ import numpy as np
 import onnx_ir as ir
 
 from bhpe_compile.errors import InputError
-from bhpe_compile.exchange.nodes import array_of, constant, integers, new_value, shape_of, substitute, text
+from bhpe_compile.exchange.affines import affine_of, number_of
+from bhpe_compile.exchange.nodes import (
+    array_of,
+    constant,
+    detach,
+    integers,
+    new_value,
+    only_use,
+    shape_of,
+    substitute,
+    text,
+)
 from bhpe_compile.passes.base import Note, Pass, PassResult
 from bhpe_compile.passes.imported.linear_layers import is_standard
+
+HARD_SWISH = 14
+"""The op set that brought HardSwish."""
 
 
 class PlainForms(Pass[ir.Model]):
@@ -39,6 +55,8 @@ class PlainForms(Pass[ir.Model]):
                 notes.append(self._output_shape(node))
             elif is_standard(node, "Softplus", "Mish") and node.outputs[0].dtype == ir.DataType.FLOAT:
                 notes.append(self._softplus(graph.graph, node))
+            elif is_standard(node, "Clip") and node.outputs[0].dtype == ir.DataType.FLOAT:
+                notes += self._hard(graph, node)
             elif is_standard(node, "Resize"):
                 _check_scales(node)
             elif is_standard(node, "Pow"):
@@ -131,6 +149,36 @@ class PlainForms(Pass[ir.Model]):
         substitute(graph, node, same, {node.outputs[0]: out})
         return self.applied(name, "written so that small values are not lost")
 
+    def _hard(self, model: ir.Model, clip: ir.Node) -> list[Note]:
+        """Constants 3 and 6 around a Clip are those of HardSigmoid and HardSwish."""
+        shift = clip.inputs[0].producer() if clip.inputs[0] is not None else None
+        ends = [number_of(end) for end in clip.inputs[1:]]
+        after = only_use(clip.outputs[0])
+        if ends != [0, 6] or shift is None or after is None or only_use(shift.outputs[0]) is None:
+            return []
+        x = next((one for one in shift.inputs if one is not None and _is_affine(shift, one, 1, 3)), None)
+        if x is None:
+            return []
+        nodes, kind = [shift, clip, after], "HardSigmoid"
+        if is_standard(after, "Mul") and set(after.inputs) == {x, clip.outputs[0]}:
+            last = only_use(after.outputs[0])
+            if last is None or model.opset_imports.get("", 0) < HARD_SWISH:
+                return []
+            nodes, kind = [*nodes, last], "HardSwish"
+        last = nodes[-1]
+        if not _is_affine(last, nodes[-2].outputs[0], 1 / 6, 0):
+            return []
+        numbers = {"alpha": 1 / 6, "beta": 0.5} if kind == "HardSigmoid" else {}
+        y, name = last.outputs[0], last.name or clip.name or kind
+        out = new_value(f"{y.name}_hard", shape_of(y))
+        attributes = [ir.AttrFloat32(word, number) for word, number in numbers.items()]
+        kept = y.name
+        substitute(model.graph, last, ir.Node("", kind, [x], attributes, outputs=[out], name=name), {y: out})
+        out.name = kept
+        for one in reversed(nodes[:-1]):
+            detach(model.graph, one)
+        return [self.applied(name, f"was written in {len(nodes)} operators")]
+
     def _pow(self, graph: ir.Graph, node: ir.Node) -> list[Note]:
         exponent, x = array_of(node.inputs[1]), node.inputs[0]
         if exponent is None or exponent.dtype.kind not in "iu" or x is None or x.dtype != ir.DataType.FLOAT:
@@ -138,6 +186,14 @@ class PlainForms(Pass[ir.Model]):
         name = node.name or "pow"
         node.replace_input_with(1, constant(graph, f"{name}.exponent", exponent.astype(np.float32)))
         return [self.applied(name, "its exponents as floats")]
+
+
+def _is_affine(node: ir.Node, value: ir.Value, a: float, b: float) -> bool:
+    """Whether `node` computes a * value + b, but for the rounding of a."""
+    found = affine_of(node, value)
+    if found is None or any(one.size != 1 for one in found):
+        return False
+    return abs(float(found[0].reshape(())) - a) < 1e-6 and float(found[1].reshape(())) == b
 
 
 def _check_scales(node: ir.Node) -> None:

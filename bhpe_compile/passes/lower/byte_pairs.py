@@ -7,10 +7,9 @@ does: what a kernel writes and the next one reads is of one kind.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import onnx_ir as ir
 
+from bhpe_compile.artifact.program import MULTIPLIED
 from bhpe_compile.kernels.int8_layout import pairs_fit
 from bhpe_compile.passes.base import Note
 from bhpe_compile.passes.lower import graph as g
@@ -20,9 +19,6 @@ from bhpe_compile.targets import Target
 NAME = "byte-pairs"
 
 TAKEN = Note(NAME, "", True, "levels and weights are multiplied as bytes, in pairs")
-
-MULTIPLIED = ("Int8Conv2d", "Int8ConvTranspose2d", "FixedPointLinear")
-"""Kernels with such weights; depthwise ones have an instruction of their own."""
 
 
 def fitted_target(model: ir.Model, target: Target) -> tuple[Target, Note | None]:
@@ -44,4 +40,4 @@ def fitted_target(model: ir.Model, target: Target) -> tuple[Target, Note | None]
         if not pairs_fit(packed_constants(node, isa)["weight"], isa.int8):
             reason = "two weights of it sum to too much for products of bytes: words are multiplied"
             return target, Note(NAME, g.text(node, "layer"), False, reason)
-    return replace(target, isa=isa), TAKEN
+    return target.in_pairs, TAKEN

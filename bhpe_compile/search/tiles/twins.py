@@ -38,9 +38,11 @@ def measure_twins(
     tick: called with the name of every layer. UsageError when this machine does not run the target's code.
     """
     workplace = Here(target)
+    compilation = Compilation.of_artifact(artifact, target)
+    target = compilation.fitted
     measured: dict[str, Twin] = {}
     by_kernel: dict[str, Twin] = {}
-    for node in Compilation.of_artifact(artifact, target).kernels.graph:
+    for node in compilation.kernels.graph:
         if not g.is_kernel(node):
             continue
         kernel = describe(node)

@@ -70,6 +70,35 @@ def test_an_activation_becomes_a_table(kind: str) -> None:
     assert np.abs(got - want)[inside].max() < limit * 1.001
 
 
+@pytest.mark.parametrize("kind", ["HardSwish", "SiLU"])
+def test_a_learned_scale_and_shift_behind_it_are_in_the_table(kind: str) -> None:
+    """a f(x) + b, as sums and products by one number in any number; what is by channel is not one number."""
+    b = Builder(3)
+    v = b.dense(b.input("x", (1, 5, 6, 7)), "one", 8, bias=True)
+    shape = [int(d) for d in v.shape or ()]  # type: ignore[arg-type]
+    y = v
+    for op in KINDS[kind][0]:
+        y = b.add(op, [v, y] if op == "Mul" else [v], op.lower(), shape)
+    y = b.add("Mul", [b.constant("k", np.full(1, 1.5, np.float32)), y], "times", shape)
+    y = b.add("Sub", [y, b.constant("s", np.full((), 0.25, np.float32))], "less", shape)
+    channels = b.add("Mul", [y, b.constant("c", np.ones((8, 1, 1), np.float32))], "by_channel", shape)
+    model = b.build(b.dense(channels, "two", 4))
+    QuantizeDense(RANGES)(model)
+    LevelTables(RANGES)(model)
+    assert op_types(model) == ["Int8Conv2d", "LevelTable", "Mul", "Int8Conv2d"]
+    table = model.graph.node(1)
+    assert table.outputs[0].name == "less.y"
+    zero, levels, step, out_zero = (array(table.inputs[k]) for k in (2, 3, 4, 5))
+    inputs = (np.arange(256) - np.float64(zero)) * np.float64(np.float32((7 - KINDS_FROM[kind]) / 255))
+    want = 1.5 * KINDS[kind][1](inputs) - 0.25
+    got = (levels.astype(np.float64) - out_zero) * np.float64(step)
+    assert np.abs(got - want).max() < 0.51 * step
+
+
+KINDS_FROM = {"HardSwish": -3.0, "SiLU": -4.5}
+"""Where an activation becomes flat."""
+
+
 def _step_in(model: ir.Model) -> float:
     """The step in which the first layer counts: it was divided by it."""
     before = array(node_named(network(), "one").inputs[4]).astype(np.float64)

@@ -24,6 +24,7 @@ ORDER = {
     "linear-layers": ((), (LAYERS,)),
     "spread-layers": ((LAYERS,), ()),
     "name-layers": ((LAYERS,), ()),
+    "join-affines": ((LAYERS,), ()),
     "binary-layers": ((LAYERS,), ()),
 }
 """What each needs and ensures."""
@@ -46,6 +47,9 @@ def test_names_needs_and_promises() -> None:
     assert {one.name: (one.requires, one.ensures) for one in every} == ORDER
     assert [one.name for one in every] == list(ORDER)
     assert [one.name for one in imported_passes()] == list(ORDER)[:-1]
+    assert "join-affines" not in {
+        one.name for one in imported_passes(scaled=True)
+    }  # scales stand between layers
     assert all(one.summary for one in every)
 
 
@@ -75,7 +79,7 @@ def test_every_pass_leaves_a_file_that_computes_the_same() -> None:
         changed.append((record.name, record.modified))
 
     PassManager(imported_passes()).run(model, observe)
-    assert changed == [(name, name != "own-scales") for name in list(ORDER)[:-1]]
+    assert changed == [(name, name not in ("own-scales", "join-affines")) for name in list(ORDER)[:-1]]
     layers = [layer for node in model.graph if (layer := layer_of(node)) is not None]
     assert layers == ["stem", "up", "head"]
     before = text(model)
