@@ -64,3 +64,23 @@ def test_a_tidy_model_is_left_alone() -> None:
     after = text(model)
     result = CleanUp()(model)
     assert (result.modified, text(model)) == (False, after)
+
+
+def test_outputs_that_become_one_value_stay_two() -> None:
+    """An Identity of an output goes, and a node hands the value on under the name that is left; an input stays one."""
+    b = Builder(18)
+    x = b.input("x", (1, 4))
+    y = b.add("Relu", [x], "one", (1, 4))
+    model = b.build(y, b.add("Identity", [y], "two", (1, 4)), b.add("Identity", [x], "three", (1, 4)))
+    names = [value.name for value in model.graph.outputs]
+    value = Builder(19).normal(1, 4)
+    before = run(model, value)
+    CleanUp()(model)
+    assert [one.name for one in model.graph.outputs] == names == ["one.y", "two.y", "three.y"]
+    assert op_types(model) == ["Relu", "Identity", "Identity"]
+    assert [node.name for node in model.graph][1:] == ["three", "one.y.again"]
+    for got, want in zip(run(model, value), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+    after = text(model)
+    CleanUp()(model)
+    assert text(model) == after
