@@ -67,7 +67,7 @@ def test_a_tidy_model_is_left_alone() -> None:
 
 
 def test_outputs_that_become_one_value_stay_two() -> None:
-    """An Identity of an output goes, and a node hands the value on under the name that is left; an input stays one."""
+    """The first has the value, and a node hands it on to the second; an input that is an output is handed on, too."""
     b = Builder(18)
     x = b.input("x", (1, 4))
     y = b.add("Relu", [x], "one", (1, 4))
@@ -78,7 +78,7 @@ def test_outputs_that_become_one_value_stay_two() -> None:
     CleanUp()(model)
     assert [one.name for one in model.graph.outputs] == names == ["one.y", "two.y", "three.y"]
     assert op_types(model) == ["Relu", "Identity", "Identity"]
-    assert [node.name for node in model.graph][1:] == ["three", "one.y.again"]
+    assert [node.name for node in model.graph][1:] == ["three", "two.y.again"]
     for got, want in zip(run(model, value), before, strict=True):
         np.testing.assert_array_equal(got, want)
     after = text(model)
