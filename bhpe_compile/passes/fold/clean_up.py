@@ -36,14 +36,16 @@ class CleanUp(Pass[ir.Model]):
 
 
 def keep_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Give the outputs their `names` again, in order: where two became one value, by a node that hands it on."""
-    seen: set[str] = set()
+    """Give the outputs their `names` again, in order: a value has the name of the first output that it is, and a node
+    hands it on to the others, as it does where an input or a constant is an output of another name."""
+    seen: set[ir.Value] = set()
     for index, name in enumerate(names):
         value = graph.outputs[index]
-        if value.name == name and name not in seen:
-            seen.add(name)
+        if value not in seen and value.producer() is not None:
+            value.name = name
+        if value not in seen and value.name == name:
+            seen.add(value)
             continue
         out = new_value(name, shape_of(value), value.dtype or ir.DataType.FLOAT)
         graph.append(ir.Node("", "Identity", [value], outputs=[out], name=f"{name}.again"))
         graph.outputs[index] = out
-        seen.add(name)

@@ -64,3 +64,23 @@ def test_a_tidy_model_is_left_alone() -> None:
     after = text(model)
     result = CleanUp()(model)
     assert (result.modified, text(model)) == (False, after)
+
+
+def test_outputs_that_become_one_value_stay_two() -> None:
+    """The first has the value, and a node hands it on to the second; an input that is an output is handed on, too."""
+    b = Builder(18)
+    x = b.input("x", (1, 4))
+    y = b.add("Relu", [x], "one", (1, 4))
+    model = b.build(y, b.add("Identity", [y], "two", (1, 4)), b.add("Identity", [x], "three", (1, 4)))
+    names = [value.name for value in model.graph.outputs]
+    value = Builder(19).normal(1, 4)
+    before = run(model, value)
+    CleanUp()(model)
+    assert [one.name for one in model.graph.outputs] == names == ["one.y", "two.y", "three.y"]
+    assert op_types(model) == ["Relu", "Identity", "Identity"]
+    assert [node.name for node in model.graph][1:] == ["three", "two.y.again"]
+    for got, want in zip(run(model, value), before, strict=True):
+        np.testing.assert_array_equal(got, want)
+    after = text(model)
+    CleanUp()(model)
+    assert text(model) == after

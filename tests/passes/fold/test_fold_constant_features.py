@@ -69,7 +69,39 @@ def test_what_stands_around_them_stays_together() -> None:
     assert array(node_named(model, "fc0").inputs[1]).shape == (4, 7)
 
 
+def transposed() -> ir.Model:
+    """As many rows as columns, so that it is a product all the same."""
+    model = linear(rows=8)
+    node_named(model, "fc0").attributes["transA"] = ir.AttrInt64("transA", 1)
+    return model
+
+
+def other_bias() -> ir.Model:
+    """One number for all outputs."""
+    model = linear()
+    model.graph.initializers["bias"].const_value = ir.tensor(np.ones(1, np.float32))
+    return model
+
+
+def computed(role: str) -> ir.Model:
+    model = linear()
+    model.graph.initializers[role].const_value = None
+    return model
+
+
+def constants_alone() -> ir.Model:
+    model = linear()
+    concat = node_named(model, "joined")
+    concat.replace_input_with(0, model.graph.initializers["pose"])
+    return model
+
+
 REFUSED = {
+    "transposed": (transposed(), "its product is scaled or transposed"),
+    "a bias for all": (other_bias(), "its bias is no constant for each output"),
+    "weights at run time": (computed("weight"), "its weights are computed at run time"),
+    "a bias at run time": (computed("bias"), "its weights are computed at run time"),
+    "constants alone": (constants_alone(), "nothing else is read"),
     "shared": (linear(calls=2), "its weights are read by other calls as well"),
     "rows": (linear(rows=2, apart=True), "its constants differ from row to row"),
     "scaled": (linear(alpha=2.0), "its product is scaled or transposed"),
@@ -81,6 +113,7 @@ def test_refused(case: str) -> None:
     model, reason = REFUSED[case]
     before = text(model)
     result = FoldConstantFeatures()(model)
+    assert {one.site for one in result.notes} <= {"fc0", "fc1"}
     assert {(one.applied, one.reason) for one in result.notes} == {(False, reason)}
     assert (result.modified, text(model)) == (False, before)
 

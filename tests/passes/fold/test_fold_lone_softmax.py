@@ -43,7 +43,18 @@ def test_attention_to_one_element_is_its_value() -> None:
         ("flat", True),
         ("mixed", True),
     ]
-    assert "attention is its value, key and query go" in result.notes[2].reason
+    assert [one.reason for one in result.notes] == [
+        "softmax of a single element is 1",
+        "ones of another shape",
+        "softmax of a single element is 1: attention is its value, key and query go",
+    ]
+
+
+def test_a_softmax_is_along_the_last_axis_where_nothing_is_said() -> None:
+    for keys in (1, 2):
+        model = attention(keys=keys)
+        next(node for node in model.graph if node.name == "softmax").attributes.clear()
+        assert FoldLoneSoftmax()(model).modified == (keys == 1)
 
 
 def test_ones_that_the_simplifier_left() -> None:

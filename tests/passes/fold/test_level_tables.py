@@ -124,6 +124,31 @@ def test_the_layer_in_front_counts_in_steps() -> None:
     assert array(model.graph.node(1).inputs[1]) == 1
 
 
+HANDED_ON = ("Add", "Concat", "MaxPool", "Mul", "Resize", "ReduceMean", "GlobalAveragePool", "Slice", "Split")
+
+
+@pytest.mark.parametrize("kind", [*HANDED_ON, "Softmax", "MatMul", "Identity"])
+def test_what_may_stand_behind_a_table(kind: str) -> None:
+    """Operators that hand values on to the next layer; what computes with them in floats may not."""
+    b = Builder(3)
+    v = b.dense(b.input("x", (1, 5, 6, 7)), "one", 8, bias=True)
+    y = b.add("Tanh", [v], "tanh", (1, 8, 6, 7))
+    model = b.build(b.add(kind, [y], "behind", (1, 8, 6, 7)))  # nobody runs it
+    QuantizeDense(RANGES)(model)
+    assert LevelTables(RANGES)(model).modified == (kind in HANDED_ON)
+    kinds = ["LevelTable" if kind in HANDED_ON else "Tanh", kind]
+    assert op_types(model) == ["Int8Conv2d", *kinds]
+
+
+def test_an_operator_of_somebody_elses_may_not_stand_behind_a_table() -> None:
+    b = Builder(3)
+    v = b.dense(b.input("x", (1, 5, 6, 7)), "one", 8, bias=True)
+    y = b.add("Tanh", [v], "tanh", (1, 8, 6, 7))
+    model = b.build(b.add("Add", [y], "behind", (1, 8, 6, 7), "mine"))
+    QuantizeDense(RANGES)(model)
+    assert not LevelTables(RANGES)(model).modified
+
+
 REFUSED: dict[str, tuple[ir.Model, dict[str, Any], str]] = {
     "no range": (network(), {"one": (-1.0, 1.0)}, "no range in front of its SiLU"),
     "floats are read": (network(layers=1), RANGES, "floats are read behind its SiLU"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bhpe_compile.passes.fold.mean_of_cells import MeanOfCells
 from bhpe_compile.passes.fold.quantize_linear import QuantizeLinear
-from tests.passes.fold.graphs import Builder, op_types, run, text
+from tests.passes.fold.graphs import Builder, node_named, op_types, run, text
 
 
 def pooled(
@@ -73,6 +73,24 @@ def test_refused(case: str) -> None:
     why = "not every reader is a fixed-point linear layer"
     assert [(one.applied, one.reason) for one in result.notes] == [(False, why)]
     assert (result.modified, text(model)) == (False, before)
+
+
+@pytest.mark.parametrize(
+    "kind", ["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Identity", "Relu", "Transpose"]
+)
+def test_what_may_stand_in_front_of_the_linear_layer(kind: str) -> None:
+    """Changes of shape; nobody runs this graph."""
+    model = pooled()
+    node = node_named(model, "flat")
+    node.op_type = kind
+    assert MeanOfCells()(model).modified == (kind not in ("Relu", "Transpose"))
+
+
+@pytest.mark.parametrize("axes", [(-2, -1), (3, 2), (2, -1)])
+def test_axes_in_any_order_and_from_behind(axes: tuple[int, ...]) -> None:
+    model = pooled()
+    model.graph.initializers["axes"].const_value = ir.tensor(np.array(axes, np.int64))
+    assert MeanOfCells()(model).modified
 
 
 def test_other_means_are_left_alone() -> None:

@@ -112,6 +112,24 @@ def test_groups_and_dilations_stay_float(facts: dict[str, Any], reason: str) -> 
     assert [n.reason for n in result.notes] == [reason]
 
 
+@pytest.mark.parametrize(
+    ("size", "facts", "fits"),
+    [
+        (4, {"strides": [2, 2], "pads": [1] * 4}, True),
+        (4, {"strides": [2, 2]}, False),
+        (4, {"pads": [1] * 4}, False),
+        (2, {"strides": [2, 2], "pads": [1] * 4}, False),
+        (4, {"strides": [2, 2], "pads": [1] * 4, "output_padding": [1, 1]}, False),
+    ],
+)
+def test_one_form_of_transposed_convolutions_has_a_kernel(size: int, facts: Any, fits: bool) -> None:
+    b = Builder(7)
+    weight = b.constant("layer.weight", b.normal(4, 4, size, size))
+    x = b.input("x", (1, 4, 7, 7))
+    model = b.build(b.layer("ConvTranspose", [x, weight], "layer", (1, 4, 14, 14), **facts))
+    assert QuantizeDense(RANGES)(model).modified == fits
+
+
 def test_a_group_for_each_channel_is_depthwise() -> None:
     b = Builder(7)
     weight = b.constant("layer.weight", b.normal(4, 1, 3, 3))

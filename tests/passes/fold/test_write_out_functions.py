@@ -56,6 +56,8 @@ def test_a_gate_becomes_products_and_sums(case: str) -> None:
     result = WriteOutFunctions()(model)
     assert op_types(model) == CASES[case][0]
     assert [note.applied for note in result.notes] == [True]
+    steps = ["gate.scaled", "gate.shifted", "gate.gate", "gate.product"][: len(CASES[case][0])]
+    assert [node.name for node in model.graph] == (["gate"] if case == "Sigmoid" else steps)
     np.testing.assert_allclose(run(model, image(1))[0], CASES[case][1](image(1)), rtol=1e-6, atol=1e-6)
 
 

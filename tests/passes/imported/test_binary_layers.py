@@ -16,10 +16,12 @@ from bhpe_compile.check.verify.oracle import run_values
 from bhpe_compile.compiler.imported import OnnxCompilation
 from bhpe_compile.compiler.options import CompileOptions
 from bhpe_compile.errors import InputError, UsageError
+from bhpe_compile.exchange.nodes import array_of, integers, set_layer
 from bhpe_compile.passes.imported.binary_layers import BinaryLayers
 from bhpe_compile.passes.imported.name_layers import NameLayers
 from bhpe_compile.passes.imported.roles import find_roles
 from tests.onnx_graphs import Net, residual_network, save
+from tests.passes.fold.graphs import text
 
 
 def network(**middle: Any) -> ModelProto:
@@ -72,8 +74,52 @@ def test_what_becomes_binary_and_what_stays() -> None:
     assert (
         kinds.count("Relu") == 1
     )  # the stem's: those behind binary layers and behind sums they end are gone
+    names = [node.name for node in graph.graph]
+    assert len(set(names)) == len(names)
+    assert {"middle", "middle.clip", "middle.sum", "middle.activation", "down.pool", "less.mean"} <= set(
+        names
+    )
+    before = text(graph)
     again = BinaryLayers()(graph)
     assert not again.modified
+    assert text(graph) == before
+
+
+@pytest.mark.parametrize(("stride", "pads"), [(None, None), (1, 1), (2, 0)])
+def test_the_geometry_of_a_binary_layer_is_said(stride: int | None, pads: int | None) -> None:
+    """Also where the file leaves it to the defaults; a file need not say that there is one group."""
+    net = Net()
+    x = net.add("Relu", net.conv("image", 3, 8, 1, name="stem"))
+    facts = {
+        **({} if stride is None else {"strides": [stride] * 2}),
+        **({} if pads is None else {"pads": [pads] * 4}),
+    }
+    kernel = 3 if pads else 1
+    weight = net.constant(net.normal(8, 8, kernel, kernel), "middle.weight")
+    y = net.add("Conv", x, weight, name="middle", **facts)
+    net.conv(net.add("Relu", y), 8, 5, 1, name="last")
+    graph = named(net.model({"image": (1, 3, 8, 8)}, [net.nodes[-1].output[0]], opset=18))
+    assert [note.site for note in BinaryLayers()(graph).notes if note.applied] == ["middle"]
+    node = next(node for node in graph.graph if node.name == "middle")
+    assert node.op_type == "BinaryConv2d"
+    found = {key: integers(node, key, ()) for key in node.attributes}
+    assert found == {"strides": (stride or 1,) * 2, "pads": (pads or 0,) * 4}
+    assert not array_of(node.inputs[4]).any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_weights_and_biases_at_run_time_are_refused(place: int) -> None:
+    model = network()
+    node = next(one for one in model.graph.node if one.name == "middle")
+    given = next(one for one in model.graph.initializer if one.name == node.input[place])
+    model.graph.initializer.remove(given)
+    model.graph.input.append(onnx.helper.make_tensor_value_info(given.name, given.data_type, given.dims))
+    graph = named(model)
+    for one in graph.graph:
+        if one.name == "middle":
+            set_layer(one, "middle")
+    reasons = {note.site: note.reason for note in BinaryLayers()(graph).notes}
+    assert reasons["middle"] == "its weights are computed at run time"
 
 
 def test_what_a_binary_layer_computes() -> None:

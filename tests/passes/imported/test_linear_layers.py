@@ -83,6 +83,7 @@ def test_a_product_before_and_after() -> None:
     assert op_types(model) == ["Reshape", "Gemm", "Reshape"]
     there, product, back = model.graph
     assert [node.name for node in model.graph] == ["head.rows", "head", "head.back"]
+    assert [node.outputs[0].name for node in model.graph] == ["head.rows", "head.product", "y"]
     assert (shape_of(there.outputs[0]), shape_of(product.outputs[0])) == ((6, 5), (6, 4))
     assert array(there.inputs[1]).tolist() == [6, 5]
     assert array(back.inputs[1]).tolist() == [2, 3, 4]

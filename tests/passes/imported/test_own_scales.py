@@ -81,61 +81,6 @@ def assert_same_levels(made: OnnxCompilation, path: Path) -> int:
     return differ
 
 
-@pytest.mark.parametrize("each", [False, True])
-def test_scales_and_integers_of_onnxruntime(each: bool, tmp_path: Path) -> None:
-    path = quantized(tmp_path, per_channel=each)
-    made = folded(path)
-    file, ours = constants(onnx.load(path)), constants(onnx.load_from_string(made.onnx_bytes))
-    layers = layers_of(onnx.load_from_string(made.onnx_bytes))
-    assert tuple(layers) == LAYERS
-    reads = dict(zip(LAYERS, ("image", "v1", "v3", "v5"), strict=True))
-    for name, layer in layers.items():
-        assert np.float32(layer.step) == file[f"{reads[name]}_scale"]
-        assert layer.zero == file[f"{reads[name]}_zero_point"]
-        np.testing.assert_array_equal(ours[f"{name}.weight_levels"], file[f"{name}.weight_quantized"])
-        product = np.float64(layer.step) * file[f"{name}.weight_scale"].astype(np.float64)
-        scale = np.broadcast_to(product.astype(np.float32), ours[f"{name}.scale"].shape)
-        np.testing.assert_array_equal(ours[f"{name}.scale"], scale)
-    np.testing.assert_array_equal(ours["head.weight_levels"], file["head.weight_quantized"].T)
-    assert reasons(made.notes) == {}
-    assert made.rounding.source == {"source": "file"}
-    assert assert_same_levels(made, path) <= 1  # of 60
-
-
-def test_signed_levels(tmp_path: Path) -> None:
-    """int8 inputs are the same levels, counted from -128."""
-    from onnxruntime.quantization import QuantType
-
-    path = quantized(tmp_path, activation_type=QuantType.QInt8)
-    made = folded(path)
-    zeros = {layer.name: layer.zero for layer in layers_of(onnx.load_from_string(made.onnx_bytes)).values()}
-    assert zeros["stem"] == int(constants(onnx.load(path))["image_zero_point"]) + 128
-    assert assert_same_levels(made, path) <= 1
-
-
-def test_the_compiled_library_computes_the_integers_of_model_onnx(tmp_path: Path) -> None:
-    path = quantized(tmp_path)
-    made = OnnxCompilation(CompileOptions("native", scheme="int8"), path)
-    made.check(tmp_path / "out")
-    made.write(tmp_path / "out")
-    facts = made.facts()
-    assert facts["calibration"] == {"source": "file"}
-    assert facts["last_levels"]["points"]["most"] <= 1
-    assert facts["last_levels"]["points"]["of"] == 10
-    assert facts["last_levels"]["points"]["itself"]["most"] <= 1
-    found = verify(tmp_path / "out")
-    assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 4), found.first_difference
-
-
-def test_float_rounds_as_the_file_does(tmp_path: Path) -> None:
-    path = quantized(tmp_path)
-    made = folded(path, "float")
-    model = onnx.load_from_string(made.onnx_bytes)
-    assert not layers_of(model)
-    assert not {node.op_type for node in model.graph.node} & {"QuantizeLinear", "DequantizeLinear"}
-    assert_same_levels(made, path)
-
-
 def test_pairs_that_round_to_the_same_levels_round_once(tmp_path: Path) -> None:
     """Of the eight pairs four round: in front of the residual two, behind the average pool and the linear layer."""
     model = onnx.load_from_string(folded(quantized(tmp_path)).onnx_bytes)
@@ -163,38 +108,6 @@ def pair(net: Net, x: str, step: Any, zero: Any, **facts: int) -> str:
     return net.add(
         "DequantizeLinear", net.add("QuantizeLinear", x, *parameters, **facts), *parameters, **facts
     )
-
-
-def test_scales_and_integers_of_nncf() -> None:
-    """`residual_network` as NNCF 3.4 quantized it (preset MIXED, four pictures of `pictures`): weights are integers, of
-    activations some levels are unsigned, others signed with a zero point; biases and the output are in float."""
-    made = folded(BY_NNCF)
-    model = onnx.load_from_string(made.onnx_bytes)
-    file, ours, layers = constants(onnx.load(BY_NNCF)), constants(model), layers_of(model)
-    assert tuple(layers) == LAYERS
-    reads = dict(zip(LAYERS, ("image", "v1", "v3", "v5"), strict=True))
-    for name, layer in layers.items():
-        zero = file[f"zero_point_{reads[name]}_1"]
-        assert np.float32(layer.step) == file[f"scale_{reads[name]}_1"]
-        assert layer.zero == int(zero) + (128 if zero.dtype == np.int8 else 0)
-        np.testing.assert_array_equal(ours[f"{name}.weight_levels"], file[f"q_output_{name}.weight_1"])
-        product = np.float64(layer.step) * file[f"scale_{name}.weight_1"].astype(np.float64)
-        np.testing.assert_array_equal(ours[f"{name}.scale"].ravel(), product.astype(np.float32))
-    head = ours["Gemm_0.weight_levels"]  # onnxsim joins a product and a sum
-    np.testing.assert_array_equal(head, file["q_output_head.weight_1"].T)
-    assert reasons(made.notes) == {}
-    assert made.rounding.source == {"source": "file"}
-    compared = differ = 0
-    for feeds in pictures(6):  # the last levels that a convolution reads, and the output
-        want = run_values(onnx.load(BY_NNCF), feeds, ["v6", "points"])
-        got = run_values(model, feeds, [layers["last"].x, "points"])
-        apart = np.abs(layers["last"].of_value(got[layers["last"].x]) - layers["last"].of_value(want["v6"]))
-        assert apart.max() <= 1
-        compared, differ = compared + apart.size, differ + int((apart > 0).sum())
-        # of a level that the linear layer reads, times its largest weight
-        step = file["scale_v8_1"] * file["scale_head.weight_1"] * 127
-        assert np.all(np.abs(got["points"] - want["points"]) <= 1.01 * step.max())
-    assert differ <= 2e-3 * compared
 
 
 def with_float_weights() -> ModelProto:
@@ -316,3 +229,90 @@ def test_a_graph_without_levels_stays() -> None:
     model = ir.from_proto(residual_network())
     result = OwnScales()(model)
     assert (result.modified, result.notes) == (False, ())
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_scales_and_integers_of_onnxruntime(each: bool, tmp_path: Path) -> None:
+    path = quantized(tmp_path, per_channel=each)
+    made = folded(path)
+    file, ours = constants(onnx.load(path)), constants(onnx.load_from_string(made.onnx_bytes))
+    layers = layers_of(onnx.load_from_string(made.onnx_bytes))
+    assert tuple(layers) == LAYERS
+    reads = dict(zip(LAYERS, ("image", "v1", "v3", "v5"), strict=True))
+    for name, layer in layers.items():
+        assert np.float32(layer.step) == file[f"{reads[name]}_scale"]
+        assert layer.zero == file[f"{reads[name]}_zero_point"]
+        np.testing.assert_array_equal(ours[f"{name}.weight_levels"], file[f"{name}.weight_quantized"])
+        product = np.float64(layer.step) * file[f"{name}.weight_scale"].astype(np.float64)
+        scale = np.broadcast_to(product.astype(np.float32), ours[f"{name}.scale"].shape)
+        np.testing.assert_array_equal(ours[f"{name}.scale"], scale)
+    np.testing.assert_array_equal(ours["head.weight_levels"], file["head.weight_quantized"].T)
+    assert reasons(made.notes) == {}
+    assert made.rounding.source == {"source": "file"}
+    assert assert_same_levels(made, path) <= 1  # of 60
+
+
+def test_signed_levels(tmp_path: Path) -> None:
+    """int8 inputs are the same levels, counted from -128."""
+    from onnxruntime.quantization import QuantType
+
+    path = quantized(tmp_path, activation_type=QuantType.QInt8)
+    made = folded(path)
+    zeros = {layer.name: layer.zero for layer in layers_of(onnx.load_from_string(made.onnx_bytes)).values()}
+    assert zeros["stem"] == int(constants(onnx.load(path))["image_zero_point"]) + 128
+    assert assert_same_levels(made, path) <= 1
+
+
+def test_float_rounds_as_the_file_does(tmp_path: Path) -> None:
+    path = quantized(tmp_path)
+    made = folded(path, "float")
+    model = onnx.load_from_string(made.onnx_bytes)
+    assert not layers_of(model)
+    assert not {node.op_type for node in model.graph.node} & {"QuantizeLinear", "DequantizeLinear"}
+    assert_same_levels(made, path)
+
+
+def test_scales_and_integers_of_nncf() -> None:
+    """`residual_network` as NNCF 3.4 quantized it (preset MIXED, four pictures of `pictures`): weights are integers, of
+    activations some levels are unsigned, others signed with a zero point; biases and the output are in float."""
+    made = folded(BY_NNCF)
+    model = onnx.load_from_string(made.onnx_bytes)
+    file, ours, layers = constants(onnx.load(BY_NNCF)), constants(model), layers_of(model)
+    assert tuple(layers) == LAYERS
+    reads = dict(zip(LAYERS, ("image", "v1", "v3", "v5"), strict=True))
+    for name, layer in layers.items():
+        zero = file[f"zero_point_{reads[name]}_1"]
+        assert np.float32(layer.step) == file[f"scale_{reads[name]}_1"]
+        assert layer.zero == int(zero) + (128 if zero.dtype == np.int8 else 0)
+        np.testing.assert_array_equal(ours[f"{name}.weight_levels"], file[f"q_output_{name}.weight_1"])
+        product = np.float64(layer.step) * file[f"scale_{name}.weight_1"].astype(np.float64)
+        np.testing.assert_array_equal(ours[f"{name}.scale"].ravel(), product.astype(np.float32))
+    head = ours["Gemm_0.weight_levels"]  # onnxsim joins a product and a sum
+    np.testing.assert_array_equal(head, file["q_output_head.weight_1"].T)
+    assert reasons(made.notes) == {}
+    assert made.rounding.source == {"source": "file"}
+    compared = differ = 0
+    for feeds in pictures(6):  # the last levels that a convolution reads, and the output
+        want = run_values(onnx.load(BY_NNCF), feeds, ["v6", "points"])
+        got = run_values(model, feeds, [layers["last"].x, "points"])
+        apart = np.abs(layers["last"].of_value(got[layers["last"].x]) - layers["last"].of_value(want["v6"]))
+        assert apart.max() <= 1
+        compared, differ = compared + apart.size, differ + int((apart > 0).sum())
+        # of a level that the linear layer reads, times its largest weight
+        step = file["scale_v8_1"] * file["scale_head.weight_1"] * 127
+        assert np.all(np.abs(got["points"] - want["points"]) <= 1.01 * step.max())
+    assert differ <= 2e-3 * compared
+
+
+def test_the_compiled_library_computes_the_integers_of_model_onnx(tmp_path: Path) -> None:
+    path = quantized(tmp_path)
+    made = OnnxCompilation(CompileOptions("native", scheme="int8"), path)
+    made.check(tmp_path / "out")
+    made.write(tmp_path / "out")
+    facts = made.facts()
+    assert facts["calibration"] == {"source": "file"}
+    assert facts["last_levels"]["points"]["most"] <= 1
+    assert facts["last_levels"]["points"]["of"] == 10
+    assert facts["last_levels"]["points"]["itself"]["most"] <= 1
+    found = verify(tmp_path / "out")
+    assert (found.ok, found.int8_exact, found.int8_layers) == (True, True, 4), found.first_difference

@@ -9,11 +9,21 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from bhpe_compile.passes.imported.name_layers import NameLayers
-from bhpe_compile.passes.imported.roles import ACTIVATIONS, Role, find_roles
+from bhpe_compile.passes.imported.roles import Role, find_roles
 from tests.onnx_graphs import Net, landmarks, mobile, residual_network
 from tests.passes.imported.graphs import read, whole
 
 Roles = dict[str, Role]
+
+
+ACTIVATIONS = (
+    *("Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Selu"),
+    *("Gelu", "Erf", "Mish", "Softplus", "Softsign", "Softmax", "Swish", "Celu"),
+)
+LINEAR = (
+    *("Conv", "ConvTranspose", "Gemm", "BatchNormalization", "Identity", "Dropout", "Resize"),
+    *("AveragePool", "MaxPool", "GlobalAveragePool"),
+)
 
 
 def conv(net: Net, x: str, name: str) -> str:
@@ -84,6 +94,21 @@ def test_an_activation_behind_it_ends_a_shortcut(kind: str) -> None:
         model = ir.from_proto(_bare(net, conv(net, net.add("Relu", x), "last")))
         NameLayers()(model)
         assert find_roles(model.graph)["side"] == "core"
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+@pytest.mark.parametrize("kind", [*LINEAR, "Transpose", "Mul"])
+def test_every_linear_operator_may_stand_on_a_shortcut(kind: str, place: str) -> None:
+    """Others may not: what they do is unknown."""
+    net = Net()
+    x = net.add("Relu", conv(net, "x", "stem"))
+    more = [net.constant(whole(1, 4, 4, 1, 1))] if kind in ("Conv", "ConvTranspose", "Gemm") else []
+    side = conv(net, net.add(kind, x, *more) if place == "before" else x, "side")
+    side = net.add(kind, side, *more) if place == "behind" else side
+    x = net.add("Add", active(net, x), side)
+    model = ir.from_proto(_bare(net, conv(net, x, "last")))
+    NameLayers()(model)
+    assert find_roles(model.graph)["side"] == ("shortcut" if kind in LINEAR else "core")
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
