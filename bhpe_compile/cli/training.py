@@ -76,6 +76,14 @@ def recipe_options(samples: int, learning_rate: float) -> Callable[[F], F]:
             help="Weight of a term of the loss: fingers=60 if hands matter most.  [repeatable]",
         ),
         click.option(
+            "--average",
+            type=click.IntRange(min=0),
+            default=0,
+            metavar="STEPS",
+            help="Write the mean of the weights of about so many last steps, in place of the last ones: a tenth of "
+            "all, say. Signs are those of the mean.",
+        ),
+        click.option(
             "--seed",
             type=int,
             default=0,
@@ -132,6 +140,7 @@ def make_recipe(values: dict[str, Any], weights: Mapping[str, float]) -> Recipe:
         seed=values["seed"],
         precision=values["precision"],
         loss_weights=parse_loss_weights(values["loss_weights"], weights),
+        average=values["average"],
     )
 
 

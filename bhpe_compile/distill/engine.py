@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from bhpe_compile.distill.average import Average
 from bhpe_compile.distill.muon import Muon
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.distill.record import CHECKPOINT, LOG, Place, Record
@@ -78,7 +79,8 @@ def fit(
             (place.folder / name).unlink(missing_ok=True)
     accelerator.wait_for_everyone()
     place.folder.mkdir(parents=True, exist_ok=True)
-    run = Record(place.folder, facts, accelerator, network, optimizers)
+    average = Average(network, recipe.average) if recipe.average else None
+    run = Record(place.folder, facts, accelerator, network, optimizers, average)
     step = run.resume()
     wrapped, *optimizers = accelerator.prepare(network, *optimizers)
     _train_mode(wrapped)
@@ -107,6 +109,8 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = recipe.rate(step) * group["factor"]
             terms = _step(accelerator, wrapped, optimizers, task, weights, batches, mine, device)
+            if average is not None:
+                average.add(step + 1)
             run.note(step, recipe, terms)
             if accelerator.is_main_process:
                 tick(step + 1, recipe.steps, run.last_loss)
@@ -118,6 +122,8 @@ def fit(
                 )
             if run.is_due():
                 run.save(step + 1)
+        if average is not None:
+            average.give()
         run.save(recipe.steps)
     accelerator.wait_for_everyone()
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)  # else `network` would go on under autocast

@@ -18,7 +18,8 @@ class Recipe:
 
     Batch norms see one micro-batch at a time, so the result depends on `micro_batch` and not on how many processes
     share a step. The learning rate rises linearly during `warmup` steps, then falls to a hundredth on half a cosine.
-    `loss_weights` are those that differ from the lesson's, by term.
+    `loss_weights` are those that differ from the lesson's, by term. `average`: the result is the mean of the weights of
+    about so many last steps (`average.py`); 0: the last ones.
     """
 
     images: int
@@ -30,6 +31,7 @@ class Recipe:
     seed: int = 0
     precision: Precision = "auto"
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+    average: int = 0
 
     def __post_init__(self) -> None:
         for name in ("images", "batch", "micro_batch"):
@@ -43,6 +45,8 @@ class Recipe:
             raise UsageError(f"{self.images} images do not fill one batch of {self.batch}")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"the learning rate must be above 0, not {self.learning_rate:g}")
+        if self.average < 0:
+            raise UsageError(f"average must be 0 or more steps, not {self.average}")
 
     @property
     def steps(self) -> int:
@@ -59,4 +63,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; two runs with the same go on from each other's checkpoints."""
-        return asdict(self)
+        facts = asdict(self)
+        if not self.average:  # as in folders of runs from before there was one
+            del facts["average"]
+        return facts

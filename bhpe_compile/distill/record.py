@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from bhpe_compile.distill.average import Average
 from bhpe_compile.distill.recipe import Recipe
 from bhpe_compile.errors import InputError, UsageError
 from bhpe_compile.files import write_atomically
@@ -91,9 +92,10 @@ class Record:
         accelerator: Accelerator,
         network: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
+        average: Average | None = None,
     ) -> None:
         self._folder, self._facts, self._accelerator = folder, facts, accelerator
-        self._network, self._optimizers = network, optimizers
+        self._network, self._optimizers, self._average = network, optimizers, average
         self._saved = time.monotonic()
         self._sums: dict[str, float] = {}
         self._count = 0
@@ -116,6 +118,8 @@ class Record:
             self._network.load_state_dict(state["network"])
             for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(kept)
+            if self._average is not None:
+                self._average.load(state["average"])
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self._folder / CHECKPOINT}: damaged: does not fit this network; --restart begins that run anew"
@@ -164,6 +168,8 @@ class Record:
             "sums": self._sums,
             "count": self._count,
         }
+        if self._average is not None:
+            state["average"] = self._average.state
         buffer = io.BytesIO()
         torch.save(state, buffer)
         lines = "".join(json.dumps(entry) + "\n" for entry in self.log)

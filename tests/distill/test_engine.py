@@ -90,6 +90,35 @@ def test_stopped_and_gone_on_with_it_ends_the_same(
     assert all(torch.equal(value, theirs[name]) for name, value in weights(tmp_path).items())
 
 
+def test_an_average_is_the_mean_of_the_last_weights_and_survives_a_stop(
+    straight: tuple[Path, Trained], tmp_path: Path, body: BodyModel
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    recipe = replace(RECIPE, average=100)
+
+    def stop_often(done: int, steps: int, loss: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for step in range(RECIPE.steps):
+        with pytest.raises(StoppedError, match=f"step {step + 1} of 6"):
+            run(tmp_path / "stopped", body, stop_often, recipe)
+        seen.append(dict(read_checkpoint(tmp_path / "stopped" / "work")["network"]))
+    run(tmp_path / "stopped", body, recipe=recipe)
+    run(tmp_path / "once", body, recipe=recipe)
+    found = dict(read_checkpoint(tmp_path / "once" / "work")["network"])
+    last = dict(read_checkpoint(straight[0] / "work")["network"])
+    theirs = weights(tmp_path / "once")
+    assert all(torch.equal(value, theirs[name]) for name, value in weights(tmp_path / "stopped").items())
+    assert all(torch.equal(value, last[name]) for name, value in seen[-1].items())  # training does not see it
+    for name, value in found.items():
+        mean = torch.stack([one[name].double() for one in seen]).mean(0)
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), mean, rtol=1e-5, atol=1e-7)  # float32 sums of six
+    assert any(not torch.equal(value, last[name]) for name, value in found.items())
+    with pytest.raises(UsageError, match=r"holds another run \(recipe differ\)"):
+        run(tmp_path / "once", body, recipe=replace(RECIPE, average=3))
+
+
 def test_another_run_is_not_gone_on_with(straight: tuple[Path, Trained], body: BodyModel) -> None:
     folder, _ = straight
     other = Recipe(images=24, batch=4, micro_batch=2, learning_rate=2e-3, precision="fp32")

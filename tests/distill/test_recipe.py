@@ -18,6 +18,11 @@ def test_rate_rises_to_its_peak_and_falls_to_a_hundredth() -> None:
     assert rates[-1] == pytest.approx(1e-4, rel=0.01)  # half a cosine is flat at its end
 
 
+def test_runs_from_before_averages_go_on() -> None:
+    assert "average" not in Recipe(images=100).to_dict()
+    assert Recipe(images=100, average=5).to_dict()["average"] == 5
+
+
 def test_a_short_run_warms_up_for_a_tenth() -> None:
     recipe = Recipe(images=100, batch=1, micro_batch=1, warmup=1000)
     assert max(range(recipe.steps), key=recipe.rate) in (9, 10)
@@ -31,6 +36,7 @@ def test_a_short_run_warms_up_for_a_tenth() -> None:
         ({"images": 100, "batch": 10, "micro_batch": 4}, "does not divide"),
         ({"images": 100, "learning_rate": 0.0}, "learning rate must be above 0"),
         ({"images": 100, "learning_rate": float("nan")}, "learning rate must be above 0"),
+        ({"images": 100, "average": -1}, "average must be 0 or more steps"),
     ],
 )
 def test_nonsense_is_refused(values: dict[str, float], message: str) -> None:
