@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -134,3 +136,34 @@ def test_layers_of_an_attention_say_so() -> None:
     tokens = {site for site, reason in notes.items() if "tokens of an attention" in reason}
     assert tokens == {"query", "out"}
     assert all("not binary in any scheme" in notes[site] for site in ("query", "first", "second"))
+
+
+class Scores(nn.Module):
+    """A linear layer whose results are compared in one way: `compare` of its tokens and of what they come from."""
+
+    def __init__(self, compare: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem, self.query, self.compare = nn.Linear(4, 4), nn.Linear(4, 4), compare
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x)
+        return self.compare(self.query(tokens), tokens)
+
+
+@pytest.mark.parametrize(
+    ("compare", "tells"),
+    [
+        (lambda q, x: q.softmax(2), True),
+        (lambda q, x: q.matmul(x), True),
+        (lambda q, x: q.bmm(x), True),
+        (lambda q, x: torch.softmax(q, 2), True),
+        (lambda q, x: functional.softmax(q, 2), True),
+        (lambda q, x: torch.matmul(q, x), True),
+        (lambda q, x: torch.bmm(q, x), True),
+        (lambda q, x: q @ x, True),
+        (lambda q, x: q.relu() * x, False),
+    ],
+)
+def test_what_compares_tokens(compare: Callable[[Tensor, Tensor], Tensor], tells: bool) -> None:
+    reasons = {note.site: note.reason for note in Remainder()(trace(Scores(compare))).notes}
+    assert ("tokens of an attention" in reasons["query"]) == tells
