@@ -37,9 +37,9 @@ def test_bench(compiled: Compiled, ssh_config: Path) -> None:
     words = ("bench", compiled.folder, "--rounds", "3", "--ssh", BOARD, "--ssh-config", ssh_config)
     outcome = inside(*words)
     assert outcome.code == 0, outcome.stderr
-    lines = [line.split(maxsplit=1) for line in outcome.stdout.splitlines()]
-    assert lines[2] == ["CPU", f"{BOARD} (ssh)"]
-    assert "of 3 runs" in lines[4][1]
+    rows = dict(line.split(maxsplit=1) for line in outcome.stdout.splitlines())
+    assert (rows["CPU"], rows["8-bit"]) == (f"{BOARD} (ssh)", "by pmaddwd")
+    assert "of 3 runs" in rows["median"]
     document = json.loads(inside(*words, "--threads", "2", "--format", "json").stdout)
     assert (document["cpu"], document["threads"], document["steps"]) == (f"{BOARD} (ssh)", 2, [])
     assert 0 < document["whole"]["fastest"] <= document["whole"]["median"] <= document["whole"]["p90"]
