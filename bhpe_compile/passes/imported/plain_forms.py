@@ -105,6 +105,12 @@ class PlainForms(Pass[ir.Model]):
         """total = stride (x - 1) + output_padding + reach - y, shared between front and back."""
         x, y = shape_of(node.inputs[0])[2:], shape_of(node.outputs[0])[2:]
         rank = len(x)
+        if len(y) != rank:  # what onnx's shape inference makes of a size below the input's
+            wanted = list(integers(node, "output_shape", ()))
+            raise InputError(
+                f"node ConvTranspose ({node.name}): output_shape {wanted} is no size that {list(x)} grows to; "
+                "export it with pads"
+            )
         kernel = shape_of(node.inputs[1])[2:]
         strides, dilations = (integers(node, word, (1,) * rank) for word in ("strides", "dilations"))
         more = list(integers(node, "output_padding", (0,) * rank))

@@ -178,6 +178,14 @@ def test_a_size_becomes_padding(auto_pad: str, pads: tuple[int, ...]) -> None:
     assert found == {"strides": (2, 1), "pads": pads, "output_padding": (0, 0)}
 
 
+def test_a_size_below_the_input_is_refused() -> None:
+    model = deconv((5, 6), (3, 3), (4, 6))
+    with pytest.raises(
+        InputError, match=r"^node ConvTranspose \(it\): output_shape \[4, 6\] is no size that"
+    ):
+        PlainForms()(model)
+
+
 def test_a_size_beyond_the_windows_is_output_padding() -> None:
     model = deconv((5,), (2,), (15,), strides=[3])
     PlainForms()(model)
