@@ -3,8 +3,9 @@
     a (conv(x, w) + bias) + b   ->   conv(x, a w) + (a bias + b)
 
 Several in a row are taken in one after the other, computed in float64, stored in float32. So a network that learned its
-scales beside its convolutions has nothing between these and their activations. Refused are weights in float16 that
-would not be ones any more, and weights that others read as well.
+scales beside its convolutions has nothing between these and their activations. Weights that another layer reads as well
+stay as they are for that one. Refused are weights in float16 that would not be ones any more, weights computed at run
+time, and those of transposed convolutions in groups.
 """
 
 from __future__ import annotations

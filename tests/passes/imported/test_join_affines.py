@@ -72,12 +72,8 @@ def test_all_of_them_go_and_the_outputs_stay(
     before, after, notes = joined(net.model({"image": (1, 3, 6, 5)}, [last]))
     assert kinds(after) == ["ConvTranspose" if transposed else "Conv", "Relu"]
     assert [note.applied for note in notes] == [True]
-    assert (
-        after.graph[0].outputs[0].name == x
-    )  # what follows, and who looks at a value, finds it under its name
-    np.testing.assert_allclose(
-        run(after), run(before), rtol=1e-5, atol=1e-5
-    )  # another order of float products
+    assert after.graph[0].outputs[0].name == x  # who looks at that value finds it under its name
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)  # products in another order
 
 
 def left_alone(case: str) -> tuple[onnx.ModelProto, str]:
@@ -129,3 +125,25 @@ def test_an_output_keeps_its_name() -> None:
     before, after, _ = joined(net.model({"image": (1, 3, 6, 5)}, [y]))
     assert (kinds(after), [one.name for one in after.graph.outputs]) == (["Conv"], ["y"])
     np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)
+
+
+def test_another_layer_keeps_the_weights_that_both_read() -> None:
+    net = Net()
+    weight = net.constant(net.normal(3, 3, 3, 3), "both.weight")
+    one, two = (net.add("Conv", "image", weight, name=name, pads=[1] * 4) for name in ("one", "two"))
+    y = net.add("Sub", net.add("Mul", one, number(net, 3)), two, out="y")
+    before, after, notes = joined(net.model({"image": (1, 3, 6, 5)}, [y]))
+    assert [note.site for note in notes if note.applied] == ["one"]
+    assert kinds(after) == ["Conv", "Conv", "Sub"]
+    np.testing.assert_allclose(run(after), run(before), rtol=1e-5, atol=1e-5)
+
+
+def test_grouped_transposed_convolutions_are_refused() -> None:
+    net = Net()
+    weight = net.constant(net.normal(3, 1, 2, 2), "up.weight")
+    x = net.add("ConvTranspose", "image", weight, name="up", group=3, strides=[2, 2])
+    before, after, notes = joined(
+        net.model({"image": (1, 3, 6, 5)}, [net.add("Mul", x, number(net, 2), out="y")])
+    )
+    assert kinds(after) == kinds(before)
+    assert [note.reason for note in notes] == ["the weights of transposed groups do not lie by output"]
